@@ -1,0 +1,5 @@
+//! The command line of ecsdb.
+
+#![forbid(unsafe_code)]
+
+fn main() {}

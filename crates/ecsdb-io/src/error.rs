@@ -1,0 +1,115 @@
+//! The one error of file operations: which operation, on which path, and what the system said.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A file operation, as named in an [`IoError`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FileOp {
+    /// Opening an existing file.
+    Open,
+    /// Creating a new file.
+    Create,
+    /// Reading bytes.
+    Read,
+    /// Writing bytes.
+    Write,
+    /// Changing the length of a file.
+    SetLen,
+    /// Asking for a length or the existence of a file.
+    Metadata,
+    /// Syncing a file's data to stable storage.
+    Sync,
+    /// Syncing a directory's entries to stable storage.
+    SyncDir,
+    /// Renaming.
+    Rename,
+    /// Removing.
+    Remove,
+    /// Creating a directory.
+    CreateDir,
+    /// Listing a directory.
+    ReadDir,
+    /// Taking the directory lock.
+    Lock,
+    /// Asking for free space.
+    FreeSpace,
+}
+
+impl std::fmt::Display for FileOp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            FileOp::Open => "open",
+            FileOp::Create => "create",
+            FileOp::Read => "read",
+            FileOp::Write => "write",
+            FileOp::SetLen => "set the length of",
+            FileOp::Metadata => "look up",
+            FileOp::Sync => "sync",
+            FileOp::SyncDir => "sync directory",
+            FileOp::Rename => "rename",
+            FileOp::Remove => "remove",
+            FileOp::CreateDir => "create directory",
+            FileOp::ReadDir => "list directory",
+            FileOp::Lock => "lock",
+            FileOp::FreeSpace => "ask for free space at",
+        })
+    }
+}
+
+/// What every fallible function of this crate returns.
+pub type Result<T, E = IoError> = std::result::Result<T, E>;
+
+/// A failed file operation, with the operation and the path.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {op} {}: {source}", path.display())]
+pub struct IoError {
+    /// What was tried.
+    pub op: FileOp,
+    /// On which path.
+    pub path: PathBuf,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+impl IoError {
+    /// An error for `op` on `path`.
+    pub fn new(op: FileOp, path: impl Into<PathBuf>, source: io::Error) -> Self {
+        IoError { op, path: path.into(), source }
+    }
+
+    /// True when the disk or the quota is full: free space, then reopen.
+    pub fn is_full_disk(&self) -> bool {
+        matches!(
+            self.source.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+        )
+    }
+
+    /// True when the file or directory does not exist.
+    pub fn is_not_found(&self) -> bool {
+        self.source.kind() == io::ErrorKind::NotFound
+    }
+
+    /// The same failure, told to one more waiter. [`io::Error`] cannot be cloned: the system's code is kept
+    /// where there is one, and otherwise the kind and the text.
+    pub fn duplicate(&self) -> Self {
+        let source = match self.source.raw_os_error() {
+            Some(code) => io::Error::from_raw_os_error(code),
+            None => io::Error::new(self.source.kind(), self.source.to_string()),
+        };
+        IoError { op: self.op, path: self.path.clone(), source }
+    }
+}
+
+/// Attaches operation and path to an [`io::Result`].
+pub(crate) trait Context<T> {
+    fn context(self, op: FileOp, path: &Path) -> Result<T>;
+}
+
+impl<T> Context<T> for io::Result<T> {
+    fn context(self, op: FileOp, path: &Path) -> Result<T> {
+        self.map_err(|source| IoError::new(op, path, source))
+    }
+}

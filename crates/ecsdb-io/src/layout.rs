@@ -1,0 +1,146 @@
+//! Which file lies where in a database directory, as types, in one place.
+
+use std::path::{Path, PathBuf};
+
+/// The directories of one database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    root: PathBuf,
+    log: PathBuf,
+    snapshots: PathBuf,
+    archive: PathBuf,
+}
+
+/// The numbered kinds of file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FileKind {
+    /// A log segment: `log/0000000000000001.seg`, numbered by segment sequence.
+    Segment,
+    /// A snapshot: `snapshots/0000000000000001.snap`, numbered by file sequence.
+    Snapshot,
+    /// A manifest: `0000000000000001.manifest`, numbered by generation.
+    Manifest,
+}
+
+impl FileKind {
+    fn extension(self) -> &'static str {
+        match self {
+            FileKind::Segment => "seg",
+            FileKind::Snapshot => "snap",
+            FileKind::Manifest => "manifest",
+        }
+    }
+
+    /// The name of number `number` of this kind: 16 decimal digits, so that names sort as numbers.
+    pub fn name(self, number: u64) -> String {
+        format!("{number:016}.{}", self.extension())
+    }
+
+    /// The number in a name of this kind, or `None` when the name is of no such file.
+    pub fn parse(self, name: &str) -> Option<u64> {
+        let digits = name.strip_suffix(self.extension())?.strip_suffix('.')?;
+        if digits.len() < 16 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+            return None;
+        }
+        let number = digits.parse().ok()?;
+        (self.name(number) == name).then_some(number)
+    }
+}
+
+impl Layout {
+    /// Everything below `root`.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        let root = root.into();
+        Layout {
+            log: root.join("log"),
+            snapshots: root.join("snapshots"),
+            archive: root.join("archive"),
+            root,
+        }
+    }
+
+    /// Puts the log into a directory of its own (another disk, say).
+    #[must_use]
+    pub fn with_log_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.log = dir.into();
+        self
+    }
+
+    /// Puts the snapshots into a directory of their own.
+    #[must_use]
+    pub fn with_snapshot_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.snapshots = dir.into();
+        self
+    }
+
+    /// Puts the archived log into a directory of its own.
+    #[must_use]
+    pub fn with_archive_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.archive = dir.into();
+        self
+    }
+
+    /// The database directory: manifests and lock.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The log segments.
+    pub fn log_dir(&self) -> &Path {
+        &self.log
+    }
+
+    /// The snapshots.
+    pub fn snapshot_dir(&self) -> &Path {
+        &self.snapshots
+    }
+
+    /// Segments that are no longer needed for recovery, kept for point-in-time restore.
+    pub fn archive_dir(&self) -> &Path {
+        &self.archive
+    }
+
+    /// Where recovery sets bytes aside before it cuts anything.
+    pub fn quarantine_dir(&self) -> PathBuf {
+        self.root.join("quarantine")
+    }
+
+    /// The recovery reports.
+    pub fn report_dir(&self) -> PathBuf {
+        self.root.join("recovery")
+    }
+
+    /// The lock file.
+    pub fn lock_file(&self) -> PathBuf {
+        self.root.join("LOCK")
+    }
+
+    /// The directory in which files of `kind` lie.
+    pub fn dir_of(&self, kind: FileKind) -> &Path {
+        match kind {
+            FileKind::Segment => &self.log,
+            FileKind::Snapshot => &self.snapshots,
+            FileKind::Manifest => &self.root,
+        }
+    }
+
+    /// The path of file `number` of `kind`.
+    pub fn file(&self, kind: FileKind, number: u64) -> PathBuf {
+        self.dir_of(kind).join(kind.name(number))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_read_back_and_foreign_names_are_none_of_ours() {
+        for number in [0, 1, 9_999_999_999_999_999, u64::MAX] {
+            assert_eq!(FileKind::Segment.parse(&FileKind::Segment.name(number)), Some(number));
+        }
+        for name in ["1.seg", "0000000000000001.snap", "00000000000000001.seg", "+000000000000001.seg", ".seg", "é.seg"] {
+            assert_eq!(FileKind::Segment.parse(name), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! The ground floor of ecsdb: everything that touches the operating system, and the few byte-level
+//! mechanisms which the log, the snapshot and the manifest share.
+//!
+//! - [`Vfs`] and [`VfsFile`]: files, directories, time and randomness behind one trait. [`Disk`] is the real
+//!   one; the simulated disk of `ecsdb-sim` is the other.
+//! - [`frame`]: the one frame codec, with a header checksum that is verified before any length is believed.
+//! - [`compress`]: block compression that never allocates from an unchecked length.
+//! - [`publish`]: the one atomic publish (temporary file, sync, rename, sync of the directory).
+//! - [`Layout`]: which file lies where in a database directory.
+//!
+//! This crate knows nothing of entities, transactions or log sequence numbers.
+
+#![forbid(unsafe_code)]
+
+mod checksum;
+pub mod compress;
+mod disk;
+mod error;
+pub mod frame;
+mod layout;
+mod platform;
+mod publish;
+mod vfs;
+
+pub use checksum::{checksum, checksum_append};
+pub use disk::Disk;
+pub use error::{FileOp, IoError, Result};
+pub use layout::{FileKind, Layout};
+pub use publish::{TEMPORARY_SUFFIX, publish, read_file, remove_temporaries};
+pub use vfs::{DirEntry, DirLock, LockError, OpenMode, Vfs, VfsFile};

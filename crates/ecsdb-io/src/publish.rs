@@ -1,0 +1,128 @@
+//! The one atomic publish: a file appears under its name whole and durable, or not at all (CKP-2).
+
+use std::io::{IoSlice, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::{FileOp, IoError, Result};
+use crate::vfs::{OpenMode, Vfs, VfsFile};
+
+/// Files with this ending are unfinished; whoever opens the directory for writing removes them.
+pub const TEMPORARY_SUFFIX: &str = ".tmp";
+
+/// Writes a file under a temporary name with `write`, syncs it, renames it to `path` and syncs the directory.
+/// Returns what `write` returned, and the open file. A leftover of an earlier attempt is replaced.
+///
+/// # Errors
+/// When a file operation or `write` fails; then nothing exists under `path` that was not there before, and the
+/// temporary file is removed as far as the disk allows (what remains is collected by [`remove_temporaries`]).
+pub fn publish<T, E: From<IoError>>(
+    vfs: &dyn Vfs,
+    path: &Path,
+    write: impl FnOnce(&Arc<dyn VfsFile>) -> Result<T, E>,
+) -> Result<(T, Arc<dyn VfsFile>), E> {
+    let temporary = temporary_name(path);
+    match vfs.remove(&temporary) {
+        Ok(()) => {}
+        Err(e) if e.is_not_found() => {}
+        Err(e) => return Err(e.into()),
+    }
+    let file = vfs.create(&temporary)?;
+    let finish = || -> Result<T, E> {
+        let value = write(&file)?;
+        file.sync_data()?;
+        vfs.rename(&temporary, path)?;
+        Ok(value)
+    };
+    match finish() {
+        Ok(value) => {
+            vfs.sync_dir(directory_of(path))?;
+            Ok((value, file))
+        }
+        Err(e) => {
+            // The error that matters is the first one; a leftover is collected at the next open.
+            drop(vfs.remove(&temporary));
+            Err(e)
+        }
+    }
+}
+
+/// Removes what interrupted publishes left in a directory, and returns the removed names. Only the holder of
+/// the directory lock may call it.
+///
+/// # Errors
+/// When a file operation fails.
+pub fn remove_temporaries(vfs: &dyn Vfs, dir: &Path) -> Result<Vec<String>> {
+    let mut removed = Vec::new();
+    for entry in vfs.read_dir(dir)? {
+        if !entry.is_dir && entry.name.ends_with(TEMPORARY_SUFFIX) {
+            vfs.remove(&dir.join(&entry.name))?;
+            removed.push(entry.name);
+        }
+    }
+    Ok(removed)
+}
+
+/// Reads a whole file, refusing one larger than `limit` bytes before anything is allocated (REC-1).
+///
+/// # Errors
+/// When the file is larger, or a file operation fails.
+pub fn read_file(vfs: &dyn Vfs, path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let file = vfs.open(path, OpenMode::Read)?;
+    let len = file.len()?;
+    if len > limit {
+        let source = std::io::Error::new(
+            ErrorKind::InvalidData,
+            format!("the file has {len} bytes where at most {limit} are valid"),
+        );
+        return Err(IoError::new(FileOp::Read, path, source));
+    }
+    let mut bytes = vec![0; len as usize];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes)
+}
+
+fn temporary_name(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_os_string();
+    name.push(TEMPORARY_SUFFIX);
+    name.into()
+}
+
+/// The directory a file lies in; the current one for a bare name.
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    }
+}
+
+impl dyn VfsFile {
+    /// Writes one slice; see [`VfsFile::write_all_at`].
+    ///
+    /// # Errors
+    /// As [`VfsFile::write_all_at`].
+    pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        self.write_all_at(&mut [IoSlice::new(bytes)], offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Disk;
+
+    #[test]
+    fn a_failed_publish_leaves_the_old_file_and_no_temporary() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        publish::<_, IoError>(&Disk, &path, |f| f.write_at(b"old", 0)).unwrap();
+        let failed = publish::<(), IoError>(&Disk, &path, |f| {
+            f.write_at(b"new, half", 0)?;
+            Err(IoError::new(FileOp::Write, f.path(), ErrorKind::StorageFull.into()))
+        });
+        assert!(failed.unwrap_err().is_full_disk());
+        assert_eq!(read_file(&Disk, &path, 10).unwrap(), b"old");
+        assert!(remove_temporaries(&Disk, dir.path()).unwrap().is_empty());
+        assert!(read_file(&Disk, &path, 2).is_err());
+    }
+}

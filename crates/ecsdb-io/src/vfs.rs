@@ -1,0 +1,187 @@
+//! The traits through which every byte reaches the disk, so that a simulated disk can crash it at each step.
+
+use std::fmt::Debug;
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::{FileOp, IoError, Result};
+
+/// How an existing file is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpenMode {
+    /// Reading only.
+    Read,
+    /// Reading and writing; the file is not truncated.
+    ReadWrite,
+}
+
+/// One entry of a directory listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirEntry {
+    /// The name within its directory.
+    pub name: String,
+    /// True for a directory.
+    pub is_dir: bool,
+    /// Length in bytes (0 for a directory).
+    pub len: u64,
+}
+
+/// An exclusive lock on a database directory, held until it is dropped.
+pub trait DirLock: Debug + Send + Sync {}
+
+/// Why a directory lock could not be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Somebody else holds it.
+    #[error("{} is locked by {holder}: close it there first", path.display())]
+    Held {
+        /// The lock file.
+        path: PathBuf,
+        /// What the holder wrote of itself (process id and time).
+        holder: String,
+    },
+    /// The lock file could not be used.
+    #[error(transparent)]
+    Io(#[from] IoError),
+}
+
+/// Everything the engine asks of the operating system: files, directories, time and randomness.
+///
+/// Implementations must be usable from any thread. Nothing is durable before the matching sync: data before
+/// [`VfsFile::sync_data`], a new, renamed or removed name before [`Vfs::sync_dir`] of its directory.
+pub trait Vfs: Debug + Send + Sync + 'static {
+    /// Creates a new file, open for reading and writing.
+    ///
+    /// # Errors
+    /// When the file exists already, or the system refuses.
+    fn create(&self, path: &Path) -> Result<Arc<dyn VfsFile>>;
+
+    /// Opens an existing file.
+    ///
+    /// # Errors
+    /// When it does not exist, or the system refuses.
+    fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn VfsFile>>;
+
+    /// Renames a file within one filesystem, replacing `to`.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    fn rename(&self, from: &Path, to: &Path) -> Result<()>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// When it does not exist, or the system refuses.
+    fn remove(&self, path: &Path) -> Result<()>;
+
+    /// Creates a directory and its parents; an existing one is fine.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    fn create_dir_all(&self, path: &Path) -> Result<()>;
+
+    /// Syncs the entries of a directory to stable storage.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    fn sync_dir(&self, path: &Path) -> Result<()>;
+
+    /// Lists a directory, sorted by name.
+    ///
+    /// # Errors
+    /// When it does not exist, or the system refuses.
+    fn read_dir(&self, path: &Path) -> Result<Vec<DirEntry>>;
+
+    /// The length of a file, or `None` when there is none.
+    ///
+    /// # Errors
+    /// When the system refuses for another reason than absence.
+    fn file_len(&self, path: &Path) -> Result<Option<u64>>;
+
+    /// Takes the exclusive lock `path`, writing `holder` into it for the next one's error message. A lock left
+    /// by a dead process is no obstacle.
+    ///
+    /// # Errors
+    /// [`LockError::Held`] when a living process (or this one) holds it.
+    fn try_lock(&self, path: &Path, holder: &str) -> Result<Box<dyn DirLock>, LockError>;
+
+    /// Bytes free for this user on the filesystem of `path`; `None` where the platform cannot tell.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    fn free_space(&self, path: &Path) -> Result<Option<u64>>;
+
+    /// Wall-clock time in nanoseconds since 1970-01-01 UTC.
+    fn now_unix_ns(&self) -> u64;
+
+    /// A random number, for salts and identities.
+    fn random_u64(&self) -> u64;
+}
+
+/// An open file, read and written at explicit offsets, from any thread.
+pub trait VfsFile: Debug + Send + Sync {
+    /// The path under which it was opened.
+    fn path(&self) -> &Path;
+
+    /// Its length in bytes.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    fn len(&self) -> Result<u64>;
+
+    /// True when it has no bytes.
+    ///
+    /// # Errors
+    /// As [`VfsFile::len`].
+    fn is_empty(&self) -> Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Reads up to `buf.len()` bytes at `offset`; 0 at the end of the file.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize>;
+
+    /// Reads exactly `buf.len()` bytes at `offset`.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::UnexpectedEof`] when the file is too short, or when the system refuses.
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        let mut done = 0;
+        while done < buf.len() {
+            match self.read_at(&mut buf[done..], offset + done as u64)? {
+                0 => {
+                    let source = io::Error::new(
+                        io::ErrorKind::UnexpectedEof,
+                        format!("the file ends at byte {}, {} bytes short", offset + done as u64, buf.len() - done),
+                    );
+                    return Err(IoError::new(FileOp::Read, self.path(), source));
+                }
+                n => done += n,
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes all of `bufs`, one after another, at `offset`, extending the file where needed. The slices may
+    /// be advanced in place. One call is one write to the disk as far as the platform allows.
+    ///
+    /// # Errors
+    /// When the system refuses; any part of the bytes may have been written then.
+    fn write_all_at(&self, bufs: &mut [IoSlice<'_>], offset: u64) -> Result<()>;
+
+    /// Truncates or extends (with zeros) to `len` bytes.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    fn set_len(&self, len: u64) -> Result<()>;
+
+    /// Brings all data written so far, and the length, to stable storage. After an error nothing is known of
+    /// the data written since the last success, and calling again proves nothing.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    fn sync_data(&self) -> Result<()>;
+}
