@@ -139,7 +139,14 @@ mod tests {
         for number in [0, 1, 9_999_999_999_999_999, u64::MAX] {
             assert_eq!(FileKind::Segment.parse(&FileKind::Segment.name(number)), Some(number));
         }
-        for name in ["1.seg", "0000000000000001.snap", "00000000000000001.seg", "+000000000000001.seg", ".seg", "é.seg"] {
+        for name in [
+            "1.seg",
+            "0000000000000001.snap",
+            "00000000000000001.seg",
+            "+000000000000001.seg",
+            ".seg",
+            "é.seg",
+        ] {
             assert_eq!(FileKind::Segment.parse(name), None, "{name}");
         }
     }

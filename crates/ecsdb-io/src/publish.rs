@@ -1,6 +1,6 @@
 //! The one atomic publish: a file appears under its name whole and durable, or not at all (CKP-2).
 
-use std::io::{IoSlice, ErrorKind};
+use std::io::{ErrorKind, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

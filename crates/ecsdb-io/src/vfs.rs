@@ -155,7 +155,11 @@ pub trait VfsFile: Debug + Send + Sync {
                 0 => {
                     let source = io::Error::new(
                         io::ErrorKind::UnexpectedEof,
-                        format!("the file ends at byte {}, {} bytes short", offset + done as u64, buf.len() - done),
+                        format!(
+                            "the file ends at byte {}, {} bytes short",
+                            offset + done as u64,
+                            buf.len() - done
+                        ),
                     );
                     return Err(IoError::new(FileOp::Read, self.path(), source));
                 }

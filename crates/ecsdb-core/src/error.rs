@@ -1,0 +1,92 @@
+//! What can be wrong with a call, a stored change or a schema.
+
+use crate::component::{CodecError, StorageKind};
+use crate::entity::Entity;
+
+/// What the fallible functions of this crate return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of the world: nothing was changed by the call that returned it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The entity was despawned, or never lived here.
+    #[error("entity {0} does not exist (despawned, or of another database)")]
+    NoSuchEntity(Entity),
+    /// The entity has no such component.
+    #[error("entity {entity} has no component {component}")]
+    MissingComponent {
+        /// The entity.
+        entity: Entity,
+        /// The component's stable name.
+        component: &'static str,
+    },
+    /// The world has no such resource.
+    #[error("there is no resource {0}: insert it first")]
+    NoSuchResource(&'static str),
+    /// A bundle has the same component twice.
+    #[error("the bundle has component {0} twice")]
+    DuplicateComponent(&'static str),
+    /// Two Rust types claim one stable name.
+    #[error("both {first} and {second} claim the component name {name}: give one of them another name")]
+    NameTaken {
+        /// The stable name.
+        name: String,
+        /// The Rust type that has it.
+        first: &'static str,
+        /// The Rust type that wants it.
+        second: &'static str,
+    },
+    /// The stored layout of a component is not that of the Rust type.
+    #[error(
+        "component {name} is stored as version {stored_version} ({stored_kind:?}, fingerprint \
+         {stored_fingerprint:016x}) but the type is version {version} ({kind:?}, fingerprint {fingerprint:016x}): \
+         restore the old definition, or give the changed one a new name"
+    )]
+    SchemaMismatch {
+        /// The stable name.
+        name: String,
+        /// Version in the database.
+        stored_version: u32,
+        /// Kind in the database.
+        stored_kind: StorageKind,
+        /// Fingerprint in the database.
+        stored_fingerprint: u64,
+        /// Version of the Rust type.
+        version: u32,
+        /// Kind of the Rust type.
+        kind: StorageKind,
+        /// Fingerprint of the Rust type.
+        fingerprint: u64,
+    },
+    /// The view was captured before this program's type of the component was registered.
+    #[error(
+        "component {0} was not registered when this view was captured: register it, then take a new view"
+    )]
+    NotRegistered(&'static str),
+    /// A value of a component could not be encoded or decoded.
+    #[error("component {component}: {source}")]
+    Codec {
+        /// The stable name.
+        component: String,
+        /// Why.
+        source: CodecError,
+    },
+    /// No more entities, components or archetypes can be made.
+    #[error("the world is full: {0}")]
+    Full(&'static str),
+    /// A stored change or a stored chunk makes no sense, although its checksum holds.
+    #[error("byte {offset} of the stored data: {what}")]
+    Malformed {
+        /// Where in the bytes given.
+        offset: usize,
+        /// What is wrong there.
+        what: &'static str,
+    },
+}
+
+impl Error {
+    pub(crate) fn codec(component: &str, source: CodecError) -> Self {
+        Error::Codec { component: component.to_string(), source }
+    }
+}

@@ -1,0 +1,308 @@
+//! The entity index: where each entity's row is, and which ids are free.
+//!
+//! Derived data: rebuilt when a database is loaded. Free slots form a list threaded through the slots themselves,
+//! so that a view captures the allocator together with everything else, and ids are given out in the same order
+//! after a restart as without one.
+
+use crate::entity::Entity;
+use crate::error::{Error, Result};
+use crate::spine::Spine;
+
+const LEAF_BITS: u32 = 8;
+const LEAF: usize = 1 << LEAF_BITS;
+const NONE: u32 = u32::MAX;
+/// In [`Slot::archetype`]: nobody lives here, and [`Slot::row`] is the next free slot if it is in the list.
+const VACANT: u32 = u32::MAX;
+
+/// Where an entity's row is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Location {
+    pub(crate) archetype: u32,
+    /// Chunk and row within it; see [`crate::archetype::Shape`].
+    pub(crate) row: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    /// Of the entity that lives here, or of the next one; 0 when the slot is used up.
+    generation: u32,
+    archetype: u32,
+    row: u32,
+}
+
+#[derive(Debug, Clone)]
+struct Leaf([Slot; LEAF]);
+
+#[derive(Debug, Clone)]
+pub(crate) struct EntityIndex {
+    leaves: Spine<Leaf>,
+    /// Slots ever used.
+    len: u32,
+    free: u32,
+    live: u32,
+}
+
+impl Default for EntityIndex {
+    fn default() -> Self {
+        EntityIndex { leaves: Spine::default(), len: 0, free: NONE, live: 0 }
+    }
+}
+
+impl EntityIndex {
+    pub(crate) fn live(&self) -> u32 {
+        self.live
+    }
+
+    /// Slots ever used: every live index is below.
+    pub(crate) fn len(&self) -> u32 {
+        self.len
+    }
+
+    #[inline]
+    fn slot(&self, index: u32) -> Option<&Slot> {
+        if index >= self.len {
+            return None;
+        }
+        self.leaves.get((index >> LEAF_BITS) as usize).map(|leaf| &leaf.0[index as usize & (LEAF - 1)])
+    }
+
+    #[inline]
+    fn slot_mut(&mut self, index: u32) -> Option<&mut Slot> {
+        if index >= self.len {
+            return None;
+        }
+        self.leaves
+            .get_mut((index >> LEAF_BITS) as usize)
+            .map(|leaf| &mut leaf.0[index as usize & (LEAF - 1)])
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, entity: Entity) -> Option<Location> {
+        let slot = self.slot(entity.index())?;
+        (slot.generation == entity.generation() && slot.archetype != VACANT)
+            .then_some(Location { archetype: slot.archetype, row: slot.row })
+    }
+
+    /// Takes a free id, or a new one. Its location must be set before anything else happens.
+    pub(crate) fn allocate(&mut self) -> Result<Entity> {
+        if self.free != NONE {
+            let index = self.free;
+            if let Some(&Slot { generation, row, .. }) = self.slot(index) {
+                self.free = row;
+                return Ok(Entity::new(index, generation));
+            }
+        }
+        let index = self.len;
+        self.extend_to(index)?;
+        Ok(Entity::new(index, 1))
+    }
+
+    /// Makes slot `index` and all before it exist, vacant and unlisted.
+    fn extend_to(&mut self, index: u32) -> Result<()> {
+        if index >= NONE - LEAF as u32 {
+            return Err(Error::Full("a database has at most 2^32 entity slots"));
+        }
+        while self.leaves.len() <= (index >> LEAF_BITS) as usize {
+            self.leaves.push(Leaf([Slot { generation: 1, archetype: VACANT, row: NONE }; LEAF]));
+        }
+        self.len = self.len.max(index + 1);
+        Ok(())
+    }
+
+    /// Puts an entity, newly allocated or moved, at a location.
+    pub(crate) fn place(&mut self, entity: Entity, location: Location) {
+        let mut arrived = false;
+        if let Some(slot) = self.slot_mut(entity.index()) {
+            arrived = slot.archetype == VACANT;
+            *slot =
+                Slot { generation: entity.generation(), archetype: location.archetype, row: location.row };
+        }
+        self.live += u32::from(arrived);
+    }
+
+    /// Ends a life. The slot is not given out again before [`EntityIndex::list_free`].
+    pub(crate) fn vacate(&mut self, entity: Entity) {
+        if let Some(slot) = self.slot_mut(entity.index()) {
+            let generation = entity.generation().wrapping_add(1);
+            *slot = Slot { generation, archetype: VACANT, row: NONE };
+            self.live -= 1;
+        }
+    }
+
+    /// Puts a vacated slot at the head of the free list, unless its generations are used up.
+    pub(crate) fn list_free(&mut self, index: u32) {
+        let head = self.free;
+        if let Some(slot) = self.slot_mut(index)
+            && slot.archetype == VACANT
+            && slot.generation != 0
+        {
+            slot.row = head;
+            self.free = index;
+        }
+    }
+
+    /// The generation of the next use of a vacant slot.
+    pub(crate) fn next_generation(&self, index: u32) -> u32 {
+        self.slot(index).map_or(1, |slot| slot.generation)
+    }
+
+    /// For replay: takes the id `entity`, whatever the order of the free list. O(1) in the order of the log.
+    pub(crate) fn claim(&mut self, entity: Entity) -> Result<()> {
+        const MALFORMED: Error =
+            Error::Malformed { offset: 0, what: "an entity id is used twice, or is no id" };
+        if entity.generation() == 0 {
+            return Err(MALFORMED);
+        }
+        let index = entity.index();
+        if index >= self.len {
+            let first = self.len;
+            self.extend_to(index)?;
+            // Slots skipped on the way are free: without damage there are none.
+            (first..index).for_each(|skipped| self.list_free(skipped));
+            return Ok(());
+        }
+        if self.slot(index).is_some_and(|slot| slot.archetype != VACANT) {
+            return Err(MALFORMED);
+        }
+        self.unlist(index);
+        Ok(())
+    }
+
+    /// For replay: slot `index`, vacant, goes on with `generation`, at the head of the free list.
+    pub(crate) fn retire(&mut self, index: u32, generation: u32) -> Result<()> {
+        if index >= self.len {
+            self.claim(Entity::new(index, 1))?;
+        } else {
+            self.unlist(index);
+        }
+        match self.slot_mut(index) {
+            Some(slot) if slot.archetype == VACANT => {
+                slot.generation = generation;
+                slot.row = NONE;
+                self.list_free(index);
+                Ok(())
+            }
+            _ => Err(Error::Malformed { offset: 0, what: "an id is retired while its entity lives" }),
+        }
+    }
+
+    fn unlist(&mut self, index: u32) {
+        let mut at = self.free;
+        if at == index {
+            self.free = self.slot(index).map_or(NONE, |slot| slot.row);
+            return;
+        }
+        while let Some(&Slot { row: next, .. }) = self.slot(at) {
+            if next == index {
+                let after = self.slot(index).map_or(NONE, |slot| slot.row);
+                if let Some(slot) = self.slot_mut(at) {
+                    slot.row = after;
+                }
+                return;
+            }
+            at = next;
+        }
+    }
+
+    /// The free list from its head, as (slot, next generation).
+    pub(crate) fn free_list(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        let mut at = self.free;
+        std::iter::from_fn(move || {
+            let slot = self.slot(at)?;
+            let item = (at, slot.generation);
+            at = slot.row;
+            Some(item)
+        })
+    }
+
+    /// For loading: as many slots as there were, all vacant and unlisted.
+    pub(crate) fn with_len(len: u32) -> Result<Self> {
+        let mut index = EntityIndex::default();
+        if len > 0 {
+            index.extend_to(len - 1)?;
+        }
+        Ok(index)
+    }
+
+    /// For loading: places a stored entity. False when its slot is taken or not there.
+    pub(crate) fn load(&mut self, entity: Entity, location: Location) -> bool {
+        let fits =
+            entity.generation() != 0 && self.slot(entity.index()).is_some_and(|s| s.archetype == VACANT);
+        if fits {
+            self.place(entity, location);
+        }
+        fits
+    }
+
+    /// For loading: restores the free list, given from its head. False when a slot is taken or not there.
+    pub(crate) fn load_free_list(&mut self, list: &[(u32, u32)]) -> bool {
+        list.iter().rev().all(|&(index, generation)| {
+            let head = self.free;
+            match self.slot_mut(index) {
+                Some(slot) if slot.archetype == VACANT && slot.row == NONE && index != head => {
+                    slot.generation = generation;
+                    slot.row = head;
+                    self.free = index;
+                    true
+                }
+                _ => false,
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: Location = Location { archetype: 0, row: 0 };
+
+    #[test]
+    fn a_slot_is_reused_with_a_new_generation_and_the_old_id_stays_dead() {
+        let mut index = EntityIndex::default();
+        let a = index.allocate().unwrap();
+        index.place(a, HERE);
+        index.vacate(a);
+        index.list_free(a.index());
+        let b = index.allocate().unwrap();
+        index.place(b, HERE);
+        assert_eq!((a.index(), b.index()), (0, 0));
+        assert_eq!((a.generation(), b.generation()), (1, 2));
+        assert_eq!((index.get(a), index.get(b), index.live()), (None, Some(HERE), 1));
+    }
+
+    #[test]
+    fn a_slot_whose_generations_are_used_up_is_never_given_out_again() {
+        let mut index = EntityIndex::default();
+        index.retire(0, u32::MAX).unwrap();
+        let last = index.allocate().unwrap();
+        assert_eq!(last.generation(), u32::MAX);
+        index.place(last, HERE);
+        index.vacate(last);
+        index.list_free(0);
+        assert_eq!(index.allocate().unwrap(), Entity::new(1, 1));
+    }
+
+    #[test]
+    fn the_free_list_survives_saving_and_claims_out_of_order() {
+        let mut index = EntityIndex::default();
+        let ids: Vec<_> = (0..600)
+            .map(|_| {
+                let id = index.allocate().unwrap();
+                index.place(id, HERE);
+                id
+            })
+            .collect();
+        for id in [5, 300, 599, 7] {
+            index.vacate(ids[id]);
+            index.list_free(id as u32);
+        }
+        let list: Vec<_> = index.free_list().collect();
+        assert_eq!(list, [(7, 2), (599, 2), (300, 2), (5, 2)]);
+        let mut loaded = EntityIndex::with_len(600).unwrap();
+        assert!(loaded.load_free_list(&list));
+        assert!(!loaded.clone().load_free_list(&list), "a slot cannot be listed twice");
+        loaded.claim(Entity::new(300, 2)).unwrap();
+        assert!(loaded.free_list().eq([(7, 2), (599, 2), (5, 2)]));
+    }
+}

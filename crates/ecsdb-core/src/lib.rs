@@ -1,0 +1,65 @@
+//! The in-memory half of ecsdb: entities, components, archetypes, queries, transactions and views.
+//!
+//! A [`World`] is written by one [`Transaction`] at a time and read through any number of [`View`]s. It keeps
+//! its entities in archetypes, whose columns are cut into chunks of about 16 KiB; what a view, a before-image or
+//! the log still needs is copied on write, chunk by chunk.
+//!
+//! Nothing here touches a file: a transaction gives a [`ChangeSet`] to be logged, [`World::apply`] takes it back,
+//! and [`parts`] takes a view apart into blocks and puts a world together again.
+//!
+//! `unsafe` lives in the module `raw` alone.
+
+#![deny(unsafe_code)]
+
+#[cfg(target_endian = "big")]
+compile_error!("ecsdb stores memory bytes as little-endian: big-endian machines are not supported");
+
+// So that the derive macros' paths hold within this crate, too.
+#[allow(unused_extern_crates, reason = "used by what the derive macros write")]
+extern crate self as ecsdb_core;
+
+mod apply;
+mod archetype;
+mod bundle;
+mod codec;
+mod component;
+mod digest;
+mod entity;
+mod error;
+mod index;
+pub mod parts;
+mod query;
+#[allow(unsafe_code, reason = "the raw column: the one home of unsafe code")]
+mod raw;
+mod redo;
+mod schema;
+mod spine;
+mod stored_value;
+mod transaction;
+mod undo;
+mod view;
+mod world;
+
+pub use apply::Applied;
+pub use bundle::Bundle;
+#[doc(hidden)]
+pub use bundle::{BundleSink, BundleTypes, BundleVisitor};
+pub use component::{CodecError, Component, Storage, StorageKind};
+#[doc(hidden)]
+pub use component::{ComponentType, TypeSlot, fingerprint};
+pub use digest::Digest;
+pub use ecsdb_derive::{Bundle, Component};
+pub use entity::Entity;
+pub use error::{Error, Result};
+pub use query::{Access, Chunks, Mode, Query, QueryIter, ReadQuery, Term, With, Without};
+pub use schema::{ComponentDef, ComponentId};
+pub use transaction::{ChangeSet, Transaction};
+pub use view::View;
+pub use world::World;
+
+/// What the derive macros name.
+#[doc(hidden)]
+pub mod __private {
+    pub use bytemuck;
+    pub use inventory;
+}

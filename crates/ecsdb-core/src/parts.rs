@@ -1,0 +1,360 @@
+//! Taking a view apart into blocks of bytes, and putting a world together from them: what a snapshot is made of.
+//!
+//! Transient components are left out. A chunk has a stable number ([`ChunkPart::uid`]) and each of its columns the
+//! LSN of its last change, so that an incremental snapshot can tell what its parent already has.
+
+use std::sync::Arc;
+
+use crate::archetype::{Archetype, Chunk, Column, EntityRow, Shape};
+use crate::codec::{Reader, put_varint};
+use crate::component::StorageKind;
+use crate::entity::Entity;
+use crate::error::{Error, Result};
+use crate::index::{EntityIndex, Location};
+use crate::raw::{Block, Ops, TypeOps};
+use crate::schema::{ComponentDef, ComponentId, Schema};
+use crate::view::View;
+use crate::world::{Resource, Root, World};
+
+/// A chunk of a view.
+#[derive(Clone, Copy)]
+pub struct ChunkPart<'a> {
+    schema: &'a Schema,
+    shape: &'a Shape,
+    chunk: &'a Chunk,
+}
+
+/// A column of a chunk, or a resource.
+#[derive(Clone, Copy)]
+pub struct ColumnPart<'a> {
+    /// The component; `None` for the column of entity ids.
+    pub component: Option<ComponentId>,
+    /// LSN of its last change.
+    pub changed: u64,
+    def: Option<&'a ComponentDef>,
+    block: &'a Block,
+}
+
+impl View {
+    /// The stored components, by id.
+    pub fn components(&self) -> impl Iterator<Item = &ComponentDef> {
+        self.root().schema.defs().filter(|def| def.kind != StorageKind::Transient)
+    }
+
+    /// The chunks with at least one entity.
+    pub fn chunks(&self) -> impl Iterator<Item = ChunkPart<'_>> {
+        let root = self.root();
+        root.archetypes.iter().flat_map(move |archetype| {
+            archetype.chunks.iter().filter(|chunk| chunk.len() > 0).map(move |chunk| ChunkPart {
+                schema: &root.schema,
+                shape: &archetype.shape,
+                chunk,
+            })
+        })
+    }
+
+    /// The resources.
+    pub fn resources(&self) -> impl Iterator<Item = ColumnPart<'_>> {
+        let root = self.root();
+        root.resources.iter().filter_map(|resource| {
+            let def = &root.schema.known(resource.id).def;
+            (def.kind != StorageKind::Transient).then_some(ColumnPart {
+                component: Some(resource.id),
+                changed: resource.changed,
+                def: Some(def),
+                block: &resource.block,
+            })
+        })
+    }
+
+    /// The allocators: entity slots used, the next chunk number, and the free list, as [`WorldBuilder::allocators`]
+    /// takes them. O(free slots).
+    pub fn allocators(&self) -> Vec<u8> {
+        let root = self.root();
+        let free: Vec<_> = root.index.free_list().collect();
+        let mut out = Vec::with_capacity(16 + free.len() * 4);
+        put_varint(&mut out, u64::from(root.index.len()));
+        put_varint(&mut out, root.next_chunk);
+        put_varint(&mut out, free.len() as u64);
+        for (index, generation) in free {
+            put_varint(&mut out, u64::from(index));
+            put_varint(&mut out, u64::from(generation));
+        }
+        out
+    }
+}
+
+impl<'a> ChunkPart<'a> {
+    /// Its stable number.
+    pub fn uid(&self) -> u64 {
+        self.chunk.uid
+    }
+
+    /// Rows of a full chunk of its archetype, as a power of two.
+    pub fn rows_log2(&self) -> u32 {
+        self.shape.rows_per_chunk().ilog2()
+    }
+
+    /// Rows.
+    pub fn rows(&self) -> usize {
+        self.chunk.len()
+    }
+
+    /// The stored components, sorted.
+    pub fn components(&self) -> impl Iterator<Item = ComponentId> + 'a {
+        let schema = self.schema;
+        let stored = move |id: &ComponentId| schema.known(*id).def.kind != StorageKind::Transient;
+        self.shape.components.iter().copied().filter(stored)
+    }
+
+    /// The columns: the ids first, then one for each of [`ChunkPart::components`].
+    pub fn columns(&self) -> impl Iterator<Item = ColumnPart<'a>> + 'a {
+        let ChunkPart { schema, shape, chunk } = *self;
+        let ids = ColumnPart {
+            component: None,
+            changed: chunk.entities.changed,
+            def: None,
+            block: &chunk.entities.block,
+        };
+        let columns = shape.components.iter().zip(&chunk.columns).filter_map(move |(&id, column)| {
+            let def = &schema.known(id).def;
+            (def.kind != StorageKind::Transient).then_some(ColumnPart {
+                component: Some(id),
+                changed: column.changed,
+                def: Some(def),
+                block: &column.block,
+            })
+        });
+        std::iter::once(ids).chain(columns)
+    }
+}
+
+impl<'a> ColumnPart<'a> {
+    /// The stored bytes where they are the memory's: ids (8 bytes each: index, generation) and plain components.
+    pub fn bytes(&self) -> Option<&'a [u8]> {
+        self.block.bytes()
+    }
+
+    /// Appends the stored bytes to `out`: the memory's, or for archived components each row's length (varint) and
+    /// bytes.
+    ///
+    /// # Errors
+    /// When a value cannot be encoded.
+    pub fn encode(&self, out: &mut Vec<u8>) -> Result<()> {
+        if let Some(bytes) = self.bytes() {
+            out.extend_from_slice(bytes);
+            return Ok(());
+        }
+        let mut value = Vec::new();
+        for row in 0..self.block.len() {
+            value.clear();
+            let encoded = self.block.encode_row(row, &mut value);
+            encoded.map_err(|e| Error::codec(self.def.map_or("", |def| &def.name), e))?;
+            put_varint(out, value.len() as u64);
+            out.extend_from_slice(&value);
+        }
+        Ok(())
+    }
+}
+
+/// A column put together from stored bytes; made on any thread.
+pub struct LoadedColumn(Column);
+
+/// Puts a world together from stored parts, checking each.
+#[derive(Default)]
+pub struct WorldBuilder {
+    root: Root,
+    /// Archetypes by their components.
+    archetypes: rustc_hash::FxHashMap<Box<[ComponentId]>, usize>,
+}
+
+impl WorldBuilder {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Defines a stored component.
+    ///
+    /// # Errors
+    /// When its id or name is taken.
+    pub fn define(&mut self, def: ComponentDef) -> Result<()> {
+        Arc::make_mut(&mut self.root.schema).define(def).map(drop)
+    }
+
+    /// What turns stored bytes into columns, for the threads that load them. All components are defined first.
+    pub fn columns(&self) -> ColumnLoader {
+        ColumnLoader(self.root.schema.clone())
+    }
+
+    /// Adds a chunk: its number, its components (sorted), and its columns: the ids first.
+    ///
+    /// # Errors
+    /// When the columns do not fit the components or one another.
+    pub fn chunk(
+        &mut self,
+        uid: u64,
+        rows_log2: u32,
+        components: &[ComponentId],
+        columns: Vec<LoadedColumn>,
+    ) -> Result<()> {
+        let malformed = |what| Err(Error::Malformed { offset: 0, what });
+        if !components.windows(2).all(|pair| pair[0] < pair[1]) || columns.len() != components.len() + 1 {
+            return malformed("the columns of a chunk are not those of its components");
+        }
+        let schema = &self.root.schema;
+        for (id, column) in components.iter().zip(&columns[1..]) {
+            let fits = schema.entry(*id).is_some_and(|entry| {
+                entry.def.kind != StorageKind::Transient
+                    && entry.ops.is_plain() == column.0.block.ops().is_plain()
+                    && entry.ops.size() == column.0.block.ops().size()
+            });
+            if !fits {
+                return malformed("a column of a chunk is of no defined component");
+            }
+        }
+        let mut columns = columns.into_iter().map(|column| column.0);
+        let Some(entities) = columns.next().filter(|ids| ids.block.is::<EntityRow>()) else {
+            return malformed("the first column of a chunk is not of entity ids");
+        };
+        let chunk = Chunk { uid, entities, columns: columns.collect() };
+        let rows = chunk.len();
+        if chunk.columns.iter().any(|column| column.block.len() != rows) {
+            return malformed("the columns of a chunk have different lengths");
+        }
+        let id = match self.archetypes.get(components) {
+            Some(&id) => id,
+            None => {
+                let Some(shape) = Shape::stored(components.into(), rows_log2) else {
+                    return malformed("an archetype's rows per chunk are out of bounds");
+                };
+                let id = self.root.archetypes.len();
+                self.root.archetypes.push(Archetype::new(shape));
+                self.archetypes.insert(components.into(), id);
+                id
+            }
+        };
+        let Some(archetype) = self.root.archetypes.get_mut(id) else { return malformed("no such archetype") };
+        if rows > archetype.shape.rows_per_chunk() || archetype.chunks.len() >= archetype.shape.chunks_max() {
+            return malformed("a chunk has more rows than its archetype's chunks have");
+        }
+        archetype.len += rows;
+        archetype.chunks.push(chunk);
+        Ok(())
+    }
+
+    /// Adds a resource.
+    ///
+    /// # Errors
+    /// When its component is not defined, or it does not decode.
+    pub fn resource(&mut self, id: ComponentId, changed: u64, bytes: &[u8]) -> Result<()> {
+        let column = self.columns().load(Some(id), 1, changed, bytes)?.0;
+        if self.root.resource(id).is_some() {
+            return Err(Error::Malformed { offset: 0, what: "a resource is stored twice" });
+        }
+        let at = self.root.resources.partition_point(|r| r.id < id);
+        self.root.resources.insert(at, Resource { id, block: column.block, changed });
+        Ok(())
+    }
+
+    /// Finishes the world: builds the entity index from the chunks (it is never trusted from a file), restores the
+    /// allocators from [`View::allocators`]' bytes, and goes on after `lsn`.
+    ///
+    /// # Errors
+    /// When an entity stands twice, or the allocators do not fit the entities.
+    pub fn finish(mut self, lsn: u64, allocators: &[u8]) -> Result<World> {
+        let mut reader = Reader::new(allocators);
+        let len = reader.varint_u32()?;
+        let next_chunk = reader.varint()?;
+        let mut chunks = 0;
+        // Slots are only allocated as far as entities or free ids vouch for them.
+        let n = reader.varint()?;
+        let mut free = Vec::new();
+        for _ in 0..n {
+            free.push((reader.varint_u32()?, reader.varint_u32()?));
+        }
+        let entities: usize = self.root.archetypes.iter().map(|archetype| archetype.len).sum();
+        let listed = entities as u64 + free.len() as u64;
+        if u64::from(len) < listed || u64::from(len) > listed + RETIRED_SLOTS_MAX {
+            return reader.malformed("the number of entity slots does not fit the entities");
+        }
+        let mut index = EntityIndex::with_len(len)?;
+        for (id, archetype) in self.root.archetypes.iter().enumerate() {
+            for (number, chunk) in archetype.chunks.iter().enumerate() {
+                chunks = chunks.max(chunk.uid.saturating_add(1));
+                for (row, &entity) in chunk.ids().iter().enumerate() {
+                    let row = archetype.shape.join(number, row);
+                    if !index.load(entity, Location { archetype: id as u32, row }) {
+                        return reader.malformed("an entity stands twice, or has no slot");
+                    }
+                }
+            }
+        }
+        if !index.load_free_list(&free) {
+            return reader.malformed("a free entity slot is listed twice, or taken");
+        }
+        self.root.index = index;
+        // REC-7: the maximum over all sources.
+        self.root.next_chunk = next_chunk.max(chunks);
+        self.root.lsn = lsn;
+        Ok(World::with_root(self.root))
+    }
+}
+
+/// Slots that are neither used nor free, because their generations are used up: each took 2^32 despawns.
+const RETIRED_SLOTS_MAX: u64 = 1 << 16;
+
+/// Turns stored bytes into columns.
+#[derive(Clone)]
+pub struct ColumnLoader(Arc<Schema>);
+
+impl ColumnLoader {
+    /// Makes a column of `rows` rows from its stored bytes; `None` is the column of entity ids. O(bytes).
+    ///
+    /// # Errors
+    /// When the component is not defined, or the bytes are not `rows` values of it.
+    pub fn load(
+        &self,
+        component: Option<ComponentId>,
+        rows: usize,
+        changed: u64,
+        bytes: &[u8],
+    ) -> Result<LoadedColumn> {
+        let malformed = |what| Err(Error::Malformed { offset: 0, what });
+        let (ops, name) = match component {
+            None => (Ops::Typed(TypeOps::of::<EntityRow>()), "the entity ids"),
+            Some(id) => match self.0.entry(id) {
+                Some(entry) if entry.def.kind != StorageKind::Transient => (entry.ops, &*entry.def.name),
+                _ => return malformed("a stored column is of no defined component"),
+            },
+        };
+        if rows > ROWS_MAX {
+            return malformed("a chunk has more than 4,096 rows");
+        }
+        let mut block = Block::new(ops, rows);
+        if ops.is_plain() {
+            block.push_plain(bytes, rows, rows).map_err(|e| Error::codec(name, e))?;
+        } else {
+            let mut reader = Reader::new(bytes);
+            for _ in 0..rows {
+                let len = reader.varint()?;
+                let value = reader.take(usize::try_from(len).unwrap_or(usize::MAX))?;
+                block.push_stored(value, rows).map_err(|e| Error::codec(name, e))?;
+            }
+            if !reader.is_empty() {
+                return reader.malformed("a stored column is longer than its rows");
+            }
+        }
+        Ok(LoadedColumn(Column::new(block, changed)))
+    }
+}
+
+/// Rows of any chunk at most.
+const ROWS_MAX: usize = 1 << 12;
+
+impl LoadedColumn {
+    /// The entity ids, when it is a column of them.
+    pub fn entities(&self) -> Option<&[Entity]> {
+        self.0.block.slice::<EntityRow>().map(bytemuck::cast_slice)
+    }
+}

@@ -1,0 +1,152 @@
+//! Walking the matching chunks, shared or to be written.
+
+use std::sync::Arc;
+
+use super::Query;
+use super::term::{Found, Slot};
+use crate::archetype::{Archetype, Chunk, Column};
+use crate::schema::Schema;
+use crate::spine;
+use crate::transaction::TransactionState;
+
+/// The results of a query, entity by entity; [`QueryIter::chunks`] gives them as slices.
+///
+/// The order is that of the chunks in memory: the same from one call to the next while nothing is spawned,
+/// despawned, inserted or removed, and otherwise unspecified.
+pub struct QueryIter<'a, Q: Query> {
+    chunks: Chunks<'a, Q>,
+    rows: Option<Q::Rows<'a>>,
+}
+
+/// The results of a query, chunk by chunk: slices of equal length, for loops that the compiler vectorises.
+pub struct Chunks<'a, Q: Query> {
+    walk: Option<Walk<'a>>,
+    schema: Arc<Schema>,
+    /// Where the archetype at hand has each term's column.
+    found: Vec<Found>,
+    slots: Vec<Slot<'a>>,
+    query: std::marker::PhantomData<fn() -> Q>,
+}
+
+pub(crate) enum Walk<'a> {
+    Shared {
+        archetypes: spine::Iter<'a, Archetype>,
+        chunks: Option<spine::Iter<'a, Chunk>>,
+    },
+    Unique {
+        archetypes: std::iter::Enumerate<spine::IterMut<'a, Archetype>>,
+        chunks: Option<(u32, std::iter::Enumerate<spine::IterMut<'a, Chunk>>)>,
+        state: &'a mut TransactionState,
+        lsn: u64,
+    },
+}
+
+impl<'a, Q: Query> QueryIter<'a, Q> {
+    pub(crate) fn new(walk: Option<Walk<'a>>, schema: Arc<Schema>) -> Self {
+        let chunks =
+            Chunks { walk, schema, found: Vec::new(), slots: Vec::new(), query: std::marker::PhantomData };
+        QueryIter { chunks, rows: None }
+    }
+
+    /// The results chunk by chunk. Rows of a chunk that were already given stay given.
+    pub fn chunks(self) -> Chunks<'a, Q> {
+        self.chunks
+    }
+}
+
+impl<'a, Q: Query> Iterator for QueryIter<'a, Q> {
+    type Item = Q::Item<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Q::Item<'a>> {
+        loop {
+            if let Some(rows) = &mut self.rows
+                && let Some(item) = rows.next()
+            {
+                return Some(item);
+            }
+            self.rows = Some(Q::rows(self.chunks.next()?));
+        }
+    }
+
+    /// Chunk by chunk, so that `for_each` and its kin have a plain inner loop.
+    fn fold<B, F: FnMut(B, Self::Item) -> B>(self, init: B, mut f: F) -> B {
+        let mut value = match self.rows {
+            Some(rows) => rows.fold(init, &mut f),
+            None => init,
+        };
+        for slices in self.chunks {
+            value = Q::rows(slices).fold(value, &mut f);
+        }
+        value
+    }
+}
+
+impl<'a, Q: Query> Iterator for Chunks<'a, Q> {
+    type Item = Q::Slices<'a>;
+
+    fn next(&mut self) -> Option<Q::Slices<'a>> {
+        let Chunks { walk, schema, found, slots, .. } = self;
+        loop {
+            let ids = match walk.as_mut()? {
+                Walk::Shared { archetypes, chunks } => {
+                    let Some(chunk) = chunks.as_mut().and_then(Iterator::next) else {
+                        let archetype = archetypes.next()?;
+                        found.clear();
+                        *chunks = Q::find(schema, &archetype.shape, found).then(|| archetype.chunks.iter());
+                        continue;
+                    };
+                    slots.clear();
+                    slots.extend(chunk.columns.iter().map(|column| Slot::Shared(&column.block)));
+                    chunk.ids()
+                }
+                Walk::Unique { archetypes, chunks, state, lsn } => {
+                    let next = match chunks {
+                        Some((archetype, chunks)) => chunks.next().map(|(i, chunk)| (*archetype, i, chunk)),
+                        None => None,
+                    };
+                    let Some((archetype, index, chunk)) = next else {
+                        let (id, archetype) = archetypes.next()?;
+                        found.clear();
+                        *chunks = Q::find(schema, &archetype.shape, found)
+                            .then(|| (id as u32, Arc::make_mut(archetype).chunks.iter_mut().enumerate()));
+                        continue;
+                    };
+                    if chunk.len() == 0 {
+                        continue;
+                    }
+                    let chunk = Arc::make_mut(chunk);
+                    for (term, at) in Q::ACCESS.iter().zip(&*found) {
+                        if let (super::Mode::Write, Found::Column(column)) = (term.mode, *at) {
+                            state.image(&mut chunk.columns[column], archetype, index, column, *lsn);
+                        }
+                    }
+                    slots.clear();
+                    let writes = |i: usize| {
+                        Q::ACCESS.iter().zip(&*found).any(|(term, at)| {
+                            term.mode == super::Mode::Write
+                                && matches!(at, Found::Column(column) if *column == i)
+                        })
+                    };
+                    let Chunk { columns, entities, .. } = chunk;
+                    slots.extend(columns.iter_mut().enumerate().map(|(i, column)| {
+                        if writes(i) {
+                            Slot::Unique(Arc::make_mut(&mut column.block))
+                        } else {
+                            let column: &Column = column;
+                            Slot::Shared(&column.block)
+                        }
+                    }));
+                    bytemuck::cast_slice(entities.block.slice::<crate::archetype::EntityRow>().unwrap_or(&[]))
+                }
+            };
+            if ids.is_empty() {
+                continue;
+            }
+            // A column of another type than the query's cannot be: the schema maps each type to one component.
+            if let Some(slices) = Q::slices(found, slots, ids) {
+                return Some(slices);
+            }
+        }
+    }
+}

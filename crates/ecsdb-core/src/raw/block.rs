@@ -1,0 +1,327 @@
+//! One column of one chunk: a typed vector whose type is erased, with a fixed greatest capacity.
+
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
+use std::any::TypeId;
+use std::ptr::NonNull;
+
+use super::Ops;
+use crate::component::{CodecError, Component};
+
+/// Blocks start at cache lines, so that any plain type may be read from a block of untyped bytes.
+const BLOCK_ALIGN: usize = 64;
+
+/// Rows of one type in one allocation. Rows `0..len` are initialised.
+pub struct Block {
+    ops: Ops,
+    data: NonNull<u8>,
+    len: u32,
+    capacity: u32,
+}
+
+// SAFETY: a block owns its rows, and every row type is a `Component`, hence `Send + Sync` (or bare bytes).
+unsafe impl Send for Block {}
+// SAFETY: as above; shared access is read only.
+unsafe impl Sync for Block {}
+
+impl Block {
+    pub(crate) fn new(ops: Ops, capacity: usize) -> Block {
+        let mut block = Block { ops, data: dangling(ops), len: 0, capacity: 0 };
+        block.grow_to(capacity);
+        block
+    }
+
+    pub(crate) fn ops(&self) -> Ops {
+        self.ops
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Makes room for `additional` more rows, at least doubling, but to no more than `max` unless needed.
+    pub(crate) fn reserve(&mut self, additional: usize, max: usize) {
+        let needed = self.len() + additional;
+        if needed > self.capacity as usize {
+            self.grow_to(needed.max((2 * self.capacity as usize).clamp(8, max.max(8))));
+        }
+    }
+
+    fn grow_to(&mut self, capacity: usize) {
+        assert!(capacity <= u32::MAX as usize, "a block holds less than 2^32 rows");
+        let size = self.ops.size();
+        if size > 0 && capacity > self.capacity as usize {
+            let new = layout(self.ops, capacity);
+            let data = if self.capacity == 0 {
+                // SAFETY: the layout has a size above zero.
+                unsafe { alloc(new) }
+            } else {
+                // SAFETY: `data` was allocated with this very layout, and the new size is above zero.
+                unsafe { realloc(self.data.as_ptr(), layout(self.ops, self.capacity as usize), new.size()) }
+            };
+            self.data = NonNull::new(data).unwrap_or_else(|| handle_alloc_error(new));
+        }
+        self.capacity = self.capacity.max(capacity as u32);
+    }
+
+    /// Pointer to row `row`, which must be below the capacity.
+    fn at(&self, row: usize) -> *mut u8 {
+        debug_assert!(row <= self.capacity as usize);
+        // SAFETY: within (or one past the end of) the allocation; for rows of size zero the offset is zero.
+        unsafe { self.data.as_ptr().add(row * self.ops.size()) }
+    }
+
+    /// True when the rows are of type `T`.
+    #[inline]
+    pub(crate) fn is<T: 'static>(&self) -> bool {
+        matches!(self.ops, Ops::Typed(ops) if ops.type_id == TypeId::of::<T>())
+    }
+
+    #[inline]
+    pub(crate) fn slice<T: 'static>(&self) -> Option<&[T]> {
+        if !self.is::<T>() {
+            return None;
+        }
+        // SAFETY: the rows are of type `T` and the first `len` are initialised.
+        Some(unsafe { std::slice::from_raw_parts(self.data.as_ptr().cast::<T>(), self.len()) })
+    }
+
+    #[inline]
+    pub(crate) fn slice_mut<T: 'static>(&mut self) -> Option<&mut [T]> {
+        if !self.is::<T>() {
+            return None;
+        }
+        // SAFETY: as in `slice`, and the block is borrowed exclusively.
+        Some(unsafe { std::slice::from_raw_parts_mut(self.data.as_ptr().cast::<T>(), self.len()) })
+    }
+
+    /// The rows' memory, for plain types: their stored form.
+    #[inline]
+    pub(crate) fn bytes(&self) -> Option<&[u8]> {
+        if !self.ops.is_plain() {
+            return None;
+        }
+        // SAFETY: plain rows have no padding (`bytemuck::Pod`), so all bytes of the initialised rows are
+        // initialised.
+        Some(unsafe { std::slice::from_raw_parts(self.data.as_ptr(), self.len() * self.ops.size()) })
+    }
+
+    #[inline]
+    pub(crate) fn bytes_mut(&mut self) -> Option<&mut [u8]> {
+        if !self.ops.is_plain() {
+            return None;
+        }
+        // SAFETY: as in `bytes`; any bit pattern is a value of a plain type, and the block is borrowed exclusively.
+        Some(unsafe { std::slice::from_raw_parts_mut(self.data.as_ptr(), self.len() * self.ops.size()) })
+    }
+
+    #[inline]
+    pub(crate) fn row_bytes(&self, row: usize) -> Option<&[u8]> {
+        let size = self.ops.size();
+        self.bytes()?.get(row * size..(row + 1) * size)
+    }
+
+    #[inline]
+    pub(crate) fn row_bytes_mut(&mut self, row: usize) -> Option<&mut [u8]> {
+        let size = self.ops.size();
+        self.bytes_mut()?.get_mut(row * size..(row + 1) * size)
+    }
+
+    /// Appends a value. The block must be of `T`; a mismatch is a bug of this crate.
+    pub(crate) fn push<T: Component>(&mut self, value: T, max: usize) {
+        assert!(self.is::<T>(), "a block of another type");
+        self.reserve(1, max);
+        // SAFETY: the row type is `T`, and there is room.
+        unsafe { self.at(self.len()).cast::<T>().write(value) };
+        self.len += 1;
+    }
+
+    /// Appends a value from its stored form.
+    pub(crate) fn push_stored(&mut self, bytes: &[u8], max: usize) -> Result<(), CodecError> {
+        self.reserve(1, max);
+        if self.ops.is_plain() {
+            self.push_plain(bytes, 1, max)
+        } else {
+            let Ops::Typed(ops) = self.ops else { unreachable!("untyped rows are plain") };
+            // SAFETY: there is room for one more row, of the type that `ops` describes.
+            unsafe { (ops.decode)(bytes, self.at(self.len()))? };
+            self.len += 1;
+            Ok(())
+        }
+    }
+
+    /// Appends `rows` plain values from their bytes.
+    pub(crate) fn push_plain(&mut self, bytes: &[u8], rows: usize, max: usize) -> Result<(), CodecError> {
+        let size = self.ops.size();
+        if !self.ops.is_plain() || Some(bytes.len()) != size.checked_mul(rows) {
+            return Err(CodecError::Length { expected: size * rows, found: bytes.len() });
+        }
+        self.reserve(rows, max);
+        // SAFETY: there is room for `rows` more rows of a plain type, for which any bytes are values; source
+        // and destination are different allocations.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.at(self.len()), bytes.len()) };
+        self.len += rows as u32;
+        Ok(())
+    }
+
+    /// Appends the stored form of `row` to `out`.
+    pub(crate) fn encode_row(&self, row: usize, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        assert!(row < self.len());
+        match self.ops {
+            Ops::Typed(ops) if !ops.plain => {
+                // SAFETY: the row is initialised and of the type that `ops` describes.
+                unsafe { (ops.encode)(self.at(row), out) }
+            }
+            _ => {
+                out.extend_from_slice(self.row_bytes(row).unwrap_or(&[]));
+                Ok(())
+            }
+        }
+    }
+
+    /// Moves `row` to the end of `to` and the last row into its place.
+    pub(crate) fn swap_remove_into(&mut self, row: usize, to: &mut Block, max: usize) {
+        assert!(row < self.len() && self.same_type(to));
+        to.reserve(1, max);
+        let size = self.ops.size();
+        self.len -= 1;
+        let last = self.len();
+        // SAFETY: `row` and `last` are initialised rows of this block; `to` has room for one more of the same
+        // type. Each value is moved once: out of `row`, then the last one into the hole.
+        unsafe {
+            std::ptr::copy_nonoverlapping(self.at(row), to.at(to.len()), size);
+            if row != last {
+                std::ptr::copy_nonoverlapping(self.at(last), self.at(row), size);
+            }
+        }
+        to.len += 1;
+    }
+
+    /// The inverse of [`Block::swap_remove_into`]: moves the value at `row` to the end and the last row of
+    /// `from` into its place.
+    pub(crate) fn swap_insert_from(&mut self, row: usize, from: &mut Block, max: usize) {
+        assert!(row <= self.len() && from.len > 0 && self.same_type(from));
+        self.reserve(1, max);
+        let size = self.ops.size();
+        from.len -= 1;
+        // SAFETY: there is room for one more row; the row at `row`, if it is one, is moved to the end before it
+        // is overwritten by the value that `from` no longer counts.
+        unsafe {
+            if row != self.len() {
+                std::ptr::copy_nonoverlapping(self.at(row), self.at(self.len()), size);
+            }
+            std::ptr::copy_nonoverlapping(from.at(from.len()), self.at(row), size);
+        }
+        self.len += 1;
+    }
+
+    /// Exchanges `row` with row 0 of `other`.
+    pub(crate) fn exchange(&mut self, row: usize, other: &mut Block) {
+        assert!(row < self.len() && other.len > 0 && self.same_type(other));
+        // SAFETY: both rows are initialised, of one type, and in different allocations (both are borrowed
+        // exclusively).
+        unsafe { std::ptr::swap_nonoverlapping(self.at(row), other.at(0), self.ops.size()) }
+    }
+
+    /// A block with a clone of `row` alone.
+    pub(crate) fn clone_row(&self, row: usize) -> Block {
+        assert!(row < self.len());
+        let mut block = Block::new(self.ops, 1);
+        self.clone_rows_into(row, 1, &mut block);
+        block
+    }
+
+    fn clone_rows_into(&self, from: usize, rows: usize, to: &mut Block) {
+        debug_assert!(from + rows <= self.len() && to.len + rows as u32 <= to.capacity && self.same_type(to));
+        match self.ops {
+            Ops::Typed(ops) if !ops.plain => {
+                let end = to.at(to.len());
+                // SAFETY: the rows are initialised, `to` has room for them, and `len` counts each as it is made.
+                unsafe { (ops.clone)(self.at(from), end, rows, &mut to.len) }
+            }
+            _ => {
+                // SAFETY: plain rows are cloned by copying their bytes; the allocations are different.
+                unsafe {
+                    std::ptr::copy_nonoverlapping(self.at(from), to.at(to.len()), rows * self.ops.size())
+                };
+                to.len += rows as u32;
+            }
+        }
+    }
+
+    /// Drops the rows from `len` on.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        if len < self.len() {
+            let n = self.len() - len;
+            // First the count, so that a panicking destructor leaks rather than drops twice.
+            self.len = len as u32;
+            if let Ops::Typed(ops) = self.ops
+                && ops.needs_drop
+            {
+                // SAFETY: these `n` rows were initialised and are no longer counted.
+                unsafe { (ops.drop)(self.at(len), n) };
+            }
+        }
+    }
+
+    /// Turns plain rows of bare bytes into rows of `T`'s type, which has the same size.
+    pub(crate) fn adopt(&mut self, ops: Ops) -> bool {
+        let fits = matches!((self.ops, ops), (Ops::Bytes(size), Ops::Typed(t))
+            if t.plain && t.size == size as usize && t.align <= BLOCK_ALIGN);
+        if fits {
+            self.ops = ops;
+        }
+        fits
+    }
+
+    fn same_type(&self, other: &Block) -> bool {
+        match (self.ops, other.ops) {
+            (Ops::Typed(a), Ops::Typed(b)) => a.type_id == b.type_id,
+            (Ops::Bytes(a), Ops::Bytes(b)) => a == b,
+            _ => false,
+        }
+    }
+}
+
+impl Clone for Block {
+    fn clone(&self) -> Self {
+        let mut block = Block::new(self.ops, self.capacity as usize);
+        self.clone_rows_into(0, self.len(), &mut block);
+        block
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        self.truncate(0);
+        if self.ops.size() > 0 && self.capacity > 0 {
+            // SAFETY: allocated in `grow_to` with this layout.
+            unsafe { dealloc(self.data.as_ptr(), layout(self.ops, self.capacity as usize)) };
+        }
+    }
+}
+
+impl std::fmt::Debug for Block {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Block({} rows of {} bytes)", self.len, self.ops.size())
+    }
+}
+
+fn align(ops: Ops) -> usize {
+    match ops {
+        Ops::Typed(ops) => ops.align.max(BLOCK_ALIGN),
+        Ops::Bytes(_) => BLOCK_ALIGN,
+    }
+}
+
+fn layout(ops: Ops, capacity: usize) -> Layout {
+    ops.size()
+        .checked_mul(capacity)
+        .and_then(|size| Layout::from_size_align(size, align(ops)).ok())
+        .unwrap_or_else(|| panic!("{capacity} rows of {} bytes are more than the address space", ops.size()))
+}
+
+/// A well-aligned pointer for a block without an allocation.
+fn dangling(ops: Ops) -> NonNull<u8> {
+    // The alignment is a power of two and never zero.
+    NonNull::new(std::ptr::without_provenance_mut(align(ops))).unwrap_or(NonNull::dangling())
+}

@@ -1,0 +1,10 @@
+//! The raw column: the one place with `unsafe`.
+//!
+//! [`TypeOps`] is what is known of a component's Rust type once the type itself is erased; [`Block`] is the memory
+//! of one column of one chunk. Everything above them is safe code.
+
+mod block;
+mod ops;
+
+pub(crate) use block::Block;
+pub(crate) use ops::{Ops, TypeOps};

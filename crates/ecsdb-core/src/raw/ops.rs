@@ -1,0 +1,105 @@
+//! What is known of a component's type once the type is erased: layout, and how to clone, drop, encode and
+//! decode it.
+
+use std::any::TypeId;
+use std::marker::PhantomData;
+
+use crate::component::{CodecError, Component, StorageKind};
+
+/// The operations on an erased component type. One per type, in static memory.
+pub(crate) struct TypeOps {
+    pub(super) type_id: TypeId,
+    pub(super) size: usize,
+    pub(super) align: usize,
+    /// Memory bytes are the value: proved by `bytemuck::Pod` where [`StorageKind::Plain`] was made.
+    pub(super) plain: bool,
+    pub(super) needs_drop: bool,
+    /// Drops `n` values. SAFETY: the pointer is to `n` initialised values of the type, which are dead after.
+    pub(super) drop: unsafe fn(*mut u8, usize),
+    /// Clones `n` values, counting each that is done, so that a panic of `clone` leaves no value uncounted.
+    /// SAFETY: source is `n` initialised values, destination room for as many, both of the type.
+    pub(super) clone: unsafe fn(*const u8, *mut u8, usize, &mut u32),
+    /// SAFETY: the pointer is to an initialised value of the type.
+    pub(super) encode: unsafe fn(*const u8, &mut Vec<u8>) -> Result<(), CodecError>,
+    /// Writes the decoded value; on an error nothing is written. SAFETY: the pointer is to room for a value of
+    /// the type.
+    pub(super) decode: unsafe fn(&[u8], *mut u8) -> Result<(), CodecError>,
+}
+
+struct OpsOf<T>(PhantomData<T>);
+
+impl<T: Component> OpsOf<T> {
+    const OPS: TypeOps = TypeOps {
+        type_id: TypeId::of::<T>(),
+        size: size_of::<T>(),
+        align: align_of::<T>(),
+        plain: matches!(T::STORAGE.kind(), StorageKind::Plain),
+        needs_drop: std::mem::needs_drop::<T>(),
+        drop: drop_values::<T>,
+        clone: clone_values::<T>,
+        encode: encode_value::<T>,
+        decode: decode_value::<T>,
+    };
+}
+
+impl TypeOps {
+    pub(crate) const fn of<T: Component>() -> &'static TypeOps {
+        const { &OpsOf::<T>::OPS }
+    }
+
+    pub(crate) fn size(&self) -> usize {
+        self.size
+    }
+}
+
+/// The type of a block's rows.
+#[derive(Clone, Copy)]
+pub(crate) enum Ops {
+    /// A Rust type of this program.
+    Typed(&'static TypeOps),
+    /// A plain component whose Rust type this program does not have: so many bytes each.
+    Bytes(u32),
+}
+
+impl Ops {
+    pub(crate) fn size(self) -> usize {
+        match self {
+            Ops::Typed(ops) => ops.size,
+            Ops::Bytes(size) => size as usize,
+        }
+    }
+
+    /// True when the memory bytes of a row are its stored form.
+    pub(crate) fn is_plain(self) -> bool {
+        match self {
+            Ops::Typed(ops) => ops.plain,
+            Ops::Bytes(_) => true,
+        }
+    }
+}
+
+unsafe fn drop_values<T>(values: *mut u8, n: usize) {
+    // SAFETY: the caller hands over `n` initialised values of `T`.
+    unsafe { std::ptr::slice_from_raw_parts_mut(values.cast::<T>(), n).drop_in_place() }
+}
+
+unsafe fn clone_values<T: Clone>(from: *const u8, to: *mut u8, n: usize, done: &mut u32) {
+    let (from, to) = (from.cast::<T>(), to.cast::<T>());
+    for i in 0..n {
+        // SAFETY: both are within the `n` values that the caller vouches for.
+        unsafe { to.add(i).write((*from.add(i)).clone()) };
+        *done += 1;
+    }
+}
+
+unsafe fn encode_value<T: Component>(value: *const u8, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    // SAFETY: the caller's pointer is to an initialised `T`.
+    T::STORAGE.encode(unsafe { &*value.cast::<T>() }, out)
+}
+
+unsafe fn decode_value<T: Component>(bytes: &[u8], to: *mut u8) -> Result<(), CodecError> {
+    let value = T::STORAGE.decode(bytes)?;
+    // SAFETY: the caller's pointer is to room for a `T`.
+    unsafe { to.cast::<T>().write(value) };
+    Ok(())
+}

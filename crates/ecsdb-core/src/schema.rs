@@ -1,0 +1,186 @@
+//! The schema: which components this database has, and which Rust types they are.
+
+use std::any::TypeId;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use crate::component::{Component, ComponentType, StorageKind};
+use crate::error::{Error, Result};
+use crate::raw::{Ops, TypeOps};
+use crate::stored_value::StoredValue;
+
+/// The number of a component in one database: what stands in log and snapshot. Dense, from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ComponentId(pub u32);
+
+/// Components a database can have.
+pub(crate) const COMPONENTS_MAX: u32 = 1 << 16;
+
+/// The stored definition of a component.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ComponentDef {
+    /// Its number in this database.
+    pub id: ComponentId,
+    /// Its stable name.
+    pub name: Arc<str>,
+    /// Version of the layout.
+    pub version: u32,
+    /// Kind of storage.
+    pub kind: StorageKind,
+    /// Bytes of a value, for plain components; 0 for others.
+    pub size: u32,
+    /// Hash of the declared fields.
+    pub fingerprint: u64,
+}
+
+#[derive(Clone)]
+pub(crate) struct Entry {
+    pub(crate) def: ComponentDef,
+    pub(crate) ops: Ops,
+    /// The Rust type, once one is known.
+    rust_type: Option<(TypeId, &'static str)>,
+}
+
+/// The components of one world. Cloned on write: views keep the schema they were captured with.
+#[derive(Clone, Default)]
+pub struct Schema {
+    entries: Vec<Entry>,
+    by_name: FxHashMap<Arc<str>, ComponentId>,
+    /// Component id by [`Component::type_slot`].
+    by_slot: Vec<Option<ComponentId>>,
+}
+
+impl Schema {
+    /// The id of `T`, if it has been used in this world.
+    #[inline]
+    pub(crate) fn id_of<T: Component>(&self) -> Option<ComponentId> {
+        *self.by_slot.get(T::type_slot() as usize)?
+    }
+
+    pub(crate) fn entry(&self, id: ComponentId) -> Option<&Entry> {
+        self.entries.get(id.0 as usize)
+    }
+
+    /// The entry of an id that this world gave out.
+    pub(crate) fn known(&self, id: ComponentId) -> &Entry {
+        &self.entries[id.0 as usize]
+    }
+
+    pub(crate) fn defs(&self) -> impl Iterator<Item = &ComponentDef> {
+        self.entries.iter().map(|e| &e.def)
+    }
+
+    pub(crate) fn named(&self, name: &str) -> Option<ComponentId> {
+        self.by_name.get(name).copied()
+    }
+
+    /// Finds or makes the entry of a Rust type. The flag says that the entry's rows, if there are any, are still
+    /// of an unknown type and must be turned into rows of this one.
+    pub(crate) fn register(&mut self, ty: &ComponentType) -> Result<(ComponentId, bool)> {
+        let id = match self.named(ty.name) {
+            None => {
+                let def = ComponentDef {
+                    id: ComponentId(self.entries.len() as u32),
+                    name: ty.name.into(),
+                    version: ty.version,
+                    kind: ty.kind,
+                    size: stored_size(ty),
+                    fingerprint: ty.fingerprint,
+                };
+                self.add(def, Ops::Typed(ty.ops))?
+            }
+            Some(id) => id,
+        };
+        let entry = &mut self.entries[id.0 as usize];
+        let newly_known = match entry.rust_type {
+            Some((known, _)) if known == ty.type_id => false,
+            Some((_, first)) => {
+                let name = ty.name.to_string();
+                return Err(Error::NameTaken { name, first, second: (ty.type_name)() });
+            }
+            None => {
+                check(&entry.def, ty)?;
+                entry.ops = Ops::Typed(ty.ops);
+                entry.rust_type = Some((ty.type_id, (ty.type_name)()));
+                true
+            }
+        };
+        let slot = (ty.type_slot)() as usize;
+        if self.by_slot.len() <= slot {
+            self.by_slot.resize(slot + 1, None);
+        }
+        self.by_slot[slot] = Some(id);
+        Ok((id, newly_known))
+    }
+
+    /// Adds a stored definition, whose Rust type may be unknown. The same one again is fine.
+    pub(crate) fn define(&mut self, def: ComponentDef) -> Result<ComponentId> {
+        let malformed = |what| Err(Error::Malformed { offset: 0, what });
+        if let Some(entry) = self.entry(def.id)
+            && !entry.def.name.is_empty()
+        {
+            return if entry.def == def { Ok(def.id) } else { malformed("a component id is defined twice") };
+        }
+        if self.named(&def.name).is_some() {
+            return malformed("a component name is defined twice");
+        }
+        if def.id.0 >= COMPONENTS_MAX || def.name.is_empty() || def.size > SIZE_MAX {
+            return malformed("a component definition is out of bounds");
+        }
+        let ops = match def.kind {
+            StorageKind::Plain => Ops::Bytes(def.size),
+            _ => Ops::Typed(TypeOps::of::<StoredValue>()),
+        };
+        self.add(def, ops)
+    }
+
+    fn add(&mut self, def: ComponentDef, ops: Ops) -> Result<ComponentId> {
+        let id = def.id;
+        if id.0 >= COMPONENTS_MAX {
+            return Err(Error::Full("a database has at most 65,536 components"));
+        }
+        // Ids of transient components are not stored, so stored ids can have gaps.
+        while self.entries.len() <= id.0 as usize {
+            let def = ComponentDef {
+                id: ComponentId(self.entries.len() as u32),
+                name: "".into(),
+                version: 0,
+                kind: StorageKind::Transient,
+                size: 0,
+                fingerprint: 0,
+            };
+            self.entries.push(Entry { def, ops: Ops::Bytes(0), rust_type: None });
+        }
+        self.by_name.insert(def.name.clone(), id);
+        self.entries[id.0 as usize] = Entry { def, ops, rust_type: None };
+        Ok(id)
+    }
+}
+
+/// Largest plain component, in bytes.
+const SIZE_MAX: u32 = 1 << 20;
+
+fn stored_size(ty: &ComponentType) -> u32 {
+    match ty.kind {
+        StorageKind::Plain => ty.ops.size() as u32,
+        _ => 0,
+    }
+}
+
+fn check(def: &ComponentDef, ty: &ComponentType) -> Result<()> {
+    if (def.version, def.kind, def.size, def.fingerprint)
+        == (ty.version, ty.kind, stored_size(ty), ty.fingerprint)
+    {
+        return Ok(());
+    }
+    Err(Error::SchemaMismatch {
+        name: def.name.to_string(),
+        stored_version: def.version,
+        stored_kind: def.kind,
+        stored_fingerprint: def.fingerprint,
+        version: ty.version,
+        kind: ty.kind,
+        fingerprint: ty.fingerprint,
+    })
+}
