@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use crate::apply::take_def;
 use crate::archetype::{Archetype, Chunk, Column, EntityRow, Shape};
 use crate::codec::{Reader, put_varint};
 use crate::component::StorageKind;
@@ -12,6 +13,7 @@ use crate::entity::Entity;
 use crate::error::{Error, Result};
 use crate::index::{EntityIndex, Location};
 use crate::raw::{Block, Ops, TypeOps};
+use crate::redo::put_def;
 use crate::schema::{ComponentDef, ComponentId, Schema};
 use crate::view::View;
 use crate::world::{Resource, Root, World};
@@ -39,6 +41,16 @@ impl View {
     /// The stored components, by id.
     pub fn components(&self) -> impl Iterator<Item = &ComponentDef> {
         self.root().schema.defs().filter(|def| def.kind != StorageKind::Transient)
+    }
+
+    /// The definitions of the stored components, as [`WorldBuilder::schema`] takes them.
+    pub fn schema(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_varint(&mut out, self.components().count() as u64);
+        for def in self.components() {
+            put_def(&mut out, def);
+        }
+        out
     }
 
     /// The chunks with at least one entity.
@@ -180,6 +192,29 @@ impl WorldBuilder {
     /// When its id or name is taken.
     pub fn define(&mut self, def: ComponentDef) -> Result<()> {
         Arc::make_mut(&mut self.root.schema).define(def).map(drop)
+    }
+
+    /// Defines the components of [`View::schema`]'s bytes.
+    ///
+    /// # Errors
+    /// When the bytes are no schema.
+    pub fn schema(&mut self, bytes: &[u8]) -> Result<()> {
+        let mut reader = Reader::new(bytes);
+        for _ in 0..reader.varint()? {
+            self.define(take_def(&mut reader)?)?;
+        }
+        if reader.is_empty() { Ok(()) } else { reader.malformed("the schema is longer than its components") }
+    }
+
+    /// Makes the components known which this program has Rust types for, so that columns are loaded as such.
+    ///
+    /// # Errors
+    /// When the stored layout of one is another than the type's.
+    pub fn register_linked(&mut self) -> Result<()> {
+        let mut world = World::with_root(std::mem::take(&mut self.root));
+        let registered = world.register_linked();
+        self.root = Arc::unwrap_or_clone(world.root);
+        registered
     }
 
     /// What turns stored bytes into columns, for the threads that load them. All components are defined first.

@@ -245,8 +245,8 @@ fn log_plain(
     ids: &[Entity],
 ) {
     let size = new.ops().size();
-    // Rows beyond the image came after it; they count as changed, since they may have been handed out again.
     let (before, after) = (old.bytes().unwrap_or(&[]), new.bytes().unwrap_or(&[]));
+    debug_assert!(before.len() == after.len(), "images are closed before rows come or go");
     if size == 0 || before == after {
         return;
     }
@@ -287,11 +287,9 @@ fn log_archived(
         before.clear();
         scratch.clear();
         new.encode_row(row, scratch).map_err(|e| Error::codec(&def.name, e))?;
-        if row < old.len() {
-            old.encode_row(row, &mut before).map_err(|e| Error::codec(&def.name, e))?;
-            if before == *scratch {
-                continue;
-            }
+        old.encode_row(row, &mut before).map_err(|e| Error::codec(&def.name, e))?;
+        if before == *scratch {
+            continue;
         }
         changed.push(entity);
         put_varint(&mut values, scratch.len() as u64);

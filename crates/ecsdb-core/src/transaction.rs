@@ -155,7 +155,7 @@ impl<'w> Transaction<'w> {
     /// A new entity with a row of its own; the values are not logged yet.
     fn add_row<B: Bundle>(&mut self, bundle: B, info: &BundleInfo) -> Result<(Entity, Location)> {
         let lsn = self.lsn();
-        self.world.open_chunk(info.archetype, lsn)?;
+        self.make_room(info.archetype)?;
         let entity = Arc::make_mut(&mut self.world.root).index.allocate()?;
         let location = self.world.push_row(entity, info.archetype, lsn, |chunk, rows_max| {
             bundle.put(&mut BundleSink { chunk, columns: info.columns.iter(), lsn, rows_max });
@@ -208,7 +208,7 @@ impl<'w> Transaction<'w> {
     pub fn despawn(&mut self, entity: Entity) -> Result<()> {
         let location = self.locate(entity)?;
         let lsn = self.lsn();
-        self.log_images_of(location)?;
+        self.close_images(location)?;
         let values = self.world.take_row(location, lsn);
         Arc::make_mut(&mut self.world.root).index.vacate(entity);
         let tx = &mut self.world.tx;
@@ -236,6 +236,7 @@ impl<'w> Transaction<'w> {
         // The new values land in a chunk of the bundle's own archetype first, and are moved from there: one
         // way for values to come in, whatever the target.
         let to = self.world.archetype_of(&components)?;
+        self.make_room(info.archetype)?;
         let staged = self.world.push_row(entity, info.archetype, lsn, |chunk, rows_max| {
             bundle.put(&mut BundleSink { chunk, columns: info.columns.iter(), lsn, rows_max });
         })?;
@@ -260,8 +261,8 @@ impl<'w> Transaction<'w> {
             }
         } else {
             // Room first, so that nothing can fail once the row is taken out.
-            self.world.open_chunk(to, lsn)?;
-            self.log_images_of(from)?;
+            self.make_room(to)?;
+            self.close_images(from)?;
             let old_values = self.world.take_row(from, lsn);
             let mut replaced = Vec::new();
             let mut all: Vec<(ComponentId, Block)> =
@@ -301,8 +302,8 @@ impl<'w> Transaction<'w> {
             return Ok(false);
         }
         let to = self.world.archetype_of(&kept)?;
-        self.world.open_chunk(to, lsn)?;
-        self.log_images_of(from)?;
+        self.make_room(to)?;
+        self.close_images(from)?;
         let values = self.world.take_row(from, lsn);
         let (all, missing): (Vec<_>, Vec<_>) =
             old_shape.components.iter().copied().zip(values).partition(|(id, _)| kept.contains(id));
@@ -537,22 +538,32 @@ impl<'w> Transaction<'w> {
         Ok(())
     }
 
-    /// Before a row leaves a chunk: whatever was changed in columns handed out whole is logged now, while rows
-    /// and images still correspond.
-    fn log_images_of(&mut self, location: Location) -> Result<()> {
+    /// Makes sure that the next row of an archetype has a chunk to go to, and that its coming disturbs no image.
+    fn make_room(&mut self, archetype: u32) -> Result<()> {
+        let lsn = self.lsn();
+        let (_, chunk) = self.world.open_chunk(archetype, lsn)?;
+        let row = self.world.root.archetype(archetype).shape.join(chunk, 0);
+        self.close_images(Location { archetype, row })
+    }
+
+    /// Before a row enters or leaves a chunk: what was changed in columns handed out whole is logged now, while
+    /// rows and images still correspond, and what is changed from here on needs an image of its own, to be undone
+    /// before the row's coming or going is.
+    fn close_images(&mut self, location: Location) -> Result<()> {
         let sequence = self.world.tx.sequence;
         let archetype = self.world.root.archetype(location.archetype);
         let (chunk_index, _) = archetype.shape.split(location.row);
         let Some(chunk) = archetype.chunks.get(chunk_index) else { return Ok(()) };
-        let imaged: Vec<_> = chunk
-            .columns
-            .iter()
-            .enumerate()
-            .filter_map(|(i, column)| (column.imaged.0 == sequence).then_some((i, column.imaged.1)))
-            .collect();
-        for (column, image) in imaged {
-            self.world.log_image(image as usize)?;
-            self.world.chunk_mut(location.archetype, chunk_index).columns[column].imaged = (0, 0);
+        if !chunk.columns.iter().any(|column| column.imaged.0 == sequence) {
+            return Ok(());
+        }
+        for column in 0..chunk.columns.len() {
+            let (imaged_by, image) =
+                self.world.chunk_mut(location.archetype, chunk_index).columns[column].imaged;
+            if imaged_by == sequence {
+                self.world.log_image(image as usize)?;
+                self.world.chunk_mut(location.archetype, chunk_index).columns[column].imaged = (0, 0);
+            }
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use ecsdb_core::parts::WorldBuilder;
 use ecsdb_core::{Component, ComponentId, Entity, Transaction, View, With, Without, World};
 use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
 
 #[derive(Component, Clone, Copy, Debug, PartialEq)]
 #[component(name = "pos", plain)]
@@ -286,9 +287,8 @@ fn stored(model: &Model) -> Model {
 /// Takes a view apart and puts it together again.
 fn rebuild(view: &View) -> World {
     let mut builder = WorldBuilder::new();
-    for def in view.components() {
-        builder.define(def.clone()).unwrap();
-    }
+    builder.schema(&view.schema()).unwrap();
+    builder.register_linked().unwrap();
     let loader = builder.columns();
     for chunk in view.chunks() {
         let components: Vec<ComponentId> = chunk.components().collect();
@@ -311,7 +311,11 @@ fn rebuild(view: &View) -> World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 512,
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct("tests/model.proptest-regressions"))),
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn world_views_replay_and_rebuild_agree_with_the_model(
@@ -388,4 +392,24 @@ proptest! {
             prop_assert!(replica.view().contains(id));
         }
     }
+}
+
+/// Found by the test above: a column was handed out, a row came into its chunk, and the column was handed out
+/// again; the rollback then moved the row away before it had undone the second change.
+#[test]
+fn a_rollback_undoes_a_change_made_after_a_row_came_into_a_chunk_already_handed_out() {
+    let mut world = World::new();
+    let mut tx = world.transaction();
+    let a = tx.spawn((Pos { x: 0, y: 0 }, Name("a".into()), Hp(1)));
+    let b = tx.spawn((Pos { x: 0, y: 0 }, Name("b".into())));
+    tx.prepare().unwrap();
+    tx.commit(1);
+
+    let mut tx = world.transaction();
+    tx.query::<(&mut Name, With<Hp>)>().for_each(|(name, ())| name.0.push('1'));
+    tx.insert(b, Hp(2)).unwrap();
+    tx.query::<(&mut Name, With<Hp>)>().for_each(|(name, ())| name.0.push('2'));
+    drop(tx);
+    let view = world.view();
+    assert_eq!((&*view.get::<Name>(a).unwrap().0, &*view.get::<Name>(b).unwrap().0), ("a", "b"));
 }
