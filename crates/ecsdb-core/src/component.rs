@@ -199,7 +199,6 @@ static NEXT_SLOT: AtomicU32 = AtomicU32::new(1);
 
 impl TypeSlot {
     #[doc(hidden)]
-    #[expect(clippy::new_without_default, reason = "made in a static")]
     pub const fn new() -> Self {
         TypeSlot(AtomicU32::new(0))
     }

@@ -54,7 +54,7 @@ pub use error::{Error, Result};
 pub use query::{Access, Chunks, Mode, Query, QueryIter, ReadQuery, Term, With, Without};
 pub use schema::{ComponentDef, ComponentId};
 pub use transaction::{ChangeSet, Transaction};
-pub use view::View;
+pub use view::{View, WeakView};
 pub use world::World;
 
 /// What the derive macros name.

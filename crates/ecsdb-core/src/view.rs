@@ -1,6 +1,6 @@
 //! Views: consistent pictures of the world for readers, snapshots and exports.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crate::component::Component;
 use crate::entity::Entity;
@@ -18,7 +18,23 @@ pub struct View {
     root: Arc<Root>,
 }
 
+/// A [`View`] for as long as somebody else keeps it: holds nothing in memory.
+#[derive(Clone, Default)]
+pub struct WeakView(Weak<Root>);
+
+impl WeakView {
+    /// The view, if anybody still has it.
+    pub fn upgrade(&self) -> Option<View> {
+        self.0.upgrade().map(View::new)
+    }
+}
+
 impl View {
+    /// A reference that does not keep the picture in memory.
+    pub fn downgrade(&self) -> WeakView {
+        WeakView(Arc::downgrade(&self.root))
+    }
+
     pub(crate) fn new(root: Arc<Root>) -> Self {
         View { root }
     }

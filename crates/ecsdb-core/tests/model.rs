@@ -2,6 +2,8 @@
 //! and checked at the end, every change set replayed into a second world, and that one taken apart and put
 //! together again.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -241,7 +243,9 @@ fn run(op: &Op, tx: &mut Transaction<'_>, model: &mut Model) {
         Op::RenameAll(n) => {
             tx.query::<(With<Hp>, &mut Name)>().for_each(|((), to)| *to = name(*n));
             for row in model.rows.values_mut().filter(|row| row.hp.is_some()) {
-                row.name.as_mut().map(|to| *to = name(*n));
+                if let Some(to) = &mut row.name {
+                    *to = name(*n);
+                }
             }
         }
         Op::PutScore(n) => {

@@ -96,7 +96,7 @@ fn directory_of(path: &Path) -> &Path {
     }
 }
 
-impl dyn VfsFile {
+impl dyn VfsFile + '_ {
     /// Writes one slice; see [`VfsFile::write_all_at`].
     ///
     /// # Errors

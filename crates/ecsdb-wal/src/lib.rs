@@ -1,3 +1,37 @@
-//! The write-ahead log: ordered opaque records, segments, group commit, rotation, replay.
+//! The write-ahead log: ordered, opaque records, one for each transaction, made durable in groups.
+//!
+//! - [`Log`] appends: a queue filled in commit order, drained by whoever waits first ([`Log::wait`]) or by a
+//!   background thread, with one write and one sync for all that gathered.
+//! - [`LogScan`] verifies the segments of a closed (or crashed) log and tells a torn tail from corruption;
+//!   [`Replay`] gives back the transactions. Both only read: cutting a torn tail is recovery's business.
+//!
+//! What the records mean is the caller's affair. `docs/format/log.md` specifies the files byte for byte.
 
 #![forbid(unsafe_code)]
+
+mod background;
+mod error;
+mod format;
+mod future;
+mod log;
+mod lsn;
+mod options;
+mod prepare;
+mod queue;
+mod reader;
+mod replay;
+mod scan;
+mod stats;
+mod waiters;
+mod writer;
+
+pub use error::{LogError, Result};
+pub use format::SegmentHeader;
+pub use future::Durable;
+pub use log::Log;
+pub use lsn::Lsn;
+pub use options::{Durability, LogOptions, LogStart, Payload, SegmentEnd, Threads};
+pub use reader::{Damage, SegmentReader};
+pub use replay::{Replay, Transaction};
+pub use scan::{LogScan, ScannedSegment, Tail};
+pub use stats::LogStats;

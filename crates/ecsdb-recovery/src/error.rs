@@ -1,0 +1,91 @@
+//! Why a database could not be opened, and what to do.
+
+use std::path::PathBuf;
+
+use ecsdb_io::{IoError, LockError};
+
+/// What the fallible functions of this crate return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of opening a database. Nothing was changed, but for what earlier steps of an interrupted operation were due
+/// to do anyway.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file operation failed.
+    #[error(transparent)]
+    Io(#[from] IoError),
+    /// Another process, or another handle of this one, has the database open.
+    #[error(transparent)]
+    Locked(#[from] LockError),
+    /// There are data files, but no manifest that says what they are.
+    #[error(
+        "{} has {files} snapshot and log files but no valid manifest ({reason}): restore the manifest from a backup, or \
+         open with the policy `salvage`", dir.display()
+    )]
+    NoManifest {
+        /// The database directory.
+        dir: PathBuf,
+        /// Data files there.
+        files: usize,
+        /// What is wrong with the manifests that there are.
+        reason: String,
+    },
+    /// The log is damaged where it had been durable: acknowledged transactions are lost.
+    #[error(
+        "acknowledged transactions are lost from LSN {first_lost} on: {what}. Restore a backup, or open with the policy \
+         `salvage` to keep everything that still verifies"
+    )]
+    Corrupt {
+        /// The first LSN that is lost.
+        first_lost: u64,
+        /// Where and why.
+        what: String,
+    },
+    /// The log does not go back to the newest snapshot that validates.
+    #[error(
+        "the log begins after LSN {log_begins}, but the newest snapshot that validates ends with LSN {snapshot}: the \
+         transactions between them are lost. Restore a backup, or open with the policy `salvage`"
+    )]
+    Gap {
+        /// LSN of the snapshot; 0 for none.
+        snapshot: u64,
+        /// Last LSN before the first one in the log.
+        log_begins: u64,
+    },
+    /// A file that the policy `strict` does not pass over.
+    #[error("{what}; the policy `strict` does not open a database with any damage")]
+    Strict {
+        /// Which file, and what is wrong.
+        what: String,
+    },
+    /// A logged transaction cannot be applied although its checksum holds.
+    #[error("the transaction with LSN {lsn} cannot be applied: {source}")]
+    Apply {
+        /// Its LSN.
+        lsn: u64,
+        /// Why.
+        source: ecsdb_core::Error,
+    },
+    /// The program's components do not fit the stored ones.
+    #[error(transparent)]
+    World(#[from] ecsdb_core::Error),
+    /// A snapshot or a manifest could not be read or written.
+    #[error(transparent)]
+    Snapshot(#[from] ecsdb_snapshot::Error),
+    /// The log could not be read.
+    #[error(transparent)]
+    Log(#[from] ecsdb_wal::LogError),
+}
+
+impl Error {
+    /// True when the disk is full: free space, then try again.
+    pub fn is_full_disk(&self) -> bool {
+        match self {
+            Error::Io(e) => e.is_full_disk(),
+            Error::Snapshot(e) => e.is_full_disk(),
+            Error::Log(e) => e.is_full_disk(),
+            _ => false,
+        }
+    }
+}

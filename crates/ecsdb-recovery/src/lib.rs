@@ -1,0 +1,21 @@
+//! Opening a database: what is there is found, verified, loaded and replayed; what never was committed is cut;
+//! and all of it is reported.
+//!
+//! [`recover`] is the one way in. Recovery can be killed at any step and started again, any number of times, with the
+//! same result (REC-5): it changes nothing before everything was verified, sets bytes aside before it cuts them, and
+//! every change it makes would be made again from what is left.
+
+#![forbid(unsafe_code)]
+
+mod error;
+mod find;
+mod policy;
+mod recover;
+mod repair;
+mod replay;
+mod report;
+
+pub use error::{Error, Result};
+pub use policy::{Options, Policy};
+pub use recover::{Recovered, recover};
+pub use report::{DataLoss, RecoveryReport, Rejected, Step};

@@ -1,0 +1,28 @@
+//! What recovery may do about damage.
+
+use serde::{Deserialize, Serialize};
+
+/// What is done about damage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Policy {
+    /// Any damage but a torn tail refuses to open, that of a snapshot which is not needed included.
+    Strict,
+    /// A torn tail is cut, a damaged snapshot is passed over for an older one; damage to what had been acknowledged
+    /// refuses to open.
+    #[default]
+    TruncateTail,
+    /// Everything that verifies is kept, damaged files are set aside untouched, and what is lost is listed.
+    Salvage,
+}
+
+/// How a database is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// What is done about damage.
+    pub policy: Policy,
+    /// Threads that load snapshots.
+    pub threads: usize,
+    /// Turn stored columns into this program's component types; tools that have none leave them as bytes.
+    pub register: bool,
+}

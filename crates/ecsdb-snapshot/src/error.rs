@@ -1,0 +1,112 @@
+//! What can be wrong with a snapshot or a manifest: which file, where in it, and what to do.
+
+use std::path::{Path, PathBuf};
+
+use ecsdb_io::{IoError, frame::FrameDamage};
+
+/// What the fallible functions of this crate return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of a snapshot or a manifest.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file operation failed.
+    #[error(transparent)]
+    Io(#[from] IoError),
+    /// The file was written by a newer version of ecsdb (REC-10).
+    #[error("{} has format version {found}, and this program reads up to {supported}: use a newer ecsdb", path.display())]
+    NewerVersion {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+        /// The newest version known here.
+        supported: u32,
+    },
+    /// The file belongs to another database.
+    #[error("{} belongs to database {found:032x}, not {expected:032x}: it was copied here by mistake", path.display())]
+    OtherDatabase {
+        /// The file.
+        path: PathBuf,
+        /// The database it belongs to.
+        found: u128,
+        /// The database asked for.
+        expected: u128,
+    },
+    /// A frame is damaged.
+    #[error("{} is damaged at byte {offset}: {damage}", path.display())]
+    Frame {
+        /// The file.
+        path: PathBuf,
+        /// Where the frame begins.
+        offset: u64,
+        /// What is wrong.
+        damage: FrameDamage,
+    },
+    /// The bytes validate, or are not covered by a checksum, but make no sense.
+    #[error("{} is damaged at byte {offset}: {what}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where.
+        offset: u64,
+        /// What is wrong there.
+        what: String,
+    },
+    /// The stored components or chunks do not make a world.
+    #[error("{} at byte {offset}: {source}", path.display())]
+    World {
+        /// The file.
+        path: PathBuf,
+        /// Where the block begins.
+        offset: u64,
+        /// Why.
+        source: ecsdb_core::Error,
+    },
+    /// A file that this snapshot points to is missing.
+    #[error("{} needs {}, which is not there", path.display(), missing.display())]
+    MissingParent {
+        /// The incremental snapshot.
+        path: PathBuf,
+        /// The file that has its older blocks.
+        missing: PathBuf,
+    },
+    /// A value of the view could not be encoded.
+    #[error("a snapshot of the world cannot be written: {0}")]
+    Encode(#[source] ecsdb_core::Error),
+    /// The compressor refused.
+    #[error("compressing a block: {0}")]
+    Compress(#[source] std::io::Error),
+    /// The writer was told to stop; nothing was published.
+    #[error("the snapshot was cancelled; nothing was written")]
+    Cancelled,
+}
+
+impl Error {
+    pub(crate) fn damaged(path: &Path, offset: u64, what: impl Into<String>) -> Self {
+        Error::Damaged { path: path.into(), offset, what: what.into() }
+    }
+
+    pub(crate) fn frame(path: &Path, offset: u64, damage: FrameDamage) -> Self {
+        Error::Frame { path: path.into(), offset, damage }
+    }
+
+    /// True when the disk is full.
+    pub fn is_full_disk(&self) -> bool {
+        matches!(self, Error::Io(e) if e.is_full_disk())
+    }
+
+    /// True when the file's content, not the system, is at fault: another snapshot may do.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Error::Io(e) => e.source.kind() == std::io::ErrorKind::UnexpectedEof || e.is_not_found(),
+            Error::Frame { .. } | Error::Damaged { .. } | Error::MissingParent { .. } => true,
+            Error::World { source, .. } => !matches!(
+                source,
+                ecsdb_core::Error::SchemaMismatch { .. } | ecsdb_core::Error::NameTaken { .. }
+            ),
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! The snapshot file and the manifest.
+//!
+//! - [`write`] makes a snapshot of a view: a file of blocks, each checked by itself, found through a directory.
+//!   With a parent it is incremental: blocks which the parent has already are pointed to, not written again.
+//! - [`Snapshot`] opens one, verifies it, and loads the world in it, in parallel, straight into columns.
+//! - [`Manifest`] says which snapshots and log segments are live, in two generations.
+//!
+//! When snapshots are taken and which are kept is decided elsewhere. `docs/format/snapshot.md` and
+//! `docs/format/manifest.md` specify the files byte for byte.
+
+#![forbid(unsafe_code)]
+
+mod directory;
+mod error;
+mod format;
+mod manifest;
+mod read;
+mod write;
+
+pub use directory::{ChunkEntry, ColumnEntry, Directory};
+pub use error::{Error, Result};
+pub use format::{BlockHeader, Header};
+pub use manifest::{Manifest, SnapshotEntry};
+pub use read::{LoadOptions, Loaded, Snapshot};
+pub use write::{Progress, Stopped, WriteOptions, Written, write};

@@ -1,0 +1,255 @@
+//! The manifest: which snapshots and log segments are live, and how far every allocator has come.
+//!
+//! Each change publishes a new generation under a new name; the one before is kept, so that a damaged newest one
+//! is no loss. A file is deleted only after the manifest that no longer needs it is durable (CKP-3, CKP-4).
+
+use std::path::Path;
+
+use bytemuck::{Pod, Zeroable};
+use ecsdb_io::frame::{self, FrameHeader};
+use ecsdb_io::{FileKind, Layout, Vfs, publish, read_file};
+
+use crate::error::{Error, Result};
+
+const MAGIC: [u8; 8] = *b"ECSDBMAN";
+const VERSION: u32 = 1;
+const KIND: u8 = 1;
+/// Largest manifest that is read: over a million snapshots.
+const BYTES_MAX: u64 = 64 << 20;
+/// Generations kept.
+const KEPT: usize = 2;
+
+/// One generation of the manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    /// The database.
+    pub database: u128,
+    /// Counts the manifests; names the file.
+    pub generation: u64,
+    /// Counts the openings for writing.
+    pub incarnation: u64,
+    /// The next snapshot file's number: never used twice.
+    pub next_snapshot: u64,
+    /// The oldest log segment that is still needed.
+    pub first_segment: u64,
+    /// At least this number of the next log segment: never used twice.
+    pub next_segment: u64,
+    /// An LSN that was durable when this was written: a log that ends below it has lost something.
+    pub durable_lsn: u64,
+    /// When this was written, in nanoseconds since 1970-01-01 UTC.
+    pub written_unix_ns: u64,
+    /// The live snapshots, oldest first.
+    pub snapshots: Vec<SnapshotEntry>,
+}
+
+/// A live snapshot. 40 bytes in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct SnapshotEntry {
+    /// The file's number.
+    pub sequence: u64,
+    /// LSN of the last transaction in it.
+    pub lsn: u64,
+    /// When it was begun, in nanoseconds since 1970-01-01 UTC.
+    pub created_unix_ns: u64,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// The file it is an increment of; 0 for a full one.
+    pub parent: u64,
+}
+
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct FileHeader {
+    magic: [u8; 8],
+    version: u32,
+    salt: u32,
+}
+
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct Fields {
+    database: [u8; 16],
+    generation: u64,
+    incarnation: u64,
+    next_snapshot: u64,
+    first_segment: u64,
+    next_segment: u64,
+    durable_lsn: u64,
+    written_unix_ns: u64,
+    snapshots: u64,
+}
+
+const _: () = assert!(size_of::<FileHeader>() == 16 && size_of::<Fields>() == 80);
+const _: () = assert!(size_of::<SnapshotEntry>() == 40);
+
+impl Manifest {
+    /// The manifest of a new database.
+    pub fn new(database: u128) -> Self {
+        Manifest {
+            database,
+            generation: 0,
+            incarnation: 0,
+            next_snapshot: 1,
+            first_segment: 1,
+            next_segment: 1,
+            durable_lsn: 0,
+            written_unix_ns: 0,
+            snapshots: Vec::new(),
+        }
+    }
+
+    /// Publishes this as the next generation and removes all but the newest two.
+    ///
+    /// # Errors
+    /// When a file operation fails; the generation before is live then. After an error of the removal, the new one
+    /// is live, and the next publication tries again.
+    pub fn publish(&mut self, vfs: &dyn Vfs, layout: &Layout) -> Result<()> {
+        let mut next =
+            Manifest { generation: self.generation + 1, written_unix_ns: vfs.now_unix_ns(), ..self.clone() };
+        let path = layout.file(FileKind::Manifest, next.generation);
+        let bytes = next.encode(vfs.random_u64() as u32);
+        publish(vfs, &path, |file| file.write_at(&bytes, 0)).map_err(Error::Io)?;
+        // Read back: what cannot be read must not be what deletions rely on (CKP-2).
+        next = Manifest::read(vfs, &path)?;
+        *self = next;
+        let mut generations = Manifest::generations(vfs, layout)?;
+        generations.truncate(generations.len().saturating_sub(KEPT));
+        for old in generations {
+            vfs.remove(&layout.file(FileKind::Manifest, old))?;
+        }
+        Ok(())
+    }
+
+    /// The generations that are there, oldest first.
+    ///
+    /// # Errors
+    /// When the directory cannot be listed.
+    pub fn generations(vfs: &dyn Vfs, layout: &Layout) -> Result<Vec<u64>> {
+        let entries = vfs.read_dir(layout.dir_of(FileKind::Manifest))?;
+        let mut generations: Vec<u64> =
+            entries.iter().filter_map(|entry| FileKind::Manifest.parse(&entry.name)).collect();
+        generations.sort_unstable();
+        Ok(generations)
+    }
+
+    /// Reads and verifies a manifest file.
+    ///
+    /// # Errors
+    /// When it cannot be read, is damaged, or of a newer version.
+    pub fn read(vfs: &dyn Vfs, path: &Path) -> Result<Manifest> {
+        Manifest::decode(path, &read_file(vfs, path, BYTES_MAX)?)
+    }
+
+    fn encode(&self, salt: u32) -> Vec<u8> {
+        let header = FileHeader { magic: MAGIC, version: VERSION, salt };
+        let fields = Fields {
+            database: self.database.to_le_bytes(),
+            generation: self.generation,
+            incarnation: self.incarnation,
+            next_snapshot: self.next_snapshot,
+            first_segment: self.first_segment,
+            next_segment: self.next_segment,
+            durable_lsn: self.durable_lsn,
+            written_unix_ns: self.written_unix_ns,
+            snapshots: self.snapshots.len() as u64,
+        };
+        let mut payload = bytemuck::bytes_of(&fields).to_vec();
+        payload.extend_from_slice(bytemuck::cast_slice(&self.snapshots));
+        let mut bytes = bytemuck::bytes_of(&header).to_vec();
+        // The header of the file is not a frame of its own: its sum is the link that the frame vouches for.
+        let frame = FrameHeader {
+            len: 0,
+            payload_sum: 0,
+            link: ecsdb_io::checksum(0, &bytes),
+            sequence: self.generation,
+            kind: KIND,
+            flags: 0,
+        };
+        frame::write_frame(&mut bytes, frame, &payload, salt);
+        bytes
+    }
+
+    fn decode(path: &Path, bytes: &[u8]) -> Result<Manifest> {
+        let Some((head, rest)) = bytes.split_at_checked(size_of::<FileHeader>()) else {
+            return Err(Error::damaged(path, 0, "the file is shorter than its header"));
+        };
+        let header: FileHeader = bytemuck::pod_read_unaligned(head);
+        if header.magic != MAGIC {
+            return Err(Error::damaged(path, 0, "this is no manifest: the magic bytes are missing"));
+        }
+        if header.version > VERSION {
+            return Err(Error::NewerVersion { path: path.into(), found: header.version, supported: VERSION });
+        }
+        let (frame, payload) =
+            frame::read_frame(rest, header.salt).map_err(|damage| Error::frame(path, 16, damage))?;
+        if frame.kind != KIND || frame.link != ecsdb_io::checksum(0, head) {
+            return Err(Error::damaged(path, 16, "the frame is not of this file"));
+        }
+        let Some((fields, entries)) = payload.split_at_checked(size_of::<Fields>()) else {
+            return Err(Error::damaged(path, 16, "the manifest is shorter than its fields"));
+        };
+        let fields: Fields = bytemuck::pod_read_unaligned(fields);
+        if Some(entries.len() as u64) != fields.snapshots.checked_mul(size_of::<SnapshotEntry>() as u64) {
+            return Err(Error::damaged(path, 16, "the number of snapshots does not fit the length"));
+        }
+        if frame.sequence != fields.generation {
+            return Err(Error::damaged(path, 16, "the generation stands there twice, and differs"));
+        }
+        Ok(Manifest {
+            database: u128::from_le_bytes(fields.database),
+            generation: fields.generation,
+            incarnation: fields.incarnation,
+            next_snapshot: fields.next_snapshot,
+            first_segment: fields.first_segment,
+            next_segment: fields.next_segment,
+            durable_lsn: fields.durable_lsn,
+            written_unix_ns: fields.written_unix_ns,
+            snapshots: bytemuck::pod_collect_to_vec(entries),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ecsdb_io::Disk;
+
+    #[test]
+    fn generations_follow_one_another_and_the_last_two_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        let mut manifest = Manifest::new(42);
+        for i in 1..=5 {
+            manifest.next_snapshot = i + 10;
+            manifest.snapshots.push(SnapshotEntry {
+                sequence: i,
+                lsn: i,
+                created_unix_ns: 1,
+                bytes: 2,
+                parent: 0,
+            });
+            manifest.publish(&Disk, &layout).unwrap();
+        }
+        assert_eq!(Manifest::generations(&Disk, &layout).unwrap(), [4, 5]);
+        let back = Manifest::read(&Disk, &layout.file(FileKind::Manifest, 5)).unwrap();
+        assert_eq!(back, manifest);
+        assert_eq!((back.database, back.next_snapshot, back.snapshots.len()), (42, 15, 5));
+    }
+
+    #[test]
+    fn every_flipped_bit_is_seen() {
+        let mut manifest = Manifest::new(7);
+        manifest.generation = 3;
+        let good = manifest.encode(99);
+        assert_eq!(Manifest::decode(Path::new("m"), &good).unwrap(), manifest);
+        for bit in 0..good.len() * 8 {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(Manifest::decode(Path::new("m"), &bad).is_err(), "bit {bit}");
+        }
+        for len in 0..good.len() {
+            assert!(Manifest::decode(Path::new("m"), &good[..len]).is_err(), "cut to {len}");
+        }
+    }
+}

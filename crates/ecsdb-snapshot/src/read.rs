@@ -1,0 +1,411 @@
+//! Reading a snapshot: opening checks header, footer and directory; loading checks every block it uses.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use ecsdb_core::parts::{ColumnLoader, LoadedColumn, WorldBuilder};
+use ecsdb_core::{ComponentId, World};
+use ecsdb_io::compress::{Encoding, decompress};
+use ecsdb_io::frame::{self, FrameDamage, FrameHeader};
+use ecsdb_io::{FileKind, OpenMode, Vfs, VfsFile};
+use parking_lot::Mutex;
+
+use crate::directory::{ColumnEntry, Directory};
+use crate::error::{Error, Result};
+use crate::format::{
+    ALLOCATORS, BLOCK, BlockHeader, DIRECTORY, ENTITY_IDS, Footer, Header, RESOURCES, SCHEMA,
+};
+
+/// Largest block before compression: what a decompressor may allocate.
+const RAW_LEN_MAX: u32 = 1 << 30;
+
+/// An opened snapshot: its header, footer and directory hold.
+#[derive(Debug)]
+pub struct Snapshot {
+    path: PathBuf,
+    file: Arc<dyn VfsFile>,
+    header: Header,
+    directory: Directory,
+    directory_at: u64,
+    bytes: u64,
+}
+
+/// How a snapshot is loaded.
+#[derive(Debug, Clone, Copy)]
+pub struct LoadOptions {
+    /// Threads that read, verify and decompress; 1 does everything on the calling thread.
+    pub threads: usize,
+    /// Load columns as the Rust types of this program, where it has them; otherwise as bare bytes.
+    pub register: bool,
+}
+
+/// A loaded snapshot.
+pub struct Loaded {
+    /// The world in it.
+    pub world: World,
+    /// Bytes read, of all files.
+    pub bytes_read: u64,
+    /// Bytes of all columns, decompressed.
+    pub raw_bytes: u64,
+}
+
+/// A file that has blocks, and what its frames' checksums start from.
+struct Source {
+    file: Arc<dyn VfsFile>,
+    path: PathBuf,
+    salt: u32,
+}
+
+impl Snapshot {
+    /// Opens a snapshot file. O(bytes of the directory).
+    ///
+    /// # Errors
+    /// When a file operation fails, or the file is damaged, cut short, or of a newer version.
+    pub fn open(vfs: &dyn Vfs, path: &Path) -> Result<Snapshot> {
+        let file = vfs.open(path, OpenMode::Read)?;
+        let bytes = file.len()?;
+        let header = read_header(&*file, path)?;
+        if bytes < (size_of::<Footer>() + 96) as u64 {
+            return Err(Error::damaged(path, bytes, "the file is cut short: it has no valid footer"));
+        }
+        let mut footer = [0; 32];
+        file.read_exact_at(&mut footer, bytes - 32)?;
+        let footer = Footer::decode(path, &footer, bytes, &header)?;
+        let (frame, payload) = read_frame(&*file, path, footer.directory, bytes - 32, header.salt)?;
+        if frame.kind != DIRECTORY {
+            return Err(Error::damaged(
+                path,
+                footer.directory,
+                "the footer points to a frame that is no directory",
+            ));
+        }
+        let directory = Directory::decode(path, footer.directory, &payload)?;
+        Ok(Snapshot { path: path.into(), file, header, directory, directory_at: footer.directory, bytes })
+    }
+
+    /// What its header says.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Its directory.
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// Bytes of the file.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The numbers of the other snapshot files it needs.
+    pub fn needs(&self) -> impl Iterator<Item = u64> + '_ {
+        self.directory.files.iter().copied().filter(|&file| file != self.header.sequence)
+    }
+
+    /// Reads and verifies every frame of this file, in order, up to the directory. O(bytes of the file).
+    ///
+    /// # Errors
+    /// The first damage found.
+    pub fn verify_own(&self) -> Result<()> {
+        let mut at = 96;
+        let (mut position, mut link) = (0, 0);
+        while at <= self.directory_at {
+            let (header, payload) =
+                read_frame(&*self.file, &self.path, at, self.bytes - 32, self.header.salt)?;
+            if (header.sequence, header.link) != (position, link) {
+                return Err(Error::damaged(&self.path, at, "a frame does not follow from the one before"));
+            }
+            if header.kind == BLOCK {
+                let mut scratch = Vec::new();
+                let (block, stored) = split_block(&self.path, at, &payload)?;
+                unpack(&self.path, at, &block, stored, &mut scratch)?;
+            }
+            position += 1;
+            // The link is the header checksum, which follows from the fields that were just verified.
+            link = frame::header_sum(&header.encode(self.header.salt));
+            at += header.frame_len();
+        }
+        Ok(())
+    }
+
+    /// Loads the world. The files it points to lie beside it. O(bytes), in parallel.
+    ///
+    /// # Errors
+    /// When a file is missing, a block is damaged, or the parts make no world; [`Error::is_damage`] tells whether
+    /// another snapshot may do.
+    pub fn load(&self, vfs: &dyn Vfs, options: LoadOptions) -> Result<Loaded> {
+        let meta = |source| Error::World { path: self.path.clone(), offset: self.directory_at, source };
+        let mut builder = WorldBuilder::new();
+        let metadata = self.metadata()?;
+        builder.schema(&metadata.schema).map_err(meta)?;
+        if options.register {
+            builder.register_linked().map_err(meta)?;
+        }
+        let sources = self.sources(vfs)?;
+        let read = AtomicU64::new(self.bytes - self.directory_at);
+        let raw = AtomicU64::new(0);
+        let columns = self.load_columns(&sources, &builder.columns(), options.threads, &read, &raw)?;
+        let mut columns = columns.into_iter();
+        for chunk in &self.directory.chunks {
+            let (rows_log2, components) = &self.directory.archetypes[chunk.archetype as usize];
+            let components: Vec<ComponentId> = components.iter().map(|&id| ComponentId(id)).collect();
+            let own: Vec<LoadedColumn> = columns.by_ref().take(components.len() + 1).collect();
+            builder.chunk(chunk.uid, *rows_log2, &components, own).map_err(meta)?;
+        }
+        self.load_resources(&mut builder, &metadata.resources)?;
+        let world = builder.finish(self.header.lsn, &metadata.allocators).map_err(meta)?;
+        Ok(Loaded { world, bytes_read: read.into_inner(), raw_bytes: raw.into_inner() })
+    }
+
+    fn load_columns(
+        &self,
+        sources: &[Source],
+        loader: &ColumnLoader,
+        threads: usize,
+        read: &AtomicU64,
+        raw: &AtomicU64,
+    ) -> Result<Vec<LoadedColumn>> {
+        /// Columns that a thread takes at once.
+        const BATCH: usize = 64;
+        let rows: Vec<u32> = self
+            .directory
+            .chunks
+            .iter()
+            .flat_map(|chunk| {
+                std::iter::repeat_n((chunk.uid, chunk.rows), self.directory.columns_of(chunk).len())
+            })
+            .map(|(_, rows)| rows)
+            .collect();
+        let uids: Vec<u64> = self
+            .directory
+            .chunks
+            .iter()
+            .flat_map(|chunk| std::iter::repeat_n(chunk.uid, self.directory.columns_of(chunk).len()))
+            .collect();
+        let columns = &self.directory.columns;
+        let next = AtomicUsize::new(0);
+        let done: Mutex<Vec<(usize, Vec<LoadedColumn>)>> = Mutex::new(Vec::new());
+        let failed: Mutex<Option<Error>> = Mutex::new(None);
+        let work = || {
+            let (mut buffer, mut unpacked) = (Vec::new(), Vec::new());
+            loop {
+                let start = next.fetch_add(BATCH, Ordering::Relaxed);
+                if start >= columns.len() || failed.lock().is_some() {
+                    return;
+                }
+                let mut batch = Vec::with_capacity(BATCH);
+                for i in start..(start + BATCH).min(columns.len()) {
+                    let source = &sources[columns[i].file as usize];
+                    match load_column(
+                        source,
+                        &columns[i],
+                        uids[i],
+                        rows[i],
+                        loader,
+                        &mut buffer,
+                        &mut unpacked,
+                    ) {
+                        Ok((column, raw_len)) => {
+                            read.fetch_add(u64::from(columns[i].len), Ordering::Relaxed);
+                            raw.fetch_add(raw_len, Ordering::Relaxed);
+                            batch.push(column);
+                        }
+                        Err(e) => {
+                            failed.lock().get_or_insert(e);
+                            return;
+                        }
+                    }
+                }
+                done.lock().push((start, batch));
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..threads.max(1) {
+                scope.spawn(work);
+            }
+            work();
+        });
+        if let Some(e) = failed.into_inner() {
+            return Err(e);
+        }
+        let mut done = done.into_inner();
+        done.sort_by_key(|(start, _)| *start);
+        Ok(done.into_iter().flat_map(|(_, batch)| batch).collect())
+    }
+
+    fn load_resources(&self, builder: &mut WorldBuilder, bytes: &[u8]) -> Result<()> {
+        let short = || Error::damaged(&self.path, self.directory_at, "the resources are cut short");
+        let mut rest = bytes;
+        let mut take = |n: usize| -> Result<&[u8]> {
+            let (head, tail) = rest.split_at_checked(n).ok_or_else(short)?;
+            rest = tail;
+            Ok(head)
+        };
+        let n: u32 = bytemuck::pod_read_unaligned(take(4)?);
+        for _ in 0..n {
+            let component: u32 = bytemuck::pod_read_unaligned(take(4)?);
+            let len: u32 = bytemuck::pod_read_unaligned(take(4)?);
+            let changed: u64 = bytemuck::pod_read_unaligned(take(8)?);
+            let value = take(len as usize)?;
+            builder.resource(ComponentId(component), changed, value).map_err(|source| Error::World {
+                path: self.path.clone(),
+                offset: self.directory_at,
+                source,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The frames before the directory that hold no blocks.
+    fn metadata(&self) -> Result<Metadata> {
+        let end = self.directory_at;
+        // They lie right before the directory; blocks end where the last one of this file does.
+        let own = self.directory.files.iter().position(|&file| file == self.header.sequence);
+        let mut at = self
+            .directory
+            .columns
+            .iter()
+            .filter(|column| Some(column.file as usize) == own)
+            .map(|column| column.offset.saturating_add(frame::frame_len(u64::from(column.len))))
+            .max()
+            .unwrap_or(96);
+        let mut next = |kind: u8| -> Result<Vec<u8>> {
+            let (header, payload) = read_frame(&*self.file, &self.path, at, end, self.header.salt)?;
+            if header.kind != kind {
+                return Err(Error::damaged(
+                    &self.path,
+                    at,
+                    format!("expected frame kind {kind}, found {}", header.kind),
+                ));
+            }
+            at += header.frame_len();
+            Ok(payload)
+        };
+        Ok(Metadata { schema: next(SCHEMA)?, resources: next(RESOURCES)?, allocators: next(ALLOCATORS)? })
+    }
+
+    fn sources(&self, vfs: &dyn Vfs) -> Result<Vec<Source>> {
+        let dir = self.path.parent().unwrap_or(Path::new("."));
+        let open = |&sequence: &u64| {
+            if sequence == self.header.sequence {
+                return Ok(Source {
+                    file: self.file.clone(),
+                    path: self.path.clone(),
+                    salt: self.header.salt,
+                });
+            }
+            let path = dir.join(FileKind::Snapshot.name(sequence));
+            let file = vfs.open(&path, OpenMode::Read).map_err(|e| {
+                if e.is_not_found() {
+                    Error::MissingParent { path: self.path.clone(), missing: path.clone() }
+                } else {
+                    e.into()
+                }
+            })?;
+            let header = read_header(&*file, &path)?;
+            if header.database != self.header.database || header.sequence != sequence {
+                return Err(Error::damaged(&path, 0, "the header is of another file than the name"));
+            }
+            Ok(Source { file, path, salt: header.salt })
+        };
+        self.directory.files.iter().map(open).collect()
+    }
+}
+
+struct Metadata {
+    schema: Vec<u8>,
+    resources: Vec<u8>,
+    allocators: Vec<u8>,
+}
+
+fn read_header(file: &dyn VfsFile, path: &Path) -> Result<Header> {
+    let mut bytes = [0; 96];
+    file.read_exact_at(&mut bytes, 0)?;
+    Header::decode(path, &bytes)
+}
+
+/// Reads one frame. Its length is believed once the header's checksum holds, and only up to `end` (REC-1).
+fn read_frame(
+    file: &dyn VfsFile,
+    path: &Path,
+    at: u64,
+    end: u64,
+    salt: u32,
+) -> Result<(FrameHeader, Vec<u8>)> {
+    let mut head = [0; frame::HEADER_LEN];
+    let room = end.saturating_sub(at);
+    if room < frame::HEADER_LEN as u64 {
+        return Err(Error::frame(path, at, FrameDamage::HeaderCut));
+    }
+    file.read_exact_at(&mut head, at)?;
+    let header = FrameHeader::decode(&head, salt).map_err(|damage| Error::frame(path, at, damage))?;
+    let available = room - frame::HEADER_LEN as u64;
+    if u64::from(header.len) > available {
+        return Err(Error::frame(path, at, FrameDamage::PayloadCut { len: header.len, available }));
+    }
+    let mut payload = vec![0; header.len as usize];
+    file.read_exact_at(&mut payload, at + frame::HEADER_LEN as u64)?;
+    header.verify(&payload, salt).map_err(|damage| Error::frame(path, at, damage))?;
+    Ok((header, payload))
+}
+
+fn split_block<'a>(path: &Path, at: u64, payload: &'a [u8]) -> Result<(BlockHeader, &'a [u8])> {
+    match payload.split_at_checked(size_of::<BlockHeader>()) {
+        Some((head, stored)) => Ok((bytemuck::pod_read_unaligned(head), stored)),
+        None => Err(Error::damaged(path, at, "a block is shorter than its header")),
+    }
+}
+
+/// The raw bytes of a block: `stored` itself, or what it decompresses to.
+fn unpack<'a>(
+    path: &Path,
+    at: u64,
+    block: &BlockHeader,
+    stored: &'a [u8],
+    scratch: &'a mut Vec<u8>,
+) -> Result<&'a [u8]> {
+    match Encoding::from_byte(block.encoding) {
+        Some(Encoding::Raw) if stored.len() == block.raw_len as usize => Ok(stored),
+        Some(Encoding::Zstd) if block.raw_len <= RAW_LEN_MAX => {
+            decompress(stored, block.raw_len as usize, scratch)
+                .map_err(|e| Error::damaged(path, at, format!("a block does not decompress: {e}")))?;
+            Ok(scratch)
+        }
+        _ => Err(Error::damaged(path, at, "a block has an unknown encoding or a wrong length")),
+    }
+}
+
+fn load_column(
+    source: &Source,
+    entry: &ColumnEntry,
+    uid: u64,
+    rows: u32,
+    loader: &ColumnLoader,
+    buffer: &mut Vec<u8>,
+    scratch: &mut Vec<u8>,
+) -> Result<(LoadedColumn, u64)> {
+    let Source { file, path, salt } = source;
+    let at = entry.offset;
+    // The directory's checksum vouches for the length; it is still held against the file's.
+    let len = frame::HEADER_LEN + entry.len as usize;
+    if at.saturating_add(len as u64) > file.len()? {
+        return Err(Error::damaged(path, at, "a block goes on beyond the end of the file"));
+    }
+    buffer.resize(len, 0);
+    file.read_exact_at(buffer, at)?;
+    let (header, payload) =
+        frame::read_frame(buffer, *salt).map_err(|damage| Error::frame(path, at, damage))?;
+    let (block, stored) = split_block(path, at, payload)?;
+    let expected = (BLOCK, uid, entry.changed, entry.component, rows);
+    if (header.kind, block.chunk, block.changed, block.component, block.rows) != expected {
+        return Err(Error::damaged(path, at, "a block is another one than the directory says"));
+    }
+    let raw = unpack(path, at, &block, stored, scratch)?;
+    let component = (block.component != ENTITY_IDS).then_some(ComponentId(block.component));
+    let column = loader
+        .load(component, rows as usize, block.changed, raw)
+        .map_err(|source| Error::World { path: path.clone(), offset: at, source })?;
+    Ok((column, raw.len() as u64))
+}

@@ -1,0 +1,109 @@
+//! The background thread: writes and syncs what nobody blocks for, so that futures are woken, `Batched` records become
+//! durable and `Buffered` ones reach the operating system.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::thread::{JoinHandle, Thread};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use crate::log::Shared;
+use crate::lsn::Lsn;
+
+/// The thread and the flags by which it is told what to do.
+#[derive(Debug, Default)]
+pub(crate) struct Background {
+    /// Something was appended since the thread last looked; it is to look within the flush interval.
+    armed: AtomicBool,
+    /// It is to look now.
+    urgent: AtomicBool,
+    stopped: AtomicBool,
+    thread: std::sync::OnceLock<Thread>,
+    join: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Background {
+    pub(crate) fn start(&self, shared: &Arc<Shared>) -> std::io::Result<()> {
+        let weak = Arc::downgrade(shared);
+        let join = std::thread::Builder::new().name("ecsdb-log".into()).spawn(move || run(&weak))?;
+        self.thread.get_or_init(|| join.thread().clone());
+        *self.join.lock() = Some(join);
+        Ok(())
+    }
+
+    /// After an append: at most one wake-up for each time that the thread went to rest.
+    #[inline]
+    pub(crate) fn arm(&self) {
+        if !self.armed.load(Ordering::Relaxed) && !self.armed.swap(true, Ordering::SeqCst) {
+            self.unpark();
+        }
+    }
+
+    /// Somebody waits who cannot lead.
+    pub(crate) fn request(&self) {
+        if !self.urgent.swap(true, Ordering::SeqCst) {
+            self.unpark();
+        }
+    }
+
+    pub(crate) fn stop(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        self.unpark();
+        let join = self.join.lock().take();
+        if let Some(join) = join {
+            // A panic in there has failed the log already.
+            drop(join.join());
+        }
+    }
+
+    #[cold]
+    fn unpark(&self) {
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+}
+
+fn run(shared: &Weak<Shared>) {
+    let Some(shared) = shared.upgrade() else { return };
+    let background = shared.background();
+    loop {
+        if background.stopped.load(Ordering::SeqCst) {
+            return;
+        }
+        if background.urgent.swap(false, Ordering::SeqCst) {
+            serve(&shared, true);
+        } else if background.armed.load(Ordering::SeqCst) {
+            rest(&shared);
+            // Cleared before the look: whatever is appended from here on arms again.
+            background.armed.store(false, Ordering::SeqCst);
+            serve(&shared, shared.wants_sync());
+        } else {
+            std::thread::park();
+        }
+    }
+}
+
+/// Lets the flush interval pass, unless somebody is in a hurry.
+fn rest(shared: &Shared) {
+    let background = shared.background();
+    let until = Instant::now() + shared.options().flush_interval;
+    while !background.urgent.load(Ordering::SeqCst) && !background.stopped.load(Ordering::SeqCst) {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        std::thread::park_timeout(left);
+    }
+}
+
+/// Leads once. A failure is the log's, and whoever waits is told.
+fn serve(shared: &Shared, sync: bool) {
+    if sync {
+        drop(shared.wait(Lsn(shared.appended())));
+    } else if shared.is_behind() && !shared.try_lead(false) {
+        // The leader may have taken the queue before the last append: look again.
+        shared.background().arm();
+    }
+}

@@ -1,0 +1,108 @@
+//! What can go wrong with a log: what, where, and what to do.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ecsdb_io::IoError;
+
+use crate::lsn::Lsn;
+use crate::reader::Damage;
+
+/// What the fallible functions of this crate return.
+pub type Result<T, E = LogError> = std::result::Result<T, E>;
+
+/// An error of the log.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum LogError {
+    /// A write or a sync failed earlier, so nothing can become durable any more (WAL-5).
+    #[error("the log failed, and commits after LSN {durable} are not durable: {cause}. Close and reopen the database")]
+    Poisoned {
+        /// LSN up to which everything is durable.
+        durable: Lsn,
+        /// What failed.
+        cause: Arc<IoError>,
+    },
+    /// The disk is full (WAL-6).
+    #[error(
+        "the disk is full, and commits after LSN {durable} are not durable: {cause}. Free space, then close and reopen \
+         the database"
+    )]
+    DiskFull {
+        /// LSN up to which everything is durable.
+        durable: Lsn,
+        /// What failed.
+        cause: Arc<IoError>,
+    },
+    /// A thread of the log panicked.
+    #[error("a thread of the log panicked, and commits after LSN {durable} are not durable; this is a bug of ecsdb")]
+    Panicked {
+        /// LSN up to which everything is durable.
+        durable: Lsn,
+    },
+    /// The log was closed.
+    #[error("the log is closed")]
+    Closed,
+    /// The transaction is larger than the log takes; nothing was queued (WAL-1).
+    #[error("the transaction has {bytes} bytes of changes, and the limit is {limit}: split it, or raise the limit")]
+    TransactionTooLarge {
+        /// Bytes of the transaction.
+        bytes: u64,
+        /// The limit set.
+        limit: u64,
+    },
+    /// A wait for a transaction that was never appended.
+    #[error("LSN {lsn} was never appended: the last one is {last}")]
+    NotAppended {
+        /// The LSN asked for.
+        lsn: Lsn,
+        /// The last one appended.
+        last: Lsn,
+    },
+    /// A file operation failed outside the pipeline.
+    #[error(transparent)]
+    Io(Arc<IoError>),
+    /// A thread could not be started.
+    #[error("cannot start a thread of the log: {0}")]
+    Thread(Arc<std::io::Error>),
+    /// A segment is damaged where a transaction was expected.
+    #[error(transparent)]
+    Damaged(Damage),
+    /// A segment was written by a newer version (REC-10).
+    #[error("{} has format version {found}, and this program reads up to {supported}: use a newer ecsdb", path.display())]
+    NewerVersion {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+        /// The newest version known here.
+        supported: u32,
+    },
+    /// A segment belongs to another database.
+    #[error("{} belongs to database {found:032x}, not {expected:032x}: it was copied here by mistake", path.display())]
+    OtherDatabase {
+        /// The file.
+        path: PathBuf,
+        /// The database it belongs to.
+        found: u128,
+        /// The database asked for.
+        expected: u128,
+    },
+}
+
+impl From<IoError> for LogError {
+    fn from(e: IoError) -> Self {
+        LogError::Io(Arc::new(e))
+    }
+}
+
+impl LogError {
+    /// True when the disk is full.
+    pub fn is_full_disk(&self) -> bool {
+        match self {
+            LogError::DiskFull { .. } => true,
+            LogError::Io(e) => e.is_full_disk(),
+            _ => false,
+        }
+    }
+}

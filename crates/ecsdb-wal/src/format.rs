@@ -1,0 +1,158 @@
+//! The fixed parts of a segment: its header page, its frame kinds, the payload of a group frame.
+
+use std::path::Path;
+
+use bytemuck::{Pod, Zeroable};
+use ecsdb_io::{checksum, checksum_append};
+
+use crate::error::LogError;
+use crate::lsn::Lsn;
+use crate::options::SegmentEnd;
+use crate::reader::Damage;
+
+pub(crate) const MAGIC: [u8; 8] = *b"ECSDBLOG";
+pub(crate) const VERSION: u32 = 1;
+/// Segments are written in pages of this many bytes; the header takes the first.
+pub(crate) const PAGE: u64 = 4096;
+
+/// Frame kinds.
+pub(crate) const GROUP: u8 = 1;
+pub(crate) const TRANSACTION: u8 = 2;
+pub(crate) const CLOSE: u8 = 3;
+/// Flag of a [`TRANSACTION`] frame: more parts follow.
+pub(crate) const CONTINUES: u8 = 1;
+
+/// The first 128 bytes of a segment; the rest of its first page is zero.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct RawHeader {
+    magic: [u8; 8],
+    version: u32,
+    salt: u32,
+    database: [u8; 16],
+    incarnation: u64,
+    sequence: u64,
+    first_lsn: u64,
+    previous_sequence: u64,
+    previous_last_lsn: u64,
+    previous_end: u64,
+    bytes: u64,
+    created_unix_ns: u64,
+    previous_link: u32,
+    reserved: [u8; 24],
+    checksum: u32,
+}
+
+pub(crate) const HEADER_BYTES: usize = 128;
+const _: () = assert!(size_of::<RawHeader>() == HEADER_BYTES);
+const _: () = assert!(std::mem::offset_of!(RawHeader, incarnation) == 32);
+const _: () = assert!(std::mem::offset_of!(RawHeader, previous_link) == 96);
+const _: () = assert!(std::mem::offset_of!(RawHeader, checksum) == 124);
+
+/// What the head of a segment says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SegmentHeader {
+    /// The database it belongs to.
+    pub database: u128,
+    /// The opening for writing in which it was made.
+    pub incarnation: u64,
+    /// Its number.
+    pub sequence: u64,
+    /// A random number that keeps bytes of other files from validating here.
+    pub salt: u32,
+    /// LSN of its first transaction.
+    pub first_lsn: Lsn,
+    /// The valid end of the segment before it.
+    pub previous: SegmentEnd,
+    /// Bytes that its writer means to use at most.
+    pub bytes: u64,
+    /// When it was begun, in nanoseconds since 1970-01-01 UTC.
+    pub created_unix_ns: u64,
+}
+
+impl SegmentHeader {
+    pub(crate) fn encode(&self) -> [u8; HEADER_BYTES] {
+        let mut raw = RawHeader {
+            magic: MAGIC,
+            version: VERSION,
+            salt: self.salt,
+            database: self.database.to_le_bytes(),
+            incarnation: self.incarnation,
+            sequence: self.sequence,
+            first_lsn: self.first_lsn.0,
+            previous_sequence: self.previous.segment,
+            previous_last_lsn: self.previous.last_lsn.0,
+            previous_end: self.previous.offset,
+            bytes: self.bytes,
+            created_unix_ns: self.created_unix_ns,
+            previous_link: self.previous.link,
+            reserved: [0; 24],
+            checksum: 0,
+        };
+        raw.checksum = checksum(0, &bytemuck::bytes_of(&raw)[..124]);
+        bytemuck::cast(raw)
+    }
+
+    /// Decodes the head of a segment file.
+    ///
+    /// # Errors
+    /// [`LogError::Damaged`] when it is no whole header, [`LogError::NewerVersion`].
+    pub fn decode(path: &Path, bytes: &[u8; HEADER_BYTES]) -> Result<SegmentHeader, LogError> {
+        let raw: RawHeader = bytemuck::pod_read_unaligned(bytes);
+        let damaged = |what: &str| LogError::Damaged(Damage::new(path, 0, Lsn::ZERO, what));
+        if raw.magic != MAGIC {
+            return Err(damaged("this is no log segment: the magic bytes are missing"));
+        }
+        if raw.checksum != checksum(0, &bytes[..124]) {
+            return Err(damaged("the segment header's checksum does not match"));
+        }
+        if raw.version > VERSION {
+            return Err(LogError::NewerVersion { path: path.into(), found: raw.version, supported: VERSION });
+        }
+        Ok(SegmentHeader {
+            database: u128::from_le_bytes(raw.database),
+            incarnation: raw.incarnation,
+            sequence: raw.sequence,
+            salt: raw.salt,
+            first_lsn: Lsn(raw.first_lsn),
+            previous: SegmentEnd {
+                segment: raw.previous_sequence,
+                last_lsn: Lsn(raw.previous_last_lsn),
+                offset: raw.previous_end,
+                link: raw.previous_link,
+            },
+            bytes: raw.bytes,
+            created_unix_ns: raw.created_unix_ns,
+        })
+    }
+
+    /// What the checksums of this segment's frames start from: bytes of another database, life or segment never
+    /// validate (WAL-11).
+    pub(crate) fn frame_salt(&self) -> u32 {
+        let mut sum = checksum(self.salt, &self.database.to_le_bytes());
+        sum = checksum_append(sum, &self.incarnation.to_le_bytes());
+        checksum_append(sum, &self.sequence.to_le_bytes())
+    }
+
+    /// What the first frame links to: the header's own checksum.
+    pub(crate) fn link(&self) -> u32 {
+        let bytes = self.encode();
+        u32::from_le_bytes([bytes[124], bytes[125], bytes[126], bytes[127]])
+    }
+}
+
+/// The payload of a group or close frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct GroupInfo {
+    /// When the group was written, in nanoseconds since 1970-01-01 UTC.
+    pub(crate) unix_ns: u64,
+    /// LSN up to which everything was known to be durable then.
+    pub(crate) durable: u64,
+}
+
+impl GroupInfo {
+    pub(crate) fn decode(payload: &[u8]) -> Option<GroupInfo> {
+        bytemuck::try_pod_read_unaligned(payload).ok()
+    }
+}

@@ -1,0 +1,438 @@
+//! The log: append to the queue, wait for durability, lead when nobody does.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use ecsdb_io::{IoError, Vfs};
+use parking_lot::{Condvar, Mutex};
+
+use crate::background::Background;
+use crate::error::{LogError, Result};
+use crate::future::Durable;
+use crate::lsn::Lsn;
+use crate::options::{Durability, LogOptions, LogStart, Payload, Threads};
+use crate::prepare::Preparer;
+use crate::queue::Queue;
+use crate::stats::{Counters, LogStats, add};
+use crate::waiters::{Parked, Waiters, Woken};
+use crate::writer::Writer;
+
+/// A log open for appending. Cloning gives another handle; the log closes when the last one is dropped, or by
+/// [`Log::close`].
+#[derive(Debug, Clone)]
+pub struct Log(Arc<Handle>);
+
+#[derive(Debug)]
+struct Handle {
+    shared: Arc<Shared>,
+}
+
+/// What the handles, the waiters and the background thread share.
+pub(crate) struct Shared {
+    options: LogOptions,
+    queue: Mutex<Pending>,
+    /// Locked by whoever leads.
+    writer: Mutex<Writer>,
+    coordination: Mutex<Coordination>,
+    appended: AtomicU64,
+    written: AtomicU64,
+    durable: AtomicU64,
+    /// The last record that wants more than to be handed to the operating system.
+    sync_wanted: AtomicU64,
+    /// Bytes queued and not yet written.
+    queued: AtomicU64,
+    room: (Mutex<()>, Condvar),
+    failure: OnceLock<LogError>,
+    failed: AtomicBool,
+    counters: Counters,
+    background: Background,
+}
+
+struct Pending {
+    queue: Queue,
+    next: Lsn,
+    closed: bool,
+}
+
+#[derive(Default)]
+struct Coordination {
+    /// Somebody leads, or was told to.
+    leading: bool,
+    waiters: Waiters,
+}
+
+impl Log {
+    /// Starts a log in `dir` with a new segment, whose header is durable when this returns.
+    ///
+    /// # Errors
+    /// When the segment cannot be made, or a thread cannot be started.
+    pub fn start(vfs: Arc<dyn Vfs>, dir: &Path, options: LogOptions, start: LogStart) -> Result<Log> {
+        let thread = |e: std::io::Error| LogError::Thread(Arc::new(e));
+        let preparer = Preparer::new(vfs.clone(), dir.into(), options.threads).map_err(thread)?;
+        let writer = Writer::start(vfs, dir.into(), &options, start, preparer)?;
+        let last = start.lsn.0 - 1;
+        let background = options.threads == Threads::Background;
+        let shared = Arc::new(Shared {
+            options,
+            queue: Mutex::new(Pending { queue: Queue::default(), next: start.lsn, closed: false }),
+            writer: Mutex::new(writer),
+            coordination: Mutex::default(),
+            appended: AtomicU64::new(last),
+            written: AtomicU64::new(last),
+            durable: AtomicU64::new(last),
+            sync_wanted: AtomicU64::new(last),
+            queued: AtomicU64::new(0),
+            room: Default::default(),
+            failure: OnceLock::new(),
+            failed: AtomicBool::new(false),
+            counters: Counters::default(),
+            background: Background::default(),
+        });
+        if background {
+            shared.background.start(&shared).map_err(thread)?;
+        }
+        Ok(Log(Arc::new(Handle { shared })))
+    }
+
+    /// Waits while the queue holds more than its bound: backpressure, to be felt before a transaction begins.
+    ///
+    /// # Errors
+    /// When the log failed or is closed.
+    pub fn admit(&self) -> Result<()> {
+        self.0.shared.admit()
+    }
+
+    /// True when [`Log::admit`] would not wait.
+    pub fn has_room(&self) -> bool {
+        self.0.shared.has_room()
+    }
+
+    /// Queues a transaction and gives it the next LSN. The order of the calls is the order in the log. Never waits for
+    /// the disk. O(inline bytes).
+    ///
+    /// # Errors
+    /// [`LogError::TransactionTooLarge`], or when the log failed or is closed: nothing was queued then (WAL-1).
+    pub fn append(&self, payload: Payload<'_>, durability: Durability) -> Result<Lsn> {
+        self.0.shared.append(payload, durability)
+    }
+
+    /// Blocks until everything up to `lsn` is on stable storage; writes and syncs itself if nobody else is at it.
+    ///
+    /// # Errors
+    /// When the log failed before that, or nothing with that LSN was appended.
+    pub fn wait(&self, lsn: Lsn) -> Result<()> {
+        self.0.shared.wait(lsn)
+    }
+
+    /// A future that completes when everything up to `lsn` is on stable storage. Dropping it cancels nothing.
+    pub fn durable(&self, lsn: Lsn) -> Durable {
+        Durable::new(self.0.shared.clone(), lsn)
+    }
+
+    /// Brings everything appended so far to stable storage, and says how far that is.
+    ///
+    /// # Errors
+    /// When the log failed.
+    pub fn flush(&self) -> Result<Lsn> {
+        let lsn = self.appended_lsn();
+        self.wait(lsn)?;
+        Ok(lsn)
+    }
+
+    /// Ends the current segment after what was appended so far, if it has transactions.
+    ///
+    /// # Errors
+    /// When the log failed or is closed.
+    pub fn rotate(&self) -> Result<()> {
+        self.flush()?;
+        let shared = &self.0.shared;
+        shared.guarded(|| {
+            let mut writer = shared.writer.lock();
+            shared.check()?;
+            writer.rotate(&shared.counters).map_err(|e| shared.fail(e))
+        })
+    }
+
+    /// The last transaction appended.
+    pub fn appended_lsn(&self) -> Lsn {
+        Lsn(self.0.shared.appended.load(Ordering::Acquire))
+    }
+
+    /// The last transaction handed to the operating system.
+    pub fn written_lsn(&self) -> Lsn {
+        Lsn(self.0.shared.written.load(Ordering::Acquire))
+    }
+
+    /// The last transaction on stable storage: synced, not merely written (WAL-4).
+    pub fn durable_lsn(&self) -> Lsn {
+        self.0.shared.durable_lsn()
+    }
+
+    /// The number of the segment under way.
+    pub fn segment(&self) -> u64 {
+        self.0.shared.writer.lock().segment()
+    }
+
+    /// Counters since the start.
+    pub fn stats(&self) -> LogStats {
+        self.0.shared.counters.read(self.0.shared.queued.load(Ordering::Relaxed))
+    }
+
+    /// Makes everything durable, marks a clean end and stops the threads. Closing again is fine.
+    ///
+    /// # Errors
+    /// When the log failed, now or before.
+    pub fn close(&self) -> Result<()> {
+        self.0.shared.close()
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if let Err(e) = self.shared.close() {
+            tracing::error!(error = %e, "closing the log failed; what was acknowledged is safe");
+        }
+    }
+}
+
+impl Shared {
+    pub(crate) fn durable_lsn(&self) -> Lsn {
+        Lsn(self.durable.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn appended(&self) -> u64 {
+        self.appended.load(Ordering::Acquire)
+    }
+
+    /// Something appended is not with the operating system yet.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.written.load(Ordering::Acquire) < self.appended()
+    }
+
+    /// Something appended wants to be synced and is not.
+    pub(crate) fn wants_sync(&self) -> bool {
+        self.sync_wanted.load(Ordering::Acquire) > self.durable_lsn().0
+    }
+
+    pub(crate) fn options(&self) -> &LogOptions {
+        &self.options
+    }
+
+    pub(crate) fn background(&self) -> &Background {
+        &self.background
+    }
+
+    /// The failure, if there was one.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.failed.load(Ordering::Acquire)
+            && let Some(failure) = self.failure.get()
+        {
+            return Err(failure.clone());
+        }
+        Ok(())
+    }
+
+    fn has_room(&self) -> bool {
+        self.queued.load(Ordering::Relaxed) <= self.options.queue_bytes_max
+    }
+
+    fn admit(&self) -> Result<()> {
+        self.check()?;
+        if self.has_room() {
+            return Ok(());
+        }
+        add(&self.counters.admission_waits, 1);
+        if self.options.threads == Threads::None {
+            return self.wait(Lsn(self.appended.load(Ordering::Acquire)));
+        }
+        self.background.request();
+        let mut guard = self.room.0.lock();
+        while !self.has_room() {
+            self.check()?;
+            self.room.1.wait(&mut guard);
+        }
+        self.check()
+    }
+
+    fn append(&self, payload: Payload<'_>, durability: Durability) -> Result<Lsn> {
+        let shared_bytes: usize = payload.shared.iter().map(|(_, block)| block.len()).sum();
+        let len = (payload.inline.len() + shared_bytes) as u64;
+        if len > self.options.transaction_bytes_max {
+            let limit = self.options.transaction_bytes_max;
+            return Err(LogError::TransactionTooLarge { bytes: len, limit });
+        }
+        let lsn = {
+            let mut pending = self.queue.lock();
+            if pending.closed {
+                return Err(LogError::Closed);
+            }
+            // Checked under the lock: a failure empties the queue under it, too.
+            self.check()?;
+            let lsn = pending.next;
+            pending.queue.push(lsn, payload, len);
+            pending.next = lsn.next();
+            if durability != Durability::Buffered {
+                self.sync_wanted.store(lsn.0, Ordering::Relaxed);
+            }
+            self.queued.fetch_add(len, Ordering::Relaxed);
+            self.appended.store(lsn.0, Ordering::Release);
+            lsn
+        };
+        self.background.arm();
+        Ok(lsn)
+    }
+
+    pub(crate) fn wait(&self, lsn: Lsn) -> Result<()> {
+        if self.durable_lsn() >= lsn {
+            return Ok(());
+        }
+        let last = Lsn(self.appended.load(Ordering::Acquire));
+        if lsn > last {
+            return Err(LogError::NotAppended { lsn, last });
+        }
+        loop {
+            let parked = {
+                let mut coordination = self.coordination.lock();
+                if self.durable_lsn() >= lsn {
+                    return Ok(());
+                }
+                self.check()?;
+                if coordination.leading {
+                    let parked = Parked::current();
+                    coordination.waiters.add_thread(lsn, parked.clone());
+                    Some(parked)
+                } else {
+                    coordination.leading = true;
+                    None
+                }
+            };
+            if parked.is_none_or(|parked| parked.park() == Woken::Lead) {
+                self.lead(true);
+            }
+        }
+    }
+
+    /// Registers a future's waker. True when there is nothing to wait for.
+    pub(crate) fn register(&self, lsn: Lsn, id: &mut Option<u64>, waker: &std::task::Waker) -> bool {
+        let mut coordination = self.coordination.lock();
+        // Under the lock that the leader takes after it published the durable LSN: no wake-up falls between.
+        if self.durable_lsn() >= lsn || self.check().is_err() {
+            return true;
+        }
+        coordination.waiters.add_task(lsn, id, waker);
+        false
+    }
+
+    /// Leads unless somebody does; false then.
+    pub(crate) fn try_lead(&self, sync: bool) -> bool {
+        {
+            let mut coordination = self.coordination.lock();
+            if coordination.leading {
+                return false;
+            }
+            coordination.leading = true;
+        }
+        self.lead(sync);
+        true
+    }
+
+    /// Writes all that gathered, syncs it, and wakes whoever that satisfies. The caller is the leader.
+    fn lead(&self, sync: bool) {
+        // What goes wrong is kept as the log's failure, and told to every waiter.
+        drop(self.guarded(|| self.drain(sync)));
+        let wake = {
+            let mut coordination = self.coordination.lock();
+            let wake = if self.failed.load(Ordering::Acquire) {
+                coordination.waiters.all()
+            } else {
+                coordination.waiters.satisfied(self.durable_lsn())
+            };
+            coordination.leading = wake.has_leader();
+            wake
+        };
+        let tasks_remain = wake.tasks_remain;
+        wake.wake();
+        if tasks_remain {
+            self.background.request();
+        }
+    }
+
+    fn drain(&self, sync: bool) -> Result<()> {
+        let mut writer = self.writer.lock();
+        self.check()?;
+        let mut queue = std::mem::take(&mut writer.spare);
+        std::mem::swap(&mut self.queue.lock().queue, &mut queue);
+        let total = queue.total;
+        if !queue.entries.is_empty() {
+            writer.write(&mut queue, self.durable_lsn(), &self.counters).map_err(|e| self.fail(e))?;
+            self.written.store(writer.last().0, Ordering::Release);
+        }
+        // The blocks go now, not after the sync: the next write to a column that the log holds has to copy it.
+        queue.clear();
+        writer.spare = queue;
+        self.queued.fetch_sub(total, Ordering::Relaxed);
+        drop(self.room.0.lock());
+        self.room.1.notify_all();
+        if sync && writer.is_unsynced() {
+            writer.sync(&self.counters).map_err(|e| self.fail(e))?;
+            // WAL-4: all that was written before the sync, and nothing else.
+            self.durable.store(writer.last().0, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// WAL-5: after a failed write or sync nothing is known of the pages, and nothing is tried again.
+    fn fail(&self, cause: IoError) -> LogError {
+        let (durable, cause) = (self.durable_lsn(), Arc::new(cause));
+        let failure = if cause.is_full_disk() {
+            LogError::DiskFull { durable, cause }
+        } else {
+            LogError::Poisoned { durable, cause }
+        };
+        self.set_failure(failure)
+    }
+
+    fn set_failure(&self, failure: LogError) -> LogError {
+        let failure = self.failure.get_or_init(|| failure).clone();
+        self.failed.store(true, Ordering::Release);
+        tracing::error!(error = %failure, "the log failed");
+        // What is queued will never be written.
+        let pending = &mut *self.queue.lock();
+        self.queued.fetch_sub(pending.queue.total, Ordering::Relaxed);
+        pending.queue.clear();
+        drop(self.room.0.lock());
+        self.room.1.notify_all();
+        failure
+    }
+
+    /// A panic in the pipeline fails the log, rather than leave its waiters waiting.
+    fn guarded(&self, f: impl FnOnce() -> Result<()>) -> Result<()> {
+        match catch_unwind(AssertUnwindSafe(f)) {
+            Ok(result) => result,
+            Err(_) => Err(self.set_failure(LogError::Panicked { durable: self.durable_lsn() })),
+        }
+    }
+
+    fn close(&self) -> Result<()> {
+        if std::mem::replace(&mut self.queue.lock().closed, true) {
+            return self.check();
+        }
+        self.background.stop();
+        let flushed = self.wait(Lsn(self.appended.load(Ordering::Acquire)));
+        let closed = self.guarded(|| {
+            let mut writer = self.writer.lock();
+            self.check()?;
+            writer.close(&self.counters).map_err(|e| self.fail(e))
+        });
+        flushed.and(closed)
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Log(appended {:?}, durable {:?})", self.appended, self.durable)
+    }
+}

@@ -1,0 +1,22 @@
+//! The log sequence number.
+
+/// The number of a transaction: dense, from 1, never used twice in one database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Lsn(pub u64);
+
+impl Lsn {
+    /// Before the first transaction.
+    pub const ZERO: Lsn = Lsn(0);
+
+    /// The transaction after this one.
+    #[must_use]
+    pub const fn next(self) -> Lsn {
+        Lsn(self.0 + 1)
+    }
+}
+
+impl std::fmt::Display for Lsn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(&self.0, f)
+    }
+}

@@ -1,0 +1,107 @@
+//! How a log is started and what is appended to it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::lsn::Lsn;
+
+/// The options of a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogOptions {
+    /// Bytes of the first segment; each next one is twice as large.
+    pub segment_bytes_first: u64,
+    /// Bytes of a segment at most, but for a single transaction that needs more.
+    pub segment_bytes_max: u64,
+    /// Bytes of one frame's payload at most: a larger transaction is written in parts.
+    pub part_bytes_max: u32,
+    /// Bytes that may be queued before [`Log::admit`](crate::Log::admit) waits.
+    pub queue_bytes_max: u64,
+    /// Bytes of one transaction at most.
+    pub transaction_bytes_max: u64,
+    /// At the latest after this time a [`Durability::Batched`] record is on stable storage, and a
+    /// [`Durability::Buffered`] one with the operating system.
+    pub flush_interval: Duration,
+    /// Who does the work that nobody waits for.
+    pub threads: Threads,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        LogOptions {
+            segment_bytes_first: 256 << 10,
+            segment_bytes_max: 64 << 20,
+            part_bytes_max: 4 << 20,
+            queue_bytes_max: 64 << 20,
+            transaction_bytes_max: 1 << 30,
+            flush_interval: Duration::from_millis(10),
+            threads: Threads::Background,
+        }
+    }
+}
+
+/// Who does the work that nobody waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Threads {
+    /// Threads of the log's own.
+    Background,
+    /// Nobody: records are written when somebody waits or flushes, and segments prepared when they are needed. Every
+    /// run of a single-threaded program is then the same.
+    None,
+}
+
+/// When a transaction's caller may go on, and what it survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Durability {
+    /// On stable storage before the caller goes on (or its ticket is fulfilled).
+    #[default]
+    Immediate,
+    /// The caller goes on at once; on stable storage within the flush interval.
+    Batched,
+    /// The caller goes on at once; with the operating system within the flush interval, so that it survives a crash
+    /// of the process, but not a power cut.
+    Buffered,
+}
+
+/// Where a log begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogStart {
+    /// The database's identity.
+    pub database: u128,
+    /// Counts the openings for writing.
+    pub incarnation: u64,
+    /// The first segment's number: above that of any file there is or was.
+    pub segment: u64,
+    /// The first transaction's number: above any ever seen (WAL-7).
+    pub lsn: Lsn,
+    /// How the log ended before.
+    pub previous: SegmentEnd,
+}
+
+/// The valid end of a segment; all zero before the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SegmentEnd {
+    /// The segment's number.
+    pub segment: u64,
+    /// Its last complete transaction.
+    pub last_lsn: Lsn,
+    /// Where its last valid frame ends.
+    pub offset: u64,
+    /// That frame's header checksum.
+    pub link: u32,
+}
+
+/// A transaction's bytes: `inline`, with each of `shared` inserted before the byte of `inline` at its offset.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Payload<'a> {
+    /// Bytes that are copied into the queue.
+    pub inline: &'a [u8],
+    /// Large blocks, kept by reference until they are written; offsets ascending.
+    pub shared: &'a [(usize, Bytes)],
+}
+
+impl<'a> From<&'a [u8]> for Payload<'a> {
+    fn from(inline: &'a [u8]) -> Self {
+        Payload { inline, shared: &[] }
+    }
+}

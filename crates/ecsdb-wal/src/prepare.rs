@@ -1,0 +1,171 @@
+//! Segments made ready before they are needed: filled with real zeros and synced under their name (WAL-10,
+//! WAL-12), so that a record's sync never waits for the file system to allocate.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use ecsdb_io::{FileKind, IoError, Vfs, VfsFile, publish};
+use parking_lot::{Condvar, Mutex};
+
+use crate::options::Threads;
+
+/// Zeros are written and synced this many bytes at a time, so that the log's own syncs come in between.
+const SLICE_BYTES: u64 = 1 << 20;
+
+/// A file that is ready to become a segment.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) file: Arc<dyn VfsFile>,
+    pub(crate) sequence: u64,
+}
+
+/// Makes segment files, on a thread of its own if there may be one.
+#[derive(Debug)]
+pub(crate) struct Preparer {
+    work: Arc<Work>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Work {
+    vfs: Arc<dyn Vfs>,
+    dir: PathBuf,
+    state: Mutex<State>,
+    changed: Condvar,
+    /// The segment is needed now: stop filling and hand it over.
+    hurry: AtomicBool,
+}
+
+#[derive(Debug)]
+enum State {
+    Idle,
+    /// Asked for: number and bytes.
+    Wanted(u64, u64),
+    Busy,
+    Ready(Prepared),
+    /// It failed; whoever needs the segment tries again, and gets the error if it stays.
+    Failed,
+    Stopped,
+}
+
+impl Preparer {
+    pub(crate) fn new(vfs: Arc<dyn Vfs>, dir: PathBuf, threads: Threads) -> std::io::Result<Self> {
+        let work = Arc::new(Work {
+            vfs,
+            dir,
+            state: Mutex::new(State::Idle),
+            changed: Condvar::new(),
+            hurry: AtomicBool::new(false),
+        });
+        let thread = match threads {
+            Threads::None => None,
+            Threads::Background => {
+                let work = work.clone();
+                let thread = std::thread::Builder::new().name("ecsdb-prepare".into());
+                Some(thread.spawn(move || work.run())?)
+            }
+        };
+        Ok(Preparer { work, thread })
+    }
+
+    /// Asks for a segment ahead of its use.
+    pub(crate) fn request(&self, sequence: u64, bytes: u64) {
+        if self.thread.is_some() {
+            let mut state = self.work.state.lock();
+            if !matches!(*state, State::Stopped) {
+                *state = State::Wanted(sequence, bytes);
+                self.work.changed.notify_all();
+            }
+        }
+    }
+
+    /// The segment `sequence`, which is needed now. The flag says that it was not ready.
+    pub(crate) fn take(&self, sequence: u64, bytes: u64) -> Result<(Prepared, bool), IoError> {
+        if self.thread.is_none() {
+            return Ok((self.work.make(sequence, bytes)?, false));
+        }
+        let mut state = self.work.state.lock();
+        let late = !matches!(*state, State::Ready(_));
+        self.work.hurry.store(true, Ordering::Relaxed);
+        while matches!(*state, State::Wanted(..) | State::Busy) {
+            self.work.changed.wait(&mut state);
+        }
+        self.work.hurry.store(false, Ordering::Relaxed);
+        match std::mem::replace(&mut *state, State::Idle) {
+            State::Ready(prepared) => Ok((prepared, late)),
+            _ => Ok((self.work.make(sequence, 0)?, true)),
+        }
+    }
+
+    /// Ends the thread and removes a segment that was prepared in vain.
+    pub(crate) fn stop(&mut self) -> Result<(), IoError> {
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        self.work.hurry.store(true, Ordering::Relaxed);
+        let unused = {
+            let mut state = self.work.state.lock();
+            while matches!(*state, State::Busy) {
+                self.work.changed.wait(&mut state);
+            }
+            self.work.changed.notify_all();
+            std::mem::replace(&mut *state, State::Stopped)
+        };
+        // The thread catches its own panics by failing the request; nothing is lost by ignoring it here.
+        if thread.join().is_err() {
+            tracing::error!("the thread that prepares log segments panicked");
+        }
+        if let State::Ready(prepared) = unused {
+            let path = prepared.file.path().with_file_name(FileKind::Segment.name(prepared.sequence));
+            self.work.vfs.remove(&path)?;
+            self.work.vfs.sync_dir(&self.work.dir)?;
+        }
+        Ok(())
+    }
+}
+
+impl Work {
+    fn run(&self) {
+        let mut state = self.state.lock();
+        loop {
+            match *state {
+                State::Stopped => return,
+                State::Wanted(sequence, bytes) => {
+                    *state = State::Busy;
+                    drop(state);
+                    let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.make(sequence, bytes)));
+                    state = self.state.lock();
+                    *state = match made {
+                        Ok(Ok(prepared)) => State::Ready(prepared),
+                        Ok(Err(e)) => {
+                            tracing::warn!(error = %e, "a log segment could not be prepared");
+                            State::Failed
+                        }
+                        Err(_) => State::Failed,
+                    };
+                    self.changed.notify_all();
+                }
+                _ => self.changed.wait(&mut state),
+            }
+        }
+    }
+
+    /// Makes a segment file of zeros; a shorter one when it is needed in a hurry.
+    fn make(&self, sequence: u64, bytes: u64) -> Result<Prepared, IoError> {
+        let path = self.dir.join(FileKind::Segment.name(sequence));
+        let ((), file) = publish(&*self.vfs, &path, |file| {
+            let zeros = vec![0; SLICE_BYTES.min(bytes) as usize];
+            let mut at = 0;
+            while at < bytes && !(at > 0 && self.hurry.load(Ordering::Relaxed)) {
+                let n = (bytes - at).min(SLICE_BYTES);
+                file.write_at(&zeros[..n as usize], at)?;
+                at += n;
+                if at < bytes {
+                    file.sync_data()?;
+                }
+            }
+            Ok::<(), IoError>(())
+        })?;
+        Ok(Prepared { file, sequence })
+    }
+}

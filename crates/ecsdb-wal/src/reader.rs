@@ -1,0 +1,164 @@
+//! Reading a segment frame by frame, through a bounded window; no length is believed before its checksum (REC-1).
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ecsdb_io::frame::{ALIGN, FrameDamage, FrameHeader, HEADER_LEN, frame_len, header_sum};
+use ecsdb_io::{OpenMode, Vfs, VfsFile};
+
+use crate::error::{LogError, Result};
+use crate::format::{HEADER_BYTES, PAGE, SegmentHeader};
+use crate::lsn::Lsn;
+
+/// Bytes read at once.
+const WINDOW_BYTES: u64 = 1 << 20;
+
+/// Damage in a segment: which file, where, and what was expected there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{} is damaged at byte {offset}, where LSN {lsn} was expected: {what}", path.display())]
+pub struct Damage {
+    /// The segment file.
+    pub path: PathBuf,
+    /// Byte in it.
+    pub offset: u64,
+    /// The transaction that should be there; 0 when that is not known.
+    pub lsn: Lsn,
+    /// What is wrong.
+    pub what: String,
+}
+
+impl Damage {
+    pub(crate) fn new(path: &Path, offset: u64, lsn: Lsn, what: impl Into<String>) -> Self {
+        Damage { path: path.into(), offset, lsn, what: what.into() }
+    }
+}
+
+/// A verified frame.
+#[derive(Debug)]
+pub(crate) struct Frame<'a> {
+    pub(crate) header: FrameHeader,
+    pub(crate) payload: &'a [u8],
+    /// Where the next one begins.
+    pub(crate) end: u64,
+    /// Its header checksum: what the next one links to.
+    pub(crate) sum: u32,
+}
+
+/// Why there is no frame.
+#[derive(Debug)]
+pub(crate) enum NoFrame {
+    Damaged(FrameDamage),
+    Failed(LogError),
+}
+
+/// A segment open for reading.
+#[derive(Debug)]
+pub struct SegmentReader {
+    file: Arc<dyn VfsFile>,
+    path: PathBuf,
+    header: SegmentHeader,
+    salt: u32,
+    len: u64,
+    window: Vec<u8>,
+    window_at: u64,
+}
+
+impl SegmentReader {
+    /// Opens a segment and verifies its header. `None` when the file was prepared and never used: its header is blank
+    /// or not even there.
+    ///
+    /// # Errors
+    /// When the file cannot be read, its header is damaged or of a newer version.
+    pub fn open(vfs: &dyn Vfs, path: &Path) -> Result<Option<SegmentReader>> {
+        let file = vfs.open(path, OpenMode::Read)?;
+        let len = file.len()?;
+        let mut head = [0; HEADER_BYTES];
+        let there = len.min(HEADER_BYTES as u64) as usize;
+        file.read_exact_at(&mut head[..there], 0)?;
+        if head == [0; HEADER_BYTES] {
+            return Ok(None);
+        }
+        let header = SegmentHeader::decode(path, &head)?;
+        let salt = header.frame_salt();
+        Ok(Some(SegmentReader { file, path: path.into(), header, salt, len, window: Vec::new(), window_at: 0 }))
+    }
+
+    /// The segment's header.
+    pub fn header(&self) -> &SegmentHeader {
+        &self.header
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes of the file.
+    pub fn file_len(&self) -> u64 {
+        self.len
+    }
+
+    /// The frame at `offset`, if it ends by `end`.
+    pub(crate) fn frame(&mut self, offset: u64, end: u64) -> Result<Frame<'_>, NoFrame> {
+        let salt = self.salt;
+        let end = end.min(self.len);
+        let room = end.saturating_sub(offset);
+        let head = self.bytes(offset, room.min(HEADER_LEN as u64))?;
+        let header = FrameHeader::decode(head, salt).map_err(NoFrame::Damaged)?;
+        let sum = head.first_chunk().map_or(0, header_sum);
+        let available = room - HEADER_LEN as u64;
+        if u64::from(header.len) > available {
+            return Err(NoFrame::Damaged(FrameDamage::PayloadCut { len: header.len, available }));
+        }
+        let payload = self.bytes(offset + HEADER_LEN as u64, u64::from(header.len))?;
+        header.verify(payload, salt).map_err(NoFrame::Damaged)?;
+        Ok(Frame { header, payload, end: offset + frame_len(u64::from(header.len)), sum })
+    }
+
+    /// The first offset from `offset` on at which a frame validates, header and payload. Reads the rest of the file.
+    pub(crate) fn resync(&mut self, offset: u64) -> Result<Option<u64>> {
+        let mut at = offset.max(PAGE).next_multiple_of(ALIGN as u64);
+        while at + (HEADER_LEN as u64) <= self.len {
+            match self.frame(at, self.len) {
+                Ok(_) => return Ok(Some(at)),
+                Err(NoFrame::Failed(e)) => return Err(e),
+                Err(NoFrame::Damaged(_)) => at += ALIGN as u64,
+            }
+        }
+        Ok(None)
+    }
+
+    /// The first byte from `offset` on that is not zero, if any.
+    pub(crate) fn first_nonzero(&mut self, offset: u64) -> Result<Option<u64>> {
+        let mut at = offset;
+        while at < self.len {
+            let n = (self.len - at).min(WINDOW_BYTES);
+            let found = match self.bytes(at, n) {
+                Ok(bytes) => bytes.iter().position(|&byte| byte != 0),
+                Err(NoFrame::Failed(e)) => return Err(e),
+                Err(NoFrame::Damaged(_)) => None,
+            };
+            if let Some(i) = found {
+                return Ok(Some(at + i as u64));
+            }
+            at += n;
+        }
+        Ok(None)
+    }
+
+    /// `n` bytes at `offset`, which the caller has held against the file's length.
+    fn bytes(&mut self, offset: u64, n: u64) -> Result<&[u8], NoFrame> {
+        let within = offset >= self.window_at && offset + n <= self.window_at + self.window.len() as u64;
+        if !within {
+            let len = n.max(WINDOW_BYTES).min(self.len.saturating_sub(offset));
+            self.window.resize(len as usize, 0);
+            self.window_at = offset;
+            if let Err(e) = self.file.read_exact_at(&mut self.window, offset) {
+                self.window.clear();
+                return Err(NoFrame::Failed(e.into()));
+            }
+        }
+        let start = (offset - self.window_at) as usize;
+        Ok(&self.window[start..start + n as usize])
+    }
+}

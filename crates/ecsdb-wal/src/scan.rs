@@ -1,0 +1,343 @@
+//! The scan: every segment and the chain between them verified, and the end of the log judged.
+//!
+//! A torn tail is what a crash leaves of a write that was not synced; damage anywhere else is loss of something that was
+//! durable. The two are told apart by proof: a segment that a later one follows was synced; and a frame that still
+//! validates after a break says, in its group's head, up to which LSN everything was durable when it was written. Valid
+//! frames after a break alone prove nothing: un-synced sectors reach the disk in any order.
+
+use std::path::{Path, PathBuf};
+
+use ecsdb_io::frame::FrameDamage;
+use ecsdb_io::{FileKind, Vfs};
+
+use crate::error::{LogError, Result};
+use crate::format::{CLOSE, CONTINUES, GROUP, GroupInfo, PAGE, SegmentHeader, TRANSACTION};
+use crate::lsn::Lsn;
+use crate::options::SegmentEnd;
+use crate::reader::{Damage, NoFrame, SegmentReader};
+
+/// A used segment.
+#[derive(Debug, Clone)]
+pub struct ScannedSegment {
+    /// The file.
+    pub path: PathBuf,
+    /// Its header.
+    pub header: SegmentHeader,
+    /// Its valid end.
+    pub end: SegmentEnd,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Damage before that end's due.
+    pub damage: Option<Damage>,
+    /// When its last group was written, in nanoseconds since 1970-01-01 UTC.
+    pub last_unix_ns: u64,
+}
+
+/// How a log ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tail {
+    /// After a whole transaction, with nothing behind it.
+    Clean,
+    /// In a write that was never synced: to be cut.
+    Torn {
+        /// Where, and what is there instead of a frame.
+        damage: Damage,
+        /// Bytes from there to the end of the file.
+        bytes: u64,
+        /// The transaction whose parts are there, but not its last one.
+        incomplete: Option<Lsn>,
+    },
+    /// Something that had been durable is gone.
+    Corrupt {
+        /// Where, and what is there instead.
+        damage: Damage,
+        /// The first transaction that is lost.
+        first_lost: Lsn,
+        /// What proves that it had been durable.
+        evidence: String,
+    },
+}
+
+/// What is known of a log's files.
+#[derive(Debug, Clone)]
+pub struct LogScan {
+    /// The used segments, oldest first.
+    pub segments: Vec<ScannedSegment>,
+    /// Files that were prepared and never used, or whose header was never durable.
+    pub unused: Vec<PathBuf>,
+    /// How the log ends.
+    pub tail: Tail,
+    /// The last whole transaction before the tail.
+    pub last_lsn: Lsn,
+    /// The highest LSN that any valid frame or header mentions, beyond the tail, too (WAL-7).
+    pub seen_lsn: Lsn,
+    /// The highest number of any segment file.
+    pub last_file: u64,
+    /// The highest incarnation seen.
+    pub incarnation: u64,
+}
+
+/// A segment walked to its end.
+struct Walked {
+    end: SegmentEnd,
+    /// Where and why the walk stopped before the end of the file.
+    stop: Option<Damage>,
+    blank: bool,
+    incomplete: Option<Lsn>,
+    seen: Lsn,
+    last_unix_ns: u64,
+}
+
+impl LogScan {
+    /// Reads every segment in `dir`. `database` is the identity they must have. `durable` is an LSN that is known
+    /// from elsewhere (a manifest) to have been durable. `from` is the number of the first segment that is needed; older files are
+    /// not looked at. O(bytes).
+    ///
+    /// # Errors
+    /// When a file cannot be read, is of another database or of a newer version. Damage is no error here: it is in the
+    /// result.
+    pub fn run(vfs: &dyn Vfs, dir: &Path, database: u128, durable: Lsn, from: u64) -> Result<LogScan> {
+        let mut scan = LogScan {
+            segments: Vec::new(),
+            unused: Vec::new(),
+            tail: Tail::Clean,
+            last_lsn: Lsn::ZERO,
+            seen_lsn: Lsn::ZERO,
+            last_file: 0,
+            incarnation: 0,
+        };
+        let mut readers = Vec::new();
+        let mut bad_header = None;
+        for entry in vfs.read_dir(dir)? {
+            let Some(number) = FileKind::Segment.parse(&entry.name) else { continue };
+            scan.last_file = scan.last_file.max(number);
+            if number < from {
+                continue;
+            }
+            let path = dir.join(&entry.name);
+            match SegmentReader::open(vfs, &path) {
+                Ok(Some(reader)) => {
+                    let header = reader.header();
+                    if header.database != database {
+                        return Err(LogError::OtherDatabase { path, found: header.database, expected: database });
+                    }
+                    if header.sequence != number {
+                        let what = format!("its header is that of segment {}", header.sequence);
+                        bad_header = Some((readers.len(), Damage::new(&path, 0, Lsn::ZERO, what), entry.len));
+                        continue;
+                    }
+                    readers.push(reader);
+                }
+                Ok(None) => scan.unused.push(path),
+                Err(LogError::Damaged(damage)) => {
+                    scan.unused.push(path);
+                    bad_header.get_or_insert((readers.len(), damage, entry.len));
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        let count = readers.len();
+        let mut broken: Option<Tail> = None;
+        for i in 0..count {
+            let declared = readers.get(i + 1).map(|next| next.header().previous);
+            scan.segment(&mut readers[i], declared, durable, &mut broken)?;
+        }
+        if let Some((before, mut damage, bytes)) = bad_header {
+            damage.lsn = scan.last_lsn.next();
+            let torn = Tail::Torn { damage: damage.clone(), bytes, incomplete: None };
+            // A header is written together with its segment's first records, so a torn one is the last.
+            scan.judge(if before == count { torn } else { corrupt(damage, "a later segment follows".into()) }, &mut broken);
+        }
+        if let Some(tail) = broken {
+            scan.tail = tail;
+        }
+        if scan.tail == Tail::Clean && durable > scan.last_lsn {
+            let (path, offset) = match scan.segments.last() {
+                Some(last) => (last.path.clone(), last.end.offset),
+                None => (dir.to_path_buf(), 0),
+            };
+            let damage = Damage::new(&path, offset, scan.last_lsn.next(), "the log ends here");
+            scan.tail = corrupt(damage, format!("LSN {durable} is known to have been durable"));
+        } else if let Tail::Torn { damage, .. } = &scan.tail
+            && durable >= damage.lsn
+        {
+            scan.tail = corrupt(damage.clone(), format!("LSN {durable} is known to have been durable"));
+        }
+        scan.seen_lsn = scan.seen_lsn.max(scan.last_lsn);
+        Ok(scan)
+    }
+
+    fn segment(
+        &mut self,
+        reader: &mut SegmentReader,
+        declared: Option<SegmentEnd>,
+        durable: Lsn,
+        broken: &mut Option<Tail>,
+    ) -> Result<()> {
+        let header = *reader.header();
+        self.incarnation = self.incarnation.max(header.incarnation);
+        if let Some(before) = self.segments.last()
+            && before.end != header.previous
+        {
+            let what = if header.previous.segment == before.header.sequence {
+                format!("the segment says that the one before ends with LSN {}", header.previous.last_lsn)
+            } else {
+                format!("the segment follows segment {}, which is not there", header.previous.segment)
+            };
+            let damage = Damage::new(reader.path(), 0, before.end.last_lsn.next(), what);
+            self.judge(corrupt(damage, "a later segment follows".into()), broken);
+        }
+        // A later segment says where this one ends; what lies beyond was cut by a recovery.
+        let declared = declared.filter(|end| end.segment == header.sequence);
+        let intact = broken.is_none();
+        let walked = walk(reader, declared.map_or(u64::MAX, |end| end.offset))?;
+        self.seen_lsn = self.seen_lsn.max(walked.seen);
+        let mut damage = None;
+        match (declared, &walked.stop) {
+            (Some(end), stop) if end != walked.end => {
+                let expected = walked.end.last_lsn.next();
+                let what = stop.as_ref().map_or_else(|| "the segment ends here".into(), |stop| stop.what.clone());
+                let found = Damage::new(reader.path(), walked.end.offset, expected, what);
+                let evidence = format!("the next segment says that this one ends with LSN {}", end.last_lsn);
+                damage = Some(found.clone());
+                self.judge(corrupt(found, evidence), broken);
+            }
+            (None, Some(stop)) => self.judge_tail(reader, &walked, stop.clone(), durable, broken)?,
+            _ => {}
+        }
+        if intact {
+            self.last_lsn = walked.end.last_lsn;
+        }
+        self.segments.push(ScannedSegment {
+            path: reader.path().into(),
+            header,
+            end: walked.end,
+            bytes: reader.file_len(),
+            damage: damage.or_else(|| walked.stop.filter(|_| declared.is_none())),
+            last_unix_ns: walked.last_unix_ns,
+        });
+        Ok(())
+    }
+
+    /// Looks for proof that what is missing at the end of the last segment had been durable.
+    fn judge_tail(
+        &mut self,
+        reader: &mut SegmentReader,
+        walked: &Walked,
+        stop: Damage,
+        durable: Lsn,
+        broken: &mut Option<Tail>,
+    ) -> Result<()> {
+        let expected = walked.end.last_lsn.next();
+        let mut at = stop.offset;
+        let mut proof = durable;
+        let mut leftovers = reader.first_nonzero(stop.offset)?.is_some();
+        while let Some(found) = reader.resync(at)? {
+            leftovers = true;
+            let Ok(frame) = reader.frame(found, u64::MAX) else { break };
+            let lsn = Lsn(frame.header.sequence);
+            match frame.header.kind {
+                GROUP | CLOSE => {
+                    if let Some(info) = GroupInfo::decode(frame.payload) {
+                        proof = proof.max(Lsn(info.durable));
+                    }
+                }
+                _ => self.seen_lsn = self.seen_lsn.max(lsn),
+            }
+            at = frame.end;
+        }
+        if proof >= expected {
+            let evidence = format!("a record after the break says that LSN {proof} had been durable");
+            self.judge(corrupt(stop, evidence), broken);
+        } else if leftovers || walked.incomplete.is_some() || !walked.blank {
+            let bytes = reader.file_len().saturating_sub(walked.end.offset);
+            let damage = Damage { offset: walked.end.offset, lsn: expected, ..stop };
+            self.judge(Tail::Torn { damage, bytes, incomplete: walked.incomplete }, broken);
+        }
+        Ok(())
+    }
+
+    /// The first break counts.
+    fn judge(&mut self, tail: Tail, broken: &mut Option<Tail>) {
+        match broken {
+            None => *broken = Some(tail),
+            // A torn end that is followed by anything at all was no torn end.
+            Some(Tail::Torn { .. }) if matches!(tail, Tail::Corrupt { .. }) => *broken = Some(tail),
+            Some(_) => {}
+        }
+    }
+}
+
+fn corrupt(damage: Damage, evidence: String) -> Tail {
+    let first_lost = damage.lsn;
+    Tail::Corrupt { damage, first_lost, evidence }
+}
+
+/// Walks the frames of a segment up to `limit`, or to the first thing that is no frame of it.
+fn walk(reader: &mut SegmentReader, limit: u64) -> Result<Walked> {
+    let header = *reader.header();
+    let path = reader.path().to_path_buf();
+    let mut walked = Walked {
+        end: SegmentEnd {
+            segment: header.sequence,
+            last_lsn: Lsn(header.first_lsn.0.saturating_sub(1)),
+            offset: PAGE,
+            link: header.link(),
+        },
+        stop: None,
+        blank: false,
+        incomplete: None,
+        seen: Lsn(header.first_lsn.0.saturating_sub(1)),
+        last_unix_ns: header.created_unix_ns,
+    };
+    let (mut at, mut link) = (PAGE, header.link());
+    while at < limit {
+        let expected = walked.end.last_lsn.next();
+        let here = at;
+        let stop = |what: String| Some(Damage::new(&path, here, expected, what));
+        let frame = match reader.frame(at, limit) {
+            Ok(frame) => frame,
+            Err(NoFrame::Failed(e)) => return Err(e),
+            Err(NoFrame::Damaged(damage)) => {
+                // The end of the file is an end like any other, if nothing but zeros is left of it.
+                walked.blank = matches!(damage, FrameDamage::Blank | FrameDamage::HeaderCut);
+                walked.stop = stop(damage.to_string());
+                break;
+            }
+        };
+        if frame.header.link != link {
+            walked.stop = stop("the frame does not follow from the one before".into());
+            break;
+        }
+        if frame.header.sequence != expected.0 {
+            walked.stop = stop(format!("the frame has LSN {}", frame.header.sequence));
+            break;
+        }
+        (at, link) = (frame.end, frame.sum);
+        match frame.header.kind {
+            TRANSACTION => {
+                walked.seen = expected;
+                if frame.header.flags & CONTINUES != 0 {
+                    walked.incomplete = Some(expected);
+                    continue;
+                }
+                walked.incomplete = None;
+                walked.end.last_lsn = expected;
+            }
+            GROUP | CLOSE if walked.incomplete.is_none() => {
+                let Some(info) = GroupInfo::decode(frame.payload) else {
+                    walked.stop = stop("a group frame has a wrong length".into());
+                    break;
+                };
+                walked.last_unix_ns = info.unix_ns;
+            }
+            kind => {
+                walked.stop = stop(format!("a frame of kind {kind} does not belong here"));
+                break;
+            }
+        }
+        walked.end.offset = at;
+        walked.end.link = link;
+    }
+    Ok(walked)
+}

@@ -1,0 +1,432 @@
+//! Writing segments: frames, whole pages, rotation. One thread at a time is in here, whoever leads.
+
+use std::io::IoSlice;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ecsdb_io::frame::{self, FrameHeader, HEADER_LEN, frame_len};
+use ecsdb_io::{IoError, Vfs, VfsFile, checksum, checksum_append};
+
+use crate::format::{CLOSE, CONTINUES, GROUP, GroupInfo, HEADER_BYTES, PAGE, SegmentHeader, TRANSACTION};
+use crate::lsn::Lsn;
+use crate::options::{LogOptions, LogStart, SegmentEnd};
+use crate::prepare::Preparer;
+use crate::queue::{Entry, Queue};
+use crate::stats::{Counters, add};
+
+/// Bytes of a group or close frame.
+const GROUP_BYTES: u64 = frame_len(size_of::<GroupInfo>() as u64);
+
+/// The end of the log.
+pub(crate) struct Writer {
+    vfs: Arc<dyn Vfs>,
+    segment_bytes_max: u64,
+    part_bytes_max: u64,
+    preparer: Preparer,
+    file: Arc<dyn VfsFile>,
+    header: SegmentHeader,
+    salt: u32,
+    /// Where the next frame begins.
+    offset: u64,
+    /// What the file has between the last page boundary and `offset`: written again with what follows, so that
+    /// only whole pages are ever written, and none has to be read.
+    tail: Vec<u8>,
+    link: u32,
+    /// The last transaction written.
+    last: Lsn,
+    /// Transactions in this segment.
+    transactions: u64,
+    /// Written since the last sync.
+    unsynced: bool,
+    /// The queue that is not in use.
+    pub(crate) spare: Queue,
+    /// Headers of frames that have no room in the queue.
+    heads: Vec<u8>,
+    pieces: Vec<Piece>,
+    /// Bytes of all pieces.
+    pending: u64,
+}
+
+/// A part of the write under way.
+enum Piece {
+    /// Of [`Writer::heads`].
+    Head(Range<usize>),
+    /// Of [`Queue::bytes`].
+    Queued(Range<usize>),
+    Shared(Bytes),
+    Zeros(usize),
+}
+
+static ZEROS: [u8; PAGE as usize] = [0; PAGE as usize];
+
+impl Writer {
+    /// Makes the first segment, durable when this returns.
+    pub(crate) fn start(
+        vfs: Arc<dyn Vfs>,
+        dir: PathBuf,
+        options: &LogOptions,
+        start: LogStart,
+        preparer: Preparer,
+    ) -> Result<Self, IoError> {
+        let bytes = options.segment_bytes_first.max(2 * PAGE).next_multiple_of(PAGE);
+        let header = SegmentHeader {
+            database: start.database,
+            incarnation: start.incarnation,
+            sequence: start.segment,
+            salt: vfs.random_u64() as u32,
+            first_lsn: start.lsn,
+            previous: start.previous,
+            bytes,
+            created_unix_ns: vfs.now_unix_ns(),
+        };
+        let path = dir.join(ecsdb_io::FileKind::Segment.name(start.segment));
+        let ((), file) = ecsdb_io::publish(&*vfs, &path, |file| {
+            let mut zeros = vec![0; bytes as usize];
+            zeros[..HEADER_BYTES].copy_from_slice(&header.encode());
+            file.write_at(&zeros, 0)
+        })?;
+        let mut writer = Writer {
+            vfs,
+            segment_bytes_max: options.segment_bytes_max.max(bytes).next_multiple_of(PAGE),
+            part_bytes_max: u64::from(options.part_bytes_max.max(1)),
+            preparer,
+            file,
+            header,
+            salt: header.frame_salt(),
+            offset: PAGE,
+            tail: Vec::with_capacity(PAGE as usize),
+            link: header.link(),
+            last: Lsn(start.lsn.0 - 1),
+            transactions: 0,
+            unsynced: false,
+            spare: Queue::default(),
+            heads: Vec::new(),
+            pieces: Vec::new(),
+            pending: 0,
+        };
+        writer.prepare_next();
+        Ok(writer)
+    }
+
+    pub(crate) fn segment(&self) -> u64 {
+        self.header.sequence
+    }
+
+    pub(crate) fn last(&self) -> Lsn {
+        self.last
+    }
+
+    pub(crate) fn is_unsynced(&self) -> bool {
+        self.unsynced
+    }
+
+    /// Writes all of `queue`: one write, but for rotations on the way. Nothing is synced, but for segments that
+    /// came to their end.
+    pub(crate) fn write(&mut self, queue: &mut Queue, durable: Lsn, counters: &Counters) -> Result<(), IoError> {
+        let mut in_group = false;
+        let mut lsn = queue.first;
+        for i in 0..queue.entries.len() {
+            let entry = queue.entries[i];
+            let group = if in_group { 0 } else { GROUP_BYTES };
+            let frames = self.frames_len(entry.len);
+            // Room for the close frame is always kept.
+            if self.offset + self.pending + group + frames + GROUP_BYTES > self.header.bytes
+                && (in_group || self.transactions > 0)
+            {
+                self.put(queue, counters)?;
+                self.rotate_for(GROUP_BYTES + frames, lsn, counters)?;
+                in_group = false;
+            }
+            if !in_group {
+                // WAL-9: a transaction that no segment takes is the first of one that is as large as it needs.
+                self.grow_for(GROUP_BYTES + frames)?;
+                self.group(GROUP, lsn, durable);
+                in_group = true;
+            }
+            self.transaction(queue, entry, lsn);
+            self.last = lsn;
+            self.transactions += 1;
+            lsn = lsn.next();
+        }
+        add(&counters.transactions, queue.entries.len() as u64);
+        add(&counters.groups, 1);
+        self.put(queue, counters)
+    }
+
+    /// Brings everything written to stable storage.
+    pub(crate) fn sync(&mut self, counters: &Counters) -> Result<(), IoError> {
+        add(&counters.syncs, 1);
+        self.file.sync_data()?;
+        self.unsynced = false;
+        Ok(())
+    }
+
+    /// Ends the segment, if it has transactions.
+    pub(crate) fn rotate(&mut self, counters: &Counters) -> Result<(), IoError> {
+        if self.transactions > 0 { self.rotate_for(0, self.last.next(), counters) } else { Ok(()) }
+    }
+
+    /// Marks a clean end, so that later damage to the last transactions is told from a torn tail.
+    pub(crate) fn close(&mut self, counters: &Counters) -> Result<(), IoError> {
+        self.preparer.stop()?;
+        self.group(CLOSE, self.last.next(), self.last);
+        self.put(&mut Queue::default(), counters)?;
+        self.sync(counters)
+    }
+
+    fn frames_len(&self, len: u64) -> u64 {
+        let parts = len.div_ceil(self.part_bytes_max).max(1);
+        let last = len - (parts - 1) * self.part_bytes_max;
+        (parts - 1) * frame_len(self.part_bytes_max) + frame_len(last)
+    }
+
+    fn group(&mut self, kind: u8, lsn: Lsn, durable: Lsn) {
+        let info = GroupInfo { unix_ns: self.vfs.now_unix_ns(), durable: durable.0 };
+        let header = self.header(kind, 0, lsn);
+        let start = self.heads.len();
+        self.link = frame::write_frame(&mut self.heads, header, bytemuck::bytes_of(&info), self.salt);
+        self.piece(Piece::Head(start..self.heads.len()), GROUP_BYTES);
+    }
+
+    fn header(&self, kind: u8, flags: u8, lsn: Lsn) -> FrameHeader {
+        FrameHeader { len: 0, payload_sum: 0, link: self.link, sequence: lsn.0, kind, flags }
+    }
+
+    fn transaction(&mut self, queue: &mut Queue, entry: Entry, lsn: Lsn) {
+        let inline = entry.start + HEADER_LEN..entry.start + HEADER_LEN + entry.inline;
+        if entry.shared.0 == entry.shared.1 && entry.len <= self.part_bytes_max {
+            // The frame lies in the queue as it will lie in the file: only its header is missing.
+            let header = FrameHeader {
+                len: entry.len as u32,
+                payload_sum: checksum(self.salt, &queue.bytes[inline.clone()]),
+                ..self.header(TRANSACTION, 0, lsn)
+            };
+            let bytes = header.encode(self.salt);
+            self.link = frame::header_sum(&bytes);
+            queue.bytes[entry.start..inline.start].copy_from_slice(&bytes);
+            let len = header.frame_len();
+            self.piece(Piece::Queued(entry.start..entry.start + len as usize), len);
+            return;
+        }
+        // The payload as a stream of slices, cut into parts.
+        let mut stream: Vec<Source> = Vec::new();
+        let mut at = inline.start;
+        for (offset, block) in &queue.shared[entry.shared.0..entry.shared.1] {
+            stream.push(Source::Queued(at..*offset));
+            stream.push(Source::Shared(block.clone()));
+            at = *offset;
+        }
+        stream.push(Source::Queued(at..inline.end));
+        stream.reverse();
+        let mut left = entry.len;
+        loop {
+            let part = left.min(self.part_bytes_max);
+            left -= part;
+            let slices = take(&mut stream, part as usize);
+            let mut sum = self.salt;
+            for slice in &slices {
+                sum = checksum_append(sum, slice.bytes(&queue.bytes));
+            }
+            let flags = if left > 0 { CONTINUES } else { 0 };
+            let header =
+                FrameHeader { len: part as u32, payload_sum: sum, ..self.header(TRANSACTION, flags, lsn) };
+            let bytes = header.encode(self.salt);
+            self.link = frame::header_sum(&bytes);
+            let start = self.heads.len();
+            self.heads.extend_from_slice(&bytes);
+            self.piece(Piece::Head(start..self.heads.len()), HEADER_LEN as u64);
+            for slice in slices {
+                let len = slice.len() as u64;
+                let piece = match slice {
+                    Source::Queued(range) => Piece::Queued(range),
+                    Source::Shared(block) => Piece::Shared(block),
+                };
+                self.piece(piece, len);
+            }
+            let padding = header.frame_len() - HEADER_LEN as u64 - part;
+            self.piece(Piece::Zeros(padding as usize), padding);
+            if left == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Appends a piece to the write under way, as one with the piece before where they touch.
+    fn piece(&mut self, piece: Piece, len: u64) {
+        if len == 0 {
+            return;
+        }
+        self.pending += len;
+        match (self.pieces.last_mut(), &piece) {
+            (Some(Piece::Queued(before)), Piece::Queued(next)) if before.end == next.start => before.end = next.end,
+            (Some(Piece::Head(before)), Piece::Head(next)) if before.end == next.start => before.end = next.end,
+            _ => self.pieces.push(piece),
+        }
+    }
+
+    /// Writes the pieces: whole pages, from the one that the tail begins.
+    fn put(&mut self, queue: &Queue, counters: &Counters) -> Result<(), IoError> {
+        if self.pieces.is_empty() {
+            return Ok(());
+        }
+        let end = self.offset + self.pending;
+        let padding = (end.next_multiple_of(PAGE) - end) as usize;
+        let tail = std::mem::take(&mut self.tail);
+        let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(self.pieces.len() + 2);
+        slices.push(IoSlice::new(&tail));
+        slices.extend(self.pieces.iter().map(|piece| IoSlice::new(slice_of(piece, &self.heads, &queue.bytes))));
+        // The tail of the next write: the last bytes of this one.
+        let mut next_tail = Vec::with_capacity(PAGE as usize);
+        let mut missing = (end % PAGE) as usize;
+        let mut from = slices.len();
+        while missing > 0 && from > 0 {
+            from -= 1;
+            missing = missing.saturating_sub(slices[from].len());
+        }
+        let keep = (end % PAGE) as usize;
+        let have: usize = slices[from..].iter().map(|slice| slice.len()).sum();
+        let mut skip = have - keep;
+        for slice in &slices[from..] {
+            let n = skip.min(slice.len());
+            next_tail.extend_from_slice(&slice[n..]);
+            skip -= n;
+        }
+        slices.push(IoSlice::new(&ZEROS[..padding]));
+        let page_start = self.offset - tail.len() as u64;
+        self.unsynced = true;
+        self.file.write_all_at(&mut slices, page_start)?;
+        add(&counters.bytes_written, end + padding as u64 - page_start);
+        drop(slices);
+        self.tail = next_tail;
+        self.offset = end;
+        self.pending = 0;
+        self.pieces.clear();
+        self.heads.clear();
+        Ok(())
+    }
+
+    /// Goes on in a new segment with room for `needed` bytes of frames. The old one is synced first, so that
+    /// damage anywhere but in the last segment is never a torn tail (REC-2).
+    fn rotate_for(&mut self, needed: u64, first_lsn: Lsn, counters: &Counters) -> Result<(), IoError> {
+        if self.unsynced {
+            self.sync(counters)?;
+        }
+        let bytes = self.next_bytes();
+        let sequence = self.header.sequence + 1;
+        let (prepared, late) = self.preparer.take(sequence, bytes)?;
+        add(&counters.segments, 1);
+        add(&counters.segments_late, u64::from(late));
+        let previous = SegmentEnd {
+            segment: self.header.sequence,
+            last_lsn: self.last,
+            offset: self.offset,
+            link: self.link,
+        };
+        self.header = SegmentHeader {
+            sequence,
+            salt: self.vfs.random_u64() as u32,
+            first_lsn,
+            previous,
+            bytes: bytes.max((PAGE + needed + GROUP_BYTES).next_multiple_of(PAGE)),
+            created_unix_ns: self.vfs.now_unix_ns(),
+            ..self.header
+        };
+        self.file = prepared.file;
+        self.salt = self.header.frame_salt();
+        self.link = self.header.link();
+        self.transactions = 0;
+        // The header is written with the first frames: as a tail of one whole page.
+        self.offset = PAGE;
+        self.tail = self.header_page();
+        self.prepare_next();
+        Ok(())
+    }
+
+    /// Makes the segment as large as its first transaction needs.
+    fn grow_for(&mut self, needed: u64) -> Result<(), IoError> {
+        let bytes = (self.offset + needed + GROUP_BYTES).next_multiple_of(PAGE);
+        if self.transactions == 0 && bytes > self.header.bytes {
+            self.header.bytes = bytes;
+            // The header's checksum is what the first frame links to, and goes out with it.
+            self.link = self.header.link();
+            self.tail = self.header_page();
+        }
+        Ok(())
+    }
+
+    fn header_page(&self) -> Vec<u8> {
+        let mut page = self.header.encode().to_vec();
+        page.resize(PAGE as usize, 0);
+        page
+    }
+
+    fn next_bytes(&self) -> u64 {
+        (self.header.bytes * 2).min(self.segment_bytes_max)
+    }
+
+    fn prepare_next(&mut self) {
+        self.preparer.request(self.header.sequence + 1, self.next_bytes());
+    }
+}
+
+fn slice_of<'a>(piece: &'a Piece, heads: &'a [u8], queued: &'a [u8]) -> &'a [u8] {
+    match piece {
+        Piece::Head(range) => &heads[range.clone()],
+        Piece::Queued(range) => &queued[range.clone()],
+        Piece::Shared(block) => block,
+        Piece::Zeros(n) => &ZEROS[..*n],
+    }
+}
+
+/// A slice of a transaction's payload.
+enum Source {
+    Queued(Range<usize>),
+    Shared(Bytes),
+}
+
+impl Source {
+    fn len(&self) -> usize {
+        match self {
+            Source::Queued(range) => range.len(),
+            Source::Shared(block) => block.len(),
+        }
+    }
+
+    fn bytes<'a>(&'a self, queued: &'a [u8]) -> &'a [u8] {
+        match self {
+            Source::Queued(range) => &queued[range.clone()],
+            Source::Shared(block) => block,
+        }
+    }
+
+    fn split_off_front(&mut self, n: usize) -> Source {
+        match self {
+            Source::Queued(range) => {
+                let front = range.start..range.start + n;
+                range.start += n;
+                Source::Queued(front)
+            }
+            Source::Shared(block) => Source::Shared(block.split_to(n)),
+        }
+    }
+}
+
+/// Takes `n` bytes off the front of a stream that is stored back to front.
+fn take(stream: &mut Vec<Source>, mut n: usize) -> Vec<Source> {
+    let mut taken = Vec::new();
+    while n > 0 {
+        let Some(mut source) = stream.pop() else { break };
+        if source.len() > n {
+            taken.push(source.split_off_front(n));
+            stream.push(source);
+            break;
+        }
+        n -= source.len();
+        if source.len() > 0 {
+            taken.push(source);
+        }
+    }
+    taken
+}

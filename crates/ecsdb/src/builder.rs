@@ -1,0 +1,96 @@
+//! Opening with choices beyond the settings: another filesystem, progress, no background threads.
+
+use std::sync::Arc;
+
+use ecsdb_config::PersistenceConfig;
+use ecsdb_io::{Disk, Vfs};
+use ecsdb_recovery::{Policy, Step, recover};
+use ecsdb_wal::{Log, Threads};
+
+use crate::database::Database;
+use crate::error::Result;
+use crate::persistence::Persistence;
+
+/// What is chosen when a database is opened.
+///
+/// ```
+/// use ecsdb::prelude::*;
+///
+/// # let dir = tempfile::tempdir().unwrap();
+/// let db = Database::builder(dir.path()).progress(|step| eprintln!("{step}")).open()?;
+/// # Ok::<(), ecsdb::Error>(())
+/// ```
+#[must_use = "a builder does nothing before `open`"]
+pub struct Builder {
+    config: PersistenceConfig,
+    vfs: Arc<dyn Vfs>,
+    progress: Box<dyn FnMut(&Step)>,
+    threads: Threads,
+}
+
+impl Builder {
+    /// A builder with these settings.
+    pub fn new(config: PersistenceConfig) -> Self {
+        Builder { config, vfs: Arc::new(Disk), progress: Box::new(|_| {}), threads: Threads::Background }
+    }
+
+    /// Changes the settings.
+    pub fn config(mut self, change: impl FnOnce(&mut PersistenceConfig)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    /// What is done about damage; [`Policy::TruncateTail`] unless set.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.config.recovery.policy = policy;
+        self
+    }
+
+    /// Files from somewhere else than the operating system: a simulated disk, say.
+    pub fn vfs(mut self, vfs: Arc<dyn Vfs>) -> Self {
+        self.vfs = vfs;
+        self
+    }
+
+    /// Calls back with each step of the recovery, as it happens.
+    pub fn progress(mut self, progress: impl FnMut(&Step) + 'static) -> Self {
+        self.progress = Box::new(progress);
+        self
+    }
+
+    /// Starts no threads: whoever waits does the work, and `Batched` commits become durable with the next wait or
+    /// [`Database::sync`]. With a simulated disk every run of a single-threaded program is then the same.
+    pub fn without_threads(mut self) -> Self {
+        self.threads = Threads::None;
+        self
+    }
+
+    /// Opens the database.
+    ///
+    /// # Errors
+    /// As [`Database::open`], or when a setting is out of range.
+    pub fn open(mut self) -> Result<Database> {
+        self.config.validate()?;
+        let layout = self.config.layout();
+        let threads = match (self.threads, self.config.recovery.threads) {
+            (Threads::None, _) => 1,
+            (_, 0) => std::thread::available_parallelism().map_or(1, Into::into),
+            (_, n) => n,
+        };
+        let options = ecsdb_recovery::Options { policy: self.config.recovery.policy, threads, register: true };
+        let recovered = recover(&self.vfs, &layout, options, &mut self.progress)?;
+        let log_options = ecsdb_wal::LogOptions { threads: self.threads, ..self.config.log_options() };
+        let log = Log::start(self.vfs.clone(), layout.log_dir(), log_options, recovered.log_start)?;
+        let persistence = Persistence::new(
+            self.vfs,
+            layout,
+            log,
+            recovered.manifest,
+            recovered.lock,
+            recovered.report,
+            self.config.snapshot_compression(),
+            self.threads,
+        );
+        Ok(Database::from_parts(recovered.world, Some(persistence)))
+    }
+}

@@ -1,0 +1,34 @@
+#![doc = include_str!("../../../README.md")]
+#![forbid(unsafe_code)]
+
+// So that the derive macros' paths hold within this crate, too.
+#[allow(unused_extern_crates, reason = "used by what the derive macros write")]
+extern crate self as ecsdb;
+
+mod builder;
+mod database;
+mod error;
+mod persistence;
+pub mod prelude;
+mod snapshot;
+mod ticket;
+
+pub use builder::Builder;
+pub use database::Database;
+pub use error::{Error, Result};
+pub use snapshot::{SnapshotHandle, SnapshotInfo};
+pub use ticket::{Ticket, TicketFuture};
+
+pub use ecsdb_config::{ByteSize, Error as ConfigError, PersistenceConfig};
+pub use ecsdb_core::{
+    Bundle, Chunks, Component, ComponentDef, ComponentId, Digest, Entity, Error as WorldError, Query, QueryIter,
+    ReadQuery, StorageKind, Transaction, View, WeakView, With, Without,
+};
+#[doc(hidden)]
+pub use ecsdb_core::{
+    BundleSink, BundleTypes, BundleVisitor, ComponentType, Storage, TypeSlot, __private, fingerprint,
+};
+pub use ecsdb_io::{Disk, Vfs};
+pub use ecsdb_recovery::{DataLoss, Error as RecoveryError, Policy, RecoveryReport, Step};
+pub use ecsdb_snapshot::Error as SnapshotError;
+pub use ecsdb_wal::{Durability, LogError, Lsn};

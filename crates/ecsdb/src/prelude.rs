@@ -1,0 +1,3 @@
+//! What most programs use: `use ecsdb::prelude::*;`.
+
+pub use crate::{Bundle, Component, Database, Durability, Entity, Transaction, View, With, Without};

@@ -1,0 +1,12 @@
+//! Tests that need the whole house, in one binary.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests spoil files behind the back of the engine, and fail by panicking"
+)]
+
+mod components;
+mod crash_points;
+mod facade;
+mod golden;
+mod sigkill;

@@ -1,0 +1,1 @@
+//! Tests of the whole house, in one binary: see `it/`. `golden/` holds databases written by released versions.
