@@ -89,6 +89,22 @@ impl Snapshot {
         &self.header
     }
 
+    /// Checks that this is the file which a manifest means.
+    ///
+    /// # Errors
+    /// When it is of another database, or another snapshot.
+    pub fn expect(&self, database: u128, sequence: u64, lsn: u64) -> Result<()> {
+        let header = &self.header;
+        if header.database != database {
+            let path = self.path.clone();
+            return Err(Error::OtherDatabase { path, found: header.database, expected: database });
+        }
+        if (header.sequence, header.lsn) != (sequence, lsn) {
+            return Err(Error::damaged(&self.path, 0, "the header is of another snapshot than the manifest names"));
+        }
+        Ok(())
+    }
+
     /// Its directory.
     pub fn directory(&self) -> &Directory {
         &self.directory

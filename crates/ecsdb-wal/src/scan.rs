@@ -89,6 +89,26 @@ struct Walked {
 }
 
 impl LogScan {
+    /// The number of the first segment that can hold a transaction above `after`: what a replay from there needs. Reads
+    /// headers only; 0 when none is readable.
+    ///
+    /// # Errors
+    /// When a file operation fails.
+    pub fn first_needed(vfs: &dyn Vfs, dir: &Path, after: Lsn) -> Result<u64> {
+        let mut first = 0;
+        for entry in vfs.read_dir(dir)? {
+            let Some(number) = FileKind::Segment.parse(&entry.name) else { continue };
+            match SegmentReader::open(vfs, &dir.join(&entry.name)) {
+                Ok(Some(reader)) if reader.header().first_lsn <= after.next() => first = number,
+                Ok(Some(_)) => return Ok(first),
+                // What is wrong with it, and whether it matters, is for the scan to say.
+                Ok(None) | Err(LogError::Damaged(_)) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(first)
+    }
+
     /// Reads every segment in `dir`. `database` is the identity they must have. `durable` is an LSN that is known
     /// from elsewhere (a manifest) to have been durable. `from` is the number of the first segment that is needed; older files are
     /// not looked at. O(bytes).

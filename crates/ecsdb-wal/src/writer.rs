@@ -172,7 +172,9 @@ impl Writer {
     pub(crate) fn close(&mut self, counters: &Counters) -> Result<(), IoError> {
         self.preparer.stop()?;
         self.group(CLOSE, self.last.next(), self.last);
-        self.put(&mut Queue::default(), counters)?;
+        self.put(&Queue::default(), counters)?;
+        // What was preallocated and not used is given back.
+        self.file.set_len(self.offset.next_multiple_of(PAGE))?;
         self.sync(counters)
     }
 

@@ -72,7 +72,7 @@ impl Report {
 
     pub(crate) fn print(&self) {
         let mut table = Table::new();
-        table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+        table.load_style(presets::UTF8_HORIZONTAL_ONLY);
         table.set_header(["row", "value", "unit", "reference", "ratio"]);
         for row in &self.rows {
             table.add_row([

@@ -1,0 +1,108 @@
+//! Finding what there is: the newest manifest that validates, or the absence of everything.
+
+use ecsdb_io::{FileKind, Layout, Vfs};
+use ecsdb_snapshot::{Manifest, Snapshot, SnapshotEntry};
+use ecsdb_wal::SegmentReader;
+
+use crate::error::{Error, Result};
+use crate::policy::Policy;
+use crate::report::{RecoveryReport, Rejected};
+
+/// The manifest to go by; a new one (generation 0) where there is no database yet.
+pub(crate) fn manifest(
+    vfs: &dyn Vfs,
+    layout: &Layout,
+    policy: Policy,
+    report: &mut RecoveryReport,
+) -> Result<Manifest> {
+    let generations = Manifest::generations(vfs, layout)?;
+    let newest = generations.last().copied().unwrap_or(0);
+    for &generation in generations.iter().rev() {
+        let path = layout.file(FileKind::Manifest, generation);
+        match Manifest::read(vfs, &path) {
+            Ok(mut manifest) => {
+                // The next generation's name must be a new one even if newer ones are damaged.
+                manifest.generation = newest;
+                return Ok(manifest);
+            }
+            Err(e) if e.is_damage() => report.rejected.push(Rejected { path, reason: e.to_string() }),
+            Err(e) => return Err(e.into()),
+        }
+        if policy == Policy::Strict
+            && let Some(rejected) = report.rejected.last()
+        {
+            return Err(Error::Strict { what: rejected.reason.clone() });
+        }
+    }
+    let (segments, snapshots) = (used_segments(vfs, layout)?, numbers(vfs, layout, FileKind::Snapshot)?);
+    if generations.is_empty() && segments.is_empty() && snapshots.is_empty() {
+        report.created = true;
+        let database = u128::from(vfs.random_u64()) << 64 | u128::from(vfs.random_u64());
+        return Ok(Manifest::new(database));
+    }
+    let reason = match report.rejected.last() {
+        Some(rejected) => rejected.reason.clone(),
+        None => "there is none".into(),
+    };
+    if policy != Policy::Salvage {
+        let files = segments.len() + snapshots.len();
+        return Err(Error::NoManifest { dir: layout.root().into(), files, reason });
+    }
+    rebuild(vfs, layout, &segments, &snapshots, newest, report, reason)
+}
+
+/// Salvage without a manifest: every snapshot file that opens counts, and all of the log.
+fn rebuild(
+    vfs: &dyn Vfs,
+    layout: &Layout,
+    segments: &[(u64, u128)],
+    snapshots: &[u64],
+    newest: u64,
+    report: &mut RecoveryReport,
+    reason: String,
+) -> Result<Manifest> {
+    let mut entries = Vec::new();
+    let mut database = segments.last().map(|(_, database)| *database);
+    for &sequence in snapshots {
+        let path = layout.file(FileKind::Snapshot, sequence);
+        match Snapshot::open(vfs, &path) {
+            Ok(snapshot) => {
+                let header = snapshot.header();
+                database.get_or_insert(header.database);
+                entries.push(SnapshotEntry {
+                    sequence,
+                    lsn: header.lsn,
+                    created_unix_ns: header.created_unix_ns,
+                    bytes: snapshot.bytes(),
+                    parent: header.parent,
+                });
+            }
+            Err(e) if e.is_damage() => report.rejected.push(Rejected { path, reason: e.to_string() }),
+            Err(e) => return Err(e.into()),
+        }
+    }
+    let Some(database) = database else {
+        return Err(Error::NoManifest { dir: layout.root().into(), files: snapshots.len(), reason });
+    };
+    entries.sort_by_key(|entry| entry.lsn);
+    Ok(Manifest { generation: newest, first_segment: 0, snapshots: entries, ..Manifest::new(database) })
+}
+
+/// The segments with a valid header: number and database.
+fn used_segments(vfs: &dyn Vfs, layout: &Layout) -> Result<Vec<(u64, u128)>> {
+    let mut used = Vec::new();
+    for number in numbers(vfs, layout, FileKind::Segment)? {
+        if let Ok(Some(reader)) = SegmentReader::open(vfs, &layout.file(FileKind::Segment, number)) {
+            used.push((number, reader.header().database));
+        }
+    }
+    Ok(used)
+}
+
+/// The numbers of the files of a kind, ascending.
+pub(crate) fn numbers(vfs: &dyn Vfs, layout: &Layout, kind: FileKind) -> Result<Vec<u64>> {
+    let entries = vfs.read_dir(layout.dir_of(kind))?;
+    let mut numbers: Vec<u64> = entries.iter().filter_map(|entry| kind.parse(&entry.name)).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}

@@ -1,0 +1,229 @@
+//! The order of things at opening.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use ecsdb_core::World;
+use ecsdb_io::{DirLock, FileKind, IoError, Layout, OpenMode, Vfs, publish};
+use ecsdb_snapshot::Manifest;
+use ecsdb_wal::{LogScan, LogStart, Lsn, SegmentEnd, Tail};
+
+use crate::error::{Error, Result};
+use crate::policy::{Options, Policy};
+use crate::report::{DataLoss, RecoveryReport, Step};
+use crate::{find, repair, replay};
+
+/// Reports kept in the report directory.
+const REPORTS_KEPT: usize = 8;
+
+/// An opened database, ready to go on.
+pub struct Recovered {
+    /// The world, as of the last whole transaction.
+    pub world: World,
+    /// The manifest, published with this opening's incarnation.
+    pub manifest: Manifest,
+    /// Where the log goes on.
+    pub log_start: LogStart,
+    /// The lock on the directory; held as long as the database is open.
+    pub lock: Box<dyn DirLock>,
+    /// What was found and done.
+    pub report: RecoveryReport,
+}
+
+/// Opens the database that lies in `layout`, or makes a new one.
+///
+/// # Errors
+/// When the directory is locked, a file operation fails, or the damage is more than the policy allows. What was found is not changed
+/// then, but for leftovers of interrupted operations.
+pub fn recover(
+    vfs: &Arc<dyn Vfs>,
+    layout: &Layout,
+    options: Options,
+    progress: &mut dyn FnMut(&Step),
+) -> Result<Recovered> {
+    let vfs = &**vfs;
+    let mut report = RecoveryReport::default();
+    let mut clock = Clock::new();
+    make_directories(vfs, layout)?;
+    let holder = format!("process {} since unix time {}", std::process::id(), vfs.now_unix_ns() / 1_000_000_000);
+    let lock = vfs.try_lock(&layout.lock_file(), &holder)?;
+
+    progress(&Step::Manifest);
+    repair::remove_temporaries(vfs, layout, &mut report)?;
+    let mut manifest = find::manifest(vfs, layout, options.policy, &mut report)?;
+    clock.lap("manifest", &mut report);
+
+    let mut world = replay::load(vfs, layout, &manifest, options, &mut report, progress)?;
+    clock.lap("snapshot", &mut report);
+
+    progress(&Step::Verify);
+    sync_log(vfs, layout)?;
+    let scan = scan_log(vfs, layout, &manifest, Lsn(world.lsn()))?;
+    report.segments = scan.segments.len();
+    report.log_bytes = scan.segments.iter().map(|segment| segment.end.offset).sum();
+    judge(&scan, Lsn(world.lsn()), options.policy, &mut report)?;
+    clock.lap("verify", &mut report);
+
+    progress(&Step::Replay { done: 0, total: report.log_bytes });
+    match replay::apply(vfs, &mut world, &scan, Lsn(u64::MAX), &mut report, progress) {
+        Err(Error::Apply { lsn, source }) if options.policy == Policy::Salvage => {
+            // The world holds a part of that transaction: build it once more, without it and what follows.
+            report.lost.push((lsn, 0, source.to_string()));
+            report.data_loss = DataLoss::Acknowledged;
+            world = replay::load(vfs, layout, &manifest, options, &mut report, progress)?;
+            replay::apply(vfs, &mut world, &scan, Lsn(lsn - 1), &mut report, progress)?;
+        }
+        other => other?,
+    }
+    if options.register {
+        world.register_linked()?;
+    }
+    clock.lap("replay", &mut report);
+
+    // From here on things are changed; all before only read, and can be done again.
+    progress(&Step::Repair);
+    if matches!(scan.tail, Tail::Corrupt { .. }) {
+        for segment in scan.segments.iter().filter(|segment| segment.damage.is_some()) {
+            repair::set_aside(vfs, layout, &segment.path, 0, &mut report)?;
+        }
+    } else {
+        repair::cut_tail(vfs, layout, &scan, &mut report)?;
+    }
+    // WAL-7, REC-7: above everything ever seen, in any source.
+    let last = scan.seen_lsn.0.max(scan.last_lsn.0).max(world.lsn()).max(manifest.durable_lsn);
+    report.last_lsn = world.lsn();
+    report.entities = world.view().len() as u64;
+    world.advance_lsn(last);
+    manifest.incarnation = manifest.incarnation.max(scan.incarnation) + 1;
+    let snapshot_files = find::numbers(vfs, layout, FileKind::Snapshot)?;
+    manifest.next_snapshot =
+        manifest.next_snapshot.max(snapshot_files.last().map_or(0, |last| last.saturating_add(1)));
+    let segment = manifest.next_segment.max(scan.last_file + 1);
+    manifest.next_segment = segment + 1;
+    // All that was replayed was synced above (REC-4).
+    manifest.durable_lsn = last;
+    manifest.publish(vfs, layout)?;
+    if options.policy != Policy::Salvage {
+        repair::remove_orphans(vfs, layout, &manifest, &mut report)?;
+    }
+    report.incarnation = manifest.incarnation;
+    clock.lap("repair", &mut report);
+    write_report(vfs, layout, &report)?;
+    tracing::info!("{report}");
+    progress(&Step::Done);
+
+    let previous = scan.segments.last().map_or(SegmentEnd::default(), |segment| segment.end);
+    let log_start = LogStart {
+        database: manifest.database,
+        incarnation: manifest.incarnation,
+        segment,
+        lsn: Lsn(last + 1),
+        previous,
+    };
+    Ok(Recovered { world, manifest, log_start, lock, report })
+}
+
+fn make_directories(vfs: &dyn Vfs, layout: &Layout) -> Result<(), IoError> {
+    let report_dir = layout.report_dir();
+    for dir in [layout.root(), layout.log_dir(), layout.snapshot_dir(), &report_dir] {
+        vfs.create_dir_all(dir)?;
+        // WAL-12: the directory's own name, too.
+        if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            vfs.sync_dir(parent)?;
+        }
+    }
+    Ok(())
+}
+
+/// REC-4: a process that crashed leaves written pages which only the operating system has. What recovery builds on must be
+/// on stable storage first.
+fn sync_log(vfs: &dyn Vfs, layout: &Layout) -> Result<(), IoError> {
+    for entry in vfs.read_dir(layout.log_dir())? {
+        if FileKind::Segment.parse(&entry.name).is_some() {
+            vfs.open(&layout.log_dir().join(&entry.name), OpenMode::ReadWrite)?.sync_data()?;
+        }
+    }
+    vfs.sync_dir(layout.log_dir())
+}
+
+fn scan_log(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest, after: Lsn) -> Result<LogScan> {
+    // REC-11: segments that the snapshot covers are not read.
+    let from = LogScan::first_needed(vfs, layout.log_dir(), after)?.max(manifest.first_segment);
+    // What the snapshot holds is not lost, wherever the log ends.
+    let durable = if manifest.durable_lsn > after.0 { Lsn(manifest.durable_lsn) } else { Lsn::ZERO };
+    Ok(LogScan::run(vfs, layout.log_dir(), manifest.database, durable, from)?)
+}
+
+/// Decides whether the log may be used as it is (REC-2).
+fn judge(scan: &LogScan, snapshot: Lsn, policy: Policy, report: &mut RecoveryReport) -> Result<()> {
+    if let Some(first) = scan.segments.first()
+        && first.header.previous.last_lsn > snapshot
+    {
+        let gap = Error::Gap { snapshot: snapshot.0, log_begins: first.header.previous.last_lsn.0 };
+        if policy != Policy::Salvage {
+            return Err(gap);
+        }
+        report.lost.push((snapshot.0 + 1, first.header.previous.last_lsn.0, gap.to_string()));
+        report.data_loss = DataLoss::Acknowledged;
+    }
+    match &scan.tail {
+        Tail::Clean => Ok(()),
+        Tail::Torn { .. } => {
+            report.data_loss = report.data_loss.max(DataLoss::Unacknowledged);
+            Ok(())
+        }
+        Tail::Corrupt { damage, first_lost, evidence } => {
+            let what = format!("{damage} ({evidence})");
+            if policy != Policy::Salvage {
+                return Err(Error::Corrupt { first_lost: first_lost.0, what });
+            }
+            // Lost until the next segment that is there begins.
+            let next = scan
+                .segments
+                .iter()
+                .map(|segment| segment.header.first_lsn)
+                .find(|first| first > first_lost)
+                .map_or(0, |first| first.0 - 1);
+            report.lost.push((first_lost.0, next, what));
+            report.data_loss = DataLoss::Acknowledged;
+            Ok(())
+        }
+    }
+}
+
+fn write_report(vfs: &dyn Vfs, layout: &Layout, report: &RecoveryReport) -> Result<(), IoError> {
+    let dir = layout.report_dir();
+    let path = dir.join(format!("{:016}.txt", report.incarnation));
+    let mut text = format!("{report}\n");
+    for (step, time) in &report.timings {
+        text += &format!("  {step}: {:.3} ms\n", time.as_secs_f64() * 1000.0);
+    }
+    publish(vfs, &path, |file| file.write_at(text.as_bytes(), 0))?;
+    let mut reports: Vec<String> = vfs
+        .read_dir(&dir)?
+        .into_iter()
+        .map(|entry| entry.name)
+        .filter(|name| Path::new(name).extension().is_some_and(|extension| extension == "txt"))
+        .collect();
+    reports.sort();
+    reports.truncate(reports.len().saturating_sub(REPORTS_KEPT));
+    for old in reports {
+        vfs.remove(&dir.join(old))?;
+    }
+    Ok(())
+}
+
+/// Times the steps.
+struct Clock(Instant);
+
+impl Clock {
+    fn new() -> Self {
+        Clock(Instant::now())
+    }
+
+    fn lap(&mut self, step: &'static str, report: &mut RecoveryReport) {
+        report.timings.push((step, self.0.elapsed()));
+        self.0 = Instant::now();
+    }
+}

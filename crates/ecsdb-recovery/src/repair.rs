@@ -1,0 +1,120 @@
+//! The one place that cuts and removes: what was never committed, after setting its bytes aside (REC-3), and what interrupted
+//! operations left behind (CKP-4).
+
+use std::path::{Path, PathBuf};
+
+use ecsdb_io::{FileKind, IoError, Layout, OpenMode, Vfs, publish};
+use ecsdb_snapshot::Manifest;
+use ecsdb_wal::{LogScan, Tail};
+
+use crate::error::Result;
+use crate::find::numbers;
+use crate::report::RecoveryReport;
+
+/// Bytes copied at once.
+const COPY_BYTES: usize = 1 << 20;
+
+/// Removes what is certainly of no use: temporary files of interrupted publishes.
+pub(crate) fn remove_temporaries(vfs: &dyn Vfs, layout: &Layout, report: &mut RecoveryReport) -> Result<()> {
+    for dir in [layout.root(), layout.log_dir(), layout.snapshot_dir()] {
+        let removed = ecsdb_io::remove_temporaries(vfs, dir)?;
+        report.removed.extend(removed.into_iter().map(|name| dir.join(name)));
+    }
+    Ok(())
+}
+
+/// Cuts a torn tail, and removes segments that were never used.
+pub(crate) fn cut_tail(vfs: &dyn Vfs, layout: &Layout, scan: &LogScan, report: &mut RecoveryReport) -> Result<()> {
+    if let Tail::Torn { damage, bytes, incomplete } = &scan.tail {
+        report.tail = Some(damage.to_string());
+        report.cut_bytes = *bytes;
+        report.rolled_back = incomplete.map(|lsn| lsn.0);
+        if damage.offset > 0 {
+            set_aside(vfs, layout, &damage.path, damage.offset, report)?;
+            let file = vfs.open(&damage.path, OpenMode::ReadWrite)?;
+            file.set_len(damage.offset)?;
+            file.sync_data()?;
+        }
+    } else if let (Tail::Clean, Some(last)) = (&scan.tail, scan.segments.last())
+        && last.bytes > last.end.offset
+    {
+        // Nothing but preallocated zeros.
+        let file = vfs.open(&last.path, OpenMode::ReadWrite)?;
+        file.set_len(last.end.offset)?;
+        file.sync_data()?;
+    }
+    for path in &scan.unused {
+        // A blank file holds nothing; one whose header is torn is set aside first.
+        set_aside(vfs, layout, path, 0, report)?;
+        vfs.remove(path)?;
+        report.removed.push(path.clone());
+    }
+    vfs.sync_dir(layout.log_dir())?;
+    Ok(())
+}
+
+/// Removes snapshot files that the manifest does not name: their publication was never completed, or their removal not.
+pub(crate) fn remove_orphans(
+    vfs: &dyn Vfs,
+    layout: &Layout,
+    manifest: &Manifest,
+    report: &mut RecoveryReport,
+) -> Result<()> {
+    for sequence in numbers(vfs, layout, FileKind::Snapshot)? {
+        let named = manifest.snapshots.iter().any(|entry| entry.sequence == sequence || entry.parent == sequence);
+        if !named {
+            let path = layout.file(FileKind::Snapshot, sequence);
+            vfs.remove(&path)?;
+            report.removed.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// Copies a file from `offset` on into the quarantine directory, unless it is all zeros. The same bytes are copied once, however
+/// often recovery is started again.
+pub(crate) fn set_aside(
+    vfs: &dyn Vfs,
+    layout: &Layout,
+    path: &Path,
+    offset: u64,
+    report: &mut RecoveryReport,
+) -> Result<()> {
+    let from = vfs.open(path, OpenMode::Read)?;
+    let end = from.len()?;
+    let mut buffer = vec![0; COPY_BYTES];
+    let mut chunk = |at: u64| -> Result<Vec<u8>, IoError> {
+        let n = (end - at).min(COPY_BYTES as u64) as usize;
+        from.read_exact_at(&mut buffer[..n], at)?;
+        Ok(buffer[..n].to_vec())
+    };
+    let mut at = offset;
+    while at < end {
+        let bytes = chunk(at)?;
+        if bytes.iter().any(|&byte| byte != 0) {
+            break;
+        }
+        at += bytes.len() as u64;
+    }
+    if at >= end {
+        return Ok(());
+    }
+    let dir = layout.quarantine_dir();
+    vfs.create_dir_all(&dir)?;
+    vfs.sync_dir(layout.root())?;
+    let name = path.file_name().map_or_else(|| "file".into(), |name| name.to_string_lossy());
+    let target: PathBuf = dir.join(format!("{name}.from-{offset}"));
+    if vfs.file_len(&target)?.is_none() {
+        publish(vfs, &target, |to| {
+            let mut at = offset;
+            while at < end {
+                let bytes = chunk(at)?;
+                to.write_at(&bytes, at - offset)?;
+                at += bytes.len() as u64;
+            }
+            Ok::<(), IoError>(())
+        })?;
+    }
+    report.set_aside.push(target);
+    Ok(())
+}

@@ -1,0 +1,163 @@
+//! What recovery found and did: a value, a log and a file.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// Whether anything is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DataLoss {
+    /// Nothing.
+    #[default]
+    None,
+    /// Only what was never acknowledged as durable: writes that a crash interrupted.
+    Unacknowledged,
+    /// Transactions that had been durable.
+    Acknowledged,
+}
+
+/// A file that was not used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Rejected {
+    /// The file.
+    pub path: PathBuf,
+    /// Why.
+    pub reason: String,
+}
+
+/// What recovery found, chose, rejected, applied and discarded.
+#[derive(Debug, Clone, Default, Serialize)]
+#[non_exhaustive]
+pub struct RecoveryReport {
+    /// There was no database, and one was made.
+    pub created: bool,
+    /// This opening's number.
+    pub incarnation: u64,
+    /// The snapshot that was loaded: file number and LSN.
+    pub snapshot: Option<(u64, u64)>,
+    /// Manifests and snapshots that could not be used.
+    pub rejected: Vec<Rejected>,
+    /// Log segments read.
+    pub segments: usize,
+    /// Bytes of log verified.
+    pub log_bytes: u64,
+    /// Transactions replayed.
+    pub transactions: u64,
+    /// Operations in them.
+    pub operations: u64,
+    /// Operations on entities or components that are not there; without loss there are none.
+    pub skipped: u64,
+    /// The last transaction in the world now.
+    pub last_lsn: u64,
+    /// Entities in the world now.
+    pub entities: u64,
+    /// Bytes cut off the end of the log.
+    pub cut_bytes: u64,
+    /// A transaction of which only a part was in the log, and which was therefore rolled back.
+    pub rolled_back: Option<u64>,
+    /// What was wrong with the end of the log, if anything was.
+    pub tail: Option<String>,
+    /// Lost transactions: first and last LSN, and why. The last one is 0 when it is not known.
+    pub lost: Vec<(u64, u64, String)>,
+    /// Copies of what was cut or damaged.
+    pub set_aside: Vec<PathBuf>,
+    /// Leftovers of interrupted operations that were removed.
+    pub removed: Vec<PathBuf>,
+    /// Whether anything is missing.
+    pub data_loss: DataLoss,
+    /// How long each step took.
+    pub timings: Vec<(&'static str, Duration)>,
+}
+
+impl RecoveryReport {
+    /// The whole time.
+    pub fn duration(&self) -> Duration {
+        self.timings.iter().map(|(_, time)| *time).sum()
+    }
+}
+
+impl fmt::Display for RecoveryReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.created {
+            return write!(f, "created a new database (incarnation {})", self.incarnation);
+        }
+        write!(f, "recovered {} entities to LSN {}", self.entities, self.last_lsn)?;
+        match self.snapshot {
+            Some((sequence, lsn)) => write!(f, ": snapshot {sequence} (LSN {lsn})")?,
+            None => write!(f, ": no snapshot")?,
+        }
+        write!(f, ", {} transactions replayed from {} log segments", self.transactions, self.segments)?;
+        write!(f, " in {:.1} ms (incarnation {})", self.duration().as_secs_f64() * 1000.0, self.incarnation)?;
+        if let Some(tail) = &self.tail {
+            write!(f, "\n  end of the log: {tail}; {} bytes cut", self.cut_bytes)?;
+        }
+        if let Some(lsn) = self.rolled_back {
+            write!(f, "\n  rolled back the incomplete transaction {lsn}")?;
+        }
+        for rejected in &self.rejected {
+            write!(f, "\n  passed over {}: {}", rejected.path.display(), rejected.reason)?;
+        }
+        for path in &self.removed {
+            write!(f, "\n  removed the leftover {}", path.display())?;
+        }
+        for path in &self.set_aside {
+            write!(f, "\n  set aside {}", path.display())?;
+        }
+        for (first, last, why) in &self.lost {
+            match last {
+                0 => write!(f, "\n  LOST from LSN {first} on: {why}")?,
+                _ => write!(f, "\n  LOST LSN {first} to {last}: {why}")?,
+            }
+        }
+        let loss = match self.data_loss {
+            DataLoss::None => "none",
+            DataLoss::Unacknowledged => "only what was never acknowledged",
+            DataLoss::Acknowledged => "ACKNOWLEDGED TRANSACTIONS",
+        };
+        write!(f, "\n  data loss: {loss}")
+    }
+}
+
+/// A step of recovery, as it happens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Step {
+    /// Reading the manifest.
+    Manifest,
+    /// Loading a snapshot.
+    Snapshot {
+        /// The file's number.
+        sequence: u64,
+        /// Its bytes.
+        bytes: u64,
+    },
+    /// Verifying the log.
+    Verify,
+    /// Replaying the log.
+    Replay {
+        /// Bytes done.
+        done: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// Cutting and setting aside.
+    Repair,
+    /// Done.
+    Done,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::Manifest => f.write_str("reading the manifest"),
+            Step::Snapshot { sequence, bytes } => write!(f, "loading snapshot {sequence} ({bytes} bytes)"),
+            Step::Verify => f.write_str("verifying the log"),
+            Step::Replay { done, total } => write!(f, "replaying the log: {done} of {total} bytes"),
+            Step::Repair => f.write_str("repairing"),
+            Step::Done => f.write_str("done"),
+        }
+    }
+}
