@@ -91,18 +91,19 @@ pub fn recover(
         repair::cut_tail(vfs, layout, &scan, &mut report)?;
     }
     // WAL-7, REC-7: above everything ever seen, in any source.
-    let last = scan.seen_lsn.0.max(scan.last_lsn.0).max(world.lsn()).max(manifest.durable_lsn);
+    let seen = scan.seen_lsn.0.max(world.lsn()).max(manifest.durable_lsn).max(manifest.seen_lsn);
     report.last_lsn = world.lsn();
     report.entities = world.view().len() as u64;
-    world.advance_lsn(last);
+    world.advance_lsn(seen);
     manifest.incarnation = manifest.incarnation.max(scan.incarnation) + 1;
     let snapshot_files = find::numbers(vfs, layout, FileKind::Snapshot)?;
     manifest.next_snapshot =
         manifest.next_snapshot.max(snapshot_files.last().map_or(0, |last| last.saturating_add(1)));
     let segment = manifest.next_segment.max(scan.last_file + 1);
     manifest.next_segment = segment + 1;
-    // All that was replayed was synced above (REC-4).
-    manifest.durable_lsn = last;
+    // What was replayed was synced above (REC-4). What was merely seen beyond a torn tail was never durable.
+    manifest.durable_lsn = report.last_lsn;
+    manifest.seen_lsn = seen;
     manifest.publish(vfs, layout)?;
     if options.policy != Policy::Salvage {
         repair::remove_orphans(vfs, layout, &manifest, &mut report)?;
@@ -118,7 +119,7 @@ pub fn recover(
         database: manifest.database,
         incarnation: manifest.incarnation,
         segment,
-        lsn: Lsn(last + 1),
+        lsn: Lsn(seen + 1),
         previous,
     };
     Ok(Recovered { world, manifest, log_start, lock, report })

@@ -36,6 +36,8 @@ pub struct Manifest {
     pub next_segment: u64,
     /// An LSN that was durable when this was written: a log that ends below it has lost something.
     pub durable_lsn: u64,
+    /// The highest LSN ever seen, in whatever was cut off the log, too: the next one is above it (WAL-7).
+    pub seen_lsn: u64,
     /// When this was written, in nanoseconds since 1970-01-01 UTC.
     pub written_unix_ns: u64,
     /// The live snapshots, oldest first.
@@ -76,11 +78,12 @@ struct Fields {
     first_segment: u64,
     next_segment: u64,
     durable_lsn: u64,
+    seen_lsn: u64,
     written_unix_ns: u64,
     snapshots: u64,
 }
 
-const _: () = assert!(size_of::<FileHeader>() == 16 && size_of::<Fields>() == 80);
+const _: () = assert!(size_of::<FileHeader>() == 16 && size_of::<Fields>() == 88);
 const _: () = assert!(size_of::<SnapshotEntry>() == 40);
 
 impl Manifest {
@@ -94,6 +97,7 @@ impl Manifest {
             first_segment: 1,
             next_segment: 1,
             durable_lsn: 0,
+            seen_lsn: 0,
             written_unix_ns: 0,
             snapshots: Vec::new(),
         }
@@ -151,6 +155,7 @@ impl Manifest {
             first_segment: self.first_segment,
             next_segment: self.next_segment,
             durable_lsn: self.durable_lsn,
+            seen_lsn: self.seen_lsn,
             written_unix_ns: self.written_unix_ns,
             snapshots: self.snapshots.len() as u64,
         };
@@ -204,6 +209,7 @@ impl Manifest {
             first_segment: fields.first_segment,
             next_segment: fields.next_segment,
             durable_lsn: fields.durable_lsn,
+            seen_lsn: fields.seen_lsn,
             written_unix_ns: fields.written_unix_ns,
             snapshots: bytemuck::pod_collect_to_vec(entries),
         })
