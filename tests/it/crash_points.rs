@@ -126,7 +126,9 @@ fn verify(disk: &SimDisk, events: &[Event]) -> Result<Lsn, String> {
         return Err(format!("LSN {acknowledged} was acknowledged, but the log ends with {last}\n{report}"));
     }
     if expected != Some(digest) {
-        return Err(format!("the state at LSN {last} is none that ever was (expected {expected:?}, found {digest})\n{report}"));
+        return Err(format!(
+            "the state at LSN {last} is none that ever was (expected {expected:?}, found {digest})\n{report}"
+        ));
     }
     if report.data_loss == DataLoss::Acknowledged {
         return Err(format!("a power cut is reported as the loss of acknowledged data\n{report}"));
@@ -176,9 +178,11 @@ fn recovery_crashed_at_any_of_its_operations_can_be_started_again() {
             drop(open(disk).map_err(|e| e.to_string())?);
             Ok(())
         };
-        explore_from(crashed, &inner, reopen, |disk: &SimDisk, _: &CrashCase<'_, ()>| verify(disk, case.events).map(drop))
-            .map(drop)
-            .map_err(|e| e.to_string())
+        explore_from(crashed, &inner, reopen, |disk: &SimDisk, _: &CrashCase<'_, ()>| {
+            verify(disk, case.events).map(drop)
+        })
+        .map(drop)
+        .map_err(|e| e.to_string())
     })
     .unwrap();
     println!("{explored:?}");

@@ -13,11 +13,16 @@ use crate::components::{Counter, Name, Position, Progress};
 const GOLDEN: &[(&str, &str)] = &[];
 
 fn fill(path: &Path) -> ecsdb::Digest {
-    let db = Database::builder(path).config(|config| config.log.segment_bytes_first = ecsdb::ByteSize(64 << 10)).open().unwrap();
+    let db = Database::builder(path)
+        .config(|config| config.log.segment_bytes_first = ecsdb::ByteSize(64 << 10))
+        .open()
+        .unwrap();
     let ids = db
         .write(|tx| {
             tx.insert_resource(Progress(1));
-            Ok(tx.spawn_batch((0..300).map(|i| (Position { x: i as f32, y: -1.0 }, Name(format!("entity {i}"))))))
+            Ok(tx.spawn_batch(
+                (0..300).map(|i| (Position { x: i as f32, y: -1.0 }, Name(format!("entity {i}")))),
+            ))
         })
         .unwrap();
     db.write(|tx| {

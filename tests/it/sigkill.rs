@@ -18,7 +18,10 @@ const ENTITIES: usize = 8;
 #[ignore = "run by the test below, as the process that is killed"]
 fn child() {
     let Ok(dir) = std::env::var(DIR) else { return };
-    let db = Database::builder(dir).config(|config| config.log.segment_bytes_max = ecsdb::ByteSize(1 << 20)).open().unwrap();
+    let db = Database::builder(dir)
+        .config(|config| config.log.segment_bytes_max = ecsdb::ByteSize(1 << 20))
+        .open()
+        .unwrap();
     if db.view().resource::<Progress>().is_err() {
         db.write(|tx| {
             tx.insert_resource(Progress(0));

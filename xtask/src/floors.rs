@@ -29,7 +29,8 @@ pub(crate) fn check() -> anyhow::Result<()> {
         if BESIDE.contains(&name) {
             continue;
         }
-        let own = floor(name).with_context(|| format!("crate {name} has no floor: give it one in {}", file!()))?;
+        let own =
+            floor(name).with_context(|| format!("crate {name} has no floor: give it one in {}", file!()))?;
         for dependency in &package.dependencies {
             let to = dependency.name.as_str();
             if BESIDE.contains(&to) {

@@ -1,7 +1,10 @@
 //! What contributors run: `cargo xtask floors`, `cargo xtask bench`.
 
 #![forbid(unsafe_code)]
-#![allow(clippy::disallowed_methods, reason = "tools stand beside the engine: their own files are not its files")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tools stand beside the engine: their own files are not its files"
+)]
 
 mod bench;
 mod floors;

@@ -34,7 +34,8 @@ impl PersistenceConfig {
 
     fn extract(figment: Figment) -> Result<Self> {
         // Only the first underscore parts section from setting: the settings' own names have more.
-        let environment = Env::prefixed(ENVIRONMENT_PREFIX).map(|key| key.as_str().replacen('_', ".", 1).into());
+        let environment =
+            Env::prefixed(ENVIRONMENT_PREFIX).map(|key| key.as_str().replacen('_', ".", 1).into());
         let config: PersistenceConfig = figment.merge(environment.lowercase(true)).extract()?;
         config.validate()?;
         Ok(config)

@@ -124,14 +124,24 @@ impl PersistenceConfig {
     /// The first setting that is out of range.
     pub fn validate(&self) -> Result<()> {
         let log = &self.log;
-        at_least("log.segment_bytes_first", log.segment_bytes_first, SEGMENT_BYTES_MIN, "a segment has at least 64 KiB")?;
+        at_least(
+            "log.segment_bytes_first",
+            log.segment_bytes_first,
+            SEGMENT_BYTES_MIN,
+            "a segment has at least 64 KiB",
+        )?;
         at_least(
             "log.segment_bytes_max",
             log.segment_bytes_max,
             log.segment_bytes_first.0,
             "it is not below log.segment_bytes_first",
         )?;
-        at_least("log.queue_bytes_max", log.queue_bytes_max, SEGMENT_BYTES_MIN, "the queue has at least 64 KiB")?;
+        at_least(
+            "log.queue_bytes_max",
+            log.queue_bytes_max,
+            SEGMENT_BYTES_MIN,
+            "the queue has at least 64 KiB",
+        )?;
         at_least(
             "log.transaction_bytes_max",
             log.transaction_bytes_max,

@@ -46,7 +46,8 @@ pub fn recover(
     let mut report = RecoveryReport::default();
     let mut clock = Clock::new();
     make_directories(vfs, layout)?;
-    let holder = format!("process {} since unix time {}", std::process::id(), vfs.now_unix_ns() / 1_000_000_000);
+    let holder =
+        format!("process {} since unix time {}", std::process::id(), vfs.now_unix_ns() / 1_000_000_000);
     let lock = vfs.try_lock(&layout.lock_file(), &holder)?;
 
     progress(&Step::Manifest);

@@ -24,7 +24,12 @@ pub(crate) fn remove_temporaries(vfs: &dyn Vfs, layout: &Layout, report: &mut Re
 }
 
 /// Cuts a torn tail, and removes segments that were never used.
-pub(crate) fn cut_tail(vfs: &dyn Vfs, layout: &Layout, scan: &LogScan, report: &mut RecoveryReport) -> Result<()> {
+pub(crate) fn cut_tail(
+    vfs: &dyn Vfs,
+    layout: &Layout,
+    scan: &LogScan,
+    report: &mut RecoveryReport,
+) -> Result<()> {
     if let Tail::Torn { damage, bytes, incomplete } = &scan.tail {
         report.tail = Some(damage.to_string());
         report.cut_bytes = *bytes;
@@ -61,7 +66,8 @@ pub(crate) fn remove_orphans(
     report: &mut RecoveryReport,
 ) -> Result<()> {
     for sequence in numbers(vfs, layout, FileKind::Snapshot)? {
-        let named = manifest.snapshots.iter().any(|entry| entry.sequence == sequence || entry.parent == sequence);
+        let named =
+            manifest.snapshots.iter().any(|entry| entry.sequence == sequence || entry.parent == sequence);
         if !named {
             let path = layout.file(FileKind::Snapshot, sequence);
             vfs.remove(&path)?;

@@ -100,7 +100,11 @@ impl Snapshot {
             return Err(Error::OtherDatabase { path, found: header.database, expected: database });
         }
         if (header.sequence, header.lsn) != (sequence, lsn) {
-            return Err(Error::damaged(&self.path, 0, "the header is of another snapshot than the manifest names"));
+            return Err(Error::damaged(
+                &self.path,
+                0,
+                "the header is of another snapshot than the manifest names",
+            ));
         }
         Ok(())
     }

@@ -16,7 +16,9 @@ pub type Result<T, E = LogError> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum LogError {
     /// A write or a sync failed earlier, so nothing can become durable any more (WAL-5).
-    #[error("the log failed, and commits after LSN {durable} are not durable: {cause}. Close and reopen the database")]
+    #[error(
+        "the log failed, and commits after LSN {durable} are not durable: {cause}. Close and reopen the database"
+    )]
     Poisoned {
         /// LSN up to which everything is durable.
         durable: Lsn,
@@ -35,7 +37,9 @@ pub enum LogError {
         cause: Arc<IoError>,
     },
     /// A thread of the log panicked.
-    #[error("a thread of the log panicked, and commits after LSN {durable} are not durable; this is a bug of ecsdb")]
+    #[error(
+        "a thread of the log panicked, and commits after LSN {durable} are not durable; this is a bug of ecsdb"
+    )]
     Panicked {
         /// LSN up to which everything is durable.
         durable: Lsn,
@@ -44,7 +48,9 @@ pub enum LogError {
     #[error("the log is closed")]
     Closed,
     /// The transaction is larger than the log takes; nothing was queued (WAL-1).
-    #[error("the transaction has {bytes} bytes of changes, and the limit is {limit}: split it, or raise the limit")]
+    #[error(
+        "the transaction has {bytes} bytes of changes, and the limit is {limit}: split it, or raise the limit"
+    )]
     TransactionTooLarge {
         /// Bytes of the transaction.
         bytes: u64,

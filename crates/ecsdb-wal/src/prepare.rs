@@ -133,7 +133,8 @@ impl Work {
                 State::Wanted(sequence, bytes) => {
                     *state = State::Busy;
                     drop(state);
-                    let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.make(sequence, bytes)));
+                    let made =
+                        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.make(sequence, bytes)));
                     state = self.state.lock();
                     *state = match made {
                         Ok(Ok(prepared)) => State::Ready(prepared),

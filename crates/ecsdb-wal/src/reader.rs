@@ -80,7 +80,15 @@ impl SegmentReader {
         }
         let header = SegmentHeader::decode(path, &head)?;
         let salt = header.frame_salt();
-        Ok(Some(SegmentReader { file, path: path.into(), header, salt, len, window: Vec::new(), window_at: 0 }))
+        Ok(Some(SegmentReader {
+            file,
+            path: path.into(),
+            header,
+            salt,
+            len,
+            window: Vec::new(),
+            window_at: 0,
+        }))
     }
 
     /// The segment's header.

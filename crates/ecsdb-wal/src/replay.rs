@@ -73,7 +73,8 @@ impl<'a> Replay<'a> {
                 self.at = PAGE;
                 continue;
             }
-            let changed = |lsn, what: String| LogError::Damaged(Damage::new(&segment.path, self.at, lsn, what));
+            let changed =
+                |lsn, what: String| LogError::Damaged(Damage::new(&segment.path, self.at, lsn, what));
             let reader = match &mut self.reader {
                 Some(reader) => reader,
                 none => {

@@ -139,7 +139,11 @@ impl LogScan {
                 Ok(Some(reader)) => {
                     let header = reader.header();
                     if header.database != database {
-                        return Err(LogError::OtherDatabase { path, found: header.database, expected: database });
+                        return Err(LogError::OtherDatabase {
+                            path,
+                            found: header.database,
+                            expected: database,
+                        });
                     }
                     if header.sequence != number {
                         let what = format!("its header is that of segment {}", header.sequence);
@@ -166,7 +170,10 @@ impl LogScan {
             damage.lsn = scan.last_lsn.next();
             let torn = Tail::Torn { damage: damage.clone(), bytes, incomplete: None };
             // A header is written together with its segment's first records, so a torn one is the last.
-            scan.judge(if before == count { torn } else { corrupt(damage, "a later segment follows".into()) }, &mut broken);
+            scan.judge(
+                if before == count { torn } else { corrupt(damage, "a later segment follows".into()) },
+                &mut broken,
+            );
         }
         if let Some(tail) = broken {
             scan.tail = tail;
@@ -216,7 +223,8 @@ impl LogScan {
         match (declared, &walked.stop) {
             (Some(end), stop) if end != walked.end => {
                 let expected = walked.end.last_lsn.next();
-                let what = stop.as_ref().map_or_else(|| "the segment ends here".into(), |stop| stop.what.clone());
+                let what =
+                    stop.as_ref().map_or_else(|| "the segment ends here".into(), |stop| stop.what.clone());
                 let found = Damage::new(reader.path(), walked.end.offset, expected, what);
                 let evidence = format!("the next segment says that this one ends with LSN {}", end.last_lsn);
                 damage = Some(found.clone());

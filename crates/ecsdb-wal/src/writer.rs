@@ -124,7 +124,12 @@ impl Writer {
 
     /// Writes all of `queue`: one write, but for rotations on the way. Nothing is synced, but for segments that
     /// came to their end.
-    pub(crate) fn write(&mut self, queue: &mut Queue, durable: Lsn, counters: &Counters) -> Result<(), IoError> {
+    pub(crate) fn write(
+        &mut self,
+        queue: &mut Queue,
+        durable: Lsn,
+        counters: &Counters,
+    ) -> Result<(), IoError> {
         let mut in_group = false;
         let mut lsn = queue.first;
         for i in 0..queue.entries.len() {
@@ -262,8 +267,12 @@ impl Writer {
         }
         self.pending += len;
         match (self.pieces.last_mut(), &piece) {
-            (Some(Piece::Queued(before)), Piece::Queued(next)) if before.end == next.start => before.end = next.end,
-            (Some(Piece::Head(before)), Piece::Head(next)) if before.end == next.start => before.end = next.end,
+            (Some(Piece::Queued(before)), Piece::Queued(next)) if before.end == next.start => {
+                before.end = next.end
+            }
+            (Some(Piece::Head(before)), Piece::Head(next)) if before.end == next.start => {
+                before.end = next.end
+            }
             _ => self.pieces.push(piece),
         }
     }
@@ -278,7 +287,8 @@ impl Writer {
         let tail = std::mem::take(&mut self.tail);
         let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(self.pieces.len() + 2);
         slices.push(IoSlice::new(&tail));
-        slices.extend(self.pieces.iter().map(|piece| IoSlice::new(slice_of(piece, &self.heads, &queue.bytes))));
+        slices
+            .extend(self.pieces.iter().map(|piece| IoSlice::new(slice_of(piece, &self.heads, &queue.bytes))));
         // The tail of the next write: the last bytes of this one.
         let mut next_tail = Vec::with_capacity(PAGE as usize);
         let mut missing = (end % PAGE) as usize;

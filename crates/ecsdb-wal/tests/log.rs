@@ -18,7 +18,13 @@ use proptest::prelude::*;
 const DATABASE: u128 = 77;
 
 fn options(threads: Threads) -> LogOptions {
-    LogOptions { segment_bytes_first: 16 << 10, segment_bytes_max: 64 << 10, part_bytes_max: 5_000, threads, ..LogOptions::default() }
+    LogOptions {
+        segment_bytes_first: 16 << 10,
+        segment_bytes_max: 64 << 10,
+        part_bytes_max: 5_000,
+        threads,
+        ..LogOptions::default()
+    }
 }
 
 fn start() -> LogStart {

@@ -77,7 +77,8 @@ impl Builder {
             (_, 0) => std::thread::available_parallelism().map_or(1, Into::into),
             (_, n) => n,
         };
-        let options = ecsdb_recovery::Options { policy: self.config.recovery.policy, threads, register: true };
+        let options =
+            ecsdb_recovery::Options { policy: self.config.recovery.policy, threads, register: true };
         let recovered = recover(&self.vfs, &layout, options, &mut self.progress)?;
         let log_options = ecsdb_wal::LogOptions { threads: self.threads, ..self.config.log_options() };
         let log = Log::start(self.vfs.clone(), layout.log_dir(), log_options, recovered.log_start)?;

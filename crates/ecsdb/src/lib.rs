@@ -20,13 +20,13 @@ pub use snapshot::{SnapshotHandle, SnapshotInfo};
 pub use ticket::{Ticket, TicketFuture};
 
 pub use ecsdb_config::{ByteSize, Error as ConfigError, PersistenceConfig};
-pub use ecsdb_core::{
-    Bundle, Chunks, Component, ComponentDef, ComponentId, Digest, Entity, Error as WorldError, Query, QueryIter,
-    ReadQuery, StorageKind, Transaction, View, WeakView, With, Without,
-};
 #[doc(hidden)]
 pub use ecsdb_core::{
-    BundleSink, BundleTypes, BundleVisitor, ComponentType, Storage, TypeSlot, __private, fingerprint,
+    __private, BundleSink, BundleTypes, BundleVisitor, ComponentType, Storage, TypeSlot, fingerprint,
+};
+pub use ecsdb_core::{
+    Bundle, Chunks, Component, ComponentDef, ComponentId, Digest, Entity, Error as WorldError, Query,
+    QueryIter, ReadQuery, StorageKind, Transaction, View, WeakView, With, Without,
 };
 pub use ecsdb_io::{Disk, Vfs};
 pub use ecsdb_recovery::{DataLoss, Error as RecoveryError, Policy, RecoveryReport, Step};

@@ -106,8 +106,12 @@ impl Snapshots {
         // bring back transactions whose commit was reported as failed.
         self.log.wait(Lsn(view.lsn()))?;
         let sequence = manifest.next_snapshot;
-        let options =
-            WriteOptions { database: manifest.database, sequence, compression: self.compression, parent: None };
+        let options = WriteOptions {
+            database: manifest.database,
+            sequence,
+            compression: self.compression,
+            parent: None,
+        };
         let path = self.layout.file(FileKind::Snapshot, sequence);
         let written = write(&*self.vfs, &path, view, &options, &mut |progress| {
             handle.report(progress.chunks_done, progress.chunks);

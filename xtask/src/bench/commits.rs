@@ -14,7 +14,8 @@ use super::{Position, rate};
 const TIME: Duration = Duration::from_millis(700);
 
 pub(crate) fn run(report: &mut Report, dir: &Path) -> anyhow::Result<()> {
-    let rows = ["immediate_1_thread", "immediate_16_threads", "immediate_64_threads", "immediate_1000_tickets"];
+    let rows =
+        ["immediate_1_thread", "immediate_16_threads", "immediate_64_threads", "immediate_1000_tickets"];
     if !rows.iter().any(|row| report.wants(row)) {
         return Ok(());
     }

@@ -66,7 +66,13 @@ impl Report {
     /// A quantity that is the same in every run.
     pub(crate) fn exact(&mut self, name: &'static str, unit: &'static str, value: f64, reference: f64) {
         if self.wants(name) {
-            self.rows.push(Row { name, value, unit, reference: Some(reference), ratio: Some(value / reference) });
+            self.rows.push(Row {
+                name,
+                value,
+                unit,
+                reference: Some(reference),
+                ratio: Some(value / reference),
+            });
         }
     }
 

@@ -68,7 +68,13 @@ pub(crate) enum What {
     /// A flight left its gate.
     Departure(Flight, i16),
     /// A flight arrived; minutes late, unless it had been diverted on the way (then that is not recorded).
-    Arrival { row: u32, destination: u16, plane: Option<u16>, delay_minutes: Option<i16>, air_minutes: u16 },
+    Arrival {
+        row: u32,
+        destination: u16,
+        plane: Option<u16>,
+        delay_minutes: Option<i16>,
+        air_minutes: u16,
+    },
     /// A flight that never left, at the time at which it should have.
     Cancelled(Flight),
     Weather(Weather),
@@ -171,7 +177,11 @@ fn known<T: std::str::FromStr>(field: &str) -> Result<Option<T>>
 where
     T::Err: std::error::Error + Send + Sync + 'static,
 {
-    if field == "NA" { Ok(None) } else { Ok(Some(field.parse().with_context(|| format!("the field {field:?}"))?)) }
+    if field == "NA" {
+        Ok(None)
+    } else {
+        Ok(Some(field.parse().with_context(|| format!("the field {field:?}"))?))
+    }
 }
 
 impl Dataset {
@@ -224,11 +234,14 @@ impl Dataset {
                     (self.planes.len() - 1) as u16
                 })),
             };
-            let airport = |code: &str| airports.get(code).copied().with_context(|| format!("unknown airport {code}"));
+            let airport =
+                |code: &str| airports.get(code).copied().with_context(|| format!("unknown airport {code}"));
             let hour: Timestamp = line.time_hour.parse()?;
             let flight = Flight {
                 row,
-                airline: *airlines.get(line.carrier).with_context(|| format!("unknown carrier {}", line.carrier))?,
+                airline: *airlines
+                    .get(line.carrier)
+                    .with_context(|| format!("unknown carrier {}", line.carrier))?,
                 origin: airport(line.origin)?,
                 destination: airport(line.dest)?,
                 plane,
@@ -306,8 +319,12 @@ fn load_airports() -> Result<(Vec<AirportRow>, Vec<TimeZone>)> {
         let line: AirportLine = line.context("the table airports")?;
         // Three small airfields have no zone; no flight of the data goes there.
         zones.push(if line.tzone == "NA" { new_york.clone() } else { zone(&line.tzone)? });
-        let details =
-            AirportDetails { name: line.name, latitude: line.lat, longitude: line.lon, altitude_feet: line.alt };
+        let details = AirportDetails {
+            name: line.name,
+            latitude: line.lat,
+            longitude: line.lon,
+            altitude_feet: line.alt,
+        };
         airports.push(AirportRow { code: line.faa, details: Some(details) });
     }
     for (code, name) in MISSING_AIRPORTS {
@@ -366,8 +383,9 @@ mod tests {
                     let departed = matches!(event.what, What::Departure(..));
                     n[if departed { 0 } else { 1 }] += 1;
                     no_plane += usize::from(flight.plane.is_none());
-                    unlisted_plane +=
-                        usize::from(flight.plane.is_some_and(|p| data.planes[usize::from(p)].details.is_none()));
+                    unlisted_plane += usize::from(
+                        flight.plane.is_some_and(|p| data.planes[usize::from(p)].details.is_none()),
+                    );
                     unlisted_airport +=
                         usize::from(data.airports[usize::from(flight.destination)].details.is_none());
                     if departed {
@@ -398,5 +416,4 @@ mod tests {
         assert_eq!((data.planes.len() - unlisted, unlisted), (3_322, 721));
         assert_eq!((short, long), (0, 0), "the clock times fit the air times");
     }
-
 }

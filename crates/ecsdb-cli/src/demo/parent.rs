@@ -49,7 +49,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     );
     let temporary = match &options.dir {
         Some(_) => None,
-        None => Some(tempfile::Builder::new().prefix("ecsdb-demo-").tempdir().context("making a temporary directory")?),
+        None => Some(
+            tempfile::Builder::new()
+                .prefix("ecsdb-demo-")
+                .tempdir()
+                .context("making a temporary directory")?,
+        ),
     };
     let dir = match (&options.dir, &temporary) {
         (Some(dir), _) => dir.as_path(),
@@ -117,7 +122,8 @@ fn write_until(
     if let Some(flights) = flights {
         command.arg("--flights").arg(flights.to_string());
     }
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("starting the child")?;
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("starting the child")?;
     let mut pipe = child.stdout.take().context("the child's output")?;
     let mut report = [0; REPORT_BYTES];
     let mut killed = false;
@@ -163,11 +169,21 @@ fn read_whole(pipe: &mut impl Read, report: &mut [u8]) -> Result<bool> {
 
 /// After a kill: everything acknowledged is there, and the state is exactly that of the uninterrupted run at the same event, so no
 /// transaction is half there.
-fn check(dir: &Path, data: &Dataset, reference: &mut Reference, number: usize, acknowledged: u64) -> Result<()> {
+fn check(
+    dir: &Path,
+    data: &Dataset,
+    reference: &mut Reference,
+    number: usize,
+    acknowledged: u64,
+) -> Result<()> {
     let db = Database::open(dir)?;
     let view = db.view();
     let events = view.resource::<Progress>().map_or(0, |progress| progress.events);
-    println!("kill {number}: {} transactions acknowledged, {} there", HumanCount(acknowledged), HumanCount(events));
+    println!(
+        "kill {number}: {} transactions acknowledged, {} there",
+        HumanCount(acknowledged),
+        HumanCount(events)
+    );
     if let Some(report) = db.recovery_report() {
         println!("  {}", report.to_string().replace('\n', "\n  "));
         ensure!(report.data_loss != DataLoss::Acknowledged, "acknowledged data is lost");

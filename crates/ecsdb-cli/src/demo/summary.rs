@@ -5,8 +5,8 @@ use comfy_table::{CellAlignment, Table, presets};
 use ecsdb::prelude::*;
 
 use super::twin::{
-    ARRIVED, Airline, AirlineStatistics, Airport, AirportStatistics, CANCELLED, FlightState, IN_THE_AIR, Plane,
-    PlaneState, WeatherNow,
+    ARRIVED, Airline, AirlineStatistics, Airport, AirportStatistics, CANCELLED, FlightState, IN_THE_AIR,
+    Plane, PlaneState, WeatherNow,
 };
 
 pub(crate) fn print(view: &View) -> Result<()> {
@@ -24,7 +24,8 @@ pub(crate) fn print(view: &View) -> Result<()> {
 
     let mut airlines: Vec<_> = view.query::<(&Airline, &AirlineStatistics)>()?.collect();
     airlines.sort_by_key(|(_, statistics)| std::cmp::Reverse(statistics.miles));
-    let mut table = new_table(["airline", "flights", "cancelled", "miles flown", "mean departure delay (min)"]);
+    let mut table =
+        new_table(["airline", "flights", "cancelled", "miles flown", "mean departure delay (min)"]);
     for (airline, s) in airlines {
         table.add_row([
             airline.name.clone(),
@@ -36,7 +37,13 @@ pub(crate) fn print(view: &View) -> Result<()> {
     }
     println!("{table}");
 
-    let mut table = new_table(["origin", "departures", "cancelled", "mean departure delay (min)", "last temperature (°F)"]);
+    let mut table = new_table([
+        "origin",
+        "departures",
+        "cancelled",
+        "mean departure delay (min)",
+        "last temperature (°F)",
+    ]);
     let query = view.query::<(&Airport, &AirportStatistics, Option<&WeatherNow>)>()?;
     let mut origins: Vec<_> = query.filter(|(_, statistics, _)| statistics.departures > 0).collect();
     origins.sort_by_key(|(_, statistics, _)| std::cmp::Reverse(statistics.departures));

@@ -1,8 +1,8 @@
 //! The digital twin: airports, airlines, planes and flights as entities, and what each event does to them.
 
 use anyhow::{Context, Result};
-use ecsdb::prelude::*;
 use ecsdb::Ticket;
+use ecsdb::prelude::*;
 
 use super::data::{Dataset, Event, Flight, What};
 
@@ -133,9 +133,24 @@ impl Twin {
         }
         let view = db.view();
         let mut twin = Twin {
-            airports: by_name(&data.airports, |row| &row.code, view.query::<(Entity, &Airport)>()?, |a| &a.code)?,
-            airlines: by_name(&data.airlines, |row| &row.carrier, view.query::<(Entity, &Airline)>()?, |a| &a.carrier)?,
-            planes: by_name(&data.planes, |row| &row.tail, view.query::<(Entity, &Plane)>()?, |plane| &plane.tail)?,
+            airports: by_name(
+                &data.airports,
+                |row| &row.code,
+                view.query::<(Entity, &Airport)>()?,
+                |a| &a.code,
+            )?,
+            airlines: by_name(
+                &data.airlines,
+                |row| &row.carrier,
+                view.query::<(Entity, &Airline)>()?,
+                |a| &a.carrier,
+            )?,
+            planes: by_name(
+                &data.planes,
+                |row| &row.tail,
+                view.query::<(Entity, &Plane)>()?,
+                |plane| &plane.tail,
+            )?,
             in_the_air: std::collections::HashMap::new(),
             done: view.resource::<Progress>()?.events,
         };
@@ -167,7 +182,10 @@ impl Twin {
         match &event.what {
             What::Departure(flight, delay) => self.depart(tx, event.at, flight, *delay),
             What::Arrival { row, destination, plane, delay_minutes, air_minutes } => {
-                let id = self.in_the_air.remove(row).ok_or_else(|| ecsdb::Error::abort("an arrival before its departure"))?;
+                let id = self
+                    .in_the_air
+                    .remove(row)
+                    .ok_or_else(|| ecsdb::Error::abort("an arrival before its departure"))?;
                 let flight = tx.get_mut::<FlightState>(id)?;
                 (flight.status, flight.arrived) = (ARRIVED, event.at);
                 let airport = tx.get_mut::<AirportStatistics>(self.airports[usize::from(*destination)])?;
@@ -206,7 +224,13 @@ impl Twin {
         }
     }
 
-    fn depart(&mut self, tx: &mut Transaction<'_>, at: i64, flight: &Flight, delay: i16) -> ecsdb::Result<()> {
+    fn depart(
+        &mut self,
+        tx: &mut Transaction<'_>,
+        at: i64,
+        flight: &Flight,
+        delay: i16,
+    ) -> ecsdb::Result<()> {
         let id = tx.spawn(self.flight(flight, IN_THE_AIR, at));
         self.in_the_air.insert(flight.row, id);
         let airport = tx.get_mut::<AirportStatistics>(self.airports[usize::from(flight.origin)])?;
@@ -246,7 +270,8 @@ impl Twin {
 fn make_tables(tx: &mut Transaction<'_>, data: &Dataset) {
     tx.insert_resource(Progress::default());
     tx.spawn_batch(data.airports.iter().map(|row| {
-        let place = row.details.as_ref().map_or((0.0, 0.0, 0), |d| (d.latitude, d.longitude, d.altitude_feet));
+        let place =
+            row.details.as_ref().map_or((0.0, 0.0, 0), |d| (d.latitude, d.longitude, d.altitude_feet));
         let airport = Airport {
             code: row.code.clone(),
             name: row.details.as_ref().map(|details| details.name.clone()),
@@ -274,8 +299,11 @@ fn by_name<'a, R, C: 'a>(
     entities: impl Iterator<Item = (Entity, &'a C)>,
     name: impl Fn(&'a C) -> &'a str,
 ) -> Result<Vec<Entity>> {
-    let known: std::collections::HashMap<&str, Entity> = entities.map(|(id, value)| (name(value), id)).collect();
+    let known: std::collections::HashMap<&str, Entity> =
+        entities.map(|(id, value)| (name(value), id)).collect();
     rows.iter()
-        .map(|row| known.get(row_name(row)).copied().with_context(|| format!("the twin has no {}", row_name(row))))
+        .map(|row| {
+            known.get(row_name(row)).copied().with_context(|| format!("the twin has no {}", row_name(row)))
+        })
         .collect()
 }
