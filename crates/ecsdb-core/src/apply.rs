@@ -1,6 +1,6 @@
 //! Replay: applying a logged change set to the world.
 
-use std::sync::Arc;
+use triomphe::Arc;
 
 use crate::codec::{IdRun, Op, Reader};
 use crate::component::StorageKind;

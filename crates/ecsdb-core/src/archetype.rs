@@ -1,6 +1,6 @@
 //! The archetype: the entities with one set of components, in chunks of columns.
 
-use std::sync::Arc;
+use triomphe::Arc;
 
 use crate::component::Component;
 use crate::entity::Entity;
@@ -9,7 +9,7 @@ use crate::schema::{ComponentId, Schema};
 use crate::spine::Spine;
 
 /// Aim for the bytes of the widest column of a chunk.
-const CHUNK_BYTES: usize = 16 * 1024;
+const CHUNK_BYTES: usize = 32 * 1024;
 const ROWS_LOG2_MIN: u32 = 6;
 const ROWS_LOG2_MAX: u32 = 12;
 

@@ -3,7 +3,7 @@
 //! Transient components are left out. A chunk has a stable number ([`ChunkPart::uid`]) and each of its columns the
 //! LSN of its last change, so that an incremental snapshot can tell what its parent already has.
 
-use std::sync::Arc;
+use triomphe::Arc;
 
 use crate::apply::take_def;
 use crate::archetype::{Archetype, Chunk, Column, EntityRow, Shape};

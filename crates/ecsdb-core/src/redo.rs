@@ -3,9 +3,8 @@
 //! Structural changes are encoded as they happen. Values that were handed out to be changed are encoded at the
 //! end, as they stand then; replay gives the same world, since the last value wins either way.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
+use triomphe::Arc;
 
 use crate::codec::{Op, RUN_IDS_MAX, put_entity, put_ids, put_varint};
 use crate::component::StorageKind;

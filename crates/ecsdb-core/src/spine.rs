@@ -5,9 +5,8 @@
 //! write finds nodes that nobody shares. That is what makes the capture of a view O(1) and its aftermath O(log n),
 //! in safe code.
 
-use std::sync::Arc;
-
 use arrayvec::ArrayVec;
+use triomphe::Arc;
 
 const BITS: u32 = 5;
 const WIDTH: usize = 1 << BITS;
@@ -155,6 +154,16 @@ impl<'a, T> Level<'a, T> {
     }
 }
 
+impl<T> Iter<'_, T> {
+    /// The leaf that comes `n` after the next, if it is of the same node.
+    pub(crate) fn ahead(&self, n: usize) -> Option<&T> {
+        match self.stack.last()? {
+            Level::Leaves(leaves) => leaves.as_slice().get(n).map(|leaf| &**leaf),
+            Level::Branch(_) => None,
+        }
+    }
+}
+
 impl<'a, T> Iterator for Iter<'a, T> {
     type Item = &'a T;
 
@@ -191,6 +200,16 @@ impl<'a, T> LevelMut<'a, T> {
         match Arc::make_mut(node) {
             Node::Branch(nodes) => LevelMut::Branch(nodes.iter_mut()),
             Node::Leaves(leaves) => LevelMut::Leaves(leaves.iter_mut()),
+        }
+    }
+}
+
+impl<T> IterMut<'_, T> {
+    /// As [`Iter::ahead`].
+    pub(crate) fn ahead(&self, n: usize) -> Option<&T> {
+        match self.stack.last()? {
+            LevelMut::Leaves(leaves) => leaves.as_slice().get(n).map(|leaf| &**leaf),
+            LevelMut::Branch(_) => None,
         }
     }
 }

@@ -1,8 +1,7 @@
 //! The transaction: changes to the live world, with what it takes to undo them and to write them down.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
+use triomphe::Arc;
 
 use crate::archetype::Column;
 use crate::bundle::{Bundle, BundleInfo, BundleSink, BundleVisitor};

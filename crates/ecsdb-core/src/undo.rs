@@ -1,7 +1,7 @@
 //! Rolling back: the inverse of each change, applied in reverse order, so that every step finds the world as
 //! the step it undoes left it.
 
-use std::sync::Arc;
+use triomphe::Arc;
 
 use crate::archetype::Column;
 use crate::entity::Entity;

@@ -1,6 +1,8 @@
 //! Views: consistent pictures of the world for readers, snapshots and exports.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc as SharedArc, Weak};
+
+use triomphe::Arc;
 
 use crate::component::Component;
 use crate::entity::Entity;
@@ -15,28 +17,30 @@ use crate::world::Root;
 /// everything changed since. Clones share the picture.
 #[derive(Clone)]
 pub struct View {
-    root: Arc<Root>,
+    /// Counted twice: once for the world, whose check for being the only owner has to be cheap, and once for
+    /// [`WeakView`].
+    root: SharedArc<Arc<Root>>,
 }
 
 /// A [`View`] for as long as somebody else keeps it: holds nothing in memory.
 #[derive(Clone, Default)]
-pub struct WeakView(Weak<Root>);
+pub struct WeakView(Weak<Arc<Root>>);
 
 impl WeakView {
     /// The view, if anybody still has it.
     pub fn upgrade(&self) -> Option<View> {
-        self.0.upgrade().map(View::new)
+        self.0.upgrade().map(|root| View { root })
     }
 }
 
 impl View {
     /// A reference that does not keep the picture in memory.
     pub fn downgrade(&self) -> WeakView {
-        WeakView(Arc::downgrade(&self.root))
+        WeakView(SharedArc::downgrade(&self.root))
     }
 
     pub(crate) fn new(root: Arc<Root>) -> Self {
-        View { root }
+        View { root: SharedArc::new(root) }
     }
 
     pub(crate) fn root(&self) -> &Root {

@@ -2,9 +2,9 @@
 //! transactions and replay are made of.
 
 use std::any::TypeId;
-use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
+use triomphe::Arc;
 
 use crate::archetype::{Archetype, Chunk, Shape};
 use crate::bundle::{Bundle, BundleInfo, BundleTypes};

@@ -1,10 +1,11 @@
 //! One column of one chunk: a typed vector whose type is erased, with a fixed greatest capacity.
 
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::any::TypeId;
 use std::ptr::NonNull;
 
 use super::Ops;
+use super::pool::{Pool, PoolKey, SLOT_BYTES_MIN};
 use crate::component::{CodecError, Component};
 
 /// Blocks start at cache lines, so that any plain type may be read from a block of untyped bytes.
@@ -16,6 +17,8 @@ pub struct Block {
     data: NonNull<u8>,
     len: u32,
     capacity: u32,
+    /// Where the memory is from; `None` for the global allocator.
+    pool: Option<&'static Pool>,
 }
 
 // SAFETY: a block owns its rows, and every row type is a `Component`, hence `Send + Sync` (or bare bytes).
@@ -25,7 +28,7 @@ unsafe impl Sync for Block {}
 
 impl Block {
     pub(crate) fn new(ops: Ops, capacity: usize) -> Block {
-        let mut block = Block { ops, data: dangling(ops), len: 0, capacity: 0 };
+        let mut block = Block { ops, data: dangling(ops), len: 0, capacity: 0, pool: None };
         block.grow_to(capacity);
         block
     }
@@ -48,19 +51,47 @@ impl Block {
 
     fn grow_to(&mut self, capacity: usize) {
         assert!(capacity <= u32::MAX as usize, "a block holds less than 2^32 rows");
-        let size = self.ops.size();
-        if size > 0 && capacity > self.capacity as usize {
-            let new = layout(self.ops, capacity);
-            let data = if self.capacity == 0 {
-                // SAFETY: the layout has a size above zero.
-                unsafe { alloc(new) }
-            } else {
-                // SAFETY: `data` was allocated with this very layout, and the new size is above zero.
-                unsafe { realloc(self.data.as_ptr(), layout(self.ops, self.capacity as usize), new.size()) }
-            };
-            self.data = NonNull::new(data).unwrap_or_else(|| handle_alloc_error(new));
+        if capacity <= self.capacity as usize {
+            return;
         }
-        self.capacity = self.capacity.max(capacity as u32);
+        // Few different sizes, so that few pools serve them all.
+        let capacity =
+            if self.ops.size() * capacity < SLOT_BYTES_MIN { capacity } else { capacity.next_power_of_two() };
+        if self.ops.size() > 0 {
+            let new = layout(self.ops, capacity);
+            let pool = (new.size() >= SLOT_BYTES_MIN)
+                .then(|| Pool::of(PoolKey { row: self.ops.type_id(), slot: new }));
+            let data = match pool {
+                Some(pool) => pool.allocate(),
+                // SAFETY: the layout has a size above zero.
+                None => NonNull::new(unsafe { alloc(new) }).unwrap_or_else(|| handle_alloc_error(new)),
+            };
+            // SAFETY: the new memory is another allocation and larger; the rows move, and the old memory, which is
+            // freed next, is not read again.
+            unsafe {
+                std::ptr::copy_nonoverlapping(
+                    self.data.as_ptr(),
+                    data.as_ptr(),
+                    self.len() * self.ops.size(),
+                );
+            }
+            self.free_memory();
+            (self.data, self.pool) = (data, pool);
+        }
+        self.capacity = capacity as u32;
+    }
+
+    /// Gives the memory back; the rows in it are moved or dropped already.
+    fn free_memory(&mut self) {
+        if self.ops.size() > 0 && self.capacity > 0 {
+            // SAFETY: allocated in `grow_to`, from this pool or with this layout, and not used after this.
+            unsafe {
+                match self.pool {
+                    Some(pool) => pool.free(self.data),
+                    None => dealloc(self.data.as_ptr(), layout(self.ops, self.capacity as usize)),
+                }
+            }
+        }
     }
 
     /// Pointer to row `row`, which must be below the capacity.
@@ -293,10 +324,7 @@ impl Clone for Block {
 impl Drop for Block {
     fn drop(&mut self) {
         self.truncate(0);
-        if self.ops.size() > 0 && self.capacity > 0 {
-            // SAFETY: allocated in `grow_to` with this layout.
-            unsafe { dealloc(self.data.as_ptr(), layout(self.ops, self.capacity as usize)) };
-        }
+        self.free_memory();
     }
 }
 

@@ -69,6 +69,13 @@ impl Ops {
         }
     }
 
+    pub(super) fn type_id(self) -> Option<TypeId> {
+        match self {
+            Ops::Typed(ops) => Some(ops.type_id),
+            Ops::Bytes(_) => None,
+        }
+    }
+
     /// True when the memory bytes of a row are its stored form.
     pub(crate) fn is_plain(self) -> bool {
         match self {
