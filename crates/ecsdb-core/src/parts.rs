@@ -24,6 +24,8 @@ pub struct ChunkPart<'a> {
     schema: &'a Schema,
     shape: &'a Shape,
     chunk: &'a Chunk,
+    /// Of the view.
+    lsn: u64,
 }
 
 /// A column of a chunk, or a resource.
@@ -61,6 +63,7 @@ impl View {
                 schema: &root.schema,
                 shape: &archetype.shape,
                 chunk,
+                lsn: root.lsn,
             })
         })
     }
@@ -121,10 +124,12 @@ impl<'a> ChunkPart<'a> {
 
     /// The columns: the ids first, then one for each of [`ChunkPart::components`].
     pub fn columns(&self) -> impl Iterator<Item = ColumnPart<'a>> + 'a {
-        let ChunkPart { schema, shape, chunk } = *self;
+        let ChunkPart { schema, shape, chunk, lsn } = *self;
+        // A transaction that was rolled back leaves columns marked with an LSN that another one will use, for
+        // another change; what they hold is what they held before.
         let ids = ColumnPart {
             component: None,
-            changed: chunk.entities.changed,
+            changed: chunk.entities.changed.min(lsn),
             def: None,
             block: &chunk.entities.block,
         };
@@ -132,7 +137,7 @@ impl<'a> ChunkPart<'a> {
             let def = &schema.known(id).def;
             (def.kind != StorageKind::Transient).then_some(ColumnPart {
                 component: Some(id),
-                changed: column.changed,
+                changed: column.changed.min(lsn),
                 def: Some(def),
                 block: &column.block,
             })

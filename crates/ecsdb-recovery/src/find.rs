@@ -69,13 +69,7 @@ fn rebuild(
             Ok(snapshot) => {
                 let header = snapshot.header();
                 database.get_or_insert(header.database);
-                entries.push(SnapshotEntry {
-                    sequence,
-                    lsn: header.lsn,
-                    created_unix_ns: header.created_unix_ns,
-                    bytes: snapshot.bytes(),
-                    parent: header.parent,
-                });
+                entries.push(SnapshotEntry::new(header, snapshot.directory(), snapshot.bytes()));
             }
             Err(e) if e.is_damage() => report.rejected.push(Rejected { path, reason: e.to_string() }),
             Err(e) => return Err(e.into()),

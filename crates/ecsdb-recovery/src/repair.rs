@@ -66,9 +66,7 @@ pub(crate) fn remove_orphans(
     report: &mut RecoveryReport,
 ) -> Result<()> {
     for sequence in numbers(vfs, layout, FileKind::Snapshot)? {
-        let named =
-            manifest.snapshots.iter().any(|entry| entry.sequence == sequence || entry.parent == sequence);
-        if !named {
+        if !manifest.uses(sequence) {
             let path = layout.file(FileKind::Snapshot, sequence);
             vfs.remove(&path)?;
             report.removed.push(path);

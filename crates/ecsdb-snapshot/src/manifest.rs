@@ -9,7 +9,9 @@ use bytemuck::{Pod, Zeroable};
 use ecsdb_io::frame::{self, FrameHeader};
 use ecsdb_io::{FileKind, Layout, Vfs, publish, read_file};
 
+use crate::directory::Directory;
 use crate::error::{Error, Result};
+use crate::format::Header;
 
 const MAGIC: [u8; 8] = *b"ECSDBMAN";
 const VERSION: u32 = 1;
@@ -30,8 +32,10 @@ pub struct Manifest {
     pub incarnation: u64,
     /// The next snapshot file's number: never used twice.
     pub next_snapshot: u64,
-    /// The oldest log segment that is still needed.
+    /// The oldest log segment that is still needed: older files in the log directory are garbage.
     pub first_segment: u64,
+    /// The oldest archived segment that is kept: older files in the archive are garbage.
+    pub first_archived: u64,
     /// At least this number of the next log segment: never used twice.
     pub next_segment: u64,
     /// An LSN that was durable when this was written: a log that ends below it has lost something.
@@ -44,7 +48,7 @@ pub struct Manifest {
     pub snapshots: Vec<SnapshotEntry>,
 }
 
-/// A live snapshot. 40 bytes in the file.
+/// A live snapshot. 48 bytes in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct SnapshotEntry {
@@ -58,6 +62,8 @@ pub struct SnapshotEntry {
     pub bytes: u64,
     /// The file it is an increment of; 0 for a full one.
     pub parent: u64,
+    /// The oldest file that it has blocks in: every snapshot file from that one to this one is kept (CKP-5).
+    pub base: u64,
 }
 
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -76,6 +82,7 @@ struct Fields {
     incarnation: u64,
     next_snapshot: u64,
     first_segment: u64,
+    first_archived: u64,
     next_segment: u64,
     durable_lsn: u64,
     seen_lsn: u64,
@@ -83,8 +90,22 @@ struct Fields {
     snapshots: u64,
 }
 
-const _: () = assert!(size_of::<FileHeader>() == 16 && size_of::<Fields>() == 88);
-const _: () = assert!(size_of::<SnapshotEntry>() == 40);
+const _: () = assert!(size_of::<FileHeader>() == 16 && size_of::<Fields>() == 96);
+const _: () = assert!(size_of::<SnapshotEntry>() == 48);
+
+impl SnapshotEntry {
+    /// The entry of a snapshot file of `bytes` bytes.
+    pub fn new(header: &Header, directory: &Directory, bytes: u64) -> Self {
+        SnapshotEntry {
+            sequence: header.sequence,
+            lsn: header.lsn,
+            created_unix_ns: header.created_unix_ns,
+            bytes,
+            parent: header.parent,
+            base: directory.files.iter().copied().min().unwrap_or(header.sequence).min(header.sequence),
+        }
+    }
+}
 
 impl Manifest {
     /// The manifest of a new database.
@@ -95,12 +116,18 @@ impl Manifest {
             incarnation: 0,
             next_snapshot: 1,
             first_segment: 1,
+            first_archived: 1,
             next_segment: 1,
             durable_lsn: 0,
             seen_lsn: 0,
             written_unix_ns: 0,
             snapshots: Vec::new(),
         }
+    }
+
+    /// True when a live snapshot has blocks in snapshot file `sequence`, or may have.
+    pub fn uses(&self, sequence: u64) -> bool {
+        self.snapshots.iter().any(|entry| (entry.base..=entry.sequence).contains(&sequence))
     }
 
     /// Publishes this as the next generation and removes all but the newest two.
@@ -153,6 +180,7 @@ impl Manifest {
             incarnation: self.incarnation,
             next_snapshot: self.next_snapshot,
             first_segment: self.first_segment,
+            first_archived: self.first_archived,
             next_segment: self.next_segment,
             durable_lsn: self.durable_lsn,
             seen_lsn: self.seen_lsn,
@@ -207,6 +235,7 @@ impl Manifest {
             incarnation: fields.incarnation,
             next_snapshot: fields.next_snapshot,
             first_segment: fields.first_segment,
+            first_archived: fields.first_archived,
             next_segment: fields.next_segment,
             durable_lsn: fields.durable_lsn,
             seen_lsn: fields.seen_lsn,
@@ -234,6 +263,7 @@ mod tests {
                 created_unix_ns: 1,
                 bytes: 2,
                 parent: 0,
+                base: i,
             });
             manifest.publish(&Disk, &layout).unwrap();
         }

@@ -120,13 +120,7 @@ impl Snapshots {
         let mut next = manifest.clone();
         next.next_snapshot = sequence + 1;
         next.durable_lsn = self.log.durable_lsn().0;
-        next.snapshots.push(SnapshotEntry {
-            sequence,
-            lsn: written.header.lsn,
-            created_unix_ns: written.header.created_unix_ns,
-            bytes: written.bytes,
-            parent: written.header.parent,
-        });
+        next.snapshots.push(SnapshotEntry::new(&written.header, &written.directory, written.bytes));
         next.publish(&*self.vfs, &self.layout)?;
         *manifest = next;
         tracing::info!(sequence, lsn = view.lsn(), bytes = written.bytes, "snapshot taken");
