@@ -1,7 +1,7 @@
 //! The in-memory half of ecsdb: entities, components, archetypes, queries, transactions and views.
 //!
 //! A [`World`] is written by one [`Transaction`] at a time and read through any number of [`View`]s. It keeps
-//! its entities in archetypes, whose columns are cut into chunks of about 16 KiB; what a view, a before-image or
+//! its entities in archetypes, whose columns are cut into chunks of 16 to 32 KiB; what a view, a before-image or
 //! the log still needs is copied on write, chunk by chunk.
 //!
 //! Nothing here touches a file: a transaction gives a [`ChangeSet`] to be logged, [`World::apply`] takes it back,
@@ -63,3 +63,81 @@ pub mod __private {
     pub use bytemuck;
     pub use inventory;
 }
+
+/// What the derive macros and queries refuse at compile time. Each refused piece differs in one place from this one,
+/// which compiles:
+///
+/// ```
+/// use ecsdb_core::{Component, World};
+/// #[derive(Component, Clone, Copy)]
+/// #[component(name = "p", plain)]
+/// #[repr(C)]
+/// struct P { x: u32, y: u32 }
+/// World::new().transaction().query::<&mut P>();
+/// ```
+/// Padding:
+/// ```compile_fail
+/// # use ecsdb_core::{Component, World};
+/// #[derive(Component, Clone, Copy)]
+/// #[component(name = "p", plain)]
+/// #[repr(C)]
+/// struct P { x: u32, y: u64 }
+/// ```
+/// A plain component without a fixed layout:
+/// ```compile_fail
+/// # use ecsdb_core::{Component, World};
+/// #[derive(Component, Clone, Copy)]
+/// #[component(name = "p", plain)]
+/// struct P { x: u32, y: u32 }
+/// ```
+/// A plain component with a pointer in it:
+/// ```compile_fail
+/// # use ecsdb_core::{Component, World};
+/// #[derive(Component, Clone)]
+/// #[component(name = "p", plain)]
+/// #[repr(C)]
+/// struct P { x: Box<u32> }
+/// ```
+/// No name:
+/// ```compile_fail
+/// # use ecsdb_core::{Component, World};
+/// #[derive(Component, Clone, Copy)]
+/// #[component(plain)]
+/// #[repr(C)]
+/// struct P { x: u32, y: u32 }
+/// ```
+/// Two kinds of storage:
+/// ```compile_fail
+/// # use ecsdb_core::{Component, World};
+/// #[derive(Component, Clone, Copy)]
+/// #[component(name = "p", plain, transient)]
+/// #[repr(C)]
+/// struct P { x: u32, y: u32 }
+/// ```
+/// Type parameters:
+/// ```compile_fail
+/// # use ecsdb_core::{Component, World};
+/// #[derive(Component, Clone, Copy)]
+/// #[component(name = "p", transient)]
+/// struct P<T> { x: T }
+/// ```
+/// One component twice, once of it mutably:
+/// ```compile_fail
+/// # use ecsdb_core::{Component, World};
+/// # #[derive(Component, Clone, Copy)]
+/// # #[component(name = "p", plain)]
+/// # #[repr(C)]
+/// # struct P { x: u32, y: u32 }
+/// World::new().transaction().query::<(&mut P, &P)>();
+/// ```
+/// Writing through a view:
+/// ```compile_fail
+/// # use ecsdb_core::{Component, World};
+/// # #[derive(Component, Clone, Copy)]
+/// # #[component(name = "p", plain)]
+/// # #[repr(C)]
+/// # struct P { x: u32, y: u32 }
+/// World::new().view().query::<&mut P>();
+/// ```
+#[cfg(doctest)]
+pub struct Refused;

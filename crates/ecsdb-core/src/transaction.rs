@@ -386,7 +386,7 @@ impl<'w> Transaction<'w> {
     }
 
     /// Iterates over the entities that have what the query asks for. Every chunk that is handed out to be
-    /// written is kept as it was, once a transaction (a copy of about 16 KiB), and compared at the commit, so that
+    /// written is kept as it was, once a transaction (a copy of 16 to 32 KiB), and compared at the commit, so that
     /// only what was really changed is logged.
     pub fn query<Q: Query>(&mut self) -> QueryIter<'_, Q> {
         let () = Q::VALID;

@@ -1,6 +1,6 @@
 //! The snapshot file and the manifest.
 //!
-//! - [`write`] makes a snapshot of a view: a file of blocks, each checked by itself, found through a directory.
+//! - [`write()`] makes a snapshot of a view: a file of blocks, each checked by itself, found through a directory.
 //!   With a parent it is incremental: blocks which the parent has already are pointed to, not written again.
 //! - [`Snapshot`] opens one, verifies it, and loads the world in it, in parallel, straight into columns.
 //! - [`Manifest`] says which snapshots and log segments are live, in two generations.
