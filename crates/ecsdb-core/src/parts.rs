@@ -82,7 +82,7 @@ impl View {
         })
     }
 
-    /// The allocators: entity slots used, the next chunk number, and the free list, as [`WorldBuilder::allocators`]
+    /// The allocators: entity slots used, the next chunk number, and the free list, as [`WorldBuilder::finish`]
     /// takes them. O(free slots).
     pub fn allocators(&self) -> Vec<u8> {
         let root = self.root();

@@ -256,7 +256,7 @@ fn many_threads_wait_and_each_is_durable_when_it_returns() {
 #[test]
 fn futures_complete_and_dropped_ones_cancel_nothing() {
     use std::future::Future;
-    use std::task::{Context, Poll, Wake, Waker};
+    use std::task::{Context, Wake, Waker};
     struct Unpark(std::thread::Thread);
     impl Wake for Unpark {
         fn wake(self: Arc<Self>) {
@@ -275,7 +275,7 @@ fn futures_complete_and_dropped_ones_cancel_nothing() {
             let _ = future.as_mut().poll(&mut context);
             continue;
         }
-        while let Poll::Pending = future.as_mut().poll(&mut context) {
+        while future.as_mut().poll(&mut context).is_pending() {
             std::thread::park();
         }
         assert!(log.durable_lsn() >= lsn);

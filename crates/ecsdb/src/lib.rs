@@ -1,4 +1,13 @@
-#![doc = include_str!("../../../README.md")]
+//! An embedded Entity-Component-System database: a world of entities in memory, iterated at the speed of a plain
+//! array, of which every committed transaction is durable.
+//!
+//! - [`Database::open`] makes a database or recovers it to the last acknowledged commit; [`Database::builder`] and
+//!   [`PersistenceConfig`] are for choices, [`Database::in_memory`] is for worlds without files.
+//! - [`Database::write`] runs a [`Transaction`]; [`Database::submit`] gives a [`Ticket`] to wait or `.await` with.
+//! - [`Database::view`] gives a consistent [`View`] to any thread.
+//! - `#[derive(Component)]` and `#[derive(Bundle)]` make types that entities can have.
+//!
+//! Start with `use ecsdb::prelude::*;`.
 #![forbid(unsafe_code)]
 
 // So that the derive macros' paths hold within this crate, too.
@@ -32,3 +41,8 @@ pub use ecsdb_io::{Disk, Vfs};
 pub use ecsdb_recovery::{DataLoss, Error as RecoveryError, Policy, RecoveryReport, Step};
 pub use ecsdb_snapshot::Error as SnapshotError;
 pub use ecsdb_wal::{Durability, LogError, Lsn};
+
+/// The README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+pub struct Readme;

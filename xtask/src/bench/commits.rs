@@ -96,7 +96,7 @@ fn tickets(db: &Database, entities: &[Entity]) -> anyhow::Result<f64> {
                     let mut k = 0u64;
                     loop {
                         // The clock is asked rarely: it costs a tenth of a commit.
-                        if k % 256 == 0 && started.elapsed() >= TIME {
+                        if k.is_multiple_of(256) && started.elapsed() >= TIME {
                             break;
                         }
                         let entity = entities[(k as usize * 2 + i) % entities.len()];
