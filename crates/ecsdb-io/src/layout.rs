@@ -16,6 +16,10 @@ pub struct Layout {
 pub enum FileKind {
     /// A log segment: `log/0000000000000001.seg`, numbered by segment sequence.
     Segment,
+    /// An archived segment as it was, cut to its end: `archive/0000000000000001.seg`.
+    ArchivedSegment,
+    /// An archived segment, compressed: `archive/0000000000000001.seg.zst`.
+    CompressedSegment,
     /// A snapshot: `snapshots/0000000000000001.snap`, numbered by file sequence.
     Snapshot,
     /// A manifest: `0000000000000001.manifest`, numbered by generation.
@@ -25,7 +29,8 @@ pub enum FileKind {
 impl FileKind {
     fn extension(self) -> &'static str {
         match self {
-            FileKind::Segment => "seg",
+            FileKind::Segment | FileKind::ArchivedSegment => "seg",
+            FileKind::CompressedSegment => "seg.zst",
             FileKind::Snapshot => "snap",
             FileKind::Manifest => "manifest",
         }
@@ -119,6 +124,7 @@ impl Layout {
     pub fn dir_of(&self, kind: FileKind) -> &Path {
         match kind {
             FileKind::Segment => &self.log,
+            FileKind::ArchivedSegment | FileKind::CompressedSegment => &self.archive,
             FileKind::Snapshot => &self.snapshots,
             FileKind::Manifest => &self.root,
         }

@@ -5,6 +5,7 @@
 //!   one; the simulated disk of `ecsdb-sim` is the other.
 //! - [`frame`]: the one frame codec, with a header checksum that is verified before any length is believed.
 //! - [`compress`]: block compression that never allocates from an unchecked length.
+//! - [`seekable`]: whole files compressed so that they can be read from the middle.
 //! - [`publish`]: the one atomic publish (temporary file, sync, rename, sync of the directory).
 //! - [`Layout`]: which file lies where in a database directory.
 //!
@@ -20,6 +21,7 @@ pub mod frame;
 mod layout;
 mod platform;
 mod publish;
+pub mod seekable;
 mod vfs;
 
 pub use checksum::{checksum, checksum_append};

@@ -150,11 +150,13 @@ fn sync_log(vfs: &dyn Vfs, layout: &Layout) -> Result<(), IoError> {
 }
 
 fn scan_log(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest, after: Lsn) -> Result<LogScan> {
+    // The archive, too: a snapshot that is not valid may make older log needed again (REC-8).
+    let dirs = [layout.log_dir(), layout.archive_dir()];
     // REC-11: segments that the snapshot covers are not read.
-    let from = LogScan::first_needed(vfs, layout.log_dir(), after)?.max(manifest.first_segment);
+    let from = LogScan::first_needed(vfs, &dirs, after)?;
     // What the snapshot holds is not lost, wherever the log ends.
     let durable = if manifest.durable_lsn > after.0 { Lsn(manifest.durable_lsn) } else { Lsn::ZERO };
-    Ok(LogScan::run(vfs, layout.log_dir(), manifest.database, durable, from)?)
+    Ok(LogScan::run(vfs, &dirs, manifest.database, durable, from)?)
 }
 
 /// Decides whether the log may be used as it is (REC-2).

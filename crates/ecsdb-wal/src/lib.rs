@@ -11,6 +11,7 @@
 
 mod background;
 mod error;
+mod files;
 mod format;
 mod future;
 mod log;
@@ -26,6 +27,7 @@ mod waiters;
 mod writer;
 
 pub use error::{LogError, Result};
+pub use files::{SegmentFile, segment_files};
 pub use format::SegmentHeader;
 pub use future::Durable;
 pub use log::Log;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ecsdb_io::frame::{ALIGN, FrameDamage, FrameHeader, HEADER_LEN, frame_len, header_sum};
-use ecsdb_io::{OpenMode, Vfs, VfsFile};
+use ecsdb_io::{OpenMode, Vfs, VfsFile, seekable};
 
 use crate::error::{LogError, Result};
 use crate::format::{HEADER_BYTES, PAGE, SegmentHeader};
@@ -64,13 +64,18 @@ pub struct SegmentReader {
 }
 
 impl SegmentReader {
-    /// Opens a segment and verifies its header. `None` when the file was prepared and never used: its header is blank
+    /// Opens a segment, compressed or not, and verifies its header. `None` when the file was prepared and never used: its header is blank
     /// or not even there.
     ///
     /// # Errors
     /// When the file cannot be read, its header is damaged or of a newer version.
     pub fn open(vfs: &dyn Vfs, path: &Path) -> Result<Option<SegmentReader>> {
-        let file = vfs.open(path, OpenMode::Read)?;
+        let mut file = vfs.open(path, OpenMode::Read)?;
+        if path.extension().is_some_and(|extension| extension == "zst") {
+            file = seekable::open(file).map_err(|e| {
+                LogError::Damaged(Damage::new(path, 0, Lsn::ZERO, format!("it does not decompress: {e}")))
+            })?;
+        }
         let len = file.len()?;
         let mut head = [0; HEADER_BYTES];
         let there = len.min(HEADER_BYTES as u64) as usize;

@@ -7,10 +7,11 @@
 
 use std::path::{Path, PathBuf};
 
+use ecsdb_io::Vfs;
 use ecsdb_io::frame::FrameDamage;
-use ecsdb_io::{FileKind, Vfs};
 
 use crate::error::{LogError, Result};
+use crate::files::{SegmentFile, segment_files};
 use crate::format::{CLOSE, CONTINUES, GROUP, GroupInfo, PAGE, SegmentHeader, TRANSACTION};
 use crate::lsn::Lsn;
 use crate::options::SegmentEnd;
@@ -94,12 +95,11 @@ impl LogScan {
     ///
     /// # Errors
     /// When a file operation fails.
-    pub fn first_needed(vfs: &dyn Vfs, dir: &Path, after: Lsn) -> Result<u64> {
+    pub fn first_needed(vfs: &dyn Vfs, dirs: &[&Path], after: Lsn) -> Result<u64> {
         let mut first = 0;
-        for entry in vfs.read_dir(dir)? {
-            let Some(number) = FileKind::Segment.parse(&entry.name) else { continue };
-            match SegmentReader::open(vfs, &dir.join(&entry.name)) {
-                Ok(Some(reader)) if reader.header().first_lsn <= after.next() => first = number,
+        for file in segment_files(vfs, dirs)? {
+            match SegmentReader::open(vfs, &file.path) {
+                Ok(Some(reader)) if reader.header().first_lsn <= after.next() => first = file.number,
                 Ok(Some(_)) => return Ok(first),
                 // What is wrong with it, and whether it matters, is for the scan to say.
                 Ok(None) | Err(LogError::Damaged(_)) => {}
@@ -109,14 +109,14 @@ impl LogScan {
         Ok(first)
     }
 
-    /// Reads every segment in `dir`. `database` is the identity they must have. `durable` is an LSN that is known
+    /// Reads every segment in `dirs`, of copies of one segment that in the earlier directory. `database` is the identity they must have. `durable` is an LSN that is known
     /// from elsewhere (a manifest) to have been durable. `from` is the number of the first segment that is needed; older files are
     /// not looked at. O(bytes).
     ///
     /// # Errors
     /// When a file cannot be read, is of another database or of a newer version. Damage is no error here: it is in the
     /// result.
-    pub fn run(vfs: &dyn Vfs, dir: &Path, database: u128, durable: Lsn, from: u64) -> Result<LogScan> {
+    pub fn run(vfs: &dyn Vfs, dirs: &[&Path], database: u128, durable: Lsn, from: u64) -> Result<LogScan> {
         let mut scan = LogScan {
             segments: Vec::new(),
             unused: Vec::new(),
@@ -128,13 +128,11 @@ impl LogScan {
         };
         let mut readers = Vec::new();
         let mut bad_header = None;
-        for entry in vfs.read_dir(dir)? {
-            let Some(number) = FileKind::Segment.parse(&entry.name) else { continue };
+        for SegmentFile { number, path, bytes } in segment_files(vfs, dirs)? {
             scan.last_file = scan.last_file.max(number);
             if number < from {
                 continue;
             }
-            let path = dir.join(&entry.name);
             match SegmentReader::open(vfs, &path) {
                 Ok(Some(reader)) => {
                     let header = reader.header();
@@ -147,15 +145,18 @@ impl LogScan {
                     }
                     if header.sequence != number {
                         let what = format!("its header is that of segment {}", header.sequence);
-                        bad_header = Some((readers.len(), Damage::new(&path, 0, Lsn::ZERO, what), entry.len));
+                        bad_header = Some((readers.len(), Damage::new(&path, 0, Lsn::ZERO, what), bytes));
                         continue;
                     }
                     readers.push(reader);
                 }
                 Ok(None) => scan.unused.push(path),
                 Err(LogError::Damaged(damage)) => {
-                    scan.unused.push(path);
-                    bad_header.get_or_insert((readers.len(), damage, entry.len));
+                    // An archived file is never the log's to remove.
+                    if path.parent() == dirs.first().copied() {
+                        scan.unused.push(path);
+                    }
+                    bad_header.get_or_insert((readers.len(), damage, bytes));
                 }
                 Err(e) => return Err(e),
             }
@@ -181,7 +182,7 @@ impl LogScan {
         if scan.tail == Tail::Clean && durable > scan.last_lsn {
             let (path, offset) = match scan.segments.last() {
                 Some(last) => (last.path.clone(), last.end.offset),
-                None => (dir.to_path_buf(), 0),
+                None => (dirs.first().map_or_else(PathBuf::new, |dir| dir.to_path_buf()), 0),
             };
             let damage = Damage::new(&path, offset, scan.last_lsn.next(), "the log ends here");
             scan.tail = corrupt(damage, format!("LSN {durable} is known to have been durable"));

@@ -36,7 +36,7 @@ fn open(dir: &Path, options: LogOptions) -> Log {
 }
 
 fn scan(dir: &Path) -> LogScan {
-    LogScan::run(&Disk, dir, DATABASE, Lsn::ZERO, 0).unwrap()
+    LogScan::run(&Disk, &[dir], DATABASE, Lsn::ZERO, 0).unwrap()
 }
 
 fn read(scan: &LogScan, after: Lsn) -> Vec<(Lsn, Vec<u8>)> {
@@ -172,9 +172,9 @@ fn a_known_durable_lsn_beyond_the_end_is_proof_of_loss() {
     let log = open(dir.path(), options(Threads::None));
     log.append(b"one"[..].into(), Durability::Immediate).unwrap();
     log.close().unwrap();
-    let scan = LogScan::run(&Disk, dir.path(), DATABASE, Lsn(2), 0).unwrap();
+    let scan = LogScan::run(&Disk, &[dir.path()], DATABASE, Lsn(2), 0).unwrap();
     assert!(matches!(scan.tail, Tail::Corrupt { first_lost: Lsn(2), .. }), "{:?}", scan.tail);
-    let other = LogScan::run(&Disk, dir.path(), 1, Lsn::ZERO, 0);
+    let other = LogScan::run(&Disk, &[dir.path()], 1, Lsn::ZERO, 0);
     assert!(matches!(other, Err(LogError::OtherDatabase { .. })));
 }
 
@@ -224,7 +224,7 @@ fn garbage_is_read_without_a_panic() {
             }
         }
         std::fs::write(&path, &bad).unwrap();
-        match LogScan::run(&Disk, dir.path(), DATABASE, Lsn::ZERO, 0) {
+        match LogScan::run(&Disk, &[dir.path()], DATABASE, Lsn::ZERO, 0) {
             Ok(scan) => drop(read(&scan, Lsn::ZERO)),
             Err(e) => assert!(!e.to_string().is_empty()),
         }

@@ -1,0 +1,211 @@
+//! Files compressed in the seekable format of zstd: independent frames and a table of them, so that reading from the
+//! middle does not decompress from the start, while any zstd decoder reads the whole.
+
+use std::io::{self, IoSlice, Read, Seek, SeekFrom};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use zeekstd::{Decoder, EncodeOptions, FrameSizePolicy};
+
+use crate::error::{FileOp, IoError, Result};
+use crate::vfs::VfsFile;
+
+/// Bytes of a frame before compression: what is decompressed at least to read one byte.
+const FRAME_BYTES: u32 = 256 << 10;
+/// Bytes copied at once.
+const COPY_BYTES: u64 = 1 << 20;
+/// The end of a seek table: number of frames, descriptor, magic number.
+const TABLE_END: u64 = 9;
+
+/// Writes the first `len` bytes of `source` to `target`, compressed at zstd `level`, and says how many bytes that took. O(len).
+///
+/// # Errors
+/// When a file operation fails, or zstd does.
+pub fn compress(source: &dyn VfsFile, len: u64, target: &dyn VfsFile, level: i32) -> Result<u64> {
+    let failed = |e: zeekstd::Error| IoError::new(FileOp::Write, target.path(), io::Error::other(e));
+    let options = EncodeOptions::new()
+        .compression_level(level)
+        .checksum_flag(true)
+        .frame_size_policy(FrameSizePolicy::Uncompressed(FRAME_BYTES));
+    let mut encoder = options.into_encoder(Cursor { file: target, at: 0 }).map_err(failed)?;
+    let mut buffer = vec![0; COPY_BYTES.min(len) as usize];
+    let mut at = 0;
+    while at < len {
+        let n = (len - at).min(COPY_BYTES) as usize;
+        source.read_exact_at(&mut buffer[..n], at)?;
+        encoder.compress(&buffer[..n]).map_err(failed)?;
+        at += n as u64;
+    }
+    encoder.finish().map_err(failed)
+}
+
+/// Reads a file that [`compress`] wrote as if it were not compressed. O(frames).
+///
+/// # Errors
+/// When it cannot be read, or has no valid table of frames.
+pub fn open(file: Arc<dyn VfsFile>) -> Result<Arc<dyn VfsFile>> {
+    let invalid = |what: String| {
+        IoError::new(FileOp::Read, file.path(), io::Error::new(io::ErrorKind::InvalidData, what))
+    };
+    // What the table claims is held against the file before anything is allocated for it (REC-1).
+    let stored = file.len()?;
+    let mut end = [0; TABLE_END as usize];
+    if stored < TABLE_END {
+        return Err(invalid("the file is too short for a table of frames".into()));
+    }
+    file.read_exact_at(&mut end, stored - TABLE_END)?;
+    let frames = u64::from(u32::from_le_bytes([end[0], end[1], end[2], end[3]]));
+    if frames * 8 > stored {
+        return Err(invalid(format!("{frames} frames do not fit a file of {stored} bytes")));
+    }
+    let decoder = Decoder::new(Owned { file: file.clone(), at: 0 }).map_err(|e| invalid(e.to_string()))?;
+    let len = decoder.seek_table().size_decomp();
+    Ok(Arc::new(Seekable { file, len, decoder: Mutex::new((decoder, 0)) }))
+}
+
+struct Seekable {
+    file: Arc<dyn VfsFile>,
+    len: u64,
+    /// And where it stands: reading on costs no new start in the middle of a frame.
+    decoder: Mutex<(Decoder<'static, Owned>, u64)>,
+}
+
+impl VfsFile for Seekable {
+    fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    fn len(&self) -> Result<u64> {
+        Ok(self.len)
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize> {
+        if offset >= self.len || buf.is_empty() {
+            return Ok(0);
+        }
+        let invalid = |e: zeekstd::Error| {
+            IoError::new(FileOp::Read, self.path(), io::Error::new(io::ErrorKind::InvalidData, e.to_string()))
+        };
+        let mut guard = self.decoder.lock().unwrap_or_else(PoisonError::into_inner);
+        let (decoder, at) = &mut *guard;
+        if *at != offset {
+            decoder.set_offset(offset).map_err(invalid)?;
+            *at = offset;
+        }
+        let n = match decoder.decompress(buf) {
+            Ok(n) => n,
+            Err(e) => {
+                // Unknown now, and never a valid offset.
+                *at = u64::MAX;
+                return Err(invalid(e));
+            }
+        };
+        *at += n as u64;
+        Ok(n)
+    }
+
+    fn write_all_at(&self, _: &mut [IoSlice<'_>], _: u64) -> Result<()> {
+        Err(self.read_only())
+    }
+
+    fn set_len(&self, _: u64) -> Result<()> {
+        Err(self.read_only())
+    }
+
+    fn sync_data(&self) -> Result<()> {
+        self.file.sync_data()
+    }
+}
+
+impl Seekable {
+    fn read_only(&self) -> IoError {
+        let source = io::Error::new(io::ErrorKind::Unsupported, "a compressed file is only read");
+        IoError::new(FileOp::Write, self.path(), source)
+    }
+}
+
+impl std::fmt::Debug for Seekable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Seekable({}, {} bytes)", self.path().display(), self.len)
+    }
+}
+
+/// A file as the standard library's writer.
+struct Cursor<'a> {
+    file: &'a dyn VfsFile,
+    at: u64,
+}
+
+impl io::Write for Cursor<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write_at(bytes, self.at).map_err(io::Error::other)?;
+        self.at += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A file as the standard library's reader.
+struct Owned {
+    file: Arc<dyn VfsFile>,
+    at: u64,
+}
+
+impl Read for Owned {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.file.read_at(buf, self.at).map_err(io::Error::other)?;
+        self.at += n as u64;
+        Ok(n)
+    }
+}
+
+impl Seek for Owned {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let at = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::End(by) => self.file.len().map_err(io::Error::other)?.checked_add_signed(by),
+            SeekFrom::Current(by) => self.at.checked_add_signed(by),
+        };
+        self.at = at.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(self.at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Disk, OpenMode, Vfs, publish};
+
+    #[test]
+    fn a_compressed_file_reads_back_from_anywhere_and_damage_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let (plain, packed) = (dir.path().join("plain"), dir.path().join("packed.zst"));
+        let bytes: Vec<u8> = (0..1_500_000u32).flat_map(|i| (i / 3).to_le_bytes()).collect();
+        let (_, source) = publish(&Disk, &plain, |file| file.write_at(&bytes, 0)).unwrap();
+        let len = bytes.len() as u64 - 5;
+        let (written, _) = publish(&Disk, &packed, |file| compress(&*source, len, &**file, 3)).unwrap();
+        assert_eq!(Disk.file_len(&packed).unwrap(), Some(written));
+        assert!(written < len / 2, "{written}");
+
+        let reopen = || open(Disk.open(&packed, OpenMode::Read).unwrap());
+        let file = reopen().unwrap();
+        assert_eq!(file.len().unwrap(), len);
+        for (offset, n) in [(0, 100), (100, 100), (5_000_000, 700_000), (1, 300_000), (len - 7, 7)] {
+            let mut back = vec![0; n];
+            file.read_exact_at(&mut back, offset).unwrap();
+            assert_eq!(back, bytes[offset as usize..][..n], "{n} bytes at {offset}");
+        }
+        assert!(file.read_exact_at(&mut [0; 8], len - 7).is_err());
+        assert!(file.set_len(0).is_err());
+
+        let raw = Disk.open(&packed, OpenMode::ReadWrite).unwrap();
+        // The number of frames: far more than there can be.
+        raw.write_at(&[0xff; 3], written - TABLE_END).unwrap();
+        assert!(reopen().unwrap_err().to_string().contains("do not fit"));
+        raw.set_len(4).unwrap();
+        assert!(reopen().is_err());
+    }
+}
