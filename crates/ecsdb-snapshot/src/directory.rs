@@ -72,6 +72,18 @@ impl Directory {
         &self.columns[chunk.first_column as usize..][..n]
     }
 
+    /// For each of the columns, the number and the rows of its chunk.
+    pub(crate) fn owners(&self) -> impl Iterator<Item = (u64, u32)> + '_ {
+        self.chunks
+            .iter()
+            .flat_map(|chunk| std::iter::repeat_n((chunk.uid, chunk.rows), self.columns_of(chunk).len()))
+    }
+
+    /// Bytes of the blocks it points to, as stored.
+    pub fn stored_bytes(&self) -> u64 {
+        self.columns.iter().map(|column| u64::from(column.len)).sum()
+    }
+
     /// Every column by (chunk, component), to tell what a parent has.
     pub(crate) fn by_key(&self) -> FxHashMap<(u64, u32), &ColumnEntry> {
         let columns = self.chunks.iter().flat_map(|chunk| {

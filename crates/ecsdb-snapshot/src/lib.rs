@@ -11,9 +11,12 @@
 #![forbid(unsafe_code)]
 
 mod directory;
+mod encode;
 mod error;
 mod format;
 mod manifest;
+mod merge;
+mod output;
 mod read;
 mod write;
 
@@ -21,5 +24,7 @@ pub use directory::{ChunkEntry, ColumnEntry, Directory};
 pub use error::{Error, Result};
 pub use format::{BlockHeader, Header};
 pub use manifest::{Manifest, SnapshotEntry};
+pub use merge::merge;
+pub use output::{Progress, Stopped};
 pub use read::{LoadOptions, Loaded, Snapshot};
-pub use write::{Progress, Stopped, WriteOptions, Written, write};
+pub use write::{WriteOptions, Written, write};

@@ -51,7 +51,7 @@ pub struct Loaded {
 }
 
 /// A file that has blocks, and what its frames' checksums start from.
-struct Source {
+pub(crate) struct Source {
     file: Arc<dyn VfsFile>,
     path: PathBuf,
     salt: u32,
@@ -189,21 +189,7 @@ impl Snapshot {
     ) -> Result<Vec<LoadedColumn>> {
         /// Columns that a thread takes at once.
         const BATCH: usize = 64;
-        let rows: Vec<u32> = self
-            .directory
-            .chunks
-            .iter()
-            .flat_map(|chunk| {
-                std::iter::repeat_n((chunk.uid, chunk.rows), self.directory.columns_of(chunk).len())
-            })
-            .map(|(_, rows)| rows)
-            .collect();
-        let uids: Vec<u64> = self
-            .directory
-            .chunks
-            .iter()
-            .flat_map(|chunk| std::iter::repeat_n(chunk.uid, self.directory.columns_of(chunk).len()))
-            .collect();
+        let owners: Vec<(u64, u32)> = self.directory.owners().collect();
         let columns = &self.directory.columns;
         let next = AtomicUsize::new(0);
         let done: Mutex<Vec<(usize, Vec<LoadedColumn>)>> = Mutex::new(Vec::new());
@@ -218,15 +204,7 @@ impl Snapshot {
                 let mut batch = Vec::with_capacity(BATCH);
                 for i in start..(start + BATCH).min(columns.len()) {
                     let source = &sources[columns[i].file as usize];
-                    match load_column(
-                        source,
-                        &columns[i],
-                        uids[i],
-                        rows[i],
-                        loader,
-                        &mut buffer,
-                        &mut unpacked,
-                    ) {
+                    match load_column(source, &columns[i], owners[i], loader, &mut buffer, &mut unpacked) {
                         Ok((column, raw_len)) => {
                             read.fetch_add(u64::from(columns[i].len), Ordering::Relaxed);
                             raw.fetch_add(raw_len, Ordering::Relaxed);
@@ -279,7 +257,7 @@ impl Snapshot {
     }
 
     /// The frames before the directory that hold no blocks.
-    fn metadata(&self) -> Result<Metadata> {
+    pub(crate) fn metadata(&self) -> Result<Metadata> {
         let end = self.directory_at;
         // They lie right before the directory; blocks end where the last one of this file does.
         let own = self.directory.files.iter().position(|&file| file == self.header.sequence);
@@ -306,7 +284,7 @@ impl Snapshot {
         Ok(Metadata { schema: next(SCHEMA)?, resources: next(RESOURCES)?, allocators: next(ALLOCATORS)? })
     }
 
-    fn sources(&self, vfs: &dyn Vfs) -> Result<Vec<Source>> {
+    pub(crate) fn sources(&self, vfs: &dyn Vfs) -> Result<Vec<Source>> {
         let dir = self.path.parent().unwrap_or(Path::new("."));
         let open = |&sequence: &u64| {
             if sequence == self.header.sequence {
@@ -334,10 +312,47 @@ impl Snapshot {
     }
 }
 
-struct Metadata {
-    schema: Vec<u8>,
-    resources: Vec<u8>,
-    allocators: Vec<u8>,
+impl Source {
+    /// Reads the block of a directory entry, verified, into `buffer`: its header and its stored bytes.
+    fn read<'b>(
+        &self,
+        entry: &ColumnEntry,
+        uid: u64,
+        rows: u32,
+        buffer: &'b mut Vec<u8>,
+    ) -> Result<(BlockHeader, &'b [u8])> {
+        let Source { file, path, salt } = self;
+        let at = entry.offset;
+        // The directory's checksum vouches for the length; it is still held against the file's.
+        let len = frame::HEADER_LEN + entry.len as usize;
+        if at.saturating_add(len as u64) > file.len()? {
+            return Err(Error::damaged(path, at, "a block goes on beyond the end of the file"));
+        }
+        buffer.resize(len, 0);
+        file.read_exact_at(buffer, at)?;
+        let (header, payload) =
+            frame::read_frame(buffer, *salt).map_err(|damage| Error::frame(path, at, damage))?;
+        let (block, stored) = split_block(path, at, payload)?;
+        let expected = (BLOCK, uid, entry.changed, entry.component, rows);
+        if (header.kind, block.chunk, block.changed, block.component, block.rows) != expected {
+            return Err(Error::damaged(path, at, "a block is another one than the directory says"));
+        }
+        Ok((block, stored))
+    }
+
+    /// The payload of a block frame, verified, and the block header at its start.
+    pub(crate) fn block(&self, entry: &ColumnEntry, uid: u64, rows: u32) -> Result<(BlockHeader, Vec<u8>)> {
+        let mut buffer = Vec::new();
+        let (header, _) = self.read(entry, uid, rows, &mut buffer)?;
+        buffer.drain(..frame::HEADER_LEN);
+        Ok((header, buffer))
+    }
+}
+
+pub(crate) struct Metadata {
+    pub(crate) schema: Vec<u8>,
+    pub(crate) resources: Vec<u8>,
+    pub(crate) allocators: Vec<u8>,
 }
 
 fn read_header(file: &dyn VfsFile, path: &Path) -> Result<Header> {
@@ -400,28 +415,13 @@ fn unpack<'a>(
 fn load_column(
     source: &Source,
     entry: &ColumnEntry,
-    uid: u64,
-    rows: u32,
+    (uid, rows): (u64, u32),
     loader: &ColumnLoader,
     buffer: &mut Vec<u8>,
     scratch: &mut Vec<u8>,
 ) -> Result<(LoadedColumn, u64)> {
-    let Source { file, path, salt } = source;
-    let at = entry.offset;
-    // The directory's checksum vouches for the length; it is still held against the file's.
-    let len = frame::HEADER_LEN + entry.len as usize;
-    if at.saturating_add(len as u64) > file.len()? {
-        return Err(Error::damaged(path, at, "a block goes on beyond the end of the file"));
-    }
-    buffer.resize(len, 0);
-    file.read_exact_at(buffer, at)?;
-    let (header, payload) =
-        frame::read_frame(buffer, *salt).map_err(|damage| Error::frame(path, at, damage))?;
-    let (block, stored) = split_block(path, at, payload)?;
-    let expected = (BLOCK, uid, entry.changed, entry.component, rows);
-    if (header.kind, block.chunk, block.changed, block.component, block.rows) != expected {
-        return Err(Error::damaged(path, at, "a block is another one than the directory says"));
-    }
+    let (path, at) = (&source.path, entry.offset);
+    let (block, stored) = source.read(entry, uid, rows, buffer)?;
     let raw = unpack(path, at, &block, stored, scratch)?;
     let component = (block.component != ENTITY_IDS).then_some(ComponentId(block.component));
     let column = loader

@@ -110,11 +110,12 @@ impl Snapshots {
             database: manifest.database,
             sequence,
             compression: self.compression,
+            threads: 1,
             parent: None,
         };
         let path = self.layout.file(FileKind::Snapshot, sequence);
         let written = write(&*self.vfs, &path, view, &options, &mut |progress| {
-            handle.report(progress.chunks_done, progress.chunks);
+            handle.report(progress.blocks_done, progress.blocks);
             if handle.is_cancelled() { ControlFlow::Break(Stopped) } else { ControlFlow::Continue(()) }
         })?;
         let mut next = manifest.clone();

@@ -1,0 +1,207 @@
+//! Turning columns into blocks on several threads, in order and ahead of the writer by no more than a window.
+
+use std::collections::BTreeMap;
+
+use ecsdb_core::parts::ColumnPart;
+use ecsdb_io::checksum_append;
+use ecsdb_io::compress::{Compressor, Encoding};
+use parking_lot::{Condvar, Mutex};
+
+use crate::error::{Error, Result};
+use crate::format::{BlockHeader, ENTITY_IDS};
+
+/// Columns that a thread encodes at a time: about a megabyte.
+const BATCH: usize = 32;
+/// Batches that each thread may be ahead of the writer: what bounds the memory.
+const AHEAD: usize = 4;
+
+/// A column that is to be written.
+pub(crate) struct Task<'v> {
+    pub(crate) chunk: u64,
+    pub(crate) rows: u32,
+    pub(crate) column: ColumnPart<'v>,
+    /// Where its entry stands in the directory.
+    pub(crate) entry: usize,
+}
+
+/// A block, ready to be framed.
+pub(crate) struct Block<'v> {
+    pub(crate) header: BlockHeader,
+    pub(crate) stored: Stored<'v>,
+    /// CRC-32C of header and stored bytes, started from the file's salt.
+    pub(crate) sum: u32,
+    pub(crate) entry: usize,
+}
+
+pub(crate) enum Stored<'v> {
+    /// The memory of the view itself.
+    View(&'v [u8]),
+    Bytes(Vec<u8>),
+}
+
+impl Stored<'_> {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Stored::View(bytes) => bytes,
+            Stored::Bytes(bytes) => bytes,
+        }
+    }
+}
+
+/// How blocks are encoded.
+#[derive(Clone, Copy)]
+pub(crate) struct Encoder {
+    pub(crate) compression: Option<i32>,
+    pub(crate) salt: u32,
+    pub(crate) threads: usize,
+}
+
+impl Encoder {
+    /// Encodes `tasks` and hands the blocks to `write` in their order. With one thread everything happens on this one.
+    pub(crate) fn run<'v>(
+        self,
+        tasks: &[Task<'v>],
+        mut write: impl FnMut(Vec<Block<'v>>) -> Result<()>,
+    ) -> Result<()> {
+        if self.threads <= 1 {
+            let mut worker = Worker::new(self)?;
+            return tasks.chunks(BATCH).try_for_each(|batch| write(worker.batch(batch)?));
+        }
+        let pipeline =
+            Pipeline { state: Mutex::default(), changed: Condvar::new(), ahead: AHEAD * self.threads };
+        let batches = tasks.len().div_ceil(BATCH);
+        std::thread::scope(|scope| {
+            // Whatever ends the writing ends the threads.
+            let _stop = Stop(&pipeline, true);
+            for _ in 0..self.threads {
+                scope.spawn(|| {
+                    // A value's own code may panic; the scope passes that on once the writer has given up.
+                    let _stop = Stop(&pipeline, false);
+                    let mut worker = Worker::new(self);
+                    while let Some(i) = pipeline.next(batches) {
+                        let batch = &tasks[i * BATCH..tasks.len().min((i + 1) * BATCH)];
+                        let blocks = match &mut worker {
+                            Ok(worker) => worker.batch(batch),
+                            Err(e) => Err(Error::Compress(std::io::Error::other(e.to_string()))),
+                        };
+                        pipeline.put(i, blocks);
+                    }
+                });
+            }
+            (0..batches).try_for_each(|i| write(pipeline.take(i)?))
+        })
+    }
+}
+
+struct Worker {
+    compressor: Option<Compressor>,
+    salt: u32,
+    encoded: Vec<u8>,
+}
+
+impl Worker {
+    fn new(encoder: Encoder) -> Result<Self> {
+        let compressor = encoder.compression.map(Compressor::new).transpose().map_err(Error::Compress)?;
+        Ok(Worker { compressor, salt: encoder.salt, encoded: Vec::new() })
+    }
+
+    fn batch<'v>(&mut self, tasks: &[Task<'v>]) -> Result<Vec<Block<'v>>> {
+        tasks.iter().map(|task| self.block(task)).collect()
+    }
+
+    fn block<'v>(&mut self, task: &Task<'v>) -> Result<Block<'v>> {
+        let memory = task.column.bytes();
+        if memory.is_none() {
+            self.encoded.clear();
+            task.column.encode(&mut self.encoded).map_err(Error::Encode)?;
+        }
+        let raw = memory.unwrap_or(&self.encoded);
+        let mut compressed = Vec::new();
+        let encoding = match &mut self.compressor {
+            Some(compressor) => compressor.compress(raw, &mut compressed).map_err(Error::Compress)?,
+            None => Encoding::Raw,
+        };
+        let header = BlockHeader {
+            chunk: task.chunk,
+            changed: task.column.changed,
+            component: task.column.component.map_or(ENTITY_IDS, |id| id.0),
+            rows: task.rows,
+            raw_len: raw.len() as u32,
+            encoding: encoding as u8,
+            reserved: [0; 3],
+        };
+        let stored = match (encoding, memory) {
+            (Encoding::Zstd, _) => Stored::Bytes(compressed),
+            (Encoding::Raw, Some(memory)) => Stored::View(memory),
+            (Encoding::Raw, None) => Stored::Bytes(std::mem::take(&mut self.encoded)),
+        };
+        let sum = checksum_append(checksum_append(self.salt, bytemuck::bytes_of(&header)), stored.bytes());
+        Ok(Block { header, stored, sum, entry: task.entry })
+    }
+}
+
+/// Batches under way between the threads that encode and the one that writes.
+struct Pipeline<'v> {
+    state: Mutex<State<'v>>,
+    changed: Condvar,
+    ahead: usize,
+}
+
+#[derive(Default)]
+struct State<'v> {
+    next: usize,
+    taken: usize,
+    done: BTreeMap<usize, Result<Vec<Block<'v>>>>,
+    stopped: bool,
+    panicked: bool,
+}
+
+impl<'v> Pipeline<'v> {
+    /// The number of a batch to encode, once the writer is near enough.
+    fn next(&self, batches: usize) -> Option<usize> {
+        let mut state = self.state.lock();
+        loop {
+            if state.stopped || state.next >= batches {
+                return None;
+            }
+            if state.next < state.taken + self.ahead {
+                state.next += 1;
+                return Some(state.next - 1);
+            }
+            self.changed.wait(&mut state);
+        }
+    }
+
+    fn put(&self, i: usize, blocks: Result<Vec<Block<'v>>>) {
+        self.state.lock().done.insert(i, blocks);
+        self.changed.notify_all();
+    }
+
+    fn take(&self, i: usize) -> Result<Vec<Block<'v>>> {
+        let mut state = self.state.lock();
+        loop {
+            if let Some(blocks) = state.done.remove(&i) {
+                state.taken = i + 1;
+                self.changed.notify_all();
+                return blocks;
+            }
+            if state.panicked {
+                return Err(Error::Cancelled);
+            }
+            self.changed.wait(&mut state);
+        }
+    }
+}
+
+/// Stops the pipeline when the writer ends, or anybody panics. The flag says that this is the writer.
+struct Stop<'a, 'v>(&'a Pipeline<'v>, bool);
+
+impl Drop for Stop<'_, '_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        state.panicked |= std::thread::panicking();
+        state.stopped |= state.panicked || self.1;
+        drop(state);
+        self.0.changed.notify_all();
+    }
+}

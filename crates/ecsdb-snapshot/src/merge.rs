@@ -1,0 +1,55 @@
+//! Merging a chain of increments into one full snapshot: the live blocks are copied as they are, without being
+//! decompressed.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use ecsdb_io::{Vfs, publish};
+
+use crate::directory::{ColumnEntry, Directory};
+use crate::error::{Error, Result};
+use crate::format::{BLOCK, Header};
+use crate::output::{Output, Progress, Stopped};
+use crate::read::Snapshot;
+use crate::write::{Written, finish, verified};
+
+/// Bytes gathered for one write.
+const WRITE_BYTES: usize = 1 << 20;
+
+/// Writes to `path` a full snapshot, of number `sequence`, that holds what `from` and the files it points to hold: the
+/// same blocks, schema, resources and allocators, at the same LSN. Each block is verified as it is read, and the new file
+/// once it is published (CKP-8). O(bytes of the live blocks).
+///
+/// # Errors
+/// As of [`write()`](crate::write()); when a block of the chain is damaged, nothing is published.
+pub fn merge(
+    vfs: &dyn Vfs,
+    from: &Snapshot,
+    path: &Path,
+    sequence: u64,
+    progress: &mut dyn FnMut(Progress) -> ControlFlow<Stopped>,
+) -> Result<Written> {
+    let header = Header { sequence, parent: 0, salt: vfs.random_u64() as u32, ..*from.header() };
+    let sources = from.sources(vfs)?;
+    let metadata = from.metadata()?;
+    let (written, _) = publish(vfs, path, |file| {
+        let mut out = Output::new(&**file, header, progress);
+        let old = from.directory();
+        let mut directory = Directory { files: vec![sequence], columns: Vec::new(), ..old.clone() };
+        out.progress.blocks = old.columns.len() as u64;
+        let mut raw_bytes = 0;
+        for (entry, (uid, rows)) in old.columns.iter().zip(old.owners()) {
+            let (block, payload) = sources[entry.file as usize].block(entry, uid, rows)?;
+            raw_bytes += u64::from(block.raw_len);
+            directory.columns.push(ColumnEntry { offset: out.offset(), file: 0, ..*entry });
+            out.frame(BLOCK, &[&payload], None)?;
+            out.progress.blocks_done += 1;
+            out.flush_if(WRITE_BYTES)?;
+        }
+        let blocks_written = directory.columns.len() as u64;
+        let metadata = [&*metadata.schema, &metadata.resources, &metadata.allocators];
+        let written = finish(&mut out, directory, metadata)?;
+        Ok::<_, Error>(Written { raw_bytes, blocks_written, ..written })
+    })?;
+    verified(vfs, path, written)
+}
