@@ -12,4 +12,7 @@ mod settings;
 pub use bytesize::ByteSize;
 pub use error::{Error, Result};
 pub use load::ENVIRONMENT_PREFIX;
-pub use settings::{LogSettings, PersistenceConfig, RecoverySettings, SnapshotSettings};
+pub use settings::{
+    ArchiveSettings, CompactionSettings, LogSettings, PersistenceConfig, RecoverySettings, RetentionSettings,
+    SnapshotSettings,
+};

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use ecsdb_compactor::{Retention, Schedule, StoreSettings};
 use ecsdb_io::Layout;
 use ecsdb_recovery::Policy;
 use ecsdb_wal::LogOptions;
@@ -33,6 +34,15 @@ pub struct PersistenceConfig {
     /// The snapshots.
     #[serde(default)]
     pub snapshot: SnapshotSettings,
+    /// The archived log.
+    #[serde(default)]
+    pub archive: ArchiveSettings,
+    /// What of the past is kept.
+    #[serde(default)]
+    pub retention: RetentionSettings,
+    /// Merging.
+    #[serde(default)]
+    pub compaction: CompactionSettings,
     /// Opening.
     #[serde(default)]
     pub recovery: RecoverySettings,
@@ -57,6 +67,9 @@ pub struct LogSettings {
     pub queue_bytes_max: ByteSize,
     /// Bytes of one transaction's changes at most.
     pub transaction_bytes_max: ByteSize,
+    /// A segment is ended this long after its first transaction, however small it is; 0 for never.
+    #[serde(with = "humantime_serde")]
+    pub segment_age_max: Duration,
 }
 
 impl Default for LogSettings {
@@ -69,6 +82,7 @@ impl Default for LogSettings {
             flush_interval: options.flush_interval,
             queue_bytes_max: ByteSize(options.queue_bytes_max),
             transaction_bytes_max: ByteSize(options.transaction_bytes_max),
+            segment_age_max: Duration::ZERO,
         }
     }
 }
@@ -82,11 +96,97 @@ pub struct SnapshotSettings {
     pub dir: Option<PathBuf>,
     /// zstd level, 1 to 22; 0 writes uncompressed.
     pub compression_level: i32,
+    /// Threads that encode and compress; 0 for half as many as there are cores, so that the application has the others.
+    pub threads: usize,
+    /// Files that a snapshot may lie in: after so many, less one, increments the next snapshot is a full one. 1 for full ones only.
+    pub chain_max: usize,
+    /// A snapshot is taken after so many transactions; 0 for never by their number.
+    pub after_transactions: u64,
+    /// A snapshot is taken after so many bytes of log; 0 for never by bytes.
+    pub after_log_bytes: ByteSize,
+    /// A snapshot is taken this long after the one before, if anything was committed; 0 for never by time.
+    #[serde(with = "humantime_serde")]
+    pub interval: Duration,
+    /// Bytes a second that snapshots, merges and copies write at most; 0 for as many as the disk takes.
+    pub bytes_per_second_max: ByteSize,
 }
 
 impl Default for SnapshotSettings {
     fn default() -> Self {
-        SnapshotSettings { dir: None, compression_level: 1 }
+        SnapshotSettings {
+            dir: None,
+            compression_level: 1,
+            threads: 0,
+            chain_max: 8,
+            after_transactions: 0,
+            after_log_bytes: ByteSize(256 << 20),
+            interval: Duration::from_secs(300),
+            bytes_per_second_max: ByteSize(0),
+        }
+    }
+}
+
+/// Settings of the archived log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct ArchiveSettings {
+    /// Keep log segments that recovery does not need any more, so that any moment within the retention can be gone back to.
+    pub enabled: bool,
+    /// Where they lie; `archive` in the database directory unless set.
+    pub dir: Option<PathBuf>,
+    /// zstd level, 1 to 22; 0 keeps them uncompressed.
+    pub compression_level: i32,
+}
+
+impl Default for ArchiveSettings {
+    fn default() -> Self {
+        ArchiveSettings { enabled: false, dir: None, compression_level: 3 }
+    }
+}
+
+/// Settings of what is kept. When none is set, only what recovery needs is: the two newest snapshots and the log after the older one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct RetentionSettings {
+    /// Snapshots at most, and the archived log behind the oldest of them; 0 for no limit by number.
+    pub snapshots_max: usize,
+    /// How far back any moment can be gone back to; what is only good for more is given up. 0 for no limit by age.
+    #[serde(with = "humantime_serde")]
+    pub age_max: Duration,
+    /// Bytes of snapshots and archive at most, as far as that leaves two snapshots; 0 for no limit by bytes.
+    pub bytes_max: ByteSize,
+}
+
+/// Settings of merging. Each may trigger a compaction.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct CompactionSettings {
+    /// This long after the last one, if anything was committed; 0 for never by time.
+    #[serde(with = "humantime_serde")]
+    pub interval: Duration,
+    /// When log and archive take more; 0 for never by bytes.
+    pub log_bytes_max: ByteSize,
+    /// When the oldest file that the newest snapshot lies in is older; 0 for never by age.
+    #[serde(with = "humantime_serde")]
+    pub snapshot_age_max: Duration,
+    /// When more than this part of the snapshot files is dead, from 0 to 1; 0 for never by waste.
+    pub dead_fraction_max: f64,
+    /// When this part of the chunks in memory could be freed by filling the others, from 0 to 1; 0 for never. Merges in memory only.
+    pub sparse_fraction_max: f64,
+}
+
+impl Default for CompactionSettings {
+    fn default() -> Self {
+        CompactionSettings {
+            interval: Duration::ZERO,
+            log_bytes_max: ByteSize(0),
+            snapshot_age_max: Duration::ZERO,
+            dead_fraction_max: 0.5,
+            sparse_fraction_max: 0.5,
+        }
     }
 }
 
@@ -114,6 +214,9 @@ impl PersistenceConfig {
             dir: dir.into(),
             log: LogSettings::default(),
             snapshot: SnapshotSettings::default(),
+            archive: ArchiveSettings::default(),
+            retention: RetentionSettings::default(),
+            compaction: CompactionSettings::default(),
             recovery: RecoverySettings::default(),
         }
     }
@@ -155,14 +258,17 @@ impl PersistenceConfig {
                 rule: "it is from 100 us to 1 h",
             });
         }
-        if !(0..=22).contains(&self.snapshot.compression_level) {
+        level("snapshot.compression_level", self.snapshot.compression_level)?;
+        level("archive.compression_level", self.archive.compression_level)?;
+        if self.snapshot.chain_max == 0 {
             return Err(Error::OutOfRange {
-                setting: "snapshot.compression_level",
-                value: self.snapshot.compression_level.to_string(),
-                rule: "it is 0 (uncompressed) or a zstd level from 1 to 22",
+                setting: "snapshot.chain_max",
+                value: "0".into(),
+                rule: "a snapshot lies in at least 1 file",
             });
         }
-        Ok(())
+        fraction("compaction.dead_fraction_max", self.compaction.dead_fraction_max)?;
+        fraction("compaction.sparse_fraction_max", self.compaction.sparse_fraction_max)
     }
 
     /// Where the files lie.
@@ -171,7 +277,8 @@ impl PersistenceConfig {
         let layout = Layout::new(&self.dir);
         let (log, snapshots) =
             (or(&self.log.dir, layout.log_dir()), or(&self.snapshot.dir, layout.snapshot_dir()));
-        layout.with_log_dir(log).with_snapshot_dir(snapshots)
+        let archive = or(&self.archive.dir, layout.archive_dir());
+        layout.with_log_dir(log).with_snapshot_dir(snapshots).with_archive_dir(archive)
     }
 
     /// The log's options.
@@ -182,14 +289,69 @@ impl PersistenceConfig {
             flush_interval: self.log.flush_interval,
             queue_bytes_max: self.log.queue_bytes_max.0,
             transaction_bytes_max: self.log.transaction_bytes_max.0,
+            segment_age_max: unless_zero(self.log.segment_age_max),
             ..LogOptions::default()
         }
     }
 
-    /// The zstd level of snapshots, or `None` for uncompressed ones.
-    pub fn snapshot_compression(&self) -> Option<i32> {
-        (self.snapshot.compression_level > 0).then_some(self.snapshot.compression_level)
+    /// How snapshots are written and what is kept.
+    pub fn store_settings(&self) -> StoreSettings {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let retention = &self.retention;
+        StoreSettings {
+            compression: unless_zero(self.snapshot.compression_level),
+            threads: unless_zero(self.snapshot.threads).unwrap_or((cores / 2).max(1)),
+            chain_max: self.snapshot.chain_max,
+            retention: Retention {
+                snapshots_max: unless_zero(retention.snapshots_max),
+                age_max: unless_zero(retention.age_max),
+                bytes_max: unless_zero(retention.bytes_max.0),
+            },
+            archive: self.archive.enabled.then_some(ecsdb_compactor::ArchiveSettings {
+                compression: unless_zero(self.archive.compression_level),
+            }),
+        }
     }
+
+    /// When snapshots and compactions are due.
+    pub fn schedule(&self) -> Schedule {
+        let (snapshot, compaction) = (&self.snapshot, &self.compaction);
+        Schedule {
+            snapshot_transactions: unless_zero(snapshot.after_transactions),
+            snapshot_interval: unless_zero(snapshot.interval),
+            snapshot_log_bytes: unless_zero(snapshot.after_log_bytes.0),
+            compaction_interval: unless_zero(compaction.interval),
+            compaction_log_bytes: unless_zero(compaction.log_bytes_max.0),
+            compaction_snapshot_age: unless_zero(compaction.snapshot_age_max),
+            compaction_dead_fraction: unless_zero(compaction.dead_fraction_max),
+            compaction_sparse_fraction: unless_zero(compaction.sparse_fraction_max),
+        }
+    }
+
+    /// Bytes a second that background work may write; `None` for no limit.
+    pub fn bytes_per_second_max(&self) -> Option<u64> {
+        unless_zero(self.snapshot.bytes_per_second_max.0)
+    }
+}
+
+/// Zero stands for "not set" in a file and in the environment, where there is no other way to say it.
+fn unless_zero<T: Default + PartialEq>(value: T) -> Option<T> {
+    (value != T::default()).then_some(value)
+}
+
+fn level(setting: &'static str, level: i32) -> Result<()> {
+    if (0..=22).contains(&level) {
+        return Ok(());
+    }
+    let rule = "it is 0 (uncompressed) or a zstd level from 1 to 22";
+    Err(Error::OutOfRange { setting, value: level.to_string(), rule })
+}
+
+fn fraction(setting: &'static str, fraction: f64) -> Result<()> {
+    if (0.0..=1.0).contains(&fraction) {
+        return Ok(());
+    }
+    Err(Error::OutOfRange { setting, value: fraction.to_string(), rule: "it is a part, from 0 to 1" })
 }
 
 const SEGMENT_BYTES_MIN: u64 = 64 << 10;

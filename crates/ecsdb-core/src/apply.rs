@@ -2,6 +2,7 @@
 
 use triomphe::Arc;
 
+use crate::backlinks::Backlinks;
 use crate::codec::{IdRun, Op, Reader};
 use crate::component::StorageKind;
 use crate::entity::Entity;
@@ -39,6 +40,7 @@ impl World {
             reader: Reader::new(change_set),
             runs: Vec::new(),
             freed: Vec::new(),
+            links: Backlinks::default(),
             applied: &mut applied,
         };
         while !replay.reader.is_empty() {
@@ -65,6 +67,7 @@ struct Replay<'a> {
     reader: Reader<'a>,
     runs: Vec<IdRun>,
     freed: Vec<u32>,
+    links: Backlinks,
     applied: &'a mut Applied,
 }
 
@@ -145,7 +148,7 @@ impl<'a> Replay<'a> {
             }
             Op::Retire => {
                 let (index, generation) = (self.reader.varint_u32()?, self.reader.varint_u32()?);
-                Arc::make_mut(&mut self.world.root).index.retire(index, generation)
+                Arc::make_mut(&mut self.world.root).index.retire(index, generation, &mut self.links)
             }
         }
     }
@@ -260,7 +263,7 @@ impl<'a> Replay<'a> {
     }
 
     fn claim(&mut self, entity: Entity) -> Result<()> {
-        Arc::make_mut(&mut self.world.root).index.claim(entity)
+        Arc::make_mut(&mut self.world.root).index.claim(entity, &mut self.links)
     }
 
     /// Takes an entity's row out, with the components of its values.

@@ -4,15 +4,19 @@
 //! so that a view captures the allocator together with everything else, and ids are given out in the same order
 //! after a restart as without one.
 
+use crate::backlinks::Backlinks;
 use crate::entity::Entity;
 use crate::error::{Error, Result};
 use crate::spine::Spine;
 
 const LEAF_BITS: u32 = 8;
 const LEAF: usize = 1 << LEAF_BITS;
-const NONE: u32 = u32::MAX;
-/// In [`Slot::archetype`]: nobody lives here, and [`Slot::row`] is the next free slot if it is in the list.
+/// No slot: the end of the free list.
+pub(crate) const NONE: u32 = u32::MAX;
+/// In [`Slot::archetype`]: nobody lives here, and [`Slot::row`] is the next free slot, or [`UNLISTED`].
 const VACANT: u32 = u32::MAX;
+/// In [`Slot::row`] of a vacant slot: it is not in the free list.
+const UNLISTED: u32 = u32::MAX - 1;
 
 /// Where an entity's row is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,8 +91,9 @@ impl EntityIndex {
     pub(crate) fn allocate(&mut self) -> Result<Entity> {
         if self.free != NONE {
             let index = self.free;
-            if let Some(&Slot { generation, row, .. }) = self.slot(index) {
-                self.free = row;
+            if let Some(slot) = self.slot_mut(index) {
+                let generation = slot.generation;
+                self.free = std::mem::replace(&mut slot.row, UNLISTED);
                 return Ok(Entity::new(index, generation));
             }
         }
@@ -103,7 +108,7 @@ impl EntityIndex {
             return Err(Error::Full("a database has at most 2^32 entity slots"));
         }
         while self.leaves.len() <= (index >> LEAF_BITS) as usize {
-            self.leaves.push(Leaf([Slot { generation: 1, archetype: VACANT, row: NONE }; LEAF]));
+            self.leaves.push(Leaf([Slot { generation: 1, archetype: VACANT, row: UNLISTED }; LEAF]));
         }
         self.len = self.len.max(index + 1);
         Ok(())
@@ -124,20 +129,30 @@ impl EntityIndex {
     pub(crate) fn vacate(&mut self, entity: Entity) {
         if let Some(slot) = self.slot_mut(entity.index()) {
             let generation = entity.generation().wrapping_add(1);
-            *slot = Slot { generation, archetype: VACANT, row: NONE };
+            *slot = Slot { generation, archetype: VACANT, row: UNLISTED };
             self.live -= 1;
         }
     }
 
-    /// Puts a vacated slot at the head of the free list, unless its generations are used up.
+    /// Puts a vacated slot at the head of the free list, unless it is in it or its generations are used up.
     pub(crate) fn list_free(&mut self, index: u32) {
         let head = self.free;
         if let Some(slot) = self.slot_mut(index)
             && slot.archetype == VACANT
+            && slot.row == UNLISTED
             && slot.generation != 0
         {
             slot.row = head;
             self.free = index;
+        }
+    }
+
+    fn list_linked(&mut self, index: u32, links: &mut Backlinks) {
+        let head = self.free;
+        self.list_free(index);
+        if self.free != head {
+            links.link(index, head);
+            links.link(NONE, index);
         }
     }
 
@@ -147,7 +162,7 @@ impl EntityIndex {
     }
 
     /// For replay: takes the id `entity`, whatever the order of the free list. O(1) in the order of the log.
-    pub(crate) fn claim(&mut self, entity: Entity) -> Result<()> {
+    pub(crate) fn claim(&mut self, entity: Entity, links: &mut Backlinks) -> Result<()> {
         const MALFORMED: Error =
             Error::Malformed { offset: 0, what: "an entity id is used twice, or is no id" };
         if entity.generation() == 0 {
@@ -157,51 +172,79 @@ impl EntityIndex {
         if index >= self.len {
             let first = self.len;
             self.extend_to(index)?;
-            // Slots skipped on the way are free: without damage there are none.
-            (first..index).for_each(|skipped| self.list_free(skipped));
+            // Slots skipped on the way are free: without damage there are none, but for a restored state.
+            (first..index).for_each(|skipped| self.list_linked(skipped, links));
             return Ok(());
         }
         if self.slot(index).is_some_and(|slot| slot.archetype != VACANT) {
             return Err(MALFORMED);
         }
-        self.unlist(index);
+        self.unlist(index, links);
         Ok(())
     }
 
     /// For replay: slot `index`, vacant, goes on with `generation`, at the head of the free list.
-    pub(crate) fn retire(&mut self, index: u32, generation: u32) -> Result<()> {
+    pub(crate) fn retire(&mut self, index: u32, generation: u32, links: &mut Backlinks) -> Result<()> {
         if index >= self.len {
-            self.claim(Entity::new(index, 1))?;
+            self.claim(Entity::new(index, 1), links)?;
         } else {
-            self.unlist(index);
+            self.unlist(index, links);
         }
         match self.slot_mut(index) {
             Some(slot) if slot.archetype == VACANT => {
                 slot.generation = generation;
-                slot.row = NONE;
-                self.list_free(index);
+                self.list_linked(index, links);
                 Ok(())
             }
             _ => Err(Error::Malformed { offset: 0, what: "an id is retired while its entity lives" }),
         }
     }
 
-    fn unlist(&mut self, index: u32) {
-        let mut at = self.free;
-        if at == index {
-            self.free = self.slot(index).map_or(NONE, |slot| slot.row);
-            return;
-        }
-        while let Some(&Slot { row: next, .. }) = self.slot(at) {
-            if next == index {
-                let after = self.slot(index).map_or(NONE, |slot| slot.row);
-                if let Some(slot) = self.slot_mut(at) {
-                    slot.row = after;
-                }
-                return;
+    fn unlist(&mut self, index: u32, links: &mut Backlinks) {
+        let next = match self.slot(index) {
+            Some(slot) if slot.archetype == VACANT && slot.row != UNLISTED => slot.row,
+            _ => return,
+        };
+        if index == self.free {
+            self.free = next;
+            links.link(NONE, next);
+        } else if let Some(before) = links.before(self, index) {
+            if let Some(slot) = self.slot_mut(before) {
+                slot.row = next;
             }
-            at = next;
+            links.link(before, next);
         }
+        if let Some(slot) = self.slot_mut(index) {
+            slot.row = UNLISTED;
+        }
+    }
+
+    /// The slots that are vacant in `target` with a higher next generation than they will have here once nobody lives
+    /// in them, and that generation. O(slots that the two do not share).
+    pub(crate) fn retired_in(&self, target: &EntityIndex) -> Vec<(u32, u32)> {
+        let mut retired = Vec::new();
+        for (number, leaf) in target.leaves.iter().enumerate() {
+            let own = self.leaves.get(number);
+            if own.is_some_and(|own| std::ptr::eq(own, leaf)) {
+                continue;
+            }
+            for (i, slot) in leaf.0.iter().enumerate() {
+                let index = ((number << LEAF_BITS) + i) as u32;
+                if index >= target.len || slot.archetype != VACANT {
+                    continue;
+                }
+                let next = match self.slot(index) {
+                    Some(own) if own.archetype == VACANT => own.generation,
+                    Some(own) => own.generation.wrapping_add(1),
+                    None => 1,
+                };
+                // 0 is higher than any other: the slot is used up.
+                if next != 0 && slot.generation > next {
+                    retired.push((index, slot.generation));
+                }
+            }
+        }
+        retired
     }
 
     /// The free list from its head, as (slot, next generation).
@@ -239,7 +282,7 @@ impl EntityIndex {
         list.iter().rev().all(|&(index, generation)| {
             let head = self.free;
             match self.slot_mut(index) {
-                Some(slot) if slot.archetype == VACANT && slot.row == NONE && index != head => {
+                Some(slot) if slot.archetype == VACANT && slot.row == UNLISTED => {
                     slot.generation = generation;
                     slot.row = head;
                     self.free = index;
@@ -274,7 +317,7 @@ mod tests {
     #[test]
     fn a_slot_whose_generations_are_used_up_is_never_given_out_again() {
         let mut index = EntityIndex::default();
-        index.retire(0, u32::MAX).unwrap();
+        index.retire(0, u32::MAX, &mut Backlinks::default()).unwrap();
         let last = index.allocate().unwrap();
         assert_eq!(last.generation(), u32::MAX);
         index.place(last, HERE);
@@ -302,7 +345,34 @@ mod tests {
         let mut loaded = EntityIndex::with_len(600).unwrap();
         assert!(loaded.load_free_list(&list));
         assert!(!loaded.clone().load_free_list(&list), "a slot cannot be listed twice");
-        loaded.claim(Entity::new(300, 2)).unwrap();
+        loaded.claim(Entity::new(300, 2), &mut Backlinks::default()).unwrap();
         assert!(loaded.free_list().eq([(7, 2), (599, 2), (5, 2)]));
+    }
+
+    #[test]
+    fn slots_are_taken_out_of_a_long_free_list_in_any_order() {
+        let mut index = EntityIndex::with_len(5_000).unwrap();
+        (0..5_000).for_each(|slot| index.list_free(slot));
+        let mut expected: Vec<u32> = (0..5_000).rev().collect();
+        let mut links = Backlinks::default();
+        for i in 0..4_000u32 {
+            let slot = i * 2_897 % 5_000;
+            index.claim(Entity::new(slot, 1), &mut links).unwrap();
+            expected.retain(|&listed| listed != slot);
+            if i % 3 == 0 {
+                index.retire(slot, i + 2, &mut links).unwrap();
+                expected.insert(0, slot);
+            } else {
+                index.place(Entity::new(slot, 1), HERE);
+                assert!(index.claim(Entity::new(slot, 1), &mut links).is_err());
+            }
+            if i % 500 == 0 {
+                let skipped = index.len();
+                index.claim(Entity::new(skipped + 2, 1), &mut links).unwrap();
+                expected.insert(0, skipped);
+                expected.insert(0, skipped + 1);
+            }
+        }
+        assert!(index.free_list().map(|(slot, _)| slot).eq(expected));
     }
 }

@@ -20,18 +20,23 @@ extern crate self as ecsdb_core;
 
 mod apply;
 mod archetype;
+mod backlinks;
 mod bundle;
 mod codec;
+mod compact;
 mod component;
+mod difference;
 mod digest;
 mod entity;
 mod error;
 mod index;
+mod memory;
 pub mod parts;
 mod query;
 #[allow(unsafe_code, reason = "the raw column: the one home of unsafe code")]
 mod raw;
 mod redo;
+mod restore;
 mod schema;
 mod spine;
 mod stored_value;
@@ -44,6 +49,7 @@ pub use apply::Applied;
 pub use bundle::Bundle;
 #[doc(hidden)]
 pub use bundle::{BundleSink, BundleTypes, BundleVisitor};
+pub use compact::Compacted;
 pub use component::{CodecError, Component, Storage, StorageKind};
 #[doc(hidden)]
 pub use component::{ComponentType, TypeSlot, fingerprint};
@@ -52,6 +58,8 @@ pub use ecsdb_derive::{Bundle, Component};
 pub use entity::Entity;
 pub use error::{Error, Result};
 pub use query::{Access, Chunks, Mode, Query, QueryIter, ReadQuery, Term, With, Without};
+pub use raw::memory_in_use;
+pub use restore::Restore;
 pub use schema::{ComponentDef, ComponentId};
 pub use transaction::{ChangeSet, Transaction};
 pub use view::{View, WeakView};

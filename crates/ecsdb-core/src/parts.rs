@@ -2,6 +2,12 @@
 //!
 //! Transient components are left out. A chunk has a stable number ([`ChunkPart::uid`]) and each of its columns the
 //! LSN of its last change, so that an incremental snapshot can tell what its parent already has.
+//!
+//! A [`ColumnPart`] holds its block and nothing else of the view. Whoever works through many of them drops the view
+//! first and each part when it is done with: the writer then stops copying the one block after the other, rather
+//! than all of them until the end.
+
+use std::sync::Arc as SharedArc;
 
 use triomphe::Arc;
 
@@ -28,15 +34,16 @@ pub struct ChunkPart<'a> {
     lsn: u64,
 }
 
-/// A column of a chunk, or a resource.
-#[derive(Clone, Copy)]
-pub struct ColumnPart<'a> {
+/// A column of a chunk, or a resource: keeps its own memory alive, whatever becomes of the view.
+#[derive(Debug, Clone)]
+pub struct ColumnPart {
     /// The component; `None` for the column of entity ids.
     pub component: Option<ComponentId>,
     /// LSN of its last change.
     pub changed: u64,
-    def: Option<&'a ComponentDef>,
-    block: &'a Block,
+    /// The component's name, for errors.
+    name: Option<SharedArc<str>>,
+    block: Arc<Block>,
 }
 
 impl View {
@@ -69,15 +76,15 @@ impl View {
     }
 
     /// The resources.
-    pub fn resources(&self) -> impl Iterator<Item = ColumnPart<'_>> {
+    pub fn resources(&self) -> impl Iterator<Item = ColumnPart> + '_ {
         let root = self.root();
         root.resources.iter().filter_map(|resource| {
             let def = &root.schema.known(resource.id).def;
             (def.kind != StorageKind::Transient).then_some(ColumnPart {
                 component: Some(resource.id),
                 changed: resource.changed,
-                def: Some(def),
-                block: &resource.block,
+                name: Some(def.name.clone()),
+                block: resource.block.clone(),
             })
         })
     }
@@ -122,33 +129,33 @@ impl<'a> ChunkPart<'a> {
         self.shape.components.iter().copied().filter(stored)
     }
 
-    /// The columns: the ids first, then one for each of [`ChunkPart::components`].
-    pub fn columns(&self) -> impl Iterator<Item = ColumnPart<'a>> + 'a {
+    /// The columns: the ids first, then one for each of [`ChunkPart::components`]. A reference count each.
+    pub fn columns(&self) -> impl Iterator<Item = ColumnPart> + 'a {
         let ChunkPart { schema, shape, chunk, lsn } = *self;
         // A transaction that was rolled back leaves columns marked with an LSN that another one will use, for
         // another change; what they hold is what they held before.
         let ids = ColumnPart {
             component: None,
             changed: chunk.entities.changed.min(lsn),
-            def: None,
-            block: &chunk.entities.block,
+            name: None,
+            block: chunk.entities.block.clone(),
         };
         let columns = shape.components.iter().zip(&chunk.columns).filter_map(move |(&id, column)| {
             let def = &schema.known(id).def;
             (def.kind != StorageKind::Transient).then_some(ColumnPart {
                 component: Some(id),
                 changed: column.changed.min(lsn),
-                def: Some(def),
-                block: &column.block,
+                name: Some(def.name.clone()),
+                block: column.block.clone(),
             })
         });
         std::iter::once(ids).chain(columns)
     }
 }
 
-impl<'a> ColumnPart<'a> {
+impl ColumnPart {
     /// The stored bytes where they are the memory's: ids (8 bytes each: index, generation) and plain components.
-    pub fn bytes(&self) -> Option<&'a [u8]> {
+    pub fn bytes(&self) -> Option<&[u8]> {
         self.block.bytes()
     }
 
@@ -166,7 +173,7 @@ impl<'a> ColumnPart<'a> {
         for row in 0..self.block.len() {
             value.clear();
             let encoded = self.block.encode_row(row, &mut value);
-            encoded.map_err(|e| Error::codec(self.def.map_or("", |def| &def.name), e))?;
+            encoded.map_err(|e| Error::codec(self.name.as_deref().unwrap_or(""), e))?;
             put_varint(out, value.len() as u64);
             out.extend_from_slice(&value);
         }

@@ -41,20 +41,22 @@ impl World {
             return Ok(());
         }
         let mut head = Vec::new();
-        for &id in &self.writer.undefined {
-            head.push(Op::DefineComponent as u8);
-            put_def(&mut head, &self.root.schema.known(id).def);
-        }
-        for &(index, generation) in &self.writer.retired {
-            head.push(Op::Retire as u8);
-            put_varint(&mut head, u64::from(index));
-            put_varint(&mut head, u64::from(generation));
-        }
+        self.put_head(&mut head);
         for (at, _) in &mut self.tx.shared {
             *at += head.len();
         }
         self.tx.ops.splice(0..0, head);
         Ok(())
+    }
+
+    /// What the log does not know yet: components defined and ids given out since the last change set.
+    pub(crate) fn put_head(&self, out: &mut Vec<u8>) {
+        for &id in &self.writer.undefined {
+            put_define(out, &self.root.schema.known(id).def);
+        }
+        for &(index, generation) in &self.writer.retired {
+            put_retire(out, index, generation);
+        }
     }
 
     /// Logs the rows of a column that differ from its image, unless that was done.
@@ -206,6 +208,17 @@ impl World {
     }
 }
 
+pub(crate) fn put_define(out: &mut Vec<u8>, def: &ComponentDef) {
+    out.push(Op::DefineComponent as u8);
+    put_def(out, def);
+}
+
+pub(crate) fn put_retire(out: &mut Vec<u8>, index: u32, generation: u32) {
+    out.push(Op::Retire as u8);
+    put_varint(out, u64::from(index));
+    put_varint(out, u64::from(generation));
+}
+
 pub(crate) fn put_def(out: &mut Vec<u8>, def: &ComponentDef) {
     put_varint(out, u64::from(def.id.0));
     out.push(def.kind as u8);
@@ -217,7 +230,7 @@ pub(crate) fn put_def(out: &mut Vec<u8>, def: &ComponentDef) {
 }
 
 /// A value: the bytes of a plain one, length and bytes of an archived one.
-fn put_value(
+pub(crate) fn put_value(
     ops: &mut Vec<u8>,
     scratch: &mut Vec<u8>,
     def: &ComponentDef,

@@ -119,6 +119,30 @@ impl<T> Spine<T> {
         self.len += 1;
     }
 
+    /// Takes the last leaf off. The tree keeps its depth: what it grew to once it will grow to again.
+    pub(crate) fn pop(&mut self) -> Option<Arc<T>> {
+        fn pop<T>(node: &mut Arc<Node<T>>) -> Option<Arc<T>> {
+            match Arc::make_mut(node) {
+                Node::Leaves(leaves) => leaves.pop(),
+                Node::Branch(nodes) => {
+                    let leaf = pop(nodes.last_mut()?);
+                    let empty = match nodes.last().map(|node| &**node) {
+                        Some(Node::Leaves(leaves)) => leaves.is_empty(),
+                        Some(Node::Branch(nodes)) => nodes.is_empty(),
+                        None => false,
+                    };
+                    if empty {
+                        nodes.pop();
+                    }
+                    leaf
+                }
+            }
+        }
+        let leaf = pop(&mut self.root)?;
+        self.len -= 1;
+        Some(leaf)
+    }
+
     pub(crate) fn iter(&self) -> Iter<'_, T> {
         Iter { stack: vec![Level::of(&self.root)] }
     }
@@ -253,6 +277,24 @@ mod tests {
         assert_eq!(spine.len(), 40_000);
         assert!(spine.iter().copied().eq(0..40_000));
         assert!(spine.iter_mut().map(|leaf| **leaf).eq(0..40_000));
+    }
+
+    #[test]
+    fn it_shrinks_through_the_levels_and_grows_again() {
+        let mut spine = Spine::default();
+        (0..2_100).for_each(|i| spine.push(i));
+        let before = spine.clone();
+        for i in (5..2_100).rev() {
+            assert_eq!(spine.pop().map(|leaf| *leaf), Some(i));
+            assert_eq!((spine.len(), spine.get(i)), (i, None));
+        }
+        (5..1_100).for_each(|i| spine.push(i));
+        assert!(spine.iter().copied().eq(0..1_100));
+        assert!((0..1_100).all(|i| spine.get(i) == Some(&i)));
+        while spine.pop().is_some() {}
+        spine.push(7);
+        assert!(spine.iter().copied().eq([7]));
+        assert!(before.iter().copied().eq(0..2_100));
     }
 
     #[test]

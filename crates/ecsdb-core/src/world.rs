@@ -8,6 +8,7 @@ use triomphe::Arc;
 
 use crate::archetype::{Archetype, Chunk, Shape};
 use crate::bundle::{Bundle, BundleInfo, BundleTypes};
+use crate::compact::Cursor;
 use crate::component::{Component, ComponentType, StorageKind};
 use crate::entity::Entity;
 use crate::error::{Error, Result};
@@ -85,11 +86,12 @@ pub(crate) struct Writer {
     by_components: FxHashMap<Box<[ComponentId]>, u32>,
     bundles: FxHashMap<TypeId, Arc<BundleInfo>>,
     /// Per archetype, chunks that may have room. Every chunk with room is listed.
-    open: Vec<Vec<u32>>,
+    pub(crate) open: Vec<Vec<u32>>,
     /// Stored components whose definition no committed change set has yet.
     pub(crate) undefined: Vec<ComponentId>,
     /// Slots whose ids were given out by transactions that were rolled back, with their next generation.
     pub(crate) retired: Vec<(u32, u32)>,
+    pub(crate) compaction: Cursor,
 }
 
 impl Default for World {
@@ -363,11 +365,22 @@ impl World {
         }
     }
 
-    /// The writer's tables for a root that was loaded.
+    /// A world that goes on from a root that was loaded.
     pub(crate) fn with_root(root: Root) -> Self {
         let mut writer = Writer::default();
+        writer.follow(&root);
+        World { root: Arc::new(root), writer, tx: TransactionState::default() }
+    }
+}
+
+impl Writer {
+    /// Makes the tables that say where rows go anew, for another root.
+    pub(crate) fn follow(&mut self, root: &Root) {
+        self.by_components.clear();
+        self.open.clear();
+        self.compaction = Cursor::default();
         for (id, archetype) in root.archetypes.iter().enumerate() {
-            writer.by_components.insert(archetype.shape.components.clone(), id as u32);
+            self.by_components.insert(archetype.shape.components.clone(), id as u32);
             let rows = archetype.shape.rows_per_chunk();
             // Reversed, so that the first chunk with room is filled first.
             let mut open: Vec<u32> = archetype
@@ -377,9 +390,8 @@ impl World {
                 .filter_map(|(i, chunk)| (chunk.len() < rows).then_some(i as u32))
                 .collect();
             open.reverse();
-            writer.open.push(open);
+            self.open.push(open);
         }
-        World { root: Arc::new(root), writer, tx: TransactionState::default() }
     }
 }
 

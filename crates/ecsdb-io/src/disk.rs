@@ -174,6 +174,10 @@ impl VfsFile for DiskFile {
     fn sync_data(&self) -> Result<()> {
         self.file.sync_data().context(FileOp::Sync, &self.path)
     }
+
+    fn will_need(&self, offset: u64, len: u64) {
+        platform::will_need(&self.file, offset, len);
+    }
 }
 
 /// The lock is the operating system's, on the open file: it ends with the process, whatever ends that.
@@ -214,6 +218,17 @@ mod tests {
         assert_eq!(back, parts.concat());
         assert_eq!(file.len().unwrap(), 12_010);
         assert!(file.read_exact_at(&mut back, 11).unwrap_err().to_string().contains("1 bytes short"));
+    }
+
+    #[test]
+    fn a_hint_of_reading_ahead_takes_any_range_and_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = Disk.create(&dir.path().join("f")).unwrap();
+        file.write_at(b"content", 0).unwrap();
+        for (offset, len) in [(0, 7), (0, 0), (3, 1 << 40), (u64::MAX, u64::MAX)] {
+            file.will_need(offset, len);
+        }
+        assert_eq!(file.len().unwrap(), 7);
     }
 
     #[test]

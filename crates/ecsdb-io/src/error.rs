@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// A file operation, as named in an [`IoError`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FileOp {
     /// Opening an existing file.
@@ -77,6 +77,15 @@ impl IoError {
     /// An error for `op` on `path`.
     pub fn new(op: FileOp, path: impl Into<PathBuf>, source: io::Error) -> Self {
         IoError { op, path: path.into(), source }
+    }
+
+    /// A file that ends at byte `end`, `missing` bytes before the end of what was to be read.
+    pub(crate) fn short(path: &Path, end: u64, missing: usize) -> Self {
+        let source = io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            format!("the file ends at byte {end}, {missing} bytes short"),
+        );
+        IoError::new(FileOp::Read, path, source)
     }
 
     /// True when the disk or the quota is full: free space, then reopen.

@@ -3,6 +3,9 @@
 //!
 //! - [`Vfs`] and [`VfsFile`]: files, directories, time and randomness behind one trait. [`Disk`] is the real
 //!   one; the simulated disk of `ecsdb-sim` is the other.
+//! - [`AsyncFile`]: a file for asynchronous code, over `tokio::fs` or over any [`VfsFile`].
+//! - [`Scheduler`]: background tasks that execute queued disk operations by [`Priority`], with rate limits, behind a
+//!   [`Vfs`] like any other.
 //! - [`frame`]: the one frame codec, with a header checksum that is verified before any length is believed.
 //! - [`compress`]: block compression that never allocates from an unchecked length.
 //! - [`seekable`]: whole files compressed so that they can be read from the middle.
@@ -13,6 +16,7 @@
 
 #![forbid(unsafe_code)]
 
+mod asynchronous;
 mod checksum;
 pub mod compress;
 mod disk;
@@ -21,12 +25,16 @@ pub mod frame;
 mod layout;
 mod platform;
 mod publish;
+mod scheduler;
 pub mod seekable;
 mod vfs;
 
+pub use asynchronous::AsyncFile;
 pub use checksum::{checksum, checksum_append};
 pub use disk::Disk;
 pub use error::{FileOp, IoError, Result};
 pub use layout::{FileKind, Layout};
+pub use platform::lower_thread_priority;
 pub use publish::{TEMPORARY_SUFFIX, publish, read_file, remove_temporaries};
+pub use scheduler::{Priority, PriorityStats, Scheduler, SchedulerOptions, SchedulerStats};
 pub use vfs::{DirEntry, DirLock, LockError, OpenMode, Vfs, VfsFile};

@@ -56,3 +56,52 @@ pub(crate) fn free_space(path: &Path) -> io::Result<Option<u64>> {
 pub(crate) fn free_space(_path: &Path) -> io::Result<Option<u64>> {
     Ok(None)
 }
+
+/// Asks the system to fetch a range into its cache.
+#[cfg(target_os = "linux")]
+pub(crate) fn will_need(file: &File, offset: u64, len: u64) {
+    // To the kernel a length of 0 means "to the end of the file".
+    if let Some(len) = std::num::NonZeroU64::new(len) {
+        // A hint: who reads later gets the bytes, or the error, all the same.
+        let _ = rustix::fs::fadvise(file, offset, Some(len), rustix::fs::Advice::WillNeed);
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn will_need(_file: &File, _offset: u64, _len: u64) {}
+
+/// Lowers the processor priority of the calling thread (on Linux by 10 nice levels; elsewhere nothing happens), so that
+/// background work runs in what the application's threads leave. For threads that do nothing else: it cannot be taken
+/// back. Calling it again on the same thread does nothing. Best effort: where the system refuses, the thread stays as it
+/// is.
+pub fn lower_thread_priority() {
+    #[cfg(target_os = "linux")]
+    {
+        thread_local!(static LOWERED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) });
+        if !LOWERED.replace(true) {
+            // POSIX has one nice value for the process; on Linux it is the calling thread's. A failure leaves a thread
+            // that is merely too eager.
+            let _ = rustix::process::nice(10);
+        }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_calling_thread_gets_a_lower_priority_and_only_once() {
+        let nice = || rustix::process::getpriority_process(None).unwrap();
+        let before = nice();
+        std::thread::spawn(move || {
+            lower_thread_priority();
+            assert_eq!(nice(), (before + 10).min(19));
+            lower_thread_priority();
+            assert_eq!(nice(), (before + 10).min(19));
+        })
+        .join()
+        .unwrap();
+        assert_eq!(nice(), before);
+    }
+}

@@ -1,11 +1,11 @@
 //! The traits through which every byte reaches the disk, so that a simulated disk can crash it at each step.
 
 use std::fmt::Debug;
-use std::io::{self, IoSlice};
+use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::error::{FileOp, IoError, Result};
+use crate::error::{IoError, Result};
 
 /// How an existing file is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,22 +147,12 @@ pub trait VfsFile: Debug + Send + Sync {
     /// Reads exactly `buf.len()` bytes at `offset`.
     ///
     /// # Errors
-    /// [`io::ErrorKind::UnexpectedEof`] when the file is too short, or when the system refuses.
+    /// [`UnexpectedEof`](std::io::ErrorKind::UnexpectedEof) when the file is too short, or when the system refuses.
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
         let mut done = 0;
         while done < buf.len() {
             match self.read_at(&mut buf[done..], offset + done as u64)? {
-                0 => {
-                    let source = io::Error::new(
-                        io::ErrorKind::UnexpectedEof,
-                        format!(
-                            "the file ends at byte {}, {} bytes short",
-                            offset + done as u64,
-                            buf.len() - done
-                        ),
-                    );
-                    return Err(IoError::new(FileOp::Read, self.path(), source));
-                }
+                0 => return Err(IoError::short(self.path(), offset + done as u64, buf.len() - done)),
                 n => done += n,
             }
         }
@@ -188,4 +178,10 @@ pub trait VfsFile: Debug + Send + Sync {
     /// # Errors
     /// When the system refuses.
     fn sync_data(&self) -> Result<()>;
+
+    /// Says that `len` bytes at `offset` will be read soon, so that the system can fetch them meanwhile. A hint: it
+    /// has no result, and an implementation may do nothing, as the provided one does.
+    fn will_need(&self, offset: u64, len: u64) {
+        let _ = (offset, len);
+    }
 }

@@ -31,6 +31,20 @@ pub enum Error {
         /// What is wrong with the manifests that there are.
         reason: String,
     },
+    /// There is no database to read.
+    #[error("there is no database in {}", dir.display())]
+    NoDatabase {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The moment asked for is not within what is retained.
+    #[error("{asked} is not among what is retained: {there}")]
+    OutOfRange {
+        /// The moment.
+        asked: String,
+        /// What there is.
+        there: String,
+    },
     /// The log is damaged where it had been durable: acknowledged transactions are lost.
     #[error(
         "acknowledged transactions are lost from LSN {first_lost} on: {what}. Restore a backup, or open with the policy \

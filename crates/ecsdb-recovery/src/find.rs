@@ -95,7 +95,11 @@ fn used_segments(vfs: &dyn Vfs, layout: &Layout) -> Result<Vec<(u64, u128)>> {
 
 /// The numbers of the files of a kind, ascending.
 pub(crate) fn numbers(vfs: &dyn Vfs, layout: &Layout, kind: FileKind) -> Result<Vec<u64>> {
-    let entries = vfs.read_dir(layout.dir_of(kind))?;
+    let entries = match vfs.read_dir(layout.dir_of(kind)) {
+        // There is no archive before something was archived.
+        Err(e) if e.is_not_found() => return Ok(Vec::new()),
+        entries => entries?,
+    };
     let mut numbers: Vec<u64> = entries.iter().filter_map(|entry| kind.parse(&entry.name)).collect();
     numbers.sort_unstable();
     Ok(numbers)

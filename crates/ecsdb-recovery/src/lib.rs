@@ -4,11 +4,14 @@
 //! [`recover`] is the one way in. Recovery can be killed at any step and started again, any number of times, with the
 //! same result (REC-5): it changes nothing before everything was verified, sets bytes aside before it cuts them, and
 //! every change it makes would be made again from what is left.
+//!
+//! [`History`] gives the world as it was at an earlier moment, from the same files, and only reads.
 
 #![forbid(unsafe_code)]
 
 mod error;
 mod find;
+mod history;
 mod policy;
 mod recover;
 mod repair;
@@ -16,6 +19,8 @@ mod replay;
 mod report;
 
 pub use error::{Error, Result};
+pub use history::{History, Moment, Reconstructed, manifest};
 pub use policy::{Options, Policy};
 pub use recover::{Recovered, recover};
+pub use repair::garbage;
 pub use report::{DataLoss, RecoveryReport, Rejected, Step};

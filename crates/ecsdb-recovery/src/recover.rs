@@ -12,6 +12,7 @@ use ecsdb_wal::{LogScan, LogStart, Lsn, SegmentEnd, Tail};
 use crate::error::{Error, Result};
 use crate::policy::{Options, Policy};
 use crate::report::{DataLoss, RecoveryReport, Step};
+use crate::replay::Until;
 use crate::{find, repair, replay};
 
 /// Reports kept in the report directory.
@@ -55,7 +56,7 @@ pub fn recover(
     let mut manifest = find::manifest(vfs, layout, options.policy, &mut report)?;
     clock.lap("manifest", &mut report);
 
-    let mut world = replay::load(vfs, layout, &manifest, options, &mut report, progress)?;
+    let mut world = replay::load(vfs, layout, &manifest, &manifest.snapshots, options, &mut report, progress)?;
     clock.lap("snapshot", &mut report);
 
     progress(&Step::Verify);
@@ -67,15 +68,16 @@ pub fn recover(
     clock.lap("verify", &mut report);
 
     progress(&Step::Replay { done: 0, total: report.log_bytes });
-    match replay::apply(vfs, &mut world, &scan, Lsn(u64::MAX), &mut report, progress) {
+    match replay::apply(vfs, &mut world, &scan, Until::END, options.threads, &mut report, progress) {
         Err(Error::Apply { lsn, source }) if options.policy == Policy::Salvage => {
             // The world holds a part of that transaction: build it once more, without it and what follows.
             report.lost.push((lsn, 0, source.to_string()));
             report.data_loss = DataLoss::Acknowledged;
-            world = replay::load(vfs, layout, &manifest, options, &mut report, progress)?;
-            replay::apply(vfs, &mut world, &scan, Lsn(lsn - 1), &mut report, progress)?;
+            world = replay::load(vfs, layout, &manifest, &manifest.snapshots, options, &mut report, progress)?;
+            let until = Until { lsn: Lsn(lsn - 1), ..Until::END };
+            replay::apply(vfs, &mut world, &scan, until, options.threads, &mut report, progress)?;
         }
-        other => other?,
+        other => drop(other?),
     }
     if options.register {
         world.register_linked()?;

@@ -16,7 +16,10 @@ const COPY_BYTES: usize = 1 << 20;
 
 /// Removes what is certainly of no use: temporary files of interrupted publishes.
 pub(crate) fn remove_temporaries(vfs: &dyn Vfs, layout: &Layout, report: &mut RecoveryReport) -> Result<()> {
-    for dir in [layout.root(), layout.log_dir(), layout.snapshot_dir()] {
+    for dir in [layout.root(), layout.log_dir(), layout.snapshot_dir(), layout.archive_dir()] {
+        if vfs.file_len(dir)?.is_none() {
+            continue;
+        }
         let removed = ecsdb_io::remove_temporaries(vfs, dir)?;
         report.removed.extend(removed.into_iter().map(|name| dir.join(name)));
     }
@@ -58,21 +61,38 @@ pub(crate) fn cut_tail(
     Ok(())
 }
 
-/// Removes snapshot files that the manifest does not name: their publication was never completed, or their removal not.
+/// Removes what the manifest does not need: snapshot files whose publication was never completed, or whose removal was not;
+/// log segments that were archived or dropped, and archived ones that were dropped (CKP-4).
 pub(crate) fn remove_orphans(
     vfs: &dyn Vfs,
     layout: &Layout,
     manifest: &Manifest,
     report: &mut RecoveryReport,
 ) -> Result<()> {
-    for sequence in numbers(vfs, layout, FileKind::Snapshot)? {
-        if !manifest.uses(sequence) {
-            let path = layout.file(FileKind::Snapshot, sequence);
-            vfs.remove(&path)?;
-            report.removed.push(path);
-        }
+    for path in garbage(vfs, layout, manifest)? {
+        vfs.remove(&path)?;
+        report.removed.push(path);
     }
     Ok(())
+}
+
+/// The files that nothing needs once `manifest` is durable: what [`crate::recover`] removes, and whoever published it.
+///
+/// # Errors
+/// When a directory cannot be listed.
+pub fn garbage(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<Vec<PathBuf>> {
+    let mut garbage = Vec::new();
+    let needed: [(FileKind, &dyn Fn(u64) -> bool); 4] = [
+        (FileKind::Snapshot, &|number| manifest.uses(number)),
+        (FileKind::Segment, &|number| number >= manifest.first_segment),
+        (FileKind::ArchivedSegment, &|number| number >= manifest.first_archived),
+        (FileKind::CompressedSegment, &|number| number >= manifest.first_archived),
+    ];
+    for (kind, is_needed) in needed {
+        let numbers = numbers(vfs, layout, kind)?;
+        garbage.extend(numbers.into_iter().filter(|&n| !is_needed(n)).map(|n| layout.file(kind, n)));
+    }
+    Ok(garbage)
 }
 
 /// Copies a file from `offset` on into the quarantine directory, unless it is all zeros. The same bytes are copied once, however

@@ -1,8 +1,10 @@
 //! Building the world: the newest snapshot that loads, and the log above it.
 
+use std::sync::mpsc::sync_channel;
+
 use ecsdb_core::World;
 use ecsdb_io::{FileKind, Layout, Vfs};
-use ecsdb_snapshot::{LoadOptions, Manifest, Snapshot};
+use ecsdb_snapshot::{LoadOptions, Manifest, Snapshot, SnapshotEntry};
 use ecsdb_wal::{LogScan, Lsn, Replay};
 
 use crate::error::{Error, Result};
@@ -11,18 +13,33 @@ use crate::report::{RecoveryReport, Rejected, Step};
 
 /// Bytes of log between two progress reports.
 const PROGRESS_BYTES: u64 = 4 << 20;
+/// Bytes of transactions that are read ahead at a time, and how many such batches.
+const BATCH_BYTES: usize = 1 << 20;
+const BATCHES_AHEAD: usize = 8;
 
-/// Loads the newest snapshot that validates; an empty world when there is none (REC-8).
+/// How far the log is replayed: up to and with the last transaction that is not beyond either.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Until {
+    pub(crate) lsn: Lsn,
+    pub(crate) unix_ns: u64,
+}
+
+impl Until {
+    pub(crate) const END: Until = Until { lsn: Lsn(u64::MAX), unix_ns: u64::MAX };
+}
+
+/// Loads the newest of `entries` (oldest first) that validates; an empty world when there is none (REC-8).
 pub(crate) fn load(
     vfs: &dyn Vfs,
     layout: &Layout,
     manifest: &Manifest,
+    entries: &[SnapshotEntry],
     options: Options,
     report: &mut RecoveryReport,
     progress: &mut dyn FnMut(&Step),
 ) -> Result<World> {
     report.snapshot = None;
-    for entry in manifest.snapshots.iter().rev() {
+    for entry in entries.iter().rev() {
         let path = layout.file(FileKind::Snapshot, entry.sequence);
         progress(&Step::Snapshot { sequence: entry.sequence, bytes: entry.bytes });
         let load_options = LoadOptions { threads: options.threads, register: options.register };
@@ -51,34 +68,90 @@ pub(crate) fn load(
     Ok(World::new())
 }
 
-/// Applies the log above the world's LSN, up to `until`. On a transaction that cannot be applied the world is spoiled, and the
-/// transaction's LSN is in the error.
+/// Transactions read from the log, one after another in `bytes`.
+#[derive(Default)]
+struct Batch {
+    bytes: Vec<u8>,
+    /// LSN, time of writing, end in `bytes`.
+    transactions: Vec<(Lsn, u64, usize)>,
+    /// Bytes of log read so far, and in all.
+    progress: (u64, u64),
+}
+
+/// Applies the log above the world's LSN, up to `until`, and gives the time of the last transaction (0 for none). With more
+/// than one thread the log is read ahead of what is applied. On a transaction that cannot be applied the world is spoiled,
+/// and the transaction's LSN is in the error.
+#[expect(clippy::too_many_arguments, reason = "what is read, how far, and who is told")]
 pub(crate) fn apply(
     vfs: &dyn Vfs,
     world: &mut World,
     scan: &LogScan,
-    until: Lsn,
+    until: Until,
+    threads: usize,
     report: &mut RecoveryReport,
     progress: &mut dyn FnMut(&Step),
-) -> Result<()> {
+) -> Result<u64> {
     (report.transactions, report.operations, report.skipped) = (0, 0, 0);
-    let mut replay = Replay::new(vfs, scan, Lsn(world.lsn()));
-    let mut reported = 0;
-    loop {
-        let (done, total) = replay.progress();
+    let (mut reported, mut last_unix_ns) = (0, 0);
+    let after = Lsn(world.lsn());
+    let mut apply = |batch: &Batch| -> Result<()> {
+        let mut from = 0;
+        for &(lsn, unix_ns, end) in &batch.transactions {
+            let applied = world
+                .apply(lsn.0, &batch.bytes[from..end])
+                .map_err(|source| Error::Apply { lsn: lsn.0, source })?;
+            report.transactions += 1;
+            report.operations += applied.operations;
+            report.skipped += applied.skipped;
+            (from, last_unix_ns) = (end, unix_ns);
+        }
+        let (done, total) = batch.progress;
         if done >= reported + PROGRESS_BYTES {
             reported = done;
             progress(&Step::Replay { done, total });
         }
-        let Some(transaction) = replay.next()? else { return Ok(()) };
-        let lsn = transaction.lsn;
-        if lsn > until {
-            return Ok(());
+        Ok(())
+    };
+    if threads <= 1 {
+        read(vfs, scan, after, until, |batch| apply(&batch).map(|()| true))?;
+        return Ok(last_unix_ns);
+    }
+    std::thread::scope(|scope| {
+        let (sender, receiver) = sync_channel(BATCHES_AHEAD);
+        scope.spawn(move || {
+            // A receiver that is gone has failed, and has told so itself.
+            let sent = read(vfs, scan, after, until, |batch| Ok(sender.send(Ok(batch)).is_ok()));
+            if let Err(e) = sent {
+                drop(sender.send(Err(e)));
+            }
+        });
+        receiver.into_iter().try_for_each(|batch| apply(&batch?))
+    })?;
+    Ok(last_unix_ns)
+}
+
+/// Reads the transactions above `after` in batches, until `take` wants no more.
+fn read(
+    vfs: &dyn Vfs,
+    scan: &LogScan,
+    after: Lsn,
+    until: Until,
+    mut take: impl FnMut(Batch) -> Result<bool>,
+) -> Result<()> {
+    let mut replay = Replay::new(vfs, scan, after);
+    let mut batch = Batch::default();
+    loop {
+        let transaction = replay.next()?.filter(|t| t.lsn <= until.lsn && t.unix_ns <= until.unix_ns);
+        let at_end = transaction.is_none();
+        if let Some(transaction) = transaction {
+            batch.bytes.extend_from_slice(transaction.payload);
+            batch.transactions.push((transaction.lsn, transaction.unix_ns, batch.bytes.len()));
         }
-        let applied =
-            world.apply(lsn.0, transaction.payload).map_err(|source| Error::Apply { lsn: lsn.0, source })?;
-        report.transactions += 1;
-        report.operations += applied.operations;
-        report.skipped += applied.skipped;
+        if at_end || batch.bytes.len() >= BATCH_BYTES {
+            batch.progress = replay.progress();
+            if !take(std::mem::take(&mut batch))? || at_end {
+                return Ok(());
+            }
+        }
     }
 }

@@ -1,4 +1,7 @@
 //! Turning columns into blocks on several threads, in order and ahead of the writer by no more than a window.
+//!
+//! A task holds the memory of its column, and gives it up with its block: while a snapshot is written, the world goes
+//! on in copies of what is still to be written, and of nothing else.
 
 use std::collections::BTreeMap;
 
@@ -16,33 +19,40 @@ const BATCH: usize = 32;
 const AHEAD: usize = 4;
 
 /// A column that is to be written.
-pub(crate) struct Task<'v> {
+pub(crate) struct Task {
     pub(crate) chunk: u64,
     pub(crate) rows: u32,
-    pub(crate) column: ColumnPart<'v>,
+    pub(crate) column: ColumnPart,
     /// Where its entry stands in the directory.
     pub(crate) entry: usize,
 }
 
 /// A block, ready to be framed.
-pub(crate) struct Block<'v> {
+pub(crate) struct Block {
     pub(crate) header: BlockHeader,
-    pub(crate) stored: Stored<'v>,
+    stored: Stored,
     /// CRC-32C of header and stored bytes, started from the file's salt.
     pub(crate) sum: u32,
     pub(crate) entry: usize,
 }
 
-pub(crate) enum Stored<'v> {
-    /// The memory of the view itself.
-    View(&'v [u8]),
+enum Stored {
+    /// The memory of the world itself.
+    Memory(ColumnPart),
     Bytes(Vec<u8>),
 }
 
-impl Stored<'_> {
-    pub(crate) fn bytes(&self) -> &[u8] {
+impl Block {
+    pub(crate) fn stored(&self) -> &[u8] {
+        self.stored.bytes()
+    }
+}
+
+impl Stored {
+    fn bytes(&self) -> &[u8] {
         match self {
-            Stored::View(bytes) => bytes,
+            // Only made of columns that have them.
+            Stored::Memory(column) => column.bytes().unwrap_or(&[]),
             Stored::Bytes(bytes) => bytes,
         }
     }
@@ -58,18 +68,15 @@ pub(crate) struct Encoder {
 
 impl Encoder {
     /// Encodes `tasks` and hands the blocks to `write` in their order. With one thread everything happens on this one.
-    pub(crate) fn run<'v>(
-        self,
-        tasks: &[Task<'v>],
-        mut write: impl FnMut(Vec<Block<'v>>) -> Result<()>,
-    ) -> Result<()> {
+    pub(crate) fn run(self, tasks: Vec<Task>, mut write: impl FnMut(Vec<Block>) -> Result<()>) -> Result<()> {
+        let batches = tasks.len().div_ceil(BATCH);
+        let mut tasks = tasks.into_iter();
         if self.threads <= 1 {
             let mut worker = Worker::new(self)?;
-            return tasks.chunks(BATCH).try_for_each(|batch| write(worker.batch(batch)?));
+            return (0..batches).try_for_each(|_| write(worker.batch(tasks.by_ref().take(BATCH))?));
         }
-        let pipeline =
-            Pipeline { state: Mutex::default(), changed: Condvar::new(), ahead: AHEAD * self.threads };
-        let batches = tasks.len().div_ceil(BATCH);
+        let state = Mutex::new(State { tasks, ..State::default() });
+        let pipeline = Pipeline { state, changed: Condvar::new(), ahead: AHEAD * self.threads };
         std::thread::scope(|scope| {
             // Whatever ends the writing ends the threads.
             let _stop = Stop(&pipeline, true);
@@ -78,10 +85,9 @@ impl Encoder {
                     // A value's own code may panic; the scope passes that on once the writer has given up.
                     let _stop = Stop(&pipeline, false);
                     let mut worker = Worker::new(self);
-                    while let Some(i) = pipeline.next(batches) {
-                        let batch = &tasks[i * BATCH..tasks.len().min((i + 1) * BATCH)];
+                    while let Some((i, batch)) = pipeline.next() {
                         let blocks = match &mut worker {
-                            Ok(worker) => worker.batch(batch),
+                            Ok(worker) => worker.batch(batch.into_iter()),
                             Err(e) => Err(Error::Compress(std::io::Error::other(e.to_string()))),
                         };
                         pipeline.put(i, blocks);
@@ -105,11 +111,11 @@ impl Worker {
         Ok(Worker { compressor, salt: encoder.salt, encoded: Vec::new() })
     }
 
-    fn batch<'v>(&mut self, tasks: &[Task<'v>]) -> Result<Vec<Block<'v>>> {
-        tasks.iter().map(|task| self.block(task)).collect()
+    fn batch(&mut self, tasks: impl Iterator<Item = Task>) -> Result<Vec<Block>> {
+        tasks.map(|task| self.block(task)).collect()
     }
 
-    fn block<'v>(&mut self, task: &Task<'v>) -> Result<Block<'v>> {
+    fn block(&mut self, task: Task) -> Result<Block> {
         let memory = task.column.bytes();
         if memory.is_none() {
             self.encoded.clear();
@@ -132,7 +138,7 @@ impl Worker {
         };
         let stored = match (encoding, memory) {
             (Encoding::Zstd, _) => Stored::Bytes(compressed),
-            (Encoding::Raw, Some(memory)) => Stored::View(memory),
+            (Encoding::Raw, Some(_)) => Stored::Memory(task.column),
             (Encoding::Raw, None) => Stored::Bytes(std::mem::take(&mut self.encoded)),
         };
         let sum = checksum_append(checksum_append(self.salt, bytemuck::bytes_of(&header)), stored.bytes());
@@ -141,43 +147,46 @@ impl Worker {
 }
 
 /// Batches under way between the threads that encode and the one that writes.
-struct Pipeline<'v> {
-    state: Mutex<State<'v>>,
+struct Pipeline {
+    state: Mutex<State>,
     changed: Condvar,
     ahead: usize,
 }
 
 #[derive(Default)]
-struct State<'v> {
+struct State {
+    /// Those that no thread has taken yet.
+    tasks: std::vec::IntoIter<Task>,
     next: usize,
     taken: usize,
-    done: BTreeMap<usize, Result<Vec<Block<'v>>>>,
+    done: BTreeMap<usize, Result<Vec<Block>>>,
     stopped: bool,
     panicked: bool,
 }
 
-impl<'v> Pipeline<'v> {
-    /// The number of a batch to encode, once the writer is near enough.
-    fn next(&self, batches: usize) -> Option<usize> {
+impl Pipeline {
+    /// The next batch to encode and its number, once the writer is near enough.
+    fn next(&self) -> Option<(usize, Vec<Task>)> {
         let mut state = self.state.lock();
         loop {
-            if state.stopped || state.next >= batches {
+            if state.stopped || state.tasks.len() == 0 {
                 return None;
             }
             if state.next < state.taken + self.ahead {
                 state.next += 1;
-                return Some(state.next - 1);
+                let batch = state.tasks.by_ref().take(BATCH).collect();
+                return Some((state.next - 1, batch));
             }
             self.changed.wait(&mut state);
         }
     }
 
-    fn put(&self, i: usize, blocks: Result<Vec<Block<'v>>>) {
+    fn put(&self, i: usize, blocks: Result<Vec<Block>>) {
         self.state.lock().done.insert(i, blocks);
         self.changed.notify_all();
     }
 
-    fn take(&self, i: usize) -> Result<Vec<Block<'v>>> {
+    fn take(&self, i: usize) -> Result<Vec<Block>> {
         let mut state = self.state.lock();
         loop {
             if let Some(blocks) = state.done.remove(&i) {
@@ -194,9 +203,9 @@ impl<'v> Pipeline<'v> {
 }
 
 /// Stops the pipeline when the writer ends, or anybody panics. The flag says that this is the writer.
-struct Stop<'a, 'v>(&'a Pipeline<'v>, bool);
+struct Stop<'a>(&'a Pipeline, bool);
 
-impl Drop for Stop<'_, '_> {
+impl Drop for Stop<'_> {
     fn drop(&mut self) {
         let mut state = self.0.state.lock();
         state.panicked |= std::thread::panicking();

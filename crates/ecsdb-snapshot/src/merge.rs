@@ -4,13 +4,13 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use ecsdb_io::{Vfs, publish};
+use ecsdb_io::{Vfs, checksum, publish};
 
 use crate::directory::{ColumnEntry, Directory};
 use crate::error::{Error, Result};
 use crate::format::{BLOCK, Header};
 use crate::output::{Output, Progress, Stopped};
-use crate::read::Snapshot;
+use crate::read::{Metadata, Snapshot};
 use crate::write::{Written, finish, verified};
 
 /// Bytes gathered for one write.
@@ -18,10 +18,11 @@ const WRITE_BYTES: usize = 1 << 20;
 
 /// Writes to `path` a full snapshot, of number `sequence`, that holds what `from` and the files it points to hold: the
 /// same blocks, schema, resources and allocators, at the same LSN. Each block is verified as it is read, and the new file
-/// once it is published (CKP-8). O(bytes of the live blocks).
+/// is read back once it is published and compared with what it was made from (CKP-8). O(bytes of the live blocks).
 ///
 /// # Errors
-/// As of [`write()`](crate::write()); when a block of the chain is damaged, nothing is published.
+/// As of [`write()`](crate::write()); when a block of the chain is damaged, nothing is published, and a file that does not
+/// hold what the chain holds is removed.
 pub fn merge(
     vfs: &dyn Vfs,
     from: &Snapshot,
@@ -32,14 +33,17 @@ pub fn merge(
     let header = Header { sequence, parent: 0, salt: vfs.random_u64() as u32, ..*from.header() };
     let sources = from.sources(vfs)?;
     let metadata = from.metadata()?;
+    let old = from.directory();
+    // Of each block as it was read, without any file's salt.
+    let mut sums = Vec::with_capacity(old.columns.len());
     let (written, _) = publish(vfs, path, |file| {
         let mut out = Output::new(&**file, header, progress);
-        let old = from.directory();
         let mut directory = Directory { files: vec![sequence], columns: Vec::new(), ..old.clone() };
         out.progress.blocks = old.columns.len() as u64;
         let mut raw_bytes = 0;
         for (entry, (uid, rows)) in old.columns.iter().zip(old.owners()) {
             let (block, payload) = sources[entry.file as usize].block(entry, uid, rows)?;
+            sums.push(checksum(0, &payload));
             raw_bytes += u64::from(block.raw_len);
             directory.columns.push(ColumnEntry { offset: out.offset(), file: 0, ..*entry });
             out.frame(BLOCK, &[&payload], None)?;
@@ -51,5 +55,34 @@ pub fn merge(
         let written = finish(&mut out, directory, metadata)?;
         Ok::<_, Error>(Written { raw_bytes, blocks_written, ..written })
     })?;
-    verified(vfs, path, written)
+    let written = verified(vfs, path, written)?;
+    match compare(vfs, path, old, &metadata, &sums) {
+        Ok(()) => Ok(written),
+        Err(e) => {
+            vfs.remove(path)?;
+            Err(e)
+        }
+    }
+}
+
+/// Holds the merged file against what it was made from: the same chunks, the same columns, the same bytes.
+fn compare(vfs: &dyn Vfs, path: &Path, old: &Directory, metadata: &Metadata, sums: &[u32]) -> Result<()> {
+    let differs = |at, what| Err(Error::damaged(path, at, what));
+    let merged = Snapshot::open(vfs, path)?;
+    let new = merged.directory();
+    if (&new.chunks, &new.archetypes) != (&old.chunks, &old.archetypes) || merged.metadata()? != *metadata {
+        return differs(0, "the merged snapshot has other chunks or another schema than its chain");
+    }
+    let sources = merged.sources(vfs)?;
+    for (((entry, before), (uid, rows)), sum) in
+        new.columns.iter().zip(&old.columns).zip(old.owners()).zip(sums)
+    {
+        let (_, payload) = sources[entry.file as usize].block(entry, uid, rows)?;
+        if (entry.changed, entry.component) != (before.changed, before.component)
+            || checksum(0, &payload) != *sum
+        {
+            return differs(entry.offset, "a block of the merged snapshot is not that of its chain");
+        }
+    }
+    Ok(())
 }

@@ -349,6 +349,7 @@ impl Source {
     }
 }
 
+#[derive(PartialEq)]
 pub(crate) struct Metadata {
     pub(crate) schema: Vec<u8>,
     pub(crate) resources: Vec<u8>,

@@ -56,13 +56,17 @@ pub struct Written {
 /// Writes a snapshot of `view` to `path` and verifies it. `progress` is called about once a megabyte, and may stop
 /// the writing. O(bytes of the view), or of what changed since the parent.
 ///
+/// The view is given up as soon as it is known what is to be written, and each block of it as soon as it is: while a
+/// snapshot runs, only what is still to be written costs the writer a copy. A clone of the view that is kept
+/// elsewhere undoes that.
+///
 /// # Errors
 /// When a file operation fails, a value cannot be encoded, the written file does not read back, or `progress`
 /// stops it. Nothing is published then; a file that does not read back is removed.
 pub fn write(
     vfs: &dyn Vfs,
     path: &Path,
-    view: &View,
+    view: View,
     options: &WriteOptions<'_>,
     progress: &mut dyn FnMut(Progress) -> ControlFlow<Stopped>,
 ) -> Result<Written> {
@@ -74,9 +78,11 @@ pub fn write(
         parent: options.parent.map_or(0, |(sequence, _)| sequence),
         salt: vfs.random_u64() as u32,
     };
+    let plan = Plan::of(&view, options.parent, options.sequence)?;
+    drop(view);
     let (written, _) = publish(vfs, path, |file| {
         let mut out = Output::new(&**file, header, progress);
-        write_all(&mut out, view, options)
+        write_all(&mut out, plan, options)
     })?;
     verified(vfs, path, written)
 }
@@ -92,38 +98,35 @@ pub(crate) fn verified(vfs: &dyn Vfs, path: &Path, written: Written) -> Result<W
     }
 }
 
-fn write_all(out: &mut Output<'_>, view: &View, options: &WriteOptions<'_>) -> Result<Written> {
-    let parent = options.parent.map(|(_, directory)| Parent { directory, columns: directory.by_key() });
-    let mut plan = Plan::default();
-    for chunk in view.chunks() {
-        plan.chunk(&chunk, parent.as_ref(), out.header.sequence);
-    }
-    let Plan { mut directory, tasks, .. } = plan;
-    let shared = directory.columns.len() - tasks.len();
-    out.progress.blocks = tasks.len() as u64;
+fn write_all(out: &mut Output<'_>, plan: Plan, options: &WriteOptions<'_>) -> Result<Written> {
+    let Plan { mut directory, tasks, metadata, .. } = plan;
+    let blocks_written = tasks.len() as u64;
+    let blocks_shared = directory.columns.len() as u64 - blocks_written;
+    out.progress.blocks = blocks_written;
     let own = directory.files.iter().position(|&file| file == out.header.sequence).unwrap_or(0) as u32;
     let encoder =
         Encoder { compression: options.compression, salt: out.header.salt, threads: options.threads };
     let mut raw_bytes = 0;
-    encoder.run(&tasks, |blocks| {
-        for block in &blocks {
+    encoder.run(tasks, |blocks| {
+        out.progress.blocks_done += blocks.len() as u64;
+        // Each block's memory is given up here, once it was copied into the frame.
+        for block in blocks {
             raw_bytes += u64::from(block.header.raw_len);
             directory.columns[block.entry] = ColumnEntry {
                 changed: block.header.changed,
                 offset: out.offset(),
                 file: own,
                 component: block.header.component,
-                len: (size_of_val(&block.header) + block.stored.bytes().len()) as u32,
+                len: (size_of_val(&block.header) + block.stored().len()) as u32,
                 reserved: 0,
             };
-            out.frame(BLOCK, &[bytemuck::bytes_of(&block.header), block.stored.bytes()], Some(block.sum))?;
+            out.frame(BLOCK, &[bytemuck::bytes_of(&block.header), block.stored()], Some(block.sum))?;
         }
-        out.progress.blocks_done += blocks.len() as u64;
         out.flush_if(WRITE_BYTES)
     })?;
-    finish(out, directory, [&view.schema(), &encode_resources(view)?, &view.allocators()]).map(|written| {
-        Written { raw_bytes, blocks_written: tasks.len() as u64, blocks_shared: shared as u64, ..written }
-    })
+    let [schema, resources, allocators] = &metadata;
+    let written = finish(out, directory, [schema, resources, allocators])?;
+    Ok(Written { raw_bytes, blocks_written, blocks_shared, ..written })
 }
 
 /// The frames after the blocks, and the footer.
@@ -146,18 +149,31 @@ pub(crate) fn finish(out: &mut Output<'_>, directory: Directory, metadata: [&[u8
     })
 }
 
-/// What is to be written: the directory, with the entries of unchanged columns filled in, and a task for each other one.
+/// What is to be written, without the view: the directory, with the entries of unchanged columns filled in, a task for
+/// each other one, and the frames after the blocks.
 #[derive(Default)]
-struct Plan<'v> {
+struct Plan {
     directory: Directory,
-    tasks: Vec<Task<'v>>,
+    tasks: Vec<Task>,
+    /// Schema, resources, allocators.
+    metadata: [Vec<u8>; 3],
     archetypes: FxHashMap<(u32, Vec<u32>), u32>,
     /// Index in [`Directory::files`] by file number.
     files: FxHashMap<u64, u32>,
 }
 
-impl<'v> Plan<'v> {
-    fn chunk(&mut self, chunk: &ChunkPart<'v>, parent: Option<&Parent<'_>>, own: u64) {
+impl Plan {
+    fn of(view: &View, parent: Option<(u64, &Directory)>, own: u64) -> Result<Plan> {
+        let parent = parent.map(|(_, directory)| Parent { directory, columns: directory.by_key() });
+        let metadata = [view.schema(), encode_resources(view)?, view.allocators()];
+        let mut plan = Plan { metadata, ..Plan::default() };
+        for chunk in view.chunks() {
+            plan.chunk(&chunk, parent.as_ref(), own);
+        }
+        Ok(plan)
+    }
+
+    fn chunk(&mut self, chunk: &ChunkPart<'_>, parent: Option<&Parent<'_>>, own: u64) {
         let components: Vec<u32> = chunk.components().map(|id| id.0).collect();
         let key = (chunk.rows_log2(), components);
         let archetype = match self.archetypes.get(&key) {
@@ -207,7 +223,7 @@ struct Parent<'a> {
 
 impl Parent<'_> {
     /// The parent's block of a column that has not changed since: the file's number and the entry.
-    fn find(&self, chunk: u64, column: &ColumnPart<'_>) -> Option<(u64, ColumnEntry)> {
+    fn find(&self, chunk: u64, column: &ColumnPart) -> Option<(u64, ColumnEntry)> {
         let component = column.component.map_or(ENTITY_IDS, |id| id.0);
         let entry = **self.columns.get(&(chunk, component))?;
         (entry.changed == column.changed).then(|| (self.directory.files[entry.file as usize], entry))

@@ -57,7 +57,7 @@ fn take(
     let path = dir.join(FileKind::Snapshot.name(sequence));
     let options =
         WriteOptions { database: 9, sequence, compression, threads: 1 + sequence as usize % 2, parent };
-    write(&Disk, &path, &world.view(), &options, &mut |_| ControlFlow::Continue(())).unwrap()
+    write(&Disk, &path, world.view(), &options, &mut |_| ControlFlow::Continue(())).unwrap()
 }
 
 fn load(dir: &std::path::Path, sequence: u64, threads: usize) -> Result<World, Error> {
@@ -161,7 +161,7 @@ fn a_cancelled_snapshot_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(FileKind::Snapshot.name(1));
     let options = WriteOptions { database: 9, sequence: 1, compression: None, threads: 2, parent: None };
-    let stopped = write(&Disk, &path, &world.view(), &options, &mut |_| ControlFlow::Break(Stopped));
+    let stopped = write(&Disk, &path, world.view(), &options, &mut |_| ControlFlow::Break(Stopped));
     assert!(matches!(stopped, Err(Error::Cancelled)));
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::{JoinHandle, Thread};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -80,7 +80,12 @@ fn run(shared: &Weak<Shared>) {
             background.armed.store(false, Ordering::SeqCst);
             serve(&shared, shared.wants_sync());
         } else {
-            std::thread::park();
+            match shared.time_to_rotation() {
+                None => std::thread::park(),
+                // A failure is the log's, and is told to whoever comes next.
+                Some(Duration::ZERO) => drop(shared.rotate_aged()),
+                Some(left) => std::thread::park_timeout(left),
+            }
         }
     }
 }

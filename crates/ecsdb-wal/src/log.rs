@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use ecsdb_io::{IoError, Vfs};
 use parking_lot::{Condvar, Mutex};
@@ -33,6 +34,7 @@ struct Handle {
 /// What the handles, the waiters and the background thread share.
 pub(crate) struct Shared {
     options: LogOptions,
+    vfs: Arc<dyn Vfs>,
     queue: Mutex<Pending>,
     /// Locked by whoever leads.
     writer: Mutex<Writer>,
@@ -44,6 +46,10 @@ pub(crate) struct Shared {
     sync_wanted: AtomicU64,
     /// Bytes queued and not yet written.
     queued: AtomicU64,
+    /// Payload bytes queued since the start.
+    appended_bytes: AtomicU64,
+    /// When the segment under way comes of age, in nanoseconds since 1970-01-01 UTC; `u64::MAX` for never.
+    rotate_at: AtomicU64,
     room: (Mutex<()>, Condvar),
     failure: OnceLock<LogError>,
     failed: AtomicBool,
@@ -65,16 +71,23 @@ struct Coordination {
 }
 
 impl Log {
-    /// Starts a log in `dir` with a new segment, whose header is durable when this returns.
+    /// Starts a log in `dir` with a new segment, whose header is durable when this returns. `background` is the same files for work
+    /// that nobody waits for (segments are prepared through it): a scheduled `Vfs`, or `vfs` again.
     ///
     /// # Errors
     /// When the segment cannot be made, or a thread cannot be started.
-    pub fn start(vfs: Arc<dyn Vfs>, dir: &Path, options: LogOptions, start: LogStart) -> Result<Log> {
+    pub fn start(
+        vfs: Arc<dyn Vfs>,
+        background: Arc<dyn Vfs>,
+        dir: &Path,
+        options: LogOptions,
+        start: LogStart,
+    ) -> Result<Log> {
         let thread = |e: std::io::Error| LogError::Thread(Arc::new(e));
-        let preparer = Preparer::new(vfs.clone(), dir.into(), options.threads).map_err(thread)?;
-        let writer = Writer::start(vfs, dir.into(), &options, start, preparer)?;
+        let preparer = Preparer::new(background, dir.into(), options.threads).map_err(thread)?;
+        let writer = Writer::start(vfs.clone(), dir.into(), &options, start, preparer)?;
         let last = start.lsn.0 - 1;
-        let background = options.threads == Threads::Background;
+        let has_thread = options.threads == Threads::Background;
         let shared = Arc::new(Shared {
             options,
             queue: Mutex::new(Pending { queue: Queue::default(), next: start.lsn, closed: false }),
@@ -85,13 +98,16 @@ impl Log {
             durable: AtomicU64::new(last),
             sync_wanted: AtomicU64::new(last),
             queued: AtomicU64::new(0),
+            appended_bytes: AtomicU64::new(0),
+            rotate_at: AtomicU64::new(u64::MAX),
+            vfs,
             room: Default::default(),
             failure: OnceLock::new(),
             failed: AtomicBool::new(false),
             counters: Counters::default(),
             background: Background::default(),
         });
-        if background {
+        if has_thread {
             shared.background.start(&shared).map_err(thread)?;
         }
         Ok(Log(Arc::new(Handle { shared })))
@@ -147,18 +163,26 @@ impl Log {
     /// # Errors
     /// When the log failed or is closed.
     pub fn rotate(&self) -> Result<()> {
-        self.flush()?;
-        let shared = &self.0.shared;
-        shared.guarded(|| {
-            let mut writer = shared.writer.lock();
-            shared.check()?;
-            writer.rotate(&shared.counters).map_err(|e| shared.fail(e))
-        })
+        self.0.shared.rotate()
+    }
+
+    /// Ends the current segment if [`LogOptions::segment_age_max`] has passed since its first transaction. A log with
+    /// threads does this by itself.
+    ///
+    /// # Errors
+    /// As [`Log::rotate`].
+    pub fn rotate_aged(&self) -> Result<()> {
+        self.0.shared.rotate_aged()
     }
 
     /// The last transaction appended.
     pub fn appended_lsn(&self) -> Lsn {
         Lsn(self.0.shared.appended.load(Ordering::Acquire))
+    }
+
+    /// Payload bytes of all transactions appended since the start.
+    pub fn appended_bytes(&self) -> u64 {
+        self.0.shared.appended_bytes.load(Ordering::Relaxed)
     }
 
     /// The last transaction handed to the operating system.
@@ -278,6 +302,7 @@ impl Shared {
                 self.sync_wanted.store(lsn.0, Ordering::Relaxed);
             }
             self.queued.fetch_add(len, Ordering::Relaxed);
+            self.appended_bytes.store(self.appended_bytes.load(Ordering::Relaxed) + len, Ordering::Relaxed);
             self.appended.store(lsn.0, Ordering::Release);
             lsn
         };
@@ -369,6 +394,7 @@ impl Shared {
         if !queue.entries.is_empty() {
             writer.write(&mut queue, self.durable_lsn(), &self.counters).map_err(|e| self.fail(e))?;
             self.written.store(writer.last().0, Ordering::Release);
+            self.note_age(&writer);
         }
         // The blocks go now, not after the sync: the next write to a column that the log holds has to copy it.
         queue.clear();
@@ -378,10 +404,44 @@ impl Shared {
         self.room.1.notify_all();
         if sync && writer.is_unsynced() {
             writer.sync(&self.counters).map_err(|e| self.fail(e))?;
-            // WAL-4: all that was written before the sync, and nothing else.
+        }
+        self.publish_durable(&writer);
+        Ok(())
+    }
+
+    /// WAL-4: all that was written before the last sync, and nothing else. A rotation syncs, too.
+    fn publish_durable(&self, writer: &Writer) {
+        if !writer.is_unsynced() {
             self.durable.store(writer.last().0, Ordering::Release);
         }
-        Ok(())
+    }
+
+    fn rotate(&self) -> Result<()> {
+        self.wait(Lsn(self.appended()))?;
+        self.guarded(|| {
+            let mut writer = self.writer.lock();
+            self.check()?;
+            writer.rotate(&self.counters).map_err(|e| self.fail(e))?;
+            self.publish_durable(&writer);
+            self.note_age(&writer);
+            Ok(())
+        })
+    }
+
+    pub(crate) fn rotate_aged(&self) -> Result<()> {
+        if self.time_to_rotation().is_some_and(|left| left.is_zero()) { self.rotate() } else { Ok(()) }
+    }
+
+    /// How long until the segment under way comes of age; `None` while it has no transactions, or where segments do not age.
+    pub(crate) fn time_to_rotation(&self) -> Option<Duration> {
+        let at = self.rotate_at.load(Ordering::Acquire);
+        (at != u64::MAX).then(|| Duration::from_nanos(at.saturating_sub(self.vfs.now_unix_ns())))
+    }
+
+    fn note_age(&self, writer: &Writer) {
+        let at = self.options.segment_age_max.zip(writer.began_unix_ns());
+        let at = at.map_or(u64::MAX, |(age, began)| began.saturating_add(age.as_nanos() as u64));
+        self.rotate_at.store(at, Ordering::Release);
     }
 
     /// WAL-5: after a failed write or sync nothing is known of the pages, and nothing is tried again.
@@ -398,6 +458,7 @@ impl Shared {
     fn set_failure(&self, failure: LogError) -> LogError {
         let failure = self.failure.get_or_init(|| failure).clone();
         self.failed.store(true, Ordering::Release);
+        self.rotate_at.store(u64::MAX, Ordering::Release);
         tracing::error!(error = %failure, "the log failed");
         // What is queued will never be written.
         let pending = &mut *self.queue.lock();

@@ -22,6 +22,8 @@ pub struct LogOptions {
     /// At the latest after this time a [`Durability::Batched`] record is on stable storage, and a
     /// [`Durability::Buffered`] one with the operating system.
     pub flush_interval: Duration,
+    /// A segment that has transactions is ended this long after its first one, so that an idle log's are archived, too.
+    pub segment_age_max: Option<Duration>,
     /// Who does the work that nobody waits for.
     pub threads: Threads,
 }
@@ -35,6 +37,7 @@ impl Default for LogOptions {
             queue_bytes_max: 64 << 20,
             transaction_bytes_max: 1 << 30,
             flush_interval: Duration::from_millis(10),
+            segment_age_max: None,
             threads: Threads::Background,
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use ecsdb_io::{FileKind, IoError, Vfs, VfsFile, publish};
+use ecsdb_io::{FileKind, IoError, Vfs, publish};
 use parking_lot::{Condvar, Mutex};
 
 use crate::options::Threads;
@@ -17,8 +17,7 @@ const SLICE_BYTES: u64 = 1 << 20;
 /// A file that is ready to become a segment.
 #[derive(Debug)]
 pub(crate) struct Prepared {
-    pub(crate) file: Arc<dyn VfsFile>,
-    pub(crate) sequence: u64,
+    pub(crate) path: PathBuf,
 }
 
 /// Makes segment files, on a thread of its own if there may be one.
@@ -116,8 +115,7 @@ impl Preparer {
             tracing::error!("the thread that prepares log segments panicked");
         }
         if let State::Ready(prepared) = unused {
-            let path = prepared.file.path().with_file_name(FileKind::Segment.name(prepared.sequence));
-            self.work.vfs.remove(&path)?;
+            self.work.vfs.remove(&prepared.path)?;
             self.work.vfs.sync_dir(&self.work.dir)?;
         }
         Ok(())
@@ -154,7 +152,7 @@ impl Work {
     /// Makes a segment file of zeros; a shorter one when it is needed in a hurry.
     fn make(&self, sequence: u64, bytes: u64) -> Result<Prepared, IoError> {
         let path = self.dir.join(FileKind::Segment.name(sequence));
-        let ((), file) = publish(&*self.vfs, &path, |file| {
+        publish(&*self.vfs, &path, |file| {
             let zeros = vec![0; SLICE_BYTES.min(bytes) as usize];
             let mut at = 0;
             while at < bytes && !(at > 0 && self.hurry.load(Ordering::Relaxed)) {
@@ -167,6 +165,6 @@ impl Work {
             }
             Ok::<(), IoError>(())
         })?;
-        Ok(Prepared { file, sequence })
+        Ok(Prepared { path })
     }
 }

@@ -195,6 +195,24 @@ impl LogScan {
         Ok(scan)
     }
 
+    /// Reads and verifies one segment file by itself: what it holds. O(bytes).
+    ///
+    /// # Errors
+    /// When it cannot be read or has no valid header.
+    pub fn file(vfs: &dyn Vfs, path: &Path) -> Result<ScannedSegment> {
+        let mut reader = SegmentReader::open(vfs, path)?
+            .ok_or_else(|| LogError::Damaged(Damage::new(path, 0, Lsn::ZERO, "the segment was never used")))?;
+        let walked = walk(&mut reader, u64::MAX)?;
+        Ok(ScannedSegment {
+            path: path.into(),
+            header: *reader.header(),
+            end: walked.end,
+            bytes: reader.file_len(),
+            damage: walked.stop,
+            last_unix_ns: walked.last_unix_ns,
+        })
+    }
+
     fn segment(
         &mut self,
         reader: &mut SegmentReader,

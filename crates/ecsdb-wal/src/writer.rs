@@ -4,10 +4,11 @@ use std::io::IoSlice;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use ecsdb_io::frame::{self, FrameHeader, HEADER_LEN, frame_len};
-use ecsdb_io::{IoError, Vfs, VfsFile, checksum, checksum_append};
+use ecsdb_io::{IoError, OpenMode, Vfs, VfsFile, checksum, checksum_append};
 
 use crate::format::{CLOSE, CONTINUES, GROUP, GroupInfo, HEADER_BYTES, PAGE, SegmentHeader, TRANSACTION};
 use crate::lsn::Lsn;
@@ -36,8 +37,9 @@ pub(crate) struct Writer {
     link: u32,
     /// The last transaction written.
     last: Lsn,
-    /// Transactions in this segment.
+    /// Transactions in this segment, and when the first one was written, in nanoseconds since 1970-01-01 UTC.
     transactions: u64,
+    began_unix_ns: u64,
     /// Written since the last sync.
     unsynced: bool,
     /// The queue that is not in use.
@@ -100,6 +102,7 @@ impl Writer {
             link: header.link(),
             last: Lsn(start.lsn.0 - 1),
             transactions: 0,
+            began_unix_ns: 0,
             unsynced: false,
             spare: Queue::default(),
             heads: Vec::new(),
@@ -120,6 +123,11 @@ impl Writer {
 
     pub(crate) fn is_unsynced(&self) -> bool {
         self.unsynced
+    }
+
+    /// When the segment's first transaction was written, in nanoseconds since 1970-01-01 UTC; `None` without one.
+    pub(crate) fn began_unix_ns(&self) -> Option<u64> {
+        (self.transactions > 0).then_some(self.began_unix_ns)
     }
 
     /// Writes all of `queue`: one write, but for rotations on the way. Nothing is synced, but for segments that
@@ -152,19 +160,26 @@ impl Writer {
             }
             self.transaction(queue, entry, lsn);
             self.last = lsn;
+            if self.transactions == 0 {
+                self.began_unix_ns = self.vfs.now_unix_ns();
+            }
             self.transactions += 1;
             lsn = lsn.next();
         }
-        add(&counters.transactions, queue.entries.len() as u64);
+        let transactions = queue.entries.len() as u64;
+        add(&counters.transactions, transactions);
         add(&counters.groups, 1);
+        metrics::counter!("ecsdb_log_transactions_total").increment(transactions);
         self.put(queue, counters)
     }
 
     /// Brings everything written to stable storage.
     pub(crate) fn sync(&mut self, counters: &Counters) -> Result<(), IoError> {
         add(&counters.syncs, 1);
+        let started = Instant::now();
         self.file.sync_data()?;
         self.unsynced = false;
+        metrics::histogram!("ecsdb_log_sync_seconds").record(started.elapsed());
         Ok(())
     }
 
@@ -309,7 +324,9 @@ impl Writer {
         let page_start = self.offset - tail.len() as u64;
         self.unsynced = true;
         self.file.write_all_at(&mut slices, page_start)?;
-        add(&counters.bytes_written, end + padding as u64 - page_start);
+        let written = end + padding as u64 - page_start;
+        add(&counters.bytes_written, written);
+        metrics::counter!("ecsdb_log_written_bytes_total").increment(written);
         drop(slices);
         self.tail = next_tail;
         self.offset = end;
@@ -345,7 +362,8 @@ impl Writer {
             created_unix_ns: self.vfs.now_unix_ns(),
             ..self.header
         };
-        self.file = prepared.file;
+        // Written without a detour from here on, however it was prepared.
+        self.file = self.vfs.open(&prepared.path, OpenMode::ReadWrite)?;
         self.salt = self.header.frame_salt();
         self.link = self.header.link();
         self.transactions = 0;

@@ -7,6 +7,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use ecsdb_io::Disk;
@@ -32,7 +33,7 @@ fn start() -> LogStart {
 }
 
 fn open(dir: &Path, options: LogOptions) -> Log {
-    Log::start(Arc::new(Disk), dir, options, start()).unwrap()
+    Log::start(Arc::new(Disk), Arc::new(Disk), dir, options, start()).unwrap()
 }
 
 fn scan(dir: &Path) -> LogScan {
@@ -295,4 +296,47 @@ fn limits_are_kept_before_anything_is_queued() {
     assert!(matches!(log.wait(Lsn(2)), Err(LogError::NotAppended { .. })));
     log.close().unwrap();
     log.close().unwrap();
+}
+
+/// A rotation syncs what others wrote without a sync; whoever then waited for it used to wait for ever.
+#[test]
+fn rotating_while_others_commit_and_flush_neither_loses_nor_hangs() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = LogOptions { flush_interval: Duration::from_micros(200), ..options(Threads::Background) };
+    let log = open(dir.path(), options);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for i in 0..300 {
+                    log.append(body(i, 20)[..].into(), Durability::Buffered).unwrap();
+                    if i % 7 == 0 {
+                        log.flush().unwrap();
+                    }
+                }
+            });
+        }
+        scope.spawn(|| (0..40).for_each(|_| log.rotate().unwrap()));
+    });
+    assert_eq!(log.flush().unwrap(), Lsn(600));
+    drop(log);
+    assert_eq!(read(&scan(dir.path()), Lsn::ZERO).len(), 600);
+}
+
+#[test]
+fn an_idle_segment_is_ended_when_it_is_of_age_and_an_empty_one_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let age = Some(Duration::from_millis(20));
+    let log = open(dir.path(), LogOptions { segment_age_max: age, ..options(Threads::Background) });
+    log.append(body(0, 20)[..].into(), Durability::Immediate).unwrap();
+    log.flush().unwrap();
+    let started = std::time::Instant::now();
+    while log.segment() == 1 {
+        assert!(started.elapsed() < Duration::from_secs(30), "the segment never came of age");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    std::thread::sleep(Duration::from_millis(60));
+    assert_eq!(log.segment(), 2, "a segment without transactions stays");
+    log.append(body(1, 20)[..].into(), Durability::Immediate).unwrap();
+    drop(log);
+    assert_eq!(read(&scan(dir.path()), Lsn::ZERO).len(), 2);
 }

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
+use ecsdb_compactor::{EventSender, Store};
 use ecsdb_config::PersistenceConfig;
-use ecsdb_io::{Disk, Vfs};
+use ecsdb_io::{Disk, Priority, Scheduler, SchedulerOptions, Vfs};
 use ecsdb_recovery::{Policy, Step, recover};
 use ecsdb_wal::{Log, Threads};
 
 use crate::database::Database;
-use crate::error::Result;
-use crate::persistence::Persistence;
+use crate::error::{Error, Result};
+use crate::persistence::{Parts, Persistence, SharedWorld};
 
 /// What is chosen when a database is opened.
 ///
@@ -80,18 +81,48 @@ impl Builder {
         let options =
             ecsdb_recovery::Options { policy: self.config.recovery.policy, threads, register: true };
         let recovered = recover(&self.vfs, &layout, options, &mut self.progress)?;
+        let scheduler = match self.threads {
+            Threads::None => None,
+            Threads::Background => Some(Scheduler::start(SchedulerOptions::default()).map_err(Error::Thread)?),
+        };
+        let class = |priority| match &scheduler {
+            Some(scheduler) => scheduler.vfs(self.vfs.clone(), priority),
+            None => self.vfs.clone(),
+        };
         let log_options = ecsdb_wal::LogOptions { threads: self.threads, ..self.config.log_options() };
-        let log = Log::start(self.vfs.clone(), layout.log_dir(), log_options, recovered.log_start)?;
-        let persistence = Persistence::new(
-            self.vfs,
+        let log = Log::start(
+            self.vfs.clone(),
+            class(Priority::Log),
+            layout.log_dir(),
+            log_options,
+            recovered.log_start,
+        )?;
+        let events = EventSender::default();
+        let store = Arc::new(Store::new(
+            class(Priority::Snapshot),
+            class(Priority::Archive),
             layout,
-            log,
+            log.clone(),
             recovered.manifest,
-            recovered.lock,
-            recovered.report,
-            self.config.snapshot_compression(),
-            self.threads,
-        );
-        Ok(Database::from_parts(recovered.world, Some(persistence)))
+            self.config.store_settings(),
+            events.clone(),
+        ));
+        if let Some(scheduler) = &scheduler {
+            scheduler.set_rate_limit(Priority::Snapshot, self.config.bytes_per_second_max());
+        }
+        let world = SharedWorld::new(recovered.world);
+        let persistence = Persistence::start(Parts {
+            recovery_vfs: class(Priority::Recovery),
+            log,
+            report: recovered.report,
+            store,
+            events,
+            world: world.clone(),
+            scheduler,
+            config: self.config,
+            threads: self.threads,
+            lock: recovered.lock,
+        })?;
+        Ok(Database::from_parts(world, Some(persistence)))
     }
 }

@@ -1,19 +1,23 @@
 //! The database handle: transactions, views, closing.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use ecsdb_compactor::{CompactionInfo, EventSender, Events, SnapshotInfo, Task};
 use ecsdb_config::PersistenceConfig;
 use ecsdb_core::{Transaction, View, WeakView, World};
-use ecsdb_recovery::RecoveryReport;
+use ecsdb_io::Layout;
+use ecsdb_recovery::{Moment, RecoveryReport};
 use ecsdb_wal::{Durability, Log, Lsn, Payload};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::builder::Builder;
 use crate::error::{Error, Result};
-use crate::persistence::Persistence;
-use crate::snapshot::SnapshotHandle;
+use crate::job::Job;
+use crate::persistence::{Persistence, SharedWorld};
+use crate::restore;
+use crate::stats::Stats;
 use crate::ticket::Ticket;
 
 /// An ECS world whose committed transactions survive whatever ends the process.
@@ -45,7 +49,7 @@ pub struct Database {
 }
 
 pub(crate) struct Inner {
-    world: Mutex<World>,
+    world: SharedWorld,
     /// The thread whose transaction is under way, as the address of a thread-local; 0 for none.
     writer: AtomicUsize,
     closed: AtomicBool,
@@ -80,13 +84,13 @@ impl Database {
 
     /// A database without files: everything works, nothing survives.
     pub fn in_memory() -> Database {
-        Database::from_parts(World::new(), None)
+        Database::from_parts(SharedWorld::new(World::new()), None)
     }
 
-    pub(crate) fn from_parts(world: World, persistence: Option<Persistence>) -> Database {
+    pub(crate) fn from_parts(world: SharedWorld, persistence: Option<Persistence>) -> Database {
         Database {
             inner: Arc::new(Inner {
-                world: Mutex::new(world),
+                world,
                 writer: AtomicUsize::new(0),
                 closed: AtomicBool::new(false),
                 latest: Mutex::default(),
@@ -161,7 +165,7 @@ impl Database {
         F: FnOnce(&mut Transaction<'_>) -> Result<T> + Send + 'static,
     {
         let ticket = if self.log().is_none_or(Log::has_room)
-            && let Some(world) = self.inner.world.try_lock()
+            && let Some(world) = self.inner.world.world.try_lock()
         {
             let (value, lsn) = self.run_locked(world, Durability::Immediate, f)?;
             Ticket::new(value, lsn, self.log().cloned())
@@ -181,7 +185,7 @@ impl Database {
     /// A consistent picture of the world at the last commit. O(1). Waits at most for the transaction under way;
     /// [`Database::latest_view`] does not even do that.
     pub fn view(&self) -> View {
-        let view = self.inner.world.lock().view();
+        let view = self.inner.world.world.lock().view();
         *self.inner.latest.lock() = view.downgrade();
         view
     }
@@ -194,7 +198,7 @@ impl Database {
 
     /// LSN of the last committed transaction.
     pub fn lsn(&self) -> Lsn {
-        Lsn(self.inner.world.lock().lsn())
+        Lsn(self.inner.world.world.lock().lsn())
     }
 
     /// LSN up to which everything is on stable storage. In memory, the last committed one.
@@ -216,16 +220,143 @@ impl Database {
         }
     }
 
-    /// Begins a snapshot of the world as of now, in the background.
+    /// Begins a snapshot of the world as of now, in the background. Afterwards what it makes superfluous is archived and deleted, as
+    /// the settings say.
     ///
     /// # Errors
     /// [`Error::InMemory`], [`Error::Closed`], or when the thread cannot be started.
-    pub fn snapshot(&self) -> Result<SnapshotHandle> {
-        let Some(persistence) = &self.inner.persistence else { return Err(Error::InMemory("snapshot")) };
+    pub fn snapshot(&self) -> Result<Job<SnapshotInfo>> {
+        let persistence = self.persistence("snapshot")?;
+        let (store, view) = (persistence.store.clone(), persistence.world.capture());
+        persistence.job(Task::Snapshot, move |control| Ok(store.snapshot(view, control)?))
+    }
+
+    /// Begins a compaction in the background: sparse chunks in memory are merged, the log is folded into a snapshot, the chain of
+    /// increments is merged into one full file, and everything that this covers is deleted, the older snapshots included, as far as
+    /// the retention settings do not keep them. Nobody waits for it.
+    ///
+    /// # Errors
+    /// As [`Database::snapshot`].
+    pub fn compact(&self) -> Result<Job<CompactionInfo>> {
+        let persistence = self.persistence("compact")?;
+        let (store, world) = (persistence.store.clone(), persistence.world.clone());
+        persistence.job(Task::Compaction, move |control| {
+            world.compact_chunks(control)?;
+            Ok(store.compact(world.capture(), 1, control)?)
+        })
+    }
+
+    /// Begins writing the world as of now into the directory `path`, as a database of its own which opens by itself. The directory
+    /// must be empty or not there.
+    ///
+    /// ```
+    /// # use ecsdb::prelude::*;
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let db = Database::open(dir.path().join("world"))?;
+    /// db.write(|tx| Ok(tx.spawn(())))?;
+    /// db.backup_to(dir.path().join("backup"))?.wait()?;
+    /// assert_eq!(Database::open(dir.path().join("backup"))?.view().len(), 1);
+    /// # Ok::<(), ecsdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Database::snapshot`].
+    pub fn backup_to(&self, path: impl Into<PathBuf>) -> Result<Job<SnapshotInfo>> {
+        let persistence = self.persistence("back up")?;
+        let (store, view) = (persistence.store.clone(), persistence.world.capture());
+        let layout = Layout::new(path.into());
+        persistence.job(Task::Copy, move |control| Ok(store.copy_to(&layout, view, control)?))
+    }
+
+    /// Begins bringing the world back to an earlier moment of its own past, as one more transaction: what happened since is undone,
+    /// and is still there to be gone back to. Gives the LSN of that transaction, which is durable then.
+    ///
+    /// The earlier world is put together in the background; writers wait only while it is compared with the present one and the difference
+    /// applied. Ids of entities that were made since become invalid, and may be given out again.
+    ///
+    /// # Errors
+    /// As [`Database::snapshot`]. The job fails when the moment is not among what is retained (the error names the range), or when the
+    /// difference is larger than `log.transaction_bytes_max`.
+    pub fn restore(&self, moment: Moment) -> Result<Job<Lsn>> {
+        restore::into_running(self.persistence("restore")?, None, moment)
+    }
+
+    /// As [`Database::restore`], from another database's directory: a backup. Nobody else may have it open.
+    ///
+    /// # Errors
+    /// As [`Database::restore`]; components must have the same layout in both.
+    pub fn restore_from(&self, path: impl Into<PathBuf>, moment: Moment) -> Result<Job<Lsn>> {
+        restore::into_running(self.persistence("restore")?, Some(path.into()), moment)
+    }
+
+    /// Begins writing the world as it was at an earlier moment into the directory `path`, as a database of its own. The running
+    /// database goes on as it is.
+    ///
+    /// # Errors
+    /// As [`Database::restore`] and [`Database::backup_to`].
+    pub fn restore_to(&self, path: impl Into<PathBuf>, moment: Moment) -> Result<Job<SnapshotInfo>> {
+        restore::into_directory(self.persistence("restore")?, path.into(), moment)
+    }
+
+    /// Ends the log segment under way, so that it can be archived; it is the next snapshot that does so.
+    ///
+    /// # Errors
+    /// [`Error::InMemory`], or when the log failed.
+    pub fn rotate_log(&self) -> Result<()> {
+        Ok(self.persistence("rotate")?.log.rotate()?)
+    }
+
+    /// What happens in the background, from here on. In memory nothing ever does.
+    pub fn events(&self) -> Events {
+        match &self.inner.persistence {
+            Some(persistence) => persistence.events.listen(),
+            None => EventSender::default().listen(),
+        }
+    }
+
+    /// One look at everything. O(chunks + files): for a display or a log, not for each tick.
+    ///
+    /// # Errors
+    /// When a directory cannot be listed.
+    pub fn stats(&self) -> Result<Stats> {
+        let view = self.inner.world.world.lock().view();
+        let persistence = self.inner.persistence.as_ref();
+        Ok(Stats {
+            entities: view.len(),
+            live_bytes: view.live_bytes(),
+            memory_bytes: ecsdb_core::memory_in_use(),
+            sparse_fraction: view.sparsity(),
+            lsn: Lsn(view.lsn()),
+            durable_lsn: self.durable_lsn(),
+            last_stall: self.inner.world.last_stall(),
+            log: persistence.map(|persistence| persistence.log.stats()),
+            store: persistence.map(|persistence| persistence.store.stats()).transpose()?,
+            io: persistence.and_then(|persistence| Some(persistence.scheduler.as_ref()?.stats())),
+        })
+    }
+
+    /// Changes settings while the database runs. What of `snapshot`, `archive`, `retention` and `compaction` is changed holds from
+    /// the next piece of work on; directories, `log` and `recovery` hold from the next opening.
+    ///
+    /// # Errors
+    /// [`Error::InMemory`], or [`Error::Config`] for a value out of range: nothing is changed then.
+    pub fn configure(&self, change: impl FnOnce(&mut PersistenceConfig)) -> Result<()> {
+        let persistence = self.persistence("configure")?;
+        let mut config = persistence.config.lock();
+        let mut new = config.clone();
+        change(&mut new);
+        new.validate()?;
+        persistence.apply(&new);
+        *config = new;
+        Ok(())
+    }
+
+    fn persistence(&self, purpose: &'static str) -> Result<&Persistence> {
+        let persistence = self.inner.persistence.as_ref().ok_or(Error::InMemory(purpose))?;
         if self.inner.closed.load(Ordering::Acquire) {
             return Err(Error::Closed);
         }
-        persistence.snapshot(self.view())
+        Ok(persistence)
     }
 
     /// What was found and done when the database was opened; `None` in memory.
@@ -258,7 +389,7 @@ impl Database {
             // Backpressure comes before the transaction, so that nothing has to wait once it holds the world.
             log.admit()?;
         }
-        self.run_locked(self.inner.world.lock(), durability, f)
+        self.run_locked(self.inner.world.world.lock(), durability, f)
     }
 
     fn run_locked<T>(
@@ -288,6 +419,10 @@ impl Database {
             }
         };
         tx.commit(lsn);
+        drop(world);
+        if let Some(persistence) = &self.inner.persistence {
+            persistence.committed(lsn);
+        }
         Ok((value, Lsn(lsn)))
     }
 }
@@ -295,7 +430,9 @@ impl Database {
 impl std::fmt::Debug for Database {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.inner.persistence {
-            Some(persistence) => write!(f, "Database({})", persistence.layout.root().display()),
+            Some(persistence) => {
+                write!(f, "Database({})", persistence.store.layout().root().display())
+            }
             None => f.write_str("Database(in memory)"),
         }
     }
@@ -307,7 +444,7 @@ impl Inner {
             return Ok(());
         }
         // Whoever holds the world finishes first; nobody after it gets past `closed`.
-        drop(self.world.lock());
+        drop(self.world.world.lock());
         match &self.persistence {
             Some(persistence) => persistence.close(),
             None => Ok(()),

@@ -1,6 +1,6 @@
 //! The errors of the facade, coarse on purpose: what may the caller do now?
 
-use crate::{ConfigError, LogError, RecoveryError, SnapshotError, WorldError};
+use crate::{ConfigError, LogError, RecoveryError, StoreError, WorldError};
 
 /// What the fallible functions of this crate return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -21,9 +21,9 @@ pub enum Error {
     /// ([`Error::is_full_disk`]).
     #[error(transparent)]
     Log(#[from] LogError),
-    /// A snapshot failed; the database goes on, and another one may be tried.
+    /// Work in the background failed (a snapshot, a compaction, a copy); the database goes on, and it may be tried again.
     #[error(transparent)]
-    Snapshot(#[from] SnapshotError),
+    Store(#[from] StoreError),
     /// The database could not be opened.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
@@ -69,9 +69,14 @@ impl Error {
     pub fn is_full_disk(&self) -> bool {
         match self {
             Error::Log(e) => e.is_full_disk(),
-            Error::Snapshot(e) => e.is_full_disk(),
+            Error::Store(e) => e.is_full_disk(),
             Error::Recovery(e) => e.is_full_disk(),
             _ => false,
         }
+    }
+
+    /// True when somebody asked the work to stop.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self, Error::Store(e) if e.is_cancelled())
     }
 }

@@ -5,6 +5,9 @@
 //!   [`PersistenceConfig`] are for choices, [`Database::in_memory`] is for worlds without files.
 //! - [`Database::write`] runs a [`Transaction`]; [`Database::submit`] gives a [`Ticket`] to wait or `.await` with.
 //! - [`Database::view`] gives a consistent [`View`] to any thread.
+//! - Snapshots, compaction and archiving happen by themselves; [`Database::snapshot`], [`Database::compact`],
+//!   [`Database::backup_to`], [`Database::restore`] and [`restore_copy`] are for doing it now. [`Database::events`] and
+//!   [`Database::stats`] tell what goes on.
 //! - `#[derive(Component)]` and `#[derive(Bundle)]` make types that entities can have.
 //!
 //! Start with `use ecsdb::prelude::*;`.
@@ -17,17 +20,25 @@ extern crate self as ecsdb;
 mod builder;
 mod database;
 mod error;
+mod job;
+mod maintenance;
 mod persistence;
 pub mod prelude;
-mod snapshot;
+mod restore;
+mod stats;
 mod ticket;
 
 pub use builder::Builder;
 pub use database::Database;
 pub use error::{Error, Result};
-pub use snapshot::{SnapshotHandle, SnapshotInfo};
+pub use job::{Job, JobFuture};
+pub use restore::restore_copy;
+pub use stats::Stats;
 pub use ticket::{Ticket, TicketFuture};
 
+pub use ecsdb_compactor::{
+    CompactionInfo, Error as StoreError, Event, Events, Progress, SnapshotInfo, StoreStats, Task,
+};
 pub use ecsdb_config::{ByteSize, Error as ConfigError, PersistenceConfig};
 #[doc(hidden)]
 pub use ecsdb_core::{
@@ -37,10 +48,9 @@ pub use ecsdb_core::{
     Bundle, Chunks, Component, ComponentDef, ComponentId, Digest, Entity, Error as WorldError, Query,
     QueryIter, ReadQuery, StorageKind, Transaction, View, WeakView, With, Without,
 };
-pub use ecsdb_io::{Disk, Vfs};
-pub use ecsdb_recovery::{DataLoss, Error as RecoveryError, Policy, RecoveryReport, Step};
-pub use ecsdb_snapshot::Error as SnapshotError;
-pub use ecsdb_wal::{Durability, LogError, Lsn};
+pub use ecsdb_io::{Disk, Priority, PriorityStats, SchedulerStats, Vfs};
+pub use ecsdb_recovery::{DataLoss, Error as RecoveryError, Moment, Policy, RecoveryReport, Step};
+pub use ecsdb_wal::{Durability, LogError, LogStats, Lsn};
 
 /// The README's example.
 #[cfg(doctest)]

@@ -1,136 +1,194 @@
-//! The durable half of an open database: log, manifest, lock, and the snapshots under way.
+//! The durable half of an open database: log, store, lock, and the work in the background.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use ecsdb_core::View;
-use ecsdb_io::{DirLock, FileKind, Layout, Vfs};
+use ecsdb_compactor::{Control, Error as StoreError, Event, EventSender, Store, Task};
+use ecsdb_config::PersistenceConfig;
+use ecsdb_core::{View, World};
+use ecsdb_io::{DirLock, Priority, Scheduler, Vfs, lower_thread_priority};
 use ecsdb_recovery::RecoveryReport;
-use ecsdb_snapshot::{Manifest, SnapshotEntry, Stopped, WriteOptions, write};
-use ecsdb_wal::{Log, Lsn, Threads};
+use ecsdb_wal::{Log, Threads};
 use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
-use crate::snapshot::{SnapshotHandle, SnapshotInfo};
+use crate::job::Job;
+use crate::maintenance::Maintenance;
 
 pub(crate) struct Persistence {
-    pub(crate) layout: Layout,
+    /// For reading what there was: a restore gives way to the log.
+    pub(crate) recovery_vfs: Arc<dyn Vfs>,
     pub(crate) log: Log,
     pub(crate) report: RecoveryReport,
-    snapshots: Arc<Snapshots>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) events: EventSender,
+    pub(crate) world: SharedWorld,
+    /// `None` where nothing may run in the background.
+    pub(crate) scheduler: Option<Scheduler>,
+    pub(crate) maintenance: Option<Maintenance>,
+    pub(crate) config: Mutex<PersistenceConfig>,
     threads: Threads,
-    tasks: Mutex<Vec<(SnapshotHandle, JoinHandle<()>)>>,
+    jobs: Mutex<Vec<(Control, JoinHandle<()>)>>,
     lock: Mutex<Option<Box<dyn DirLock>>>,
 }
 
-/// What the snapshot threads share. They never hold the database itself, so that dropping it ends them.
-struct Snapshots {
-    vfs: Arc<dyn Vfs>,
-    layout: Layout,
-    log: Log,
-    compression: Option<i32>,
-    /// Held while a snapshot is written: one at a time.
-    manifest: Mutex<Manifest>,
+/// The live world, as background work gets at it: for moments. It holds no part of the database, so that dropping that ends
+/// the work.
+#[derive(Clone)]
+pub(crate) struct SharedWorld {
+    pub(crate) world: Arc<Mutex<World>>,
+    /// How long the last capture for a snapshot kept the writers waiting.
+    stall: Arc<Mutex<Duration>>,
+}
+
+/// Rows that a compaction in memory moves while it holds the world: some tens of microseconds.
+const ROWS_AT_ONCE: usize = 2048;
+
+impl SharedWorld {
+    pub(crate) fn new(world: World) -> Self {
+        SharedWorld { world: Arc::new(Mutex::new(world)), stall: Arc::default() }
+    }
+
+    /// A view for a snapshot.
+    pub(crate) fn capture(&self) -> View {
+        let world = self.world.lock();
+        let began = Instant::now();
+        let view = world.view();
+        drop(world);
+        *self.stall.lock() = began.elapsed();
+        view
+    }
+
+    pub(crate) fn last_stall(&self) -> Duration {
+        *self.stall.lock()
+    }
+
+    /// Merges sparse chunks, a few at a time, so that no writer waits for more than a moment.
+    pub(crate) fn compact_chunks(&self, control: &Control) -> Result<(), StoreError> {
+        loop {
+            let compacted = self.world.lock().compact_chunks(ROWS_AT_ONCE);
+            if !compacted.more {
+                return Ok(());
+            }
+            control.check()?;
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// What a [`Persistence`] is made from.
+pub(crate) struct Parts {
+    pub(crate) recovery_vfs: Arc<dyn Vfs>,
+    pub(crate) log: Log,
+    pub(crate) report: RecoveryReport,
+    pub(crate) store: Arc<Store>,
+    pub(crate) events: EventSender,
+    pub(crate) world: SharedWorld,
+    pub(crate) scheduler: Option<Scheduler>,
+    pub(crate) config: PersistenceConfig,
+    pub(crate) threads: Threads,
+    pub(crate) lock: Box<dyn DirLock>,
 }
 
 impl Persistence {
-    #[expect(clippy::too_many_arguments, reason = "made in one place, from the parts that recovery gives")]
-    pub(crate) fn new(
-        vfs: Arc<dyn Vfs>,
-        layout: Layout,
-        log: Log,
-        manifest: Manifest,
-        lock: Box<dyn DirLock>,
-        report: RecoveryReport,
-        compression: Option<i32>,
-        threads: Threads,
-    ) -> Self {
-        let snapshots = Arc::new(Snapshots {
-            vfs,
-            layout: layout.clone(),
-            log: log.clone(),
-            compression,
-            manifest: Mutex::new(manifest),
-        });
-        Persistence {
-            layout,
+    pub(crate) fn start(parts: Parts) -> Result<Self> {
+        let Parts { recovery_vfs, log, report, store, events, world, scheduler, config, threads, lock } = parts;
+        let maintenance = match threads {
+            Threads::Background => {
+                let started =
+                    Maintenance::start(store.clone(), log.clone(), world.clone(), config.schedule());
+                Some(started.map_err(Error::Thread)?)
+            }
+            Threads::None => None,
+        };
+        Ok(Persistence {
+            recovery_vfs,
             log,
             report,
-            snapshots,
+            store,
+            events,
+            world,
+            scheduler,
+            maintenance,
+            config: Mutex::new(config),
             threads,
-            tasks: Mutex::default(),
+            jobs: Mutex::default(),
             lock: Mutex::new(Some(lock)),
+        })
+    }
+
+    /// Runs `work` on a thread of its own; at once where there are none.
+    pub(crate) fn job<T: Send + 'static>(
+        &self,
+        task: Task,
+        work: impl FnOnce(&Control) -> Result<T> + Send + 'static,
+    ) -> Result<Job<T>> {
+        let control = Control::new(task, self.events.clone());
+        let (job, sender) = Job::new(control.clone());
+        let events = self.events.clone();
+        let reins = control.clone();
+        let run = move || {
+            let result = work(&reins);
+            if let Err(e) = &result
+                && !e.is_cancelled()
+            {
+                events.send(Event::Failed { task, error: e.to_string(), retry_in: None });
+            }
+            // Nobody may be waiting.
+            drop(sender.send(result));
+        };
+        if self.threads == Threads::None {
+            run();
+            return Ok(job);
+        }
+        let name = format!("ecsdb-{task}");
+        let background = move || {
+            lower_thread_priority();
+            run();
+        };
+        let thread = std::thread::Builder::new().name(name).spawn(background).map_err(Error::Thread)?;
+        let mut jobs = self.jobs.lock();
+        jobs.retain(|(_, thread)| !thread.is_finished());
+        jobs.push((control, thread));
+        Ok(job)
+    }
+
+    /// Puts settings into force that can change while the database runs.
+    pub(crate) fn apply(&self, config: &PersistenceConfig) {
+        self.store.set_settings(config.store_settings());
+        if let Some(scheduler) = &self.scheduler {
+            scheduler.set_rate_limit(Priority::Snapshot, config.bytes_per_second_max());
+        }
+        if let Some(maintenance) = &self.maintenance {
+            maintenance.set_schedule(config.schedule());
         }
     }
 
-    pub(crate) fn snapshot(&self, view: View) -> Result<SnapshotHandle> {
-        let handle = SnapshotHandle::new();
-        let (snapshots, task) = (self.snapshots.clone(), handle.clone());
-        let work = move || task.finish(snapshots.take(&view, &task));
-        if self.threads == Threads::None {
-            work();
-            return Ok(handle);
+    /// After a commit: wakes whoever takes snapshots, if enough has come together.
+    #[inline]
+    pub(crate) fn committed(&self, lsn: u64) {
+        if let Some(maintenance) = &self.maintenance {
+            maintenance.committed(lsn, &self.log);
         }
-        let thread =
-            std::thread::Builder::new().name("ecsdb-snapshot".into()).spawn(work).map_err(Error::Thread)?;
-        let mut tasks = self.tasks.lock();
-        tasks.retain(|(handle, _)| !handle.is_finished());
-        tasks.push((handle.clone(), thread));
-        Ok(handle)
     }
 
     /// Ends the background work, closes the log, and releases the directory, in this order.
     pub(crate) fn close(&self) -> Result<()> {
-        let tasks = std::mem::take(&mut *self.tasks.lock());
-        for (handle, _) in &tasks {
-            handle.cancel();
+        let mut panicked = self.maintenance.as_ref().is_some_and(|maintenance| !maintenance.stop());
+        let jobs = std::mem::take(&mut *self.jobs.lock());
+        for (control, _) in &jobs {
+            control.cancel();
         }
-        let mut panicked = false;
-        for (_, thread) in tasks {
+        for (_, thread) in jobs {
             panicked |= thread.join().is_err();
+        }
+        if let Some(scheduler) = &self.scheduler {
+            scheduler.close();
         }
         let closed = self.log.close();
         drop(self.lock.lock().take());
         closed?;
-        if panicked { Err(Error::Panicked("snapshot thread")) } else { Ok(()) }
-    }
-}
-
-impl Snapshots {
-    fn take(&self, view: &View, handle: &SnapshotHandle) -> Result<SnapshotInfo> {
-        let started = Instant::now();
-        let mut manifest = self.manifest.lock();
-        // What a snapshot holds must be durable in the log first: were the log to fail now, the snapshot would
-        // bring back transactions whose commit was reported as failed.
-        self.log.wait(Lsn(view.lsn()))?;
-        let sequence = manifest.next_snapshot;
-        let options = WriteOptions {
-            database: manifest.database,
-            sequence,
-            compression: self.compression,
-            threads: 1,
-            parent: None,
-        };
-        let path = self.layout.file(FileKind::Snapshot, sequence);
-        let written = write(&*self.vfs, &path, view, &options, &mut |progress| {
-            handle.report(progress.blocks_done, progress.blocks);
-            if handle.is_cancelled() { ControlFlow::Break(Stopped) } else { ControlFlow::Continue(()) }
-        })?;
-        let mut next = manifest.clone();
-        next.next_snapshot = sequence + 1;
-        next.durable_lsn = self.log.durable_lsn().0;
-        next.snapshots.push(SnapshotEntry::new(&written.header, &written.directory, written.bytes));
-        next.publish(&*self.vfs, &self.layout)?;
-        *manifest = next;
-        tracing::info!(sequence, lsn = view.lsn(), bytes = written.bytes, "snapshot taken");
-        Ok(SnapshotInfo {
-            sequence,
-            lsn: Lsn(view.lsn()),
-            bytes: written.bytes,
-            raw_bytes: written.raw_bytes,
-            duration: started.elapsed(),
-        })
+        if panicked { Err(Error::Panicked("background thread")) } else { Ok(()) }
     }
 }

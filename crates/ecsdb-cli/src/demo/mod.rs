@@ -67,7 +67,7 @@ pub(crate) fn child(options: &ChildOptions) -> anyhow::Result<()> {
     let mut twin = Twin::open(&db, &data)?;
     let mut out = std::io::stdout().lock();
     let mut flight: VecDeque<(ecsdb::Ticket<()>, u64)> = VecDeque::with_capacity(IN_FLIGHT);
-    let mut snapshot: Option<ecsdb::SnapshotHandle> = None;
+    let mut snapshot: Option<ecsdb::Job<ecsdb::SnapshotInfo>> = None;
     let mut finish = |(ticket, done): (ecsdb::Ticket<()>, u64), always: bool| -> anyhow::Result<()> {
         let lsn = ticket.lsn();
         ticket.wait()?;
@@ -88,7 +88,7 @@ pub(crate) fn child(options: &ChildOptions) -> anyhow::Result<()> {
             finish(oldest, false)?;
         }
         if twin.done() % SNAPSHOT_EVERY == 0
-            && snapshot.as_ref().is_none_or(ecsdb::SnapshotHandle::is_finished)
+            && snapshot.as_ref().is_none_or(ecsdb::Job::is_finished)
         {
             snapshot = Some(db.snapshot()?);
         }

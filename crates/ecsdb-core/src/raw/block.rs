@@ -3,6 +3,7 @@
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::any::TypeId;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Ops;
 use super::pool::{Pool, PoolKey, SLOT_BYTES_MIN};
@@ -10,6 +11,15 @@ use crate::component::{CodecError, Component};
 
 /// Blocks start at cache lines, so that any plain type may be read from a block of untyped bytes.
 const BLOCK_ALIGN: usize = 64;
+
+/// Bytes that blocks hold, of all worlds.
+static IN_USE: AtomicU64 = AtomicU64::new(0);
+
+/// Bytes of component memory that this process holds now, in all worlds and in what views, snapshots and the log still
+/// need of them. What an archived value has on the heap (the characters of a `String`, say) is not counted. O(1).
+pub fn memory_in_use() -> u64 {
+    IN_USE.load(Ordering::Relaxed)
+}
 
 /// Rows of one type in one allocation. Rows `0..len` are initialised.
 pub struct Block {
@@ -39,6 +49,11 @@ impl Block {
 
     pub(crate) fn len(&self) -> usize {
         self.len as usize
+    }
+
+    /// Rows that there is memory for.
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity as usize
     }
 
     /// Makes room for `additional` more rows, at least doubling, but to no more than `max` unless needed.
@@ -79,10 +94,22 @@ impl Block {
             (self.data, self.pool) = (data, pool);
         }
         self.capacity = capacity as u32;
+        if let Some(bytes) = self.counted() {
+            IN_USE.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// The bytes that [`memory_in_use`] counts for this block. Single rows are left out: they are values on their
+    /// way from one place to another, and two atomic operations for each would be seen in every spawn.
+    fn counted(&self) -> Option<u64> {
+        (self.capacity > 1).then(|| u64::from(self.capacity) * self.ops.size() as u64)
     }
 
     /// Gives the memory back; the rows in it are moved or dropped already.
     fn free_memory(&mut self) {
+        if let Some(bytes) = self.counted() {
+            IN_USE.fetch_sub(bytes, Ordering::Relaxed);
+        }
         if self.ops.size() > 0 && self.capacity > 0 {
             // SAFETY: allocated in `grow_to`, from this pool or with this layout, and not used after this.
             unsafe {
@@ -225,6 +252,19 @@ impl Block {
             }
         }
         to.len += 1;
+    }
+
+    /// Moves the last `rows` rows to the end of `to`, in their order.
+    pub(crate) fn move_last_into(&mut self, rows: usize, to: &mut Block, max: usize) {
+        assert!(rows <= self.len() && self.same_type(to));
+        to.reserve(rows, max);
+        self.len -= rows as u32;
+        // SAFETY: the rows are initialised and this block counts them no more; `to`, another allocation, has room for
+        // as many of the same type. Each value is moved once.
+        unsafe {
+            std::ptr::copy_nonoverlapping(self.at(self.len()), to.at(to.len()), rows * self.ops.size());
+        }
+        to.len += rows as u32;
     }
 
     /// The inverse of [`Block::swap_remove_into`]: moves the value at `row` to the end and the last row of

@@ -9,5 +9,6 @@ mod pool;
 mod prefetch;
 
 pub(crate) use block::Block;
+pub use block::memory_in_use;
 pub(crate) use ops::{Ops, TypeOps};
 pub(crate) use prefetch::prefetch;

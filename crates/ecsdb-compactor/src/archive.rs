@@ -1,0 +1,146 @@
+//! Log segments that recovery does not need any more, kept for going back to any moment.
+
+use std::path::Path;
+
+use ecsdb_io::{FileKind, OpenMode, VfsFile, publish, seekable};
+use ecsdb_wal::{LogScan, Lsn, ScannedSegment, SegmentReader, segment_files};
+
+use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::store::{Store, Work};
+
+/// Bytes copied at once.
+const COPY_BYTES: u64 = 1 << 20;
+
+/// A segment in the archive.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ArchivedSegment {
+    pub(crate) number: u64,
+    /// The segment before it in the log.
+    pub(crate) previous: u64,
+    pub(crate) last_lsn: Lsn,
+    /// Bytes of the file.
+    pub(crate) bytes: u64,
+}
+
+impl Store {
+    /// The archived segments, oldest first: listed once, by reading headers.
+    pub(crate) fn archived<'w>(&self, work: &'w mut Work) -> Result<&'w mut Vec<ArchivedSegment>> {
+        if work.archived.is_none() {
+            work.archived = Some(self.list_archive()?);
+        }
+        Ok(work.archived.get_or_insert_default())
+    }
+
+    fn list_archive(&self) -> Result<Vec<ArchivedSegment>> {
+        let vfs = &*self.archive_vfs;
+        let archive = self.layout.archive_dir();
+        let files = segment_files(vfs, &[archive, self.layout.log_dir()])?;
+        let mut archived: Vec<ArchivedSegment> = Vec::new();
+        let mut ends = Vec::new();
+        for file in files {
+            let Some(reader) = SegmentReader::open(vfs, &file.path)? else { continue };
+            let previous = reader.header().previous;
+            ends.push(previous);
+            if file.path.parent() == Some(archive) {
+                let (number, bytes) = (file.number, file.bytes);
+                archived.push(ArchivedSegment { number, previous: previous.segment, last_lsn: Lsn::ZERO, bytes });
+            }
+        }
+        for segment in &mut archived {
+            // Where a segment ends stands in the next one.
+            segment.last_lsn = match ends.iter().find(|end| end.segment == segment.number) {
+                Some(end) => end.last_lsn,
+                None => {
+                    let files = segment_files(vfs, &[archive])?;
+                    let file = files.iter().find(|file| file.number == segment.number);
+                    file.map_or(Ok(Lsn::ZERO), |file| LogScan::file(vfs, &file.path).map(|s| s.end.last_lsn))?
+                }
+            };
+        }
+        Ok(archived)
+    }
+
+    /// The archived segments that lead without a hole to segment `first` of the log.
+    pub(crate) fn joined<'a>(
+        &self,
+        archived: &'a [ArchivedSegment],
+        first: u64,
+    ) -> Result<&'a [ArchivedSegment]> {
+        let path = self.layout.file(FileKind::Segment, first);
+        if archived.is_empty() || self.archive_vfs.file_len(&path)?.is_none() {
+            return Ok(&[]);
+        }
+        let reader = SegmentReader::open(&*self.archive_vfs, &path)?;
+        let mut expected = reader.map_or(0, |reader| reader.header().previous.segment);
+        let mut from = archived.len();
+        while from > 0 && archived[from - 1].number == expected {
+            from -= 1;
+            expected = archived[from].previous;
+        }
+        Ok(&archived[from..])
+    }
+
+    /// Copies the sealed segments below `first_needed` into the archive, those that are not there yet. Nothing is deleted here.
+    pub(crate) fn archive_below(&self, work: &mut Work, first_needed: u64) -> Result<()> {
+        let mut known = self.archived(work)?.last().map_or(0, |last| last.number);
+        known = known.max(self.manifest().first_archived.saturating_sub(1));
+        let segments = segment_files(&*self.archive_vfs, &[self.layout.log_dir()])?;
+        let due = segments.iter().filter(|file| file.number > known && file.number < first_needed);
+        for file in due {
+            let scanned = LogScan::file(&*self.archive_vfs, &file.path)?;
+            let archived = self.archive_one(file.number, &file.path, &scanned)?;
+            self.archived(work)?.push(archived);
+        }
+        Ok(())
+    }
+
+    fn archive_one(&self, number: u64, from: &Path, scanned: &ScannedSegment) -> Result<ArchivedSegment> {
+        let (end, previous) = (scanned.end, scanned.header.previous.segment);
+        let vfs = &*self.archive_vfs;
+        let dir = self.layout.archive_dir();
+        if vfs.file_len(dir)?.is_none() {
+            vfs.create_dir_all(dir)?;
+            if let Some(parent) = dir.parent() {
+                vfs.sync_dir(parent)?;
+            }
+        }
+        let source = vfs.open(from, OpenMode::Read)?;
+        let compression = self.settings().archive.and_then(|archive| archive.compression);
+        let kind = match compression {
+            Some(_) => FileKind::CompressedSegment,
+            None => FileKind::ArchivedSegment,
+        };
+        let path = self.layout.file(kind, number);
+        publish::<_, Error>(vfs, &path, |to| {
+            match compression {
+                Some(level) => drop(seekable::compress(&*source, end.offset, &**to, level)?),
+                None => copy(&*source, end.offset, &**to)?,
+            }
+            Ok(())
+        })?;
+        // CKP-2: read back before anything relies on it.
+        let copied = LogScan::file(vfs, &path)?;
+        if copied.end != end {
+            vfs.remove(&path)?;
+            let what = format!("it ends with LSN {}, not {}", copied.end.last_lsn, end.last_lsn);
+            return Err(Error::NotVerified { path, what });
+        }
+        let bytes = vfs.file_len(&path)?.unwrap_or(0);
+        metrics::counter!("ecsdb_archived_bytes_total").increment(bytes);
+        self.events.send(Event::Archived { segment: number, last_lsn: end.last_lsn, bytes });
+        Ok(ArchivedSegment { number, previous, last_lsn: end.last_lsn, bytes })
+    }
+}
+
+fn copy(from: &dyn VfsFile, len: u64, to: &dyn VfsFile) -> Result<()> {
+    let mut buffer = vec![0; COPY_BYTES.min(len) as usize];
+    let mut at = 0;
+    while at < len {
+        let n = (len - at).min(COPY_BYTES) as usize;
+        from.read_exact_at(&mut buffer[..n], at)?;
+        to.write_at(&buffer[..n], at)?;
+        at += n as u64;
+    }
+    Ok(())
+}

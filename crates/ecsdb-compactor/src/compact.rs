@@ -1,0 +1,81 @@
+//! Merging: the log since the newest snapshot, and the chain of increments, into one full snapshot.
+
+use std::time::{Duration, Instant};
+
+use ecsdb_core::View;
+use ecsdb_io::FileKind;
+use ecsdb_snapshot::{Snapshot, merge};
+use ecsdb_wal::Lsn;
+
+use crate::control::Control;
+use crate::error::Result;
+use crate::event::Event;
+use crate::snapshot::SnapshotInfo;
+use crate::store::{Store, Work};
+
+/// A compaction that is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompactionInfo {
+    /// LSN of the full snapshot that it leaves.
+    pub lsn: Lsn,
+    /// That snapshot's number.
+    pub sequence: u64,
+    /// Bytes of snapshots, log and archive before.
+    pub bytes_before: u64,
+    /// Bytes of them after. When the one before is kept to fall back to, more is freed with the next snapshot.
+    pub bytes_after: u64,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+impl Store {
+    /// Folds the log into the newest snapshot, merges its chain into one full file, and deletes what that covers, but for `keep`
+    /// snapshots (at least 1: the merged one). The merged file's blocks are compared with those it was made from before anything
+    /// is deleted (CKP-8). O(bytes of the newest snapshot); nobody waits for it.
+    ///
+    /// # Errors
+    /// When it fails or is cancelled; what was there before is still there.
+    pub fn compact(&self, view: View, keep: usize, control: &Control) -> Result<CompactionInfo> {
+        let started = Instant::now();
+        let mut work = self.work();
+        self.begin(control)?;
+        let bytes_before = self.stats_with(&mut work)?.total_bytes();
+        self.write_snapshot(&mut work, view, control)?;
+        control.check()?;
+        self.merge_newest(&mut work, control)?;
+        self.trim_to(&mut work, keep.max(1))?;
+        let bytes_after = self.stats_with(&mut work)?.total_bytes();
+        let newest = self.manifest().snapshots.last().map_or((0, 0), |entry| (entry.sequence, entry.lsn));
+        let info = CompactionInfo {
+            lsn: Lsn(newest.1),
+            sequence: newest.0,
+            bytes_before,
+            bytes_after,
+            duration: started.elapsed(),
+        };
+        metrics::histogram!("ecsdb_compaction_seconds").record(info.duration);
+        self.events.send(Event::Compacted(info));
+        Ok(info)
+    }
+
+    /// Makes the newest snapshot a full one, unless it is.
+    fn merge_newest(&self, work: &mut Work, control: &Control) -> Result<()> {
+        let started = Instant::now();
+        let Some(newest) = self.newest(work)? else { return Ok(()) };
+        if newest.directory.files == [newest.sequence] {
+            return Ok(());
+        }
+        let chain = Snapshot::open(&*self.vfs, &self.layout.file(FileKind::Snapshot, newest.sequence))?;
+        let sequence = self.next_snapshot(work);
+        let path = self.layout.file(FileKind::Snapshot, sequence);
+        let written = merge(&*self.vfs, &chain, &path, sequence, &mut |progress| {
+            control.step(progress.blocks_done, progress.blocks, progress.bytes_written)
+        })?;
+        // The same state at the same LSN: the new file takes the place of the chain's last link.
+        self.adopt(work, &written, |manifest| {
+            manifest.snapshots.pop();
+        })?;
+        self.events.send(Event::SnapshotTaken(SnapshotInfo::new(&written, started.elapsed())));
+        Ok(())
+    }
+}

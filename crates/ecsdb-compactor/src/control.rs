@@ -1,0 +1,157 @@
+//! Pausing, cancelling and following work in the background.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use ecsdb_snapshot::Stopped;
+use parking_lot::{Condvar, Mutex};
+
+use crate::error::{Error, Result};
+use crate::event::{Event, EventSender, Task};
+
+/// Time between two progress events.
+const REPORT_EVERY: Duration = Duration::from_millis(500);
+
+/// How far some work is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Parts done; what a part is depends on the work (blocks of a snapshot, say).
+    pub done: u64,
+    /// Parts in all; 0 while that is not known.
+    pub total: u64,
+    /// Bytes written.
+    pub bytes: u64,
+    /// How long it will still take if it goes on as it went; `None` while that is not known.
+    pub remaining: Option<Duration>,
+}
+
+impl std::fmt::Display for Progress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} of {} done, {} bytes written", self.done, self.total, self.bytes)?;
+        match self.remaining {
+            Some(left) => write!(f, ", about {:.1} s left", left.as_secs_f64()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The reins of one piece of work; clones share them.
+#[derive(Debug, Clone)]
+pub struct Control(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    task: Task,
+    events: EventSender,
+    cancelled: AtomicBool,
+    done: AtomicU64,
+    total: AtomicU64,
+    bytes: AtomicU64,
+    clock: Mutex<Clock>,
+    resumed: Condvar,
+}
+
+#[derive(Debug)]
+struct Clock {
+    started: Instant,
+    /// When the last pause began, while it lasts.
+    paused: Option<Instant>,
+    /// Time spent paused before.
+    rested: Duration,
+    reported: Instant,
+}
+
+impl Control {
+    /// The reins of new work.
+    pub fn new(task: Task, events: EventSender) -> Self {
+        let now = Instant::now();
+        Control(Arc::new(Shared {
+            task,
+            events,
+            cancelled: AtomicBool::new(false),
+            done: AtomicU64::new(0),
+            total: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            clock: Mutex::new(Clock { started: now, paused: None, rested: Duration::ZERO, reported: now }),
+            resumed: Condvar::new(),
+        }))
+    }
+
+    /// Asks the work to stop at its next step; nothing of it remains then.
+    pub fn cancel(&self) {
+        self.0.cancelled.store(true, Ordering::Release);
+        self.resume();
+    }
+
+    /// Holds the work at its next step, until [`Control::resume`] or [`Control::cancel`]. Memory that it holds (the old
+    /// values of what was changed since a snapshot began, say) stays held.
+    pub fn pause(&self) {
+        if !self.0.cancelled.load(Ordering::Acquire) {
+            self.0.clock.lock().paused.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// Lets the work go on.
+    pub fn resume(&self) {
+        let mut clock = self.0.clock.lock();
+        if let Some(paused) = clock.paused.take() {
+            clock.rested += paused.elapsed();
+        }
+        drop(clock);
+        self.0.resumed.notify_all();
+    }
+
+    /// How far it is.
+    pub fn progress(&self) -> Progress {
+        let (done, total) = (self.0.done.load(Ordering::Relaxed), self.0.total.load(Ordering::Relaxed));
+        let clock = self.0.clock.lock();
+        let resting = clock.paused.map_or(Duration::ZERO, |paused| paused.elapsed());
+        let worked = clock.started.elapsed().saturating_sub(clock.rested + resting);
+        let remaining = (done > 0 && total >= done)
+            .then(|| worked.mul_f64((total - done) as f64 / done as f64));
+        Progress { done, total, bytes: self.0.bytes.load(Ordering::Relaxed), remaining }
+    }
+
+    /// What kind of work it is.
+    pub fn task(&self) -> Task {
+        self.0.task
+    }
+
+    /// A step of the work: notes how far it is, waits while it is paused, and says whether to go on.
+    pub(crate) fn step(&self, done: u64, total: u64, bytes: u64) -> ControlFlow<Stopped> {
+        self.0.done.store(done, Ordering::Relaxed);
+        self.0.total.store(total, Ordering::Relaxed);
+        self.0.bytes.store(bytes, Ordering::Relaxed);
+        let mut clock = self.0.clock.lock();
+        while clock.paused.is_some() && !self.0.cancelled.load(Ordering::Acquire) {
+            self.0.resumed.wait(&mut clock);
+        }
+        let report = clock.reported.elapsed() >= REPORT_EVERY;
+        if report {
+            clock.reported = Instant::now();
+        }
+        drop(clock);
+        if report {
+            self.0.events.send(Event::Progress(self.0.task, self.progress()));
+        }
+        if self.0.cancelled.load(Ordering::Acquire) {
+            ControlFlow::Break(Stopped)
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+
+    /// As a step, between two parts of the work.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`].
+    pub fn check(&self) -> Result<()> {
+        let Progress { done, total, bytes, .. } = self.progress();
+        match self.step(done, total, bytes) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(Stopped) => Err(Error::Cancelled),
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! What can go wrong with the work in the background. Whatever it is, what was there before is still there.
+
+use std::path::PathBuf;
+
+use ecsdb_io::{IoError, LockError};
+
+/// What the fallible functions of this crate return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of taking, merging, archiving or copying.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file operation failed.
+    #[error(transparent)]
+    Io(#[from] IoError),
+    /// A snapshot or a manifest could not be written or read.
+    #[error(transparent)]
+    Snapshot(#[from] ecsdb_snapshot::Error),
+    /// The log failed, or a segment could not be read.
+    #[error(transparent)]
+    Log(#[from] ecsdb_wal::LogError),
+    /// An earlier moment could not be read.
+    #[error(transparent)]
+    Recovery(#[from] ecsdb_recovery::Error),
+    /// A value could not be encoded.
+    #[error(transparent)]
+    World(#[from] ecsdb_core::Error),
+    /// Another process has the target directory open.
+    #[error(transparent)]
+    Locked(#[from] LockError),
+    /// The directory that a copy should go to has something in it.
+    #[error("{} is not empty: a copy needs a directory of its own", .0.display())]
+    TargetNotEmpty(PathBuf),
+    /// A copied file does not hold what it was copied from.
+    #[error("{} does not read back as it was written: {what}. It is removed, and what it was made from is kept", path.display())]
+    NotVerified {
+        /// The copy.
+        path: PathBuf,
+        /// What differs.
+        what: String,
+    },
+    /// It was cancelled.
+    #[error("it was cancelled; what was there before is still there")]
+    Cancelled,
+}
+
+impl Error {
+    /// True when the disk is full: free space, then try again.
+    pub fn is_full_disk(&self) -> bool {
+        match self {
+            Error::Io(e) => e.is_full_disk(),
+            Error::Snapshot(e) => e.is_full_disk(),
+            Error::Log(e) => e.is_full_disk(),
+            Error::Recovery(e) => e.is_full_disk(),
+            _ => false,
+        }
+    }
+
+    /// True when somebody asked it to stop.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self, Error::Cancelled | Error::Snapshot(ecsdb_snapshot::Error::Cancelled))
+    }
+}

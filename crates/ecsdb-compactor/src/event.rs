@@ -1,0 +1,157 @@
+//! What happens in the background, as a stream that the application can follow.
+
+use std::time::Duration;
+
+use ecsdb_wal::Lsn;
+use tokio::sync::broadcast;
+
+use crate::compact::CompactionInfo;
+use crate::control::Progress;
+use crate::snapshot::SnapshotInfo;
+
+/// Events kept for a listener that does not keep up.
+const BACKLOG: usize = 256;
+
+/// Work in the background.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Task {
+    /// Taking a snapshot.
+    Snapshot,
+    /// Merging snapshots and log, and sparse chunks in memory.
+    Compaction,
+    /// Writing a copy of the database.
+    Copy,
+    /// Going back to an earlier moment.
+    Restore,
+    /// Archiving and dropping log segments, dropping old snapshots.
+    Retention,
+}
+
+impl std::fmt::Display for Task {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Task::Snapshot => "snapshot",
+            Task::Compaction => "compaction",
+            Task::Copy => "copy",
+            Task::Restore => "restore",
+            Task::Retention => "retention",
+        })
+    }
+}
+
+/// Something that happened.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Event {
+    /// Work has begun.
+    Started(Task),
+    /// How far it is; about twice a second.
+    Progress(Task, Progress),
+    /// A snapshot is published and verified.
+    SnapshotTaken(SnapshotInfo),
+    /// A compaction is done.
+    Compacted(CompactionInfo),
+    /// A log segment is in the archive.
+    Archived {
+        /// Its number.
+        segment: u64,
+        /// Its last transaction.
+        last_lsn: Lsn,
+        /// Bytes in the archive.
+        bytes: u64,
+    },
+    /// Files that nothing needs any more are gone.
+    Removed {
+        /// How many.
+        files: usize,
+        /// Their bytes.
+        bytes: u64,
+    },
+    /// The world was brought back to an earlier moment, as the transaction `lsn`.
+    Restored {
+        /// The transaction that did it.
+        lsn: Lsn,
+    },
+    /// Work failed; what was there before is still there (CKP-7).
+    Failed {
+        /// Which.
+        task: Task,
+        /// Why.
+        error: String,
+        /// When it is tried again; `None` for work that somebody asked for and was told.
+        retry_in: Option<Duration>,
+    },
+}
+
+/// Where events come from.
+#[derive(Debug, Clone)]
+pub struct EventSender(broadcast::Sender<Event>);
+
+impl Default for EventSender {
+    fn default() -> Self {
+        EventSender(broadcast::channel(BACKLOG).0)
+    }
+}
+
+impl EventSender {
+    /// Tells all listeners, if there are any, and the `tracing` log.
+    pub fn send(&self, event: Event) {
+        match &event {
+            Event::Failed { task, error, retry_in } => {
+                tracing::warn!(%task, error, ?retry_in, "work in the background failed");
+            }
+            Event::Progress(task, progress) => tracing::info!(%task, "{progress}"),
+            other => tracing::info!(event = ?other, "background"),
+        }
+        // Nobody needs to listen.
+        drop(self.0.send(event));
+    }
+
+    /// A listener for what happens from here on.
+    pub fn listen(&self) -> Events {
+        Events(self.0.subscribe())
+    }
+}
+
+/// A stream of events. A listener that does not keep up loses the oldest ones.
+#[derive(Debug)]
+pub struct Events(broadcast::Receiver<Event>);
+
+impl Events {
+    /// The next event; `None` once the database is closed. Cancel safe.
+    pub async fn next(&mut self) -> Option<Event> {
+        loop {
+            match self.0.recv().await {
+                Ok(event) => return Some(event),
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    }
+
+    /// As [`Events::next`], blocking the thread. Not for async code.
+    ///
+    /// # Panics
+    /// Within an asynchronous task of a Tokio runtime.
+    pub fn blocking_next(&mut self) -> Option<Event> {
+        loop {
+            match self.0.blocking_recv() {
+                Ok(event) => return Some(event),
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    }
+
+    /// The next event if there is one already.
+    pub fn try_next(&mut self) -> Option<Event> {
+        loop {
+            match self.0.try_recv() {
+                Ok(event) => return Some(event),
+                Err(broadcast::error::TryRecvError::Lagged(_)) => {}
+                Err(_) => return None,
+            }
+        }
+    }
+}

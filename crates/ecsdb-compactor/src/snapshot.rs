@@ -1,0 +1,177 @@
+//! Taking snapshots: full, or what changed since the one before.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ecsdb_core::View;
+use ecsdb_io::FileKind;
+use ecsdb_snapshot::{Directory, Snapshot, SnapshotEntry, WriteOptions, Written, write};
+use ecsdb_wal::Lsn;
+
+use crate::control::Control;
+use crate::error::{Error, Result};
+use crate::event::{Event, Task};
+use crate::retention::SNAPSHOTS_MIN;
+use crate::store::{Store, Work};
+
+/// A snapshot that is published and verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SnapshotInfo {
+    /// The file's number.
+    pub sequence: u64,
+    /// LSN of the last transaction in it.
+    pub lsn: Lsn,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Bytes of its columns before compression.
+    pub raw_bytes: u64,
+    /// The file it is an increment of; 0 for a full snapshot.
+    pub parent: u64,
+    /// Columns in the file.
+    pub blocks_written: u64,
+    /// Columns found unchanged in older files.
+    pub blocks_shared: u64,
+    /// How long it took; zero when the newest snapshot was up to date.
+    pub duration: Duration,
+}
+
+impl SnapshotInfo {
+    pub(crate) fn new(written: &Written, duration: Duration) -> Self {
+        SnapshotInfo {
+            sequence: written.header.sequence,
+            lsn: Lsn(written.header.lsn),
+            bytes: written.bytes,
+            raw_bytes: written.raw_bytes,
+            parent: written.header.parent,
+            blocks_written: written.blocks_written,
+            blocks_shared: written.blocks_shared,
+            duration,
+        }
+    }
+
+    fn existing(entry: &SnapshotEntry) -> Self {
+        SnapshotInfo {
+            sequence: entry.sequence,
+            lsn: Lsn(entry.lsn),
+            bytes: entry.bytes,
+            raw_bytes: 0,
+            parent: entry.parent,
+            blocks_written: 0,
+            blocks_shared: 0,
+            duration: Duration::ZERO,
+        }
+    }
+}
+
+/// The newest snapshot's directory: what the next one may share.
+pub(crate) struct Newest {
+    pub(crate) sequence: u64,
+    pub(crate) directory: Arc<Directory>,
+}
+
+impl Store {
+    /// Writes a snapshot of `view`: an increment while the chain is short enough, else a full one. Then what it makes superfluous
+    /// is archived and deleted. When the newest snapshot holds the same state already, it is the answer. O(what changed).
+    ///
+    /// # Errors
+    /// When it fails or is cancelled; nothing of it remains then. A failure of what comes after is an event, not an error.
+    pub fn snapshot(&self, view: View, control: &Control) -> Result<SnapshotInfo> {
+        let mut work = self.work();
+        self.begin(control)?;
+        let info = self.write_snapshot(&mut work, view, control)?;
+        self.trim_after(&mut work, SNAPSHOTS_MIN);
+        Ok(info)
+    }
+
+    pub(crate) fn write_snapshot(
+        &self,
+        work: &mut Work,
+        view: View,
+        control: &Control,
+    ) -> Result<SnapshotInfo> {
+        let started = Instant::now();
+        let lsn = Lsn(view.lsn());
+        // What a snapshot holds must be durable in the log first: were the log to fail now, the snapshot would bring back
+        // transactions whose commit was reported as failed.
+        self.log.wait(lsn)?;
+        if let Some(newest) = self.manifest().snapshots.last().filter(|newest| newest.lsn == lsn.0) {
+            return Ok(SnapshotInfo::existing(newest));
+        }
+        let settings = self.settings();
+        let sequence = self.next_snapshot(work);
+        let newest = self.newest(work)?.filter(|newest| newest.directory.files.len() < settings.chain_max);
+        let parent = newest.map(|newest| (newest.sequence, &*newest.directory));
+        let options = WriteOptions {
+            database: self.manifest().database,
+            sequence,
+            compression: settings.compression,
+            threads: settings.threads,
+            parent,
+        };
+        let path = self.layout.file(FileKind::Snapshot, sequence);
+        let written = write(&*self.vfs, &path, view, &options, &mut |progress| {
+            control.step(progress.blocks_done, progress.blocks, progress.bytes_written)
+        })?;
+        let info = SnapshotInfo::new(&written, started.elapsed());
+        self.adopt(work, &written, |_| {})?;
+        metrics::histogram!("ecsdb_snapshot_seconds").record(info.duration);
+        metrics::counter!("ecsdb_snapshot_written_bytes_total").increment(info.bytes);
+        self.note_snapshot(&info);
+        self.events.send(Event::SnapshotTaken(info));
+        Ok(info)
+    }
+
+    /// Makes a written file the newest snapshot; `change` may change the manifest in the same step.
+    pub(crate) fn adopt(
+        &self,
+        work: &mut Work,
+        written: &Written,
+        change: impl FnOnce(&mut ecsdb_snapshot::Manifest),
+    ) -> Result<()> {
+        // Whether the manifest that names the file was published is unknown after an error, so the file stays: the next opening
+        // knows which counts, and removes it if none names it.
+        self.publish(|manifest| {
+            change(manifest);
+            let entry = SnapshotEntry::new(&written.header, &written.directory, written.bytes);
+            manifest.snapshots.push(entry);
+        })?;
+        let (sequence, directory) = (written.header.sequence, written.directory.clone());
+        work.newest = Some(Newest { sequence, directory });
+        Ok(())
+    }
+
+    /// The newest snapshot's directory, read from its file if this process has not written it. `None` without a snapshot, or when the
+    /// newest one is damaged: the next one is full then.
+    pub(crate) fn newest<'w>(&self, work: &'w mut Work) -> Result<Option<&'w Newest>> {
+        let Some(entry) = self.manifest().snapshots.last().copied() else { return Ok(None) };
+        if work.newest.as_ref().is_none_or(|newest| newest.sequence != entry.sequence) {
+            let path = self.layout.file(FileKind::Snapshot, entry.sequence);
+            work.newest = match Snapshot::open(&*self.vfs, &path) {
+                Ok(snapshot) => Some(Newest {
+                    sequence: entry.sequence,
+                    directory: Arc::new(snapshot.directory().clone()),
+                }),
+                Err(e) if e.is_damage() => {
+                    let (task, error) = (Task::Snapshot, e.to_string());
+                    self.events.send(Event::Failed { task, error, retry_in: Some(Duration::ZERO) });
+                    None
+                }
+                Err(e) => return Err(e.into()),
+            };
+        }
+        Ok(work.newest.as_ref())
+    }
+
+    /// A number for a snapshot file that none ever had, whatever became of the files before.
+    pub(crate) fn next_snapshot(&self, work: &mut Work) -> u64 {
+        work.next_snapshot = work.next_snapshot.max(self.manifest().next_snapshot) + 1;
+        work.next_snapshot - 1
+    }
+
+    /// Says that work begins, unless it was cancelled while it waited for its turn.
+    pub(crate) fn begin(&self, control: &Control) -> Result<(), Error> {
+        control.check()?;
+        self.events.send(Event::Started(control.task()));
+        Ok(())
+    }
+}

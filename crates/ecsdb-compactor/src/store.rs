@@ -1,0 +1,222 @@
+//! The files of an open database besides the log's hot end, and the one place that changes which of them count.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use ecsdb_io::{Layout, Vfs};
+use ecsdb_recovery::garbage;
+use ecsdb_snapshot::Manifest;
+use ecsdb_wal::{Log, LogScan, Lsn};
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::archive::ArchivedSegment;
+use crate::control::Control;
+use crate::error::Result;
+use crate::event::{Event, EventSender, Task};
+use crate::retention::SNAPSHOTS_MIN;
+use crate::settings::StoreSettings;
+use crate::snapshot::Newest;
+use crate::stats::Noted;
+
+/// The snapshots, the sealed log segments and the manifest of an open database.
+pub struct Store {
+    /// For snapshots and the manifest, and for the archive: two classes of one scheduler, where there is one.
+    pub(crate) vfs: Arc<dyn Vfs>,
+    pub(crate) archive_vfs: Arc<dyn Vfs>,
+    pub(crate) layout: Layout,
+    pub(crate) log: Log,
+    pub(crate) events: EventSender,
+    settings: Mutex<StoreSettings>,
+    /// As published last. Held for moments only.
+    manifest: Mutex<Manifest>,
+    /// Held by whoever changes the set of files, for as long as that takes.
+    work: Mutex<Work>,
+    pins: Arc<AtomicUsize>,
+    pub(crate) noted: Mutex<Noted>,
+}
+
+/// What only the holder of the turn to work needs.
+#[derive(Default)]
+pub(crate) struct Work {
+    pub(crate) newest: Option<Newest>,
+    pub(crate) next_snapshot: u64,
+    /// The archived segments, once they were listed.
+    pub(crate) archived: Option<Vec<ArchivedSegment>>,
+}
+
+/// While one lives, no file is deleted: for whoever reads them.
+#[derive(Debug)]
+pub struct Pin(Arc<AtomicUsize>);
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Store {
+    /// The store of a database that recovery has just opened. `vfs` is for snapshots and the manifest, `archive_vfs` for the archive.
+    pub fn new(
+        vfs: Arc<dyn Vfs>,
+        archive_vfs: Arc<dyn Vfs>,
+        layout: Layout,
+        log: Log,
+        manifest: Manifest,
+        settings: StoreSettings,
+        events: EventSender,
+    ) -> Store {
+        Store {
+            vfs,
+            archive_vfs,
+            layout,
+            log,
+            events,
+            settings: Mutex::new(settings),
+            manifest: Mutex::new(manifest),
+            work: Mutex::default(),
+            pins: Arc::default(),
+            noted: Mutex::default(),
+        }
+    }
+
+    /// Where the files lie.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Where its events go.
+    pub fn events(&self) -> &EventSender {
+        &self.events
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> StoreSettings {
+        self.settings.lock().clone()
+    }
+
+    /// Changes the settings; what comes next goes by the new ones.
+    pub fn set_settings(&self, settings: StoreSettings) {
+        *self.settings.lock() = settings;
+    }
+
+    /// The manifest that was published last.
+    pub fn manifest(&self) -> Manifest {
+        self.manifest.lock().clone()
+    }
+
+    /// Keeps all files that are there from being deleted while the pin lives. What becomes superfluous meanwhile goes with the next change
+    /// after.
+    pub fn pin(&self) -> Pin {
+        self.pins.fetch_add(1, Ordering::AcqRel);
+        Pin(self.pins.clone())
+    }
+
+    pub(crate) fn work(&self) -> MutexGuard<'_, Work> {
+        self.work.lock()
+    }
+
+    pub(crate) fn try_work(&self) -> Option<MutexGuard<'_, Work>> {
+        self.work.try_lock()
+    }
+
+    /// Publishes the manifest with a change. What the store goes by is what was published.
+    pub(crate) fn publish(&self, change: impl FnOnce(&mut Manifest)) -> Result<()> {
+        let mut next = self.manifest();
+        change(&mut next);
+        next.next_snapshot =
+            next.snapshots.last().map_or(0, |newest| newest.sequence + 1).max(next.next_snapshot);
+        next.next_segment = next.next_segment.max(self.log.segment() + 1);
+        next.durable_lsn = self.log.durable_lsn().0;
+        next.seen_lsn = next.seen_lsn.max(next.durable_lsn);
+        let before = next.generation;
+        let published = next.publish(&*self.vfs, &self.layout);
+        // Removing an older generation may fail when the new one is live already.
+        if next.generation != before {
+            *self.manifest.lock() = next;
+        }
+        Ok(published?)
+    }
+
+    /// Archives and deletes what the settings and recovery have no more use for.
+    ///
+    /// # Errors
+    /// When a file operation fails. It is taken up again where it stopped.
+    pub fn trim(&self, control: &Control) -> Result<()> {
+        let mut work = self.work();
+        self.begin(control)?;
+        self.trim_to(&mut work, SNAPSHOTS_MIN)
+    }
+
+    /// As [`Store::trim`], after something that has succeeded: its failure is not that one's.
+    pub(crate) fn trim_after(&self, work: &mut Work, least: usize) {
+        if let Err(e) = self.trim_to(work, least) {
+            let retry_in = Some(std::time::Duration::ZERO);
+            self.events.send(Event::Failed { task: Task::Retention, error: e.to_string(), retry_in });
+        }
+    }
+
+    /// Keeps at least `least` snapshots, the log after the oldest of the last `least`, and what the settings say beyond that.
+    pub(crate) fn trim_to(&self, work: &mut Work, least: usize) -> Result<()> {
+        let manifest = self.manifest();
+        let settings = self.settings();
+        // CKP-3: what the fallback snapshot does not hold is needed by recovery.
+        let fallback = manifest.snapshots.len().checked_sub(least).map(|i| &manifest.snapshots[i]);
+        let covered = fallback.map_or(Lsn::ZERO, |entry| Lsn(entry.lsn));
+        let dirs = [self.layout.log_dir()];
+        let first_segment = LogScan::first_needed(&*self.vfs, &dirs, covered)?.max(manifest.first_segment);
+        if settings.archive.is_some() {
+            self.archive_below(work, first_segment)?;
+        }
+        // An archive with a hole before the log is no way back.
+        let archived = self.joined(self.archived(work)?, first_segment)?;
+        let (snapshot_sizes, now) = (self.snapshot_sizes()?, self.vfs.now_unix_ns());
+        let entries = &manifest.snapshots;
+        let gone = settings.retention.expendable(entries, least, now, |gone| {
+            let rest = &entries[gone..];
+            let uses = |n: u64| rest.iter().any(|entry| (entry.base..=entry.sequence).contains(&n));
+            let snapshots: u64 = snapshot_sizes.iter().filter(|(n, _)| uses(*n)).map(|(_, b)| b).sum();
+            let log = archived.iter().filter(|segment| segment.last_lsn.0 > rest[0].lsn);
+            snapshots + log.map(|segment| segment.bytes).sum::<u64>()
+        });
+        let oldest = entries.get(gone).map_or(Lsn::ZERO, |entry| Lsn(entry.lsn));
+        let first_archived = archived
+            .iter()
+            .find(|segment| segment.last_lsn > oldest)
+            .map_or(first_segment, |segment| segment.number)
+            .max(manifest.first_archived);
+        if (gone, first_segment, first_archived) != (0, manifest.first_segment, manifest.first_archived) {
+            // CKP-4: the manifest first, then the deletions.
+            self.publish(|manifest| {
+                manifest.snapshots.drain(..gone);
+                manifest.first_segment = first_segment;
+                manifest.first_archived = first_archived;
+            })?;
+        }
+        self.remove_garbage(work)
+    }
+
+    /// Deletes what the published manifest does not need, what earlier attempts left over included.
+    fn remove_garbage(&self, work: &mut Work) -> Result<()> {
+        if self.pins.load(Ordering::Acquire) > 0 {
+            return Ok(());
+        }
+        let manifest = self.manifest();
+        let (mut files, mut bytes) = (0, 0);
+        for path in garbage(&*self.vfs, &self.layout, &manifest)? {
+            let len = self.vfs.file_len(&path)?.unwrap_or(0);
+            match self.vfs.remove(&path) {
+                Ok(()) => (files, bytes) = (files + 1, bytes + len),
+                Err(e) if e.is_not_found() => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        if let Some(archived) = &mut work.archived {
+            archived.retain(|segment| segment.number >= manifest.first_archived);
+        }
+        if files > 0 {
+            metrics::counter!("ecsdb_removed_bytes_total").increment(bytes);
+            self.events.send(Event::Removed { files, bytes });
+        }
+        Ok(())
+    }
+}

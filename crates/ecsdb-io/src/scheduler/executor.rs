@@ -1,0 +1,36 @@
+//! The background task that takes requests from the queues and has them executed.
+
+use std::sync::Arc;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::queues::Next;
+use super::shared::{Running, Shared};
+
+/// Runs until the scheduler was closed and everything accepted was executed. However it ends, by panic and by the end
+/// of its runtime too, nobody waits for it afterwards.
+pub(super) async fn execute(shared: Arc<Shared>) {
+    let _end = End(&shared);
+    loop {
+        let next = shared.queues.lock().next(Instant::now());
+        match next {
+            Next::Run(job) => {
+                let running = Running::new(shared.clone(), job);
+                // It books itself when it ends, and wakes this task.
+                drop(tokio::task::spawn_blocking(move || running.run()));
+            }
+            Next::Wait(None) => shared.wake.notified().await,
+            // Being woken and the time being over are the same here: look again.
+            Next::Wait(Some(until)) => drop(timeout_at(until, shared.wake.notified()).await),
+            Next::Finished => return,
+        }
+    }
+}
+
+struct End<'a>(&'a Shared);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}

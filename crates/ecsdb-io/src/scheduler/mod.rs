@@ -1,0 +1,209 @@
+//! The I/O scheduler: disk operations are queued by priority and executed by background Tokio tasks, so that a snapshot
+//! or a copy to the archive never stands in the way of the log.
+//!
+//! | file | what |
+//! |---|---|
+//! | `priority` | the classes and their statistics |
+//! | `bucket` | the rate limit of a class |
+//! | `request` | one operation: merged, executed, answered |
+//! | `queues` | which is next; no threads, no waiting |
+//! | `shared` | the queues behind their lock, and who waits for whom |
+//! | `executor` | the task that takes and executes |
+//! | `vfs` | files that use all this |
+
+mod bucket;
+mod executor;
+mod priority;
+mod queues;
+mod request;
+mod shared;
+mod vfs;
+
+use std::io;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::platform::lower_thread_priority;
+use crate::vfs::Vfs;
+pub use priority::{Priority, PriorityStats, SchedulerStats};
+use queues::{OPERATIONS_AT_ONCE, Phase};
+use shared::Shared;
+
+/// How a [`Scheduler`] works.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SchedulerOptions {
+    /// Bytes of writes that may be queued in each priority. Who writes more waits; a single larger write passes alone.
+    /// 8 MiB unless said otherwise.
+    pub queue_bytes_max: u64,
+    /// Bytes up to which adjacent writes to one file are merged into one. 1 MiB unless said otherwise; 0 merges none.
+    pub merge_bytes_max: usize,
+    /// Bytes per second that each priority (by [`Priority::index`]) may read and write together, `None` for as many as the
+    /// disk does. None unless said otherwise; see [`Scheduler::set_rate_limit`].
+    pub rate_limits: [Option<u64>; Priority::ALL.len()],
+    /// Whether the scheduler's threads run at a lower processor priority than the application's
+    /// ([`lower_thread_priority`]). They do unless said otherwise.
+    pub low_thread_priority: bool,
+}
+
+impl Default for SchedulerOptions {
+    fn default() -> Self {
+        SchedulerOptions {
+            queue_bytes_max: 8 << 20,
+            merge_bytes_max: 1 << 20,
+            rate_limits: [None; Priority::ALL.len()],
+            low_thread_priority: true,
+        }
+    }
+}
+
+/// Queues disk operations by [`Priority`] and executes them in the background, on a small Tokio runtime of its own: it
+/// can be used, and dropped, within another runtime and without one.
+///
+/// Code uses it through a [`Vfs`] (see [`Scheduler::vfs`]). The first request of the highest priority that has one is
+/// always next; within a priority, first come, first served. Writes and syncs are executed one at a time, since a disk
+/// syncs no faster for being asked twice; a few reads run beside them, and each priority has a place for reads that no
+/// lower one can take. So a request never waits for lower ones but for the one operation under way.
+///
+/// Clones are cheap and are the same scheduler. Dropping the last one, and the last file that uses it, waits until
+/// everything accepted was executed.
+///
+/// ```
+/// use std::sync::Arc;
+/// use ecsdb_io::{Disk, Priority, Scheduler, SchedulerOptions, Vfs};
+///
+/// let scheduler = Scheduler::start(SchedulerOptions::default())?;
+/// scheduler.set_rate_limit(Priority::Archive, Some(20 << 20));
+///
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("copy");
+/// let archive = scheduler.vfs(Arc::new(Disk), Priority::Archive);
+/// let file = archive.create(&path)?;
+/// for block in 0..100 {
+///     file.write_at(&[7; 1000], block * 1000)?; // queued
+/// }
+/// file.sync_data()?; // executed and durable
+///
+/// let stats = scheduler.stats()[Priority::Archive];
+/// assert_eq!(stats.writes_requested, 100);
+/// assert!(stats.writes_executed <= 100); // adjacent ones were merged
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Scheduler {
+    owner: Arc<Owner>,
+}
+
+/// Ends with the last clone.
+#[derive(Debug)]
+struct Owner {
+    shared: Arc<Shared>,
+    runtime: Mutex<Option<Runtime>>,
+}
+
+impl Scheduler {
+    /// Starts the runtime and the executor.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start(options: SchedulerOptions) -> io::Result<Scheduler> {
+        let low = options.low_thread_priority;
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .max_blocking_threads(OPERATIONS_AT_ONCE)
+            .thread_name("ecsdb-io")
+            .on_thread_start(move || {
+                if low {
+                    lower_thread_priority();
+                }
+            })
+            .enable_time()
+            .build()?;
+        let scheduler = Scheduler::with(&options, Some(runtime));
+        if let Some(runtime) = &*scheduler.owner.runtime.lock() {
+            runtime.spawn(executor::execute(scheduler.owner.shared.clone()));
+        }
+        Ok(scheduler)
+    }
+
+    fn with(options: &SchedulerOptions, runtime: Option<Runtime>) -> Scheduler {
+        let shared = Shared::new(options.queue_bytes_max, options.merge_bytes_max);
+        for (priority, limit) in Priority::ALL.into_iter().zip(options.rate_limits) {
+            shared.queues.lock().set_rate_limit(priority, limit);
+        }
+        Scheduler { owner: Arc::new(Owner { shared: Arc::new(shared), runtime: Mutex::new(runtime) }) }
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.owner.shared
+    }
+
+    /// `inner`, with the files opened through it scheduled at `priority`. Do not schedule what is scheduled already.
+    ///
+    /// - A write is copied and queued, and returns at once; only the bound of its priority makes it wait. Until a sync
+    ///   has returned, its bytes may be in this process's memory alone: unlike with a bare file, they do not outlive it.
+    /// - A sync waits until the earlier writes of its file were executed, then syncs, and returns the first error of any.
+    /// - After a failed write or sync, every later write, sync and change of length of that handle returns the same
+    ///   failure, and nothing is tried again (WAL-5). Reads go on.
+    /// - Reads, and asking for or changing the length, wait for the queued writes of their file.
+    /// - Names pass straight through. What looks at a file by its name (opening, length, listing) waits for its queued
+    ///   writes; renaming does too, and returns their failure. Two handles of one file, open at the same time, are in no
+    ///   order with each other but by syncs.
+    /// - A file that is dropped with writes queued has them executed; their failure, which nobody is left to be told of,
+    ///   is logged.
+    ///
+    /// All of these block the calling thread while they wait, as a bare file does.
+    pub fn vfs(&self, inner: Arc<dyn Vfs>, priority: Priority) -> Arc<dyn Vfs> {
+        Arc::new(vfs::ScheduledVfs { scheduler: self.clone(), inner, priority })
+    }
+
+    /// Limits the bytes per second that a priority reads and writes, from now on; `None` lifts the limit. What a tenth of
+    /// a second allows may pass at once. While a priority waits for its limit the others go on. A limit of 0 holds the
+    /// priority's requests back until it is changed or the scheduler closed.
+    pub fn set_rate_limit(&self, priority: Priority, bytes_per_second: Option<u64>) {
+        self.shared().queues.lock().set_rate_limit(priority, bytes_per_second);
+        self.shared().wake.notify_one();
+    }
+
+    /// What happened so far, and what is queued. O(1).
+    pub fn stats(&self) -> SchedulerStats {
+        self.shared().queues.lock().stats()
+    }
+
+    /// Accepts nothing more (whoever tries gets an error), executes what was accepted, without regard to rate limits, and
+    /// ends the threads. Blocks until then. Calling it again does nothing.
+    ///
+    /// A write that fails meanwhile is told to nobody but the log, so sync before.
+    pub fn close(&self) {
+        self.owner.close();
+    }
+}
+
+impl Owner {
+    fn close(&self) {
+        let mut queues = self.shared.queues.lock();
+        if queues.phase == Phase::Open {
+            queues.phase = Phase::Closing;
+        }
+        self.shared.wake.notify_one();
+        self.shared.wake_writers();
+        while queues.phase != Phase::Stopped {
+            self.shared.stopped.wait(&mut queues);
+        }
+        drop(queues);
+        if let Some(runtime) = self.runtime.lock().take() {
+            // Nothing is left to do, and waiting for the threads would be a panic within another runtime.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

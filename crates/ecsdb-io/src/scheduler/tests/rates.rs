@@ -1,0 +1,79 @@
+//! Rate limits, on Tokio's virtual time: it stands still while anything happens.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::super::executor::execute;
+use super::*;
+
+/// A scheduler whose executor runs on the test's own runtime.
+struct OnVirtualTime(Scheduler, Fake);
+
+impl OnVirtualTime {
+    fn start() -> Self {
+        let scheduler = Scheduler::with(&SchedulerOptions::default(), None);
+        tokio::spawn(execute(scheduler.owner.shared.clone()));
+        OnVirtualTime(scheduler, Fake::default())
+    }
+}
+
+impl Drop for OnVirtualTime {
+    fn drop(&mut self) {
+        // Waiting for the executor would block the one thread it has.
+        self.0.shared().stop();
+    }
+}
+
+fn written(scheduler: &Scheduler, priority: Priority) -> u64 {
+    scheduler.stats()[priority].bytes_written
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limited_priority_keeps_its_rate_and_the_others_go_on() {
+    let virtually = OnVirtualTime::start();
+    let OnVirtualTime(scheduler, disk) = &virtually;
+    scheduler.set_rate_limit(Priority::Archive, Some(1_000));
+    let archive = create(scheduler, disk, Priority::Archive, "archive");
+    let log = create(scheduler, disk, Priority::Log, "log");
+    for i in 0..100 {
+        // Adjacent: merged up to a burst of 100 bytes.
+        archive.write_at(&[1; 50], i * 50).unwrap();
+    }
+    for second in 1..=4 {
+        sleep(Duration::from_secs(1)).await;
+        let written = written(scheduler, Priority::Archive);
+        let allowed = second * 1_000;
+        assert!((allowed - 100..=allowed + 200).contains(&written), "{written} after {second} s");
+        log.write_at(&[2; 10_000], second * 10_000).unwrap();
+        sleep(Duration::from_millis(1)).await;
+        assert_eq!(self::written(scheduler, Priority::Log), second * 10_000);
+    }
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(written(scheduler, Priority::Archive), 5_000);
+    assert_eq!(scheduler.stats()[Priority::Archive].writes_executed, 50);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_can_be_changed_and_lifted_while_requests_wait_for_it() {
+    let virtually = OnVirtualTime::start();
+    let OnVirtualTime(scheduler, disk) = &virtually;
+    scheduler.set_rate_limit(Priority::Archive, Some(0));
+    let file = create(scheduler, disk, Priority::Archive, "f");
+    for i in 0..1_000 {
+        file.write_at(&[1; 50], i * 51).unwrap();
+    }
+    sleep(Duration::from_secs(3_600)).await;
+    assert_eq!(written(scheduler, Priority::Archive), 0);
+    scheduler.set_rate_limit(Priority::Archive, Some(1_000));
+    sleep(Duration::from_secs(10)).await;
+    let slow = written(scheduler, Priority::Archive);
+    assert!((9_800..=10_200).contains(&slow), "{slow}");
+    scheduler.set_rate_limit(Priority::Archive, Some(4_000));
+    sleep(Duration::from_secs(5)).await;
+    let faster = written(scheduler, Priority::Archive) - slow;
+    assert!((19_500..=20_500).contains(&faster), "{faster}");
+    scheduler.set_rate_limit(Priority::Archive, None);
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(written(scheduler, Priority::Archive), 50_000);
+}

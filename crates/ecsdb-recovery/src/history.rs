@@ -1,0 +1,186 @@
+//! The history that is retained: which moments can be gone back to, and the world as it was at one of them. Only reads.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ecsdb_core::World;
+use ecsdb_io::{Layout, Vfs};
+use ecsdb_snapshot::{Manifest, SnapshotEntry};
+use ecsdb_wal::{LogScan, Lsn, Tail};
+
+use crate::error::{Error, Result};
+use crate::policy::{Options, Policy};
+use crate::replay::Until;
+use crate::report::{RecoveryReport, Step};
+use crate::{find, replay};
+
+/// A moment in the history of a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// The last transaction.
+    Latest,
+    /// Right after this transaction.
+    Lsn(Lsn),
+    /// After the last transaction that was written by then, as the clock of the machine went.
+    Time(SystemTime),
+    /// That of the snapshot with this number.
+    Snapshot(u64),
+}
+
+impl std::fmt::Display for Moment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Moment::Latest => f.write_str("the last transaction"),
+            Moment::Lsn(lsn) => write!(f, "LSN {lsn}"),
+            Moment::Time(time) => f.write_str(&time_text(unix_ns(*time))),
+            Moment::Snapshot(number) => write!(f, "snapshot {number}"),
+        }
+    }
+}
+
+/// What of a database's past is there.
+#[derive(Debug)]
+pub struct History<'a> {
+    vfs: &'a dyn Vfs,
+    layout: &'a Layout,
+    manifest: &'a Manifest,
+    scan: LogScan,
+    /// The log is whole above this.
+    logged_from: Lsn,
+}
+
+/// The world as it was.
+pub struct Reconstructed {
+    /// The world.
+    pub world: World,
+    /// When its last transaction was written, in nanoseconds since 1970-01-01 UTC; 0 when it came from a snapshot.
+    pub unix_ns: u64,
+    /// From which snapshot and how many transactions.
+    pub report: RecoveryReport,
+}
+
+/// The manifest of a database directory that nobody has open, or of which nothing is about to be deleted.
+///
+/// # Errors
+/// When there is no valid one.
+pub fn manifest(vfs: &dyn Vfs, layout: &Layout) -> Result<Manifest> {
+    let mut report = RecoveryReport::default();
+    let manifest = find::manifest(vfs, layout, Policy::TruncateTail, &mut report)?;
+    if report.created {
+        return Err(Error::NoDatabase { dir: layout.root().into() });
+    }
+    Ok(manifest)
+}
+
+impl<'a> History<'a> {
+    /// Reads and verifies the log and the archive behind the oldest snapshot of `manifest`. None of it may be deleted meanwhile;
+    /// the log may grow. O(bytes of log).
+    ///
+    /// # Errors
+    /// When a file cannot be read. Damage is an error of [`History::reconstruct`], where it matters.
+    pub fn read(vfs: &'a dyn Vfs, layout: &'a Layout, manifest: &'a Manifest) -> Result<History<'a>> {
+        let dirs = [layout.log_dir(), layout.archive_dir()];
+        let oldest = manifest.snapshots.first().map_or(Lsn::ZERO, |entry| Lsn(entry.lsn));
+        let from = LogScan::first_needed(vfs, &dirs, oldest)?;
+        let scan = LogScan::run(vfs, &dirs, manifest.database, Lsn::ZERO, from)?;
+        let logged_from = scan.segments.first().map_or(oldest, |first| first.header.previous.last_lsn);
+        Ok(History { vfs, layout, manifest, scan, logged_from })
+    }
+
+    /// The first and the last moment, each with its time in nanoseconds since 1970-01-01 UTC; every transaction between them is
+    /// there. `None` for a database that nothing was ever committed to.
+    pub fn range(&self) -> Option<((Lsn, u64), (Lsn, u64))> {
+        let newest = self.manifest.snapshots.last().map(|entry| (Lsn(entry.lsn), entry.created_unix_ns));
+        let logged = self.scan.segments.last().map(|last| (self.scan.last_lsn, last.last_unix_ns));
+        let last = newest.max(logged)?;
+        let mut bases = self.manifest.snapshots.iter().filter(|entry| Lsn(entry.lsn) >= self.logged_from);
+        let first = match bases.next() {
+            _ if self.logged_from == Lsn::ZERO => {
+                (Lsn::ZERO, self.scan.segments.first().map_or(0, |first| first.header.created_unix_ns))
+            }
+            Some(base) => (Lsn(base.lsn), base.created_unix_ns),
+            None => newest?,
+        };
+        Some((first, last))
+    }
+
+    /// Builds the world as it was at `moment`: the newest snapshot before it, and the log from there. O(bytes).
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`], which names what there is; or when something that is needed is damaged.
+    pub fn reconstruct(
+        &self,
+        moment: Moment,
+        options: Options,
+        progress: &mut dyn FnMut(&Step),
+    ) -> Result<Reconstructed> {
+        let until = self.until(moment)?;
+        let reaches = |entry: &&SnapshotEntry| {
+            let lsn = Lsn(entry.lsn);
+            let whole = lsn >= self.logged_from || lsn == until.lsn;
+            whole && lsn <= until.lsn && entry.created_unix_ns <= until.unix_ns
+        };
+        let bases: Vec<SnapshotEntry> = self.manifest.snapshots.iter().filter(reaches).copied().collect();
+        if bases.is_empty() && self.logged_from > Lsn::ZERO {
+            return Err(self.out_of_range(moment));
+        }
+        if let Tail::Corrupt { damage, first_lost, evidence } = &self.scan.tail
+            && *first_lost <= until.lsn
+            && bases.last().is_none_or(|base| Lsn(base.lsn) < until.lsn)
+        {
+            return Err(Error::Corrupt { first_lost: first_lost.0, what: format!("{damage} ({evidence})") });
+        }
+        let mut report = RecoveryReport { segments: self.scan.segments.len(), ..RecoveryReport::default() };
+        let Self { vfs, layout, manifest, .. } = *self;
+        let mut world = replay::load(vfs, layout, manifest, &bases, options, &mut report, progress)?;
+        if report.snapshot.is_none() && self.logged_from > Lsn::ZERO {
+            let rejected = report.rejected.pop().map_or_else(String::new, |rejected| rejected.reason);
+            return Err(Error::Strict { what: rejected });
+        }
+        let unix_ns =
+            replay::apply(vfs, &mut world, &self.scan, until, options.threads, &mut report, progress)?;
+        if options.register {
+            world.register_linked()?;
+        }
+        report.last_lsn = world.lsn();
+        report.entities = world.view().len() as u64;
+        Ok(Reconstructed { world, unix_ns, report })
+    }
+
+    fn until(&self, moment: Moment) -> Result<Until> {
+        let last = self.range().map_or(Lsn::ZERO, |(_, (last, _))| last);
+        match moment {
+            Moment::Latest => Ok(Until { lsn: last, ..Until::END }),
+            Moment::Lsn(lsn) if lsn <= last => Ok(Until { lsn, ..Until::END }),
+            Moment::Time(time) => Ok(Until { unix_ns: unix_ns(time), ..Until::END }),
+            Moment::Snapshot(number) => {
+                let entry = self.manifest.snapshots.iter().find(|entry| entry.sequence == number);
+                let entry = entry.ok_or_else(|| self.out_of_range(moment))?;
+                Ok(Until { lsn: Lsn(entry.lsn), ..Until::END })
+            }
+            Moment::Lsn(_) => Err(self.out_of_range(moment)),
+        }
+    }
+
+    fn out_of_range(&self, moment: Moment) -> Error {
+        let mut there = match self.range() {
+            Some(((first, from), (last, to))) => {
+                format!("LSN {first} ({}) to LSN {last} ({})", time_text(from), time_text(to))
+            }
+            None => "nothing".into(),
+        };
+        if matches!(moment, Moment::Snapshot(_)) {
+            let numbers: Vec<String> =
+                self.manifest.snapshots.iter().map(|entry| entry.sequence.to_string()).collect();
+            there = format!("the snapshots {}", numbers.join(", "));
+        }
+        Error::OutOfRange { asked: moment.to_string(), there }
+    }
+}
+
+fn unix_ns(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_nanos() as u64
+}
+
+fn time_text(unix_ns: u64) -> String {
+    jiff::Timestamp::from_nanosecond(i128::from(unix_ns)).map_or_else(|_| unix_ns.to_string(), |t| t.to_string())
+}

@@ -1,0 +1,85 @@
+//! Work in the background that somebody asked for: follow it, hold it, stop it, wait for it.
+
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use ecsdb_compactor::{Control, Progress};
+use tokio::sync::oneshot;
+
+use crate::error::{Error, Result};
+
+/// A piece of work in the background: a snapshot, a compaction, a copy, a restore. Dropping the handle lets it go on.
+///
+/// Wait for it, blocking ([`Job::wait`]) or with `.await`.
+#[derive(Debug)]
+pub struct Job<T> {
+    control: Control,
+    result: oneshot::Receiver<Result<T>>,
+}
+
+/// A [`Job`] being awaited.
+#[derive(Debug)]
+pub struct JobFuture<T>(oneshot::Receiver<Result<T>>);
+
+impl<T> Job<T> {
+    pub(crate) fn new(control: Control) -> (Self, oneshot::Sender<Result<T>>) {
+        let (sender, result) = oneshot::channel();
+        (Job { control, result }, sender)
+    }
+
+    /// Blocks until it is done. Not for async code: use `.await` there.
+    ///
+    /// # Errors
+    /// When it failed or was cancelled; the database goes on, and what was there before is still there.
+    pub fn wait(self) -> Result<T> {
+        pollster::block_on(self.into_future())
+    }
+
+    /// Asks it to stop at its next step; waiting for it then fails with an error for which
+    /// [`Error::is_cancelled`] holds, unless it was done already.
+    pub fn cancel(&self) {
+        self.control.cancel();
+    }
+
+    /// Holds it at its next step.
+    pub fn pause(&self) {
+        self.control.pause();
+    }
+
+    /// Lets it go on after [`Job::pause`].
+    pub fn resume(&self) {
+        self.control.resume();
+    }
+
+    /// How far it is, and how long it will still take.
+    pub fn progress(&self) -> Progress {
+        self.control.progress()
+    }
+
+    /// True once it is done or has failed.
+    pub fn is_finished(&self) -> bool {
+        !self.result.is_empty() || self.result.is_terminated()
+    }
+}
+
+impl<T> IntoFuture for Job<T> {
+    type Output = Result<T>;
+    type IntoFuture = JobFuture<T>;
+
+    fn into_future(self) -> JobFuture<T> {
+        JobFuture(self.result)
+    }
+}
+
+impl<T> Future for JobFuture<T> {
+    type Output = Result<T>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
+        Pin::new(&mut self.0).poll(context).map(|received| match received {
+            Ok(result) => result,
+            // The thread is gone without having said anything.
+            Err(_) => Err(Error::Panicked("background thread")),
+        })
+    }
+}

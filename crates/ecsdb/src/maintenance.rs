@@ -1,0 +1,283 @@
+//! The thread that takes snapshots and compacts when they are due, and sleeps otherwise.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use ecsdb_compactor::{Control, Due, Error, Event, Now, Reason, Schedule, Store, Task};
+use ecsdb_io::lower_thread_priority;
+use ecsdb_wal::Log;
+use parking_lot::{Condvar, Mutex};
+
+use crate::persistence::SharedWorld;
+
+/// After a failure it is tried again after this time, twice as long each time, up to the second (CKP-7).
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(60);
+/// Snapshots that stay after a compaction that nobody asked for: the merged one, and the one to fall back to.
+const KEEP: usize = 2;
+
+/// The thread and what wakes it.
+pub(crate) struct Maintenance {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    /// A commit that reaches one of these wakes the thread.
+    wake_lsn: AtomicU64,
+    wake_bytes: AtomicU64,
+}
+
+struct State {
+    stopped: bool,
+    woken: bool,
+    schedule: Schedule,
+    /// The reins of the work under way.
+    control: Option<Control>,
+}
+
+impl Maintenance {
+    pub(crate) fn start(
+        store: Arc<Store>,
+        log: Log,
+        world: SharedWorld,
+        schedule: Schedule,
+    ) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State { stopped: false, woken: false, schedule, control: None }),
+            changed: Condvar::new(),
+            wake_lsn: AtomicU64::new(u64::MAX),
+            wake_bytes: AtomicU64::new(u64::MAX),
+        });
+        let now = Instant::now();
+        let mut worker = Worker {
+            shared: shared.clone(),
+            snapshot_lsn: store.manifest().snapshots.last().map_or(0, |newest| newest.lsn),
+            store,
+            log,
+            world,
+            snapshot_bytes: 0,
+            compacted_lsn: 0,
+            snapshot_at: now,
+            compacted_at: now,
+            merged_lsn: 0,
+            failures: 0,
+        };
+        worker.compacted_lsn = worker.log.appended_lsn().0;
+        let thread = std::thread::Builder::new().name("ecsdb-maintenance".into()).spawn(move || {
+            lower_thread_priority();
+            worker.run();
+        })?;
+        Ok(Maintenance { shared, thread: Mutex::new(Some(thread)) })
+    }
+
+    #[inline]
+    pub(crate) fn committed(&self, lsn: u64, log: &Log) {
+        if lsn >= self.shared.wake_lsn.load(Ordering::Relaxed)
+            || log.appended_bytes() >= self.shared.wake_bytes.load(Ordering::Relaxed)
+        {
+            self.shared.wake();
+        }
+    }
+
+    /// Goes by another schedule from here on.
+    pub(crate) fn set_schedule(&self, schedule: Schedule) {
+        self.shared.state.lock().schedule = schedule;
+        self.shared.wake();
+    }
+
+    /// Cancels what is under way and ends the thread. False when it had panicked.
+    pub(crate) fn stop(&self) -> bool {
+        let mut state = self.shared.state.lock();
+        state.stopped = true;
+        if let Some(control) = &state.control {
+            control.cancel();
+        }
+        drop(state);
+        self.shared.changed.notify_all();
+        let thread = self.thread.lock().take();
+        thread.is_none_or(|thread| thread.join().is_ok())
+    }
+}
+
+impl Shared {
+    #[cold]
+    fn wake(&self) {
+        // One wake-up is enough until the thread has looked.
+        self.wake_lsn.store(u64::MAX, Ordering::Relaxed);
+        self.wake_bytes.store(u64::MAX, Ordering::Relaxed);
+        self.state.lock().woken = true;
+        self.changed.notify_all();
+    }
+
+    /// Sleeps for `time`, or until woken. False when the database closes.
+    fn sleep(&self, time: Option<Duration>) -> bool {
+        let until = time.and_then(|time| Instant::now().checked_add(time));
+        let mut state = self.state.lock();
+        while !state.stopped && !state.woken {
+            match until {
+                Some(until) => {
+                    if self.changed.wait_until(&mut state, until).timed_out() {
+                        break;
+                    }
+                }
+                None => self.changed.wait(&mut state),
+            }
+        }
+        state.woken = false;
+        !state.stopped
+    }
+}
+
+struct Worker {
+    shared: Arc<Shared>,
+    store: Arc<Store>,
+    log: Log,
+    world: SharedWorld,
+    /// Of the newest snapshot: its LSN, the log's byte counter, and when it was found there.
+    snapshot_lsn: u64,
+    snapshot_bytes: u64,
+    snapshot_at: Instant,
+    compacted_lsn: u64,
+    compacted_at: Instant,
+    /// When chunks in memory were merged last.
+    merged_lsn: u64,
+    failures: u32,
+}
+
+impl Worker {
+    fn run(&mut self) {
+        loop {
+            let schedule = self.shared.state.lock().schedule;
+            let (task, done) = match self.look().map(|now| schedule.due(&now)) {
+                Ok(Due::Snapshot(_)) => (Task::Snapshot, self.snapshot()),
+                Ok(Due::Compaction(Reason::Sparse)) => (Task::Compaction, self.merge_chunks()),
+                Ok(Due::Compaction(_)) => (Task::Compaction, self.compact()),
+                Ok(Due::Nothing(time)) => {
+                    self.arm(&schedule);
+                    if !self.shared.sleep(time) {
+                        return;
+                    }
+                    continue;
+                }
+                Err(e) => (Task::Retention, Err(e)),
+            };
+            match done {
+                Ok(()) => self.failures = 0,
+                Err(e) if e.is_cancelled() => {}
+                // After a failure of the log nothing can become durable any more, nor be taken.
+                Err(Error::Log(_)) => {
+                    if !self.shared.sleep(None) {
+                        return;
+                    }
+                }
+                Err(e) => {
+                    let wait = RETRY_FIRST.saturating_mul(1 << self.failures.min(10)).min(RETRY_MAX);
+                    self.failures += 1;
+                    let (error, retry_in) = (e.to_string(), Some(wait));
+                    self.store.events().send(Event::Failed { task, error, retry_in });
+                    if !self.shared.sleep(Some(wait)) {
+                        return;
+                    }
+                }
+            }
+            if self.shared.state.lock().stopped {
+                return;
+            }
+        }
+    }
+
+    /// Says which commit is to wake the thread: the next one after rest, and the one that makes a snapshot due.
+    fn arm(&self, schedule: &Schedule) {
+        let appended = self.log.appended_lsn().0;
+        let lsn = match schedule.snapshot_transactions {
+            _ if appended <= self.snapshot_lsn => self.snapshot_lsn + 1,
+            Some(n) => self.snapshot_lsn + n,
+            None => u64::MAX,
+        };
+        let bytes = schedule.snapshot_log_bytes.map_or(u64::MAX, |n| self.snapshot_bytes + n);
+        self.shared.wake_lsn.store(lsn, Ordering::Relaxed);
+        self.shared.wake_bytes.store(bytes, Ordering::Relaxed);
+        // What was committed between the look and the arming has not woken anybody.
+        if self.log.appended_lsn().0 >= lsn || self.log.appended_bytes() >= bytes {
+            self.shared.wake();
+        }
+    }
+
+    fn look(&mut self) -> Result<Now, Error> {
+        let stats = self.store.stats()?;
+        if stats.snapshot_lsn.0 > self.snapshot_lsn {
+            // Somebody else took one.
+            self.note_snapshot(stats.snapshot_lsn.0);
+        }
+        let appended = self.log.appended_lsn().0;
+        let view = self.world.world.lock().view();
+        Ok(Now {
+            transactions: appended.saturating_sub(self.snapshot_lsn),
+            log_bytes: self.log.appended_bytes() - self.snapshot_bytes,
+            since_snapshot: self.snapshot_at.elapsed(),
+            since_compaction: self.compacted_at.elapsed(),
+            changed_since_compaction: appended > self.compacted_lsn,
+            log_bytes_on_disk: stats.log_bytes + stats.archive_bytes,
+            chain_age: self.store.chain_age(),
+            chain_files: stats.chain_files,
+            dead_fraction: stats.dead_fraction(),
+            // What could not be merged before can only be merged after something was changed.
+            sparse_fraction: if appended > self.merged_lsn { view.sparsity() } else { 0.0 },
+        })
+    }
+
+    fn note_snapshot(&mut self, lsn: u64) {
+        self.snapshot_lsn = lsn;
+        self.snapshot_bytes = self.log.appended_bytes();
+        self.snapshot_at = Instant::now();
+    }
+
+    /// Runs work under reins that closing the database pulls.
+    fn under_control<T>(
+        &self,
+        task: Task,
+        work: impl FnOnce(&Control) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let control = Control::new(task, self.store.events().clone());
+        let mut state = self.shared.state.lock();
+        if state.stopped {
+            return Err(Error::Cancelled);
+        }
+        state.control = Some(control.clone());
+        drop(state);
+        let result = work(&control);
+        self.shared.state.lock().control = None;
+        result
+    }
+
+    fn snapshot(&mut self) -> Result<(), Error> {
+        let bytes = self.log.appended_bytes();
+        let view = self.world.capture();
+        let info = self.under_control(Task::Snapshot, |control| self.store.snapshot(view, control))?;
+        self.note_snapshot(info.lsn.0);
+        self.snapshot_bytes = bytes;
+        Ok(())
+    }
+
+    fn compact(&mut self) -> Result<(), Error> {
+        let bytes = self.log.appended_bytes();
+        let view = self.world.capture();
+        let info = self.under_control(Task::Compaction, |control| self.store.compact(view, KEEP, control))?;
+        self.note_snapshot(info.lsn.0);
+        self.snapshot_bytes = bytes;
+        (self.compacted_lsn, self.compacted_at) = (info.lsn.0, Instant::now());
+        Ok(())
+    }
+
+    fn merge_chunks(&mut self) -> Result<(), Error> {
+        let appended = self.log.appended_lsn().0;
+        self.under_control(Task::Compaction, |control| self.world.compact_chunks(control))?;
+        self.merged_lsn = appended;
+        Ok(())
+    }
+}

@@ -1,0 +1,143 @@
+//! Going back to an earlier moment: in the running database, or in a directory of its own.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ecsdb_compactor::{Control, Event, EventSender, SnapshotInfo, Task, copy};
+use ecsdb_config::PersistenceConfig;
+use ecsdb_io::{Disk, Layout, Vfs};
+use ecsdb_recovery::{History, Moment, Options, Policy, Reconstructed, Step};
+use ecsdb_wal::{Durability, Log, Lsn, Payload};
+
+use crate::error::Result;
+use crate::job::Job;
+use crate::persistence::{Persistence, SharedWorld};
+
+/// How an earlier world is read. Components stay as they are stored: nobody looks at them as Rust values.
+fn options(threads: usize) -> Options {
+    Options { policy: Policy::TruncateTail, threads, register: false }
+}
+
+/// The past of a database that is open: nothing of it is deleted while it is read.
+fn of_running(persistence: &Persistence) -> impl FnOnce(Moment) -> Result<Reconstructed> + Send + 'static {
+    let (store, log, vfs) =
+        (persistence.store.clone(), persistence.log.clone(), persistence.recovery_vfs.clone());
+    move |moment| {
+        let _pin = store.pin();
+        // Up to here everything is in the files for certain; what is written meanwhile is not looked at.
+        let durable = log.flush()?;
+        let moment = if moment == Moment::Latest { Moment::Lsn(durable) } else { moment };
+        let (manifest, layout) = (store.manifest(), store.layout());
+        let history = History::read(&*vfs, layout, &manifest)?;
+        Ok(history.reconstruct(moment, options(store.settings().threads), &mut |_| {})?)
+    }
+}
+
+/// The past of a database that nobody has open.
+fn of_closed(
+    vfs: &Arc<dyn Vfs>,
+    layout: &Layout,
+    moment: Moment,
+    threads: usize,
+    progress: &mut dyn FnMut(&Step),
+) -> Result<Reconstructed> {
+    let manifest = ecsdb_recovery::manifest(&**vfs, layout)?;
+    let holder = format!("process {}, which reads it for a restore", std::process::id());
+    let _lock = vfs.try_lock(&layout.lock_file(), &holder).map_err(ecsdb_recovery::Error::from)?;
+    Ok(History::read(&**vfs, layout, &manifest)?.reconstruct(moment, options(threads), progress)?)
+}
+
+pub(crate) fn into_running(
+    persistence: &Persistence,
+    from: Option<PathBuf>,
+    moment: Moment,
+) -> Result<Job<Lsn>> {
+    let (world, log) = (persistence.world.clone(), persistence.log.clone());
+    let (vfs, events) = (persistence.recovery_vfs.clone(), persistence.events.clone());
+    let threads = persistence.store.settings().threads;
+    let own = of_running(persistence);
+    persistence.job(Task::Restore, move |control| {
+        events.send(Event::Started(Task::Restore));
+        let past = match from {
+            Some(dir) => of_closed(&vfs, &Layout::new(dir), moment, threads, &mut |_| {})?,
+            None => own(moment)?,
+        };
+        control.check()?;
+        let lsn = replace(&world, &log, &past)?;
+        log.wait(lsn)?;
+        events.send(Event::Restored { lsn });
+        Ok(lsn)
+    })
+}
+
+/// The transaction that turns the live world into the past one.
+fn replace(world: &SharedWorld, log: &Log, past: &Reconstructed) -> Result<Lsn> {
+    log.admit()?;
+    let mut live = world.world.lock();
+    let last = live.lsn();
+    let restore = live.restore(&past.world.view())?;
+    let changes = restore.change_set();
+    if changes.is_empty() {
+        restore.commit(last);
+        return Ok(Lsn(last));
+    }
+    // WAL-3: queued before anybody sees it. When the log refuses, the world is put back as it was.
+    let payload = Payload { inline: changes.inline, shared: changes.shared };
+    let lsn = log.append(payload, Durability::Immediate)?;
+    debug_assert_eq!(lsn.0, last + 1, "the log numbers transactions as the world does");
+    restore.commit(lsn.0);
+    if let Err(e) = live.register_linked() {
+        // Whoever uses the component is told again.
+        tracing::warn!(error = %e, "the restored world has a component that this program cannot read");
+    }
+    Ok(lsn)
+}
+
+pub(crate) fn into_directory(
+    persistence: &Persistence,
+    path: PathBuf,
+    moment: Moment,
+) -> Result<Job<SnapshotInfo>> {
+    let store = persistence.store.clone();
+    let past = of_running(persistence);
+    persistence.job(Task::Copy, move |control| {
+        let past = past(moment)?;
+        control.check()?;
+        Ok(store.copy_to(&Layout::new(path), past.world.view(), control)?)
+    })
+}
+
+/// Writes the world of a database that nobody has open, as it was at `moment`, into the directory `to`, as a database of its own.
+/// The original is only read. O(bytes).
+///
+/// ```
+/// use ecsdb::prelude::*;
+/// use ecsdb::{Lsn, Moment, PersistenceConfig};
+///
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let (world, copy) = (dir.path().join("world"), dir.path().join("copy"));
+/// let db = Database::open(&world)?;
+/// db.write(|tx| Ok(tx.spawn(())))?; // LSN 1
+/// db.write(|tx| Ok(tx.spawn(())))?; // LSN 2
+/// db.close()?;
+///
+/// ecsdb::restore_copy(&PersistenceConfig::new(&world), &copy, Moment::Lsn(Lsn(1)), |_| {})?;
+/// assert_eq!(Database::open(&copy)?.view().len(), 1);
+/// # Ok::<(), ecsdb::Error>(())
+/// ```
+///
+/// # Errors
+/// When the moment is not among what is retained (the error names the range), `to` is not empty, somebody has the original open, or
+/// a file operation fails.
+pub fn restore_copy(
+    from: &PersistenceConfig,
+    to: &Path,
+    moment: Moment,
+    mut progress: impl FnMut(&Step),
+) -> Result<SnapshotInfo> {
+    let vfs: Arc<dyn Vfs> = Arc::new(Disk);
+    let settings = from.store_settings();
+    let past = of_closed(&vfs, &from.layout(), moment, settings.threads, &mut progress)?;
+    let control = Control::new(Task::Copy, EventSender::default());
+    Ok(copy::write_database(&*vfs, &Layout::new(to), past.world.view(), &settings, &control)?)
+}
