@@ -9,4 +9,5 @@ mod components;
 mod crash_points;
 mod facade;
 mod golden;
+mod lifecycle;
 mod sigkill;

@@ -1,4 +1,4 @@
-//! What contributors run: `cargo xtask floors`, `cargo xtask bench`.
+//! What contributors run: `cargo xtask floors`, `cargo xtask bench`, `cargo xtask soak`.
 
 #![forbid(unsafe_code)]
 #![allow(
@@ -8,8 +8,7 @@
 
 mod bench;
 mod floors;
-
-use std::path::PathBuf;
+mod soak;
 
 use clap::{Parser, Subcommand};
 
@@ -25,22 +24,15 @@ enum Command {
     /// Check that every crate depends on lower floors only.
     Floors,
     /// Measure speed and size, each against a reference taken in the same run.
-    Bench {
-        /// Also write the rows as JSON: a list of {name, value, unit, reference, ratio}.
-        #[arg(long)]
-        json: Option<PathBuf>,
-        /// Measure only rows whose name contains this.
-        #[arg(long, default_value = "")]
-        only: String,
-        /// Rounds of reference and measurement; the median counts.
-        #[arg(long, default_value_t = 5)]
-        rounds: usize,
-    },
+    Bench(bench::Args),
+    /// Run at full load, close and reopen now and then, and check that nothing is lost and that the disk does not fill.
+    Soak(soak::Args),
 }
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Floors => floors::check(),
-        Command::Bench { json, only, rounds } => bench::run(json.as_deref(), &only, rounds),
+        Command::Bench(args) => bench::run(&args),
+        Command::Soak(args) => soak::run(&args),
     }
 }

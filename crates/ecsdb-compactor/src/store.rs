@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ecsdb_io::{Layout, Vfs};
 use ecsdb_recovery::garbage;
-use ecsdb_snapshot::Manifest;
+use ecsdb_snapshot::{Manifest, SnapshotEntry};
 use ecsdb_wal::{Log, LogScan, Lsn};
 use parking_lot::{Mutex, MutexGuard};
 
@@ -169,16 +169,21 @@ impl Store {
         }
         // An archive with a hole before the log is no way back.
         let archived = self.joined(self.archived(work)?, first_segment)?;
+        let mut bases = manifest.snapshots.clone();
+        if archived.first().is_some_and(|first| first.previous == 0) {
+            // The log goes back to the empty world: as good as a snapshot of it.
+            bases.insert(0, SnapshotEntry::EMPTY);
+        }
         let (snapshot_sizes, now) = (self.snapshot_sizes()?, self.vfs.now_unix_ns());
-        let entries = &manifest.snapshots;
-        let gone = settings.retention.expendable(entries, least, now, |gone| {
-            let rest = &entries[gone..];
+        let gone = settings.retention.expendable(&bases, least, now, |gone| {
+            let rest = &bases[gone..];
             let uses = |n: u64| rest.iter().any(|entry| (entry.base..=entry.sequence).contains(&n));
             let snapshots: u64 = snapshot_sizes.iter().filter(|(n, _)| uses(*n)).map(|(_, b)| b).sum();
             let log = archived.iter().filter(|segment| segment.last_lsn.0 > rest[0].lsn);
             snapshots + log.map(|segment| segment.bytes).sum::<u64>()
         });
-        let oldest = entries.get(gone).map_or(Lsn::ZERO, |entry| Lsn(entry.lsn));
+        let oldest = bases.get(gone).map_or(Lsn::ZERO, |base| Lsn(base.lsn));
+        let gone = (gone + manifest.snapshots.len()).saturating_sub(bases.len());
         let first_archived = archived
             .iter()
             .find(|segment| segment.last_lsn > oldest)

@@ -318,8 +318,10 @@ impl World {
         if let Some(arch) = root.archetypes.get_mut(location.archetype as usize) {
             arch.len -= 1;
         }
-        if was_full {
-            self.writer.open[location.archetype as usize].push(chunk_index as u32);
+        let open = &mut self.writer.open[location.archetype as usize];
+        // A chunk that was just filled is still listed last, however often that happens.
+        if was_full && open.last() != Some(&(chunk_index as u32)) {
+            open.push(chunk_index as u32);
         }
         values
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use ecsdb_core::World;
 use ecsdb_io::{Layout, Vfs};
 use ecsdb_snapshot::{Manifest, SnapshotEntry};
-use ecsdb_wal::{LogScan, Lsn, Tail};
+use ecsdb_wal::{LogScan, Lsn, SegmentReader, Tail, segment_files};
 
 use crate::error::{Error, Result};
 use crate::policy::{Options, Policy};
@@ -43,9 +43,11 @@ pub struct History<'a> {
     vfs: &'a dyn Vfs,
     layout: &'a Layout,
     manifest: &'a Manifest,
-    scan: LogScan,
-    /// The log is whole above this.
+    /// The log is whole above this, and begins at this time.
     logged_from: Lsn,
+    logged_from_unix_ns: u64,
+    /// The last transaction, and when it was written.
+    last: (Lsn, u64),
 }
 
 /// The world as it was.
@@ -72,35 +74,38 @@ pub fn manifest(vfs: &dyn Vfs, layout: &Layout) -> Result<Manifest> {
 }
 
 impl<'a> History<'a> {
-    /// Reads and verifies the log and the archive behind the oldest snapshot of `manifest`. None of it may be deleted meanwhile;
-    /// the log may grow. O(bytes of log).
+    /// Looks at what there is. Nothing of it may be deleted meanwhile; the log may grow. O(bytes of log after the newest snapshot).
     ///
     /// # Errors
     /// When a file cannot be read. Damage is an error of [`History::reconstruct`], where it matters.
     pub fn read(vfs: &'a dyn Vfs, layout: &'a Layout, manifest: &'a Manifest) -> Result<History<'a>> {
-        let dirs = [layout.log_dir(), layout.archive_dir()];
-        let oldest = manifest.snapshots.first().map_or(Lsn::ZERO, |entry| Lsn(entry.lsn));
-        let from = LogScan::first_needed(vfs, &dirs, oldest)?;
-        let scan = LogScan::run(vfs, &dirs, manifest.database, Lsn::ZERO, from)?;
-        let logged_from = scan.segments.first().map_or(oldest, |first| first.header.previous.last_lsn);
-        Ok(History { vfs, layout, manifest, scan, logged_from })
+        let newest = manifest.snapshots.last().map_or((Lsn::ZERO, 0), |e| (Lsn(e.lsn), e.created_unix_ns));
+        let scan = scan(vfs, layout, manifest, newest.0)?;
+        let last = scan.segments.last().map_or((Lsn::ZERO, 0), |last| (scan.last_lsn, last.last_unix_ns));
+        let (mut logged_from, mut logged_from_unix_ns) = newest;
+        // Where the log begins stands in the first header that counts.
+        for file in segment_files(vfs, &[layout.log_dir(), layout.archive_dir()])? {
+            if file.number >= manifest.first_archived
+                && let Some(reader) = SegmentReader::open(vfs, &file.path)?
+            {
+                let header = reader.header();
+                (logged_from, logged_from_unix_ns) = (header.previous.last_lsn, header.created_unix_ns);
+                break;
+            }
+        }
+        Ok(History { vfs, layout, manifest, logged_from, logged_from_unix_ns, last: last.max(newest) })
     }
 
     /// The first and the last moment, each with its time in nanoseconds since 1970-01-01 UTC; every transaction between them is
     /// there. `None` for a database that nothing was ever committed to.
     pub fn range(&self) -> Option<((Lsn, u64), (Lsn, u64))> {
-        let newest = self.manifest.snapshots.last().map(|entry| (Lsn(entry.lsn), entry.created_unix_ns));
-        let logged = self.scan.segments.last().map(|last| (self.scan.last_lsn, last.last_unix_ns));
-        let last = newest.max(logged)?;
         let mut bases = self.manifest.snapshots.iter().filter(|entry| Lsn(entry.lsn) >= self.logged_from);
         let first = match bases.next() {
-            _ if self.logged_from == Lsn::ZERO => {
-                (Lsn::ZERO, self.scan.segments.first().map_or(0, |first| first.header.created_unix_ns))
-            }
+            _ if self.logged_from == Lsn::ZERO => (Lsn::ZERO, self.logged_from_unix_ns),
             Some(base) => (Lsn(base.lsn), base.created_unix_ns),
-            None => newest?,
+            None => self.last,
         };
-        Some((first, last))
+        (self.last.0 > Lsn::ZERO).then_some((first, self.last))
     }
 
     /// Builds the world as it was at `moment`: the newest snapshot before it, and the log from there. O(bytes).
@@ -123,21 +128,22 @@ impl<'a> History<'a> {
         if bases.is_empty() && self.logged_from > Lsn::ZERO {
             return Err(self.out_of_range(moment));
         }
-        if let Tail::Corrupt { damage, first_lost, evidence } = &self.scan.tail
-            && *first_lost <= until.lsn
-            && bases.last().is_none_or(|base| Lsn(base.lsn) < until.lsn)
-        {
-            return Err(Error::Corrupt { first_lost: first_lost.0, what: format!("{damage} ({evidence})") });
-        }
-        let mut report = RecoveryReport { segments: self.scan.segments.len(), ..RecoveryReport::default() };
         let Self { vfs, layout, manifest, .. } = *self;
+        let mut report = RecoveryReport::default();
         let mut world = replay::load(vfs, layout, manifest, &bases, options, &mut report, progress)?;
         if report.snapshot.is_none() && self.logged_from > Lsn::ZERO {
             let rejected = report.rejected.pop().map_or_else(String::new, |rejected| rejected.reason);
             return Err(Error::Strict { what: rejected });
         }
-        let unix_ns =
-            replay::apply(vfs, &mut world, &self.scan, until, options.threads, &mut report, progress)?;
+        let base = Lsn(world.lsn());
+        let scan = scan(vfs, layout, manifest, base)?;
+        report.segments = scan.segments.len();
+        if let Tail::Corrupt { damage, first_lost, evidence } = &scan.tail
+            && (base < *first_lost && *first_lost <= until.lsn.min(self.last.0))
+        {
+            return Err(Error::Corrupt { first_lost: first_lost.0, what: format!("{damage} ({evidence})") });
+        }
+        let unix_ns = replay::apply(vfs, &mut world, &scan, until, options.threads, &mut report, progress)?;
         if options.register {
             world.register_linked()?;
         }
@@ -147,7 +153,7 @@ impl<'a> History<'a> {
     }
 
     fn until(&self, moment: Moment) -> Result<Until> {
-        let last = self.range().map_or(Lsn::ZERO, |(_, (last, _))| last);
+        let last = self.last.0;
         match moment {
             Moment::Latest => Ok(Until { lsn: last, ..Until::END }),
             Moment::Lsn(lsn) if lsn <= last => Ok(Until { lsn, ..Until::END }),
@@ -175,6 +181,13 @@ impl<'a> History<'a> {
         }
         Error::OutOfRange { asked: moment.to_string(), there }
     }
+}
+
+/// The log and the archive from the segment on that has what comes after `after`.
+fn scan(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest, after: Lsn) -> Result<LogScan> {
+    let dirs = [layout.log_dir(), layout.archive_dir()];
+    let from = LogScan::first_needed(vfs, &dirs, after)?.max(manifest.first_archived);
+    Ok(LogScan::run(vfs, &dirs, manifest.database, Lsn::ZERO, from)?)
 }
 
 fn unix_ns(time: SystemTime) -> u64 {

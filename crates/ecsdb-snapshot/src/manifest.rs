@@ -94,6 +94,10 @@ const _: () = assert!(size_of::<FileHeader>() == 16 && size_of::<Fields>() == 96
 const _: () = assert!(size_of::<SnapshotEntry>() == 48);
 
 impl SnapshotEntry {
+    /// The empty world, before the first transaction: no file.
+    pub const EMPTY: SnapshotEntry =
+        SnapshotEntry { sequence: 0, lsn: 0, created_unix_ns: 0, bytes: 0, parent: 0, base: 0 };
+
     /// The entry of a snapshot file of `bytes` bytes.
     pub fn new(header: &Header, directory: &Directory, bytes: u64) -> Self {
         SnapshotEntry {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use ecsdb::prelude::*;
 
 use super::report::Report;
-use super::{Position, rate};
+use super::{Position, open_quiet, rate};
 
 const TIME: Duration = Duration::from_millis(700);
 
@@ -19,7 +19,7 @@ pub(crate) fn run(report: &mut Report, dir: &Path) -> anyhow::Result<()> {
     if !rows.iter().any(|row| report.wants(row)) {
         return Ok(());
     }
-    let db = Database::open(dir.join("commits"))?;
+    let db = open_quiet(&dir.join("commits"))?;
     let entities = db.write(|tx| Ok(tx.spawn_batch((0..1024).map(|_| Position::default()))))?;
     let bare = BareSync::new(dir)?;
     report.measure(rows[0], "commits/s", || bare.rate(), || threads(&db, &entities, 1))?;

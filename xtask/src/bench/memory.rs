@@ -7,7 +7,7 @@ use std::time::Instant;
 use ecsdb::prelude::*;
 
 use super::report::Report;
-use super::{MILLION, Position, Velocity};
+use super::{MILLION, Position, Velocity, open_quiet};
 
 const DT: f32 = 0.016;
 
@@ -15,7 +15,7 @@ pub(crate) fn run(report: &mut Report, dir: &Path) -> anyhow::Result<()> {
     if !["buffered_commit", "iterate", "iterate_rows", "tick"].iter().any(|row| report.wants(row)) {
         return Ok(());
     }
-    let db = Database::open(dir.join("memory"))?;
+    let db = open_quiet(&dir.join("memory"))?;
     let velocity = Velocity { x: 1.0, y: 2.0, z: 3.0 };
     let entities =
         db.write(|tx| Ok(tx.spawn_batch((0..MILLION).map(|_| (Position::default(), velocity)))))?;

@@ -1,16 +1,55 @@
 //! `cargo xtask bench`: speed and size, each row with its reference measured in the same run.
 
 mod commits;
+mod lifecycle;
 mod memory;
 mod reopen;
 mod report;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use ecsdb::Component;
+use clap::Subcommand;
+use ecsdb::{ByteSize, Component, Database, PersistenceConfig};
 
 use report::Report;
+
+#[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    what: Option<What>,
+    #[command(flatten)]
+    options: Options,
+    /// Rounds of reference and measurement; the median counts.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Snapshots, compaction and loading of a world of a gigabyte, in about six minutes.
+    Lifecycle {
+        #[command(flatten)]
+        options: Options,
+        /// Rounds of reference and measurement; the median counts.
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+        /// Size of the world as a part of 1 GiB of components: 0.01 for a smoke test.
+        #[arg(long, default_value_t = 1.0)]
+        scale: f64,
+    },
+}
+
+#[derive(clap::Args)]
+struct Options {
+    /// Also write the rows as JSON: a list of {name, value, unit, reference, ratio}.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Measure only rows whose name contains this.
+    #[arg(long, default_value = "")]
+    only: String,
+}
 
 #[derive(Component, Clone, Copy, Default)]
 #[component(name = "bench.position", plain)]
@@ -41,19 +80,50 @@ pub(crate) struct Health {
 /// Entities of the large world.
 pub(crate) const MILLION: usize = 1_000_000;
 
-pub(crate) fn run(json: Option<&Path>, only: &str, rounds: usize) -> anyhow::Result<()> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     // On the disk of the build directory, which is a real one where /tmp may not be.
     std::fs::create_dir_all("target")?;
     let dir = tempfile::Builder::new().prefix("bench-").tempdir_in("target")?;
-    let mut report = Report::new(only, rounds);
-    commits::run(&mut report, dir.path())?;
-    memory::run(&mut report, dir.path())?;
-    reopen::run(&mut report, dir.path())?;
-    report.print();
-    match json {
-        Some(path) => report.write_json(path),
-        None => Ok(()),
+    match &args.what {
+        None => measure(&args.options, args.rounds, |report| {
+            commits::run(report, dir.path())?;
+            memory::run(report, dir.path())?;
+            reopen::run(report, dir.path())
+        }),
+        Some(What::Lifecycle { options, rounds, scale }) => {
+            measure(options, *rounds, |report| lifecycle::run(report, dir.path(), *scale))
+        }
     }
+}
+
+fn measure(
+    options: &Options,
+    rounds: usize,
+    rows: impl FnOnce(&mut Report) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut report = Report::new(&options.only, rounds);
+    let measured = rows(&mut report);
+    // What was measured before a failure is shown, too.
+    report.print();
+    if let Some(path) = &options.json {
+        report.write_json(path)?;
+    }
+    measured
+}
+
+/// Opens a database in which nothing happens that was not asked for, so that only what is meant is measured.
+pub(crate) fn open_quiet(path: &Path) -> anyhow::Result<Database> {
+    Ok(Database::builder(path).config(quiet).open()?)
+}
+
+pub(crate) fn quiet(config: &mut PersistenceConfig) {
+    let snapshot = &mut config.snapshot;
+    (snapshot.interval, snapshot.after_transactions) = (Duration::ZERO, 0);
+    snapshot.after_log_bytes = ByteSize(0);
+    let compaction = &mut config.compaction;
+    (compaction.interval, compaction.snapshot_age_max) = (Duration::ZERO, Duration::ZERO);
+    compaction.log_bytes_max = ByteSize(0);
+    (compaction.dead_fraction_max, compaction.sparse_fraction_max) = (0.0, 0.0);
 }
 
 /// Runs `f` until `time` has passed and gives its rate per second.

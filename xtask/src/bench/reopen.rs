@@ -6,7 +6,7 @@ use std::time::Instant;
 use ecsdb::prelude::*;
 
 use super::report::Report;
-use super::{Health, MILLION, Position, Velocity};
+use super::{Health, MILLION, Position, Velocity, open_quiet};
 
 pub(crate) fn run(report: &mut Report, dir: &Path) -> anyhow::Result<()> {
     if !["open", "open_replay", "disk_bytes"].iter().any(|row| report.wants(row)) {
@@ -23,7 +23,7 @@ pub(crate) fn run(report: &mut Report, dir: &Path) -> anyhow::Result<()> {
 }
 
 fn make(path: &Path, snapshot: bool) -> anyhow::Result<()> {
-    let db = Database::open(path)?;
+    let db = open_quiet(path)?;
     let mut random = fastrand::Rng::with_seed(7);
     let mut vector = || Position { x: random.f32(), y: random.f32(), z: random.f32() };
     db.write(|tx| {

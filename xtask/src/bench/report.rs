@@ -20,15 +20,21 @@ pub(crate) struct Report {
     only: String,
     pub(crate) rounds: usize,
     rows: Vec<Row>,
+    /// What is said below the table.
+    notes: Vec<String>,
 }
 
 impl Report {
     pub(crate) fn new(only: &str, rounds: usize) -> Self {
-        Report { only: only.into(), rounds: rounds.max(1), rows: Vec::new() }
+        Report { only: only.into(), rounds: rounds.max(1), rows: Vec::new(), notes: Vec::new() }
     }
 
     pub(crate) fn wants(&self, name: &str) -> bool {
         name.contains(&self.only)
+    }
+
+    pub(crate) fn wants_any(&self, names: &[&str]) -> bool {
+        names.iter().any(|name| self.wants(name))
     }
 
     /// Measures reference and value alternately; value, reference and ratio are medians, each over the rounds.
@@ -43,37 +49,38 @@ impl Report {
             return Ok(());
         }
         eprintln!("{name} …");
-        let (mut values, mut references, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+        let mut pairs = Vec::new();
         for _ in 0..self.rounds {
             let before = reference()?;
             let measured = value()?;
             // On both sides of the measurement, so that a drift of the machine cancels out.
-            let reference = (before + reference()?) / 2.0;
-            values.push(measured);
-            references.push(reference);
-            ratios.push(measured / reference);
+            pairs.push((measured, (before + reference()?) / 2.0));
+        }
+        self.record(name, unit, &pairs);
+        Ok(())
+    }
+
+    /// What was measured by other means: a value and its reference from each round.
+    pub(crate) fn record(&mut self, name: &'static str, unit: &'static str, pairs: &[(f64, f64)]) {
+        if !self.wants(name) || pairs.is_empty() {
+            return;
         }
         self.rows.push(Row {
             name,
-            value: median(values),
+            value: median(pairs.iter().map(|(value, _)| *value).collect()),
             unit,
-            reference: Some(median(references)),
-            ratio: Some(median(ratios)),
+            reference: Some(median(pairs.iter().map(|(_, reference)| *reference).collect())),
+            ratio: Some(median(pairs.iter().map(|(value, reference)| value / reference).collect())),
         });
-        Ok(())
     }
 
     /// A quantity that is the same in every run.
     pub(crate) fn exact(&mut self, name: &'static str, unit: &'static str, value: f64, reference: f64) {
-        if self.wants(name) {
-            self.rows.push(Row {
-                name,
-                value,
-                unit,
-                reference: Some(reference),
-                ratio: Some(value / reference),
-            });
-        }
+        self.record(name, unit, &[(value, reference)]);
+    }
+
+    pub(crate) fn note(&mut self, text: String) {
+        self.notes.push(text);
     }
 
     pub(crate) fn print(&self) {
@@ -95,6 +102,9 @@ impl Report {
             }
         }
         println!("{table}");
+        for note in &self.notes {
+            println!("{note}");
+        }
     }
 
     pub(crate) fn write_json(&self, path: &Path) -> anyhow::Result<()> {
@@ -103,12 +113,12 @@ impl Report {
     }
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
 
-fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     match value.abs() {
         v if v >= 1000.0 => format!("{value:.0}"),
         v if v >= 10.0 => format!("{value:.1}"),
