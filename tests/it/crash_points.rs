@@ -6,22 +6,26 @@ use std::path::Path;
 use std::time::Duration;
 
 use ecsdb::prelude::*;
-use ecsdb::{DataLoss, Digest, Lsn};
+use ecsdb::{DataLoss, Digest, Lsn, PersistenceConfig};
 use ecsdb_sim::{CrashCase, CrashVariant, Exploration, Journal, SimDisk, explore, explore_from};
 
 use crate::components::{Counter, Name, Position, Progress};
 
 #[derive(Clone, Debug)]
-enum Event {
+pub(crate) enum Event {
     /// A transaction is committed, but nothing of it was written yet.
     Committed(Lsn, Digest),
     /// Everything up to here was acknowledged as durable.
     Durable(Lsn),
 }
 
-const DIR: &str = "/data/world";
+pub(crate) const DIR: &str = "/data/world";
 
-fn open(disk: &SimDisk) -> ecsdb::Result<Database> {
+/// Opens the database of a simulated disk, in small segments and without threads, so that every run is the same.
+pub(crate) fn open_with(
+    disk: &SimDisk,
+    change: impl FnOnce(&mut PersistenceConfig),
+) -> ecsdb::Result<Database> {
     Database::builder(Path::new(DIR))
         .vfs(disk.vfs())
         .without_threads()
@@ -29,12 +33,17 @@ fn open(disk: &SimDisk) -> ecsdb::Result<Database> {
             config.log.segment_bytes_first = ecsdb::ByteSize(64 << 10);
             config.log.segment_bytes_max = ecsdb::ByteSize(64 << 10);
             config.snapshot.compression_level = 0;
+            change(config);
         })
         .open()
 }
 
+fn open(disk: &SimDisk) -> ecsdb::Result<Database> {
+    open_with(disk, |_| {})
+}
+
 /// Commits, notes it, and (perhaps) waits.
-fn commit(
+pub(crate) fn commit(
     db: &Database,
     journal: &Journal<Event>,
     wait: bool,
@@ -109,6 +118,11 @@ fn scripted(disk: &SimDisk, journal: &Journal<Event>) -> Result<(), String> {
 /// Opens what a crash left, and compares it with the history. Gives the LSN it came back to.
 fn verify(disk: &SimDisk, events: &[Event]) -> Result<Lsn, String> {
     let db = open(disk).map_err(|e| format!("does not open: {e}"))?;
+    verify_open(&db, events)
+}
+
+/// Compares what was opened after a crash with the history. Gives the LSN it came back to.
+pub(crate) fn verify_open(db: &Database, events: &[Event]) -> Result<Lsn, String> {
     let report = db.recovery_report().ok_or("no report")?;
     let last = Lsn(report.last_lsn);
     let digest = db.view().digest().map_err(|e| e.to_string())?;

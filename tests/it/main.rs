@@ -6,6 +6,7 @@
 )]
 
 mod components;
+mod crash_lifecycle;
 mod crash_points;
 mod facade;
 mod golden;

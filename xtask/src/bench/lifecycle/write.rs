@@ -1,0 +1,91 @@
+//! Writing full snapshots, against writing as many bytes to a file.
+
+use std::io::Write;
+use std::path::Path;
+use std::time::Instant;
+
+use ecsdb::SnapshotInfo;
+use ecsdb_io::{Disk, Vfs};
+
+use super::world::Big;
+use crate::bench::report::Report;
+
+pub(super) const ROWS: &[&str] = &["snapshot_write", "snapshot_write_zstd", "snapshot_write_tmpfs"];
+
+/// The parent of a filesystem in memory, where there is one.
+const TMPFS: &str = "/dev/shm";
+const WRITE_BYTES: usize = 1 << 20;
+
+pub(super) fn run(report: &mut Report, big: &Big, dir: &Path) -> anyhow::Result<()> {
+    for (row, level) in [(ROWS[0], 0), (ROWS[1], 1)] {
+        let mut seen = None;
+        report.measure(
+            row,
+            "MB/s",
+            || plain(big, dir),
+            || {
+                let started = Instant::now();
+                let info = big.full(level)?;
+                seen = Some((info, started.elapsed()));
+                Ok(rate(&info))
+            },
+        )?;
+        if let Some((info, whole)) = seen {
+            report.note(format!(
+                "{row}: {:.0} MB in a file of {:.0} MB in {:.2?}; with publishing and deleting the old one {whole:.2?}",
+                info.raw_bytes as f64 / 1e6,
+                info.bytes as f64 / 1e6,
+                info.duration,
+            ));
+        }
+    }
+    in_memory(report, big)
+}
+
+/// A backup, since the directory of the snapshots cannot change while a database is open: the same code writes it.
+fn in_memory(report: &mut Report, big: &Big) -> anyhow::Result<()> {
+    if !report.wants(ROWS[2]) {
+        return Ok(());
+    }
+    let room = Disk.free_space(Path::new(TMPFS)).ok().flatten().unwrap_or(0);
+    if (room as f64) < 2.5 * big.component_bytes() {
+        report.note(format!("{}: left out, no room in {TMPFS}", ROWS[2]));
+        return Ok(());
+    }
+    big.next_snapshot(0, true)?;
+    report.measure(
+        ROWS[2],
+        "MB/s",
+        || {
+            let dir = tempfile::tempdir_in(TMPFS)?;
+            plain(big, dir.path())
+        },
+        || {
+            let dir = tempfile::tempdir_in(TMPFS)?;
+            let info = big.db.backup_to(dir.path().join("backup"))?.wait()?;
+            Ok(rate(&info))
+        },
+    )
+}
+
+/// Component bytes a second until the file was published and read back.
+fn rate(info: &SnapshotInfo) -> f64 {
+    info.raw_bytes as f64 / 1e6 / info.duration.as_secs_f64()
+}
+
+/// Writes as many bytes to a file, with one sync at the end, and removes it.
+fn plain(big: &Big, dir: &Path) -> anyhow::Result<f64> {
+    let mut buffer = vec![0; WRITE_BYTES];
+    fastrand::Rng::with_seed(7).fill(&mut buffer);
+    let path = dir.join("plain");
+    let writes = big.component_bytes() as usize / WRITE_BYTES;
+    let started = Instant::now();
+    let mut file = std::fs::File::create(&path)?;
+    for _ in 0..writes {
+        file.write_all(&buffer)?;
+    }
+    file.sync_data()?;
+    let time = started.elapsed();
+    std::fs::remove_file(&path)?;
+    Ok((writes * WRITE_BYTES) as f64 / 1e6 / time.as_secs_f64())
+}
