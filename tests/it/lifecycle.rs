@@ -39,9 +39,11 @@ fn history(db: &Database, rounds: u64) -> Vec<(Lsn, Digest)> {
         let ticket = db
             .submit(|tx| {
                 let mut random = fastrand::Rng::with_seed(i);
-                let ids = tx.spawn_batch((0..10).map(|k| (Counter(k), Name("x".repeat(random.usize(..8000))))));
+                let ids =
+                    tx.spawn_batch((0..10).map(|k| (Counter(k), Name("x".repeat(random.usize(..8000))))));
                 if i % 3 == 2 {
-                    let gone: Vec<Entity> = tx.query::<(Entity, &Counter)>().map(|(e, _)| e).take(5).collect();
+                    let gone: Vec<Entity> =
+                        tx.query::<(Entity, &Counter)>().map(|(e, _)| e).take(5).collect();
                     gone.into_iter().try_for_each(|entity| tx.despawn(entity))?;
                 }
                 tx.query::<&mut Counter>().for_each(|counter| counter.0 += 1);
@@ -115,7 +117,8 @@ fn the_log_is_cut_behind_the_second_newest_snapshot_and_no_further() {
     // The newest snapshot is spoiled: the older one and the log behind it bring everything back.
     let expected = digest(&db);
     db.close().unwrap();
-    let newest = dir.path().join("snapshots").join(files(&dir.path().join("snapshots"), ".snap").pop().unwrap());
+    let newest =
+        dir.path().join("snapshots").join(files(&dir.path().join("snapshots"), ".snap").pop().unwrap());
     let mut bytes = std::fs::read(&newest).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
@@ -156,7 +159,10 @@ fn every_moment_within_the_archive_can_be_gone_back_to() {
             opened.write(|tx| Ok(tx.spawn(Counter(1)))).unwrap();
         }
         let beyond = db.restore_to(dir.path().join("no"), Moment::Lsn(Lsn(99))).unwrap().wait().unwrap_err();
-        assert!(beyond.to_string().contains("LSN 0 (") && beyond.to_string().contains("LSN 24 ("), "{beyond}");
+        assert!(
+            beyond.to_string().contains("LSN 0 (") && beyond.to_string().contains("LSN 24 ("),
+            "{beyond}"
+        );
         db.close().unwrap();
         let mut closed = PersistenceConfig::new(&world);
         config(&mut closed);
@@ -337,7 +343,9 @@ fn a_backup_opens_by_itself_and_can_be_restored_from() {
     assert_eq!((digest(&copy), copy.lsn()), (at_backup, Lsn(3)));
     history(&copy, 1);
     // A database that is open elsewhere is not read behind its back.
-    assert!(db.restore_from(&backup, Moment::Latest).unwrap().wait().unwrap_err().to_string().contains("locked"));
+    assert!(
+        db.restore_from(&backup, Moment::Latest).unwrap().wait().unwrap_err().to_string().contains("locked")
+    );
 }
 
 #[test]

@@ -44,7 +44,12 @@ impl Store {
             ends.push(previous);
             if file.path.parent() == Some(archive) {
                 let (number, bytes) = (file.number, file.bytes);
-                archived.push(ArchivedSegment { number, previous: previous.segment, last_lsn: Lsn::ZERO, bytes });
+                archived.push(ArchivedSegment {
+                    number,
+                    previous: previous.segment,
+                    last_lsn: Lsn::ZERO,
+                    bytes,
+                });
             }
         }
         for segment in &mut archived {

@@ -109,8 +109,8 @@ impl Control {
         let clock = self.0.clock.lock();
         let resting = clock.paused.map_or(Duration::ZERO, |paused| paused.elapsed());
         let worked = clock.started.elapsed().saturating_sub(clock.rested + resting);
-        let remaining = (done > 0 && total >= done)
-            .then(|| worked.mul_f64((total - done) as f64 / done as f64));
+        let remaining =
+            (done > 0 && total >= done).then(|| worked.mul_f64((total - done) as f64 / done as f64));
         Progress { done, total, bytes: self.0.bytes.load(Ordering::Relaxed), remaining }
     }
 

@@ -108,7 +108,7 @@ impl Drop for Restore<'_> {
     fn drop(&mut self) {
         if let Some(before) = self.before.take() {
             self.world.root = before;
-
+            self.world.writer.follow(&self.world.root);
         }
     }
 }

@@ -45,6 +45,14 @@ pub enum Error {
         /// What there is.
         there: String,
     },
+    /// The moment is retained, but every snapshot that it could be built from is damaged.
+    #[error("{asked} cannot be gone back to: {what}")]
+    NoBase {
+        /// The moment.
+        asked: String,
+        /// What is wrong with the newest of the snapshots.
+        what: String,
+    },
     /// The log is damaged where it had been durable: acknowledged transactions are lost.
     #[error(
         "acknowledged transactions are lost from LSN {first_lost} on: {what}. Restore a backup, or open with the policy \

@@ -132,8 +132,8 @@ impl<'a> History<'a> {
         let mut report = RecoveryReport::default();
         let mut world = replay::load(vfs, layout, manifest, &bases, options, &mut report, progress)?;
         if report.snapshot.is_none() && self.logged_from > Lsn::ZERO {
-            let rejected = report.rejected.pop().map_or_else(String::new, |rejected| rejected.reason);
-            return Err(Error::Strict { what: rejected });
+            let what = report.rejected.into_iter().next().map_or_else(String::new, |first| first.reason);
+            return Err(Error::NoBase { asked: moment.to_string(), what });
         }
         let base = Lsn(world.lsn());
         let scan = scan(vfs, layout, manifest, base)?;
@@ -195,5 +195,6 @@ fn unix_ns(time: SystemTime) -> u64 {
 }
 
 fn time_text(unix_ns: u64) -> String {
-    jiff::Timestamp::from_nanosecond(i128::from(unix_ns)).map_or_else(|_| unix_ns.to_string(), |t| t.to_string())
+    jiff::Timestamp::from_nanosecond(i128::from(unix_ns))
+        .map_or_else(|_| unix_ns.to_string(), |t| t.to_string())
 }

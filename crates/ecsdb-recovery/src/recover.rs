@@ -11,8 +11,8 @@ use ecsdb_wal::{LogScan, LogStart, Lsn, SegmentEnd, Tail};
 
 use crate::error::{Error, Result};
 use crate::policy::{Options, Policy};
-use crate::report::{DataLoss, RecoveryReport, Step};
 use crate::replay::Until;
+use crate::report::{DataLoss, RecoveryReport, Step};
 use crate::{find, repair, replay};
 
 /// Reports kept in the report directory.
@@ -56,7 +56,8 @@ pub fn recover(
     let mut manifest = find::manifest(vfs, layout, options.policy, &mut report)?;
     clock.lap("manifest", &mut report);
 
-    let mut world = replay::load(vfs, layout, &manifest, &manifest.snapshots, options, &mut report, progress)?;
+    let mut world =
+        replay::load(vfs, layout, &manifest, &manifest.snapshots, options, &mut report, progress)?;
     clock.lap("snapshot", &mut report);
 
     progress(&Step::Verify);
@@ -73,7 +74,8 @@ pub fn recover(
             // The world holds a part of that transaction: build it once more, without it and what follows.
             report.lost.push((lsn, 0, source.to_string()));
             report.data_loss = DataLoss::Acknowledged;
-            world = replay::load(vfs, layout, &manifest, &manifest.snapshots, options, &mut report, progress)?;
+            world =
+                replay::load(vfs, layout, &manifest, &manifest.snapshots, options, &mut report, progress)?;
             let until = Until { lsn: Lsn(lsn - 1), ..Until::END };
             replay::apply(vfs, &mut world, &scan, until, options.threads, &mut report, progress)?;
         }

@@ -18,6 +18,7 @@ mod manifest;
 mod merge;
 mod output;
 mod read;
+mod window;
 mod write;
 
 pub use directory::{ChunkEntry, ColumnEntry, Directory};

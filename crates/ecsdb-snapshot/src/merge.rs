@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::format::{BLOCK, Header};
 use crate::output::{Output, Progress, Stopped};
 use crate::read::{Metadata, Snapshot};
+use crate::window::Window;
 use crate::write::{Written, finish, verified};
 
 /// Bytes gathered for one write.
@@ -41,12 +42,14 @@ pub fn merge(
         let mut directory = Directory { files: vec![sequence], columns: Vec::new(), ..old.clone() };
         out.progress.blocks = old.columns.len() as u64;
         let mut raw_bytes = 0;
-        for (entry, (uid, rows)) in old.columns.iter().zip(old.owners()) {
-            let (block, payload) = sources[entry.file as usize].block(entry, uid, rows)?;
-            sums.push(checksum(0, &payload));
+        let mut windows: Vec<Window> = sources.iter().map(|_| Window::default()).collect();
+        for (entry, owner) in old.columns.iter().zip(old.owners()) {
+            let file = entry.file as usize;
+            let (block, payload) = sources[file].block(entry, owner, &mut windows[file])?;
+            sums.push(checksum(0, payload));
             raw_bytes += u64::from(block.raw_len);
             directory.columns.push(ColumnEntry { offset: out.offset(), file: 0, ..*entry });
-            out.frame(BLOCK, &[&payload], None)?;
+            out.frame(BLOCK, &[payload], None)?;
             out.progress.blocks_done += 1;
             out.flush_if(WRITE_BYTES)?;
         }
@@ -74,12 +77,11 @@ fn compare(vfs: &dyn Vfs, path: &Path, old: &Directory, metadata: &Metadata, sum
         return differs(0, "the merged snapshot has other chunks or another schema than its chain");
     }
     let sources = merged.sources(vfs)?;
-    for (((entry, before), (uid, rows)), sum) in
-        new.columns.iter().zip(&old.columns).zip(old.owners()).zip(sums)
-    {
-        let (_, payload) = sources[entry.file as usize].block(entry, uid, rows)?;
+    let mut window = Window::default();
+    for (((entry, before), owner), sum) in new.columns.iter().zip(&old.columns).zip(old.owners()).zip(sums) {
+        let (_, payload) = sources[entry.file as usize].block(entry, owner, &mut window)?;
         if (entry.changed, entry.component) != (before.changed, before.component)
-            || checksum(0, &payload) != *sum
+            || checksum(0, payload) != *sum
         {
             return differs(entry.offset, "a block of the merged snapshot is not that of its chain");
         }

@@ -16,7 +16,10 @@ use crate::error::{Error, Result};
 use crate::format::{
     ALLOCATORS, BLOCK, BlockHeader, DIRECTORY, ENTITY_IDS, Footer, Header, RESOURCES, SCHEMA,
 };
+use crate::window::Window;
 
+/// Bytes of blocks that the operating system is asked to have ready.
+const READ_AHEAD_BYTES: u64 = 8 << 20;
 /// Largest block before compression: what a decompressor may allocate.
 const RAW_LEN_MAX: u32 = 1 << 30;
 
@@ -55,6 +58,7 @@ pub(crate) struct Source {
     file: Arc<dyn VfsFile>,
     path: PathBuf,
     salt: u32,
+    len: u64,
 }
 
 impl Snapshot {
@@ -131,15 +135,15 @@ impl Snapshot {
     pub fn verify_own(&self) -> Result<()> {
         let mut at = 96;
         let (mut position, mut link) = (0, 0);
+        let (mut window, mut scratch) = (Window::default(), Vec::new());
         while at <= self.directory_at {
             let (header, payload) =
-                read_frame(&*self.file, &self.path, at, self.bytes - 32, self.header.salt)?;
+                frame_at(&mut window, &*self.file, &self.path, at, self.bytes - 32, self.header.salt)?;
             if (header.sequence, header.link) != (position, link) {
                 return Err(Error::damaged(&self.path, at, "a frame does not follow from the one before"));
             }
             if header.kind == BLOCK {
-                let mut scratch = Vec::new();
-                let (block, stored) = split_block(&self.path, at, &payload)?;
+                let (block, stored) = split_block(&self.path, at, payload)?;
                 unpack(&self.path, at, &block, stored, &mut scratch)?;
             }
             position += 1;
@@ -195,16 +199,24 @@ impl Snapshot {
         let done: Mutex<Vec<(usize, Vec<LoadedColumn>)>> = Mutex::new(Vec::new());
         let failed: Mutex<Option<Error>> = Mutex::new(None);
         let work = || {
-            let (mut buffer, mut unpacked) = (Vec::new(), Vec::new());
+            let (mut window, mut unpacked) = (Window::default(), Vec::new());
             loop {
                 let start = next.fetch_add(BATCH, Ordering::Relaxed);
                 if start >= columns.len() || failed.lock().is_some() {
                     return;
                 }
                 let mut batch = Vec::with_capacity(BATCH);
-                for i in start..(start + BATCH).min(columns.len()) {
+                let end = (start + BATCH).min(columns.len());
+                let mut read_to = start;
+                for i in start..end {
                     let source = &sources[columns[i].file as usize];
-                    match load_column(source, &columns[i], owners[i], loader, &mut buffer, &mut unpacked) {
+                    let loaded = (|| {
+                        if i == read_to {
+                            read_to += source.read_run(&columns[i..end], &mut window)?;
+                        }
+                        load_column(source, &columns[i], owners[i], loader, &mut window, &mut unpacked)
+                    })();
+                    match loaded {
                         Ok((column, raw_len)) => {
                             read.fetch_add(u64::from(columns[i].len), Ordering::Relaxed);
                             raw.fetch_add(raw_len, Ordering::Relaxed);
@@ -292,6 +304,7 @@ impl Snapshot {
                     file: self.file.clone(),
                     path: self.path.clone(),
                     salt: self.header.salt,
+                    len: self.bytes,
                 });
             }
             let path = dir.join(FileKind::Snapshot.name(sequence));
@@ -306,46 +319,58 @@ impl Snapshot {
             if header.database != self.header.database || header.sequence != sequence {
                 return Err(Error::damaged(&path, 0, "the header is of another file than the name"));
             }
-            Ok(Source { file, path, salt: header.salt })
+            let len = file.len()?;
+            Ok(Source { file, path, salt: header.salt, len })
         };
         self.directory.files.iter().map(open).collect()
     }
 }
 
 impl Source {
-    /// Reads the block of a directory entry, verified, into `buffer`: its header and its stored bytes.
-    fn read<'b>(
+    /// Reads the blocks at the start of `entries` that lie side by side in this file, with one read, and says how many.
+    fn read_run(&self, entries: &[ColumnEntry], window: &mut Window) -> Result<usize> {
+        let first = &entries[0];
+        let end_of =
+            |entry: &ColumnEntry| entry.offset.saturating_add(frame::frame_len(u64::from(entry.len)));
+        let follows =
+            |pair: &&[ColumnEntry]| pair[1].file == first.file && pair[1].offset == end_of(&pair[0]);
+        let n = 1 + entries.windows(2).take_while(follows).count();
+        let end = end_of(&entries[n - 1]);
+        if end > self.len {
+            return Err(Error::damaged(
+                &self.path,
+                first.offset,
+                "a block goes on beyond the end of the file",
+            ));
+        }
+        window.read(&*self.file, first.offset, (end - first.offset) as usize)?;
+        self.file.will_need(end, READ_AHEAD_BYTES);
+        Ok(n)
+    }
+
+    /// The block of a directory entry, verified: its header and its stored bytes, with the header before them.
+    pub(crate) fn block<'w>(
         &self,
         entry: &ColumnEntry,
-        uid: u64,
-        rows: u32,
-        buffer: &'b mut Vec<u8>,
-    ) -> Result<(BlockHeader, &'b [u8])> {
-        let Source { file, path, salt } = self;
+        (uid, rows): (u64, u32),
+        window: &'w mut Window,
+    ) -> Result<(BlockHeader, &'w [u8])> {
+        let Source { file, path, salt, len } = self;
         let at = entry.offset;
         // The directory's checksum vouches for the length; it is still held against the file's.
-        let len = frame::HEADER_LEN + entry.len as usize;
-        if at.saturating_add(len as u64) > file.len()? {
+        let bytes = frame::HEADER_LEN + entry.len as usize;
+        if at.saturating_add(bytes as u64) > *len {
             return Err(Error::damaged(path, at, "a block goes on beyond the end of the file"));
         }
-        buffer.resize(len, 0);
-        file.read_exact_at(buffer, at)?;
+        let bytes = window.get(&**file, at, bytes, *len)?;
         let (header, payload) =
-            frame::read_frame(buffer, *salt).map_err(|damage| Error::frame(path, at, damage))?;
-        let (block, stored) = split_block(path, at, payload)?;
+            frame::read_frame(bytes, *salt).map_err(|damage| Error::frame(path, at, damage))?;
+        let (block, _) = split_block(path, at, payload)?;
         let expected = (BLOCK, uid, entry.changed, entry.component, rows);
         if (header.kind, block.chunk, block.changed, block.component, block.rows) != expected {
             return Err(Error::damaged(path, at, "a block is another one than the directory says"));
         }
-        Ok((block, stored))
-    }
-
-    /// The payload of a block frame, verified, and the block header at its start.
-    pub(crate) fn block(&self, entry: &ColumnEntry, uid: u64, rows: u32) -> Result<(BlockHeader, Vec<u8>)> {
-        let mut buffer = Vec::new();
-        let (header, _) = self.read(entry, uid, rows, &mut buffer)?;
-        buffer.drain(..frame::HEADER_LEN);
-        Ok((header, buffer))
+        Ok((block, payload))
     }
 }
 
@@ -363,6 +388,30 @@ fn read_header(file: &dyn VfsFile, path: &Path) -> Result<Header> {
 }
 
 /// Reads one frame. Its length is believed once the header's checksum holds, and only up to `end` (REC-1).
+fn frame_at<'w>(
+    window: &'w mut Window,
+    file: &dyn VfsFile,
+    path: &Path,
+    at: u64,
+    end: u64,
+    salt: u32,
+) -> Result<(FrameHeader, &'w [u8])> {
+    let room = end.saturating_sub(at);
+    if room < frame::HEADER_LEN as u64 {
+        return Err(Error::frame(path, at, FrameDamage::HeaderCut));
+    }
+    let head = window.get(file, at, frame::HEADER_LEN, end)?;
+    let header = FrameHeader::decode(head, salt).map_err(|damage| Error::frame(path, at, damage))?;
+    let available = room - frame::HEADER_LEN as u64;
+    if u64::from(header.len) > available {
+        return Err(Error::frame(path, at, FrameDamage::PayloadCut { len: header.len, available }));
+    }
+    let payload = window.get(file, at + frame::HEADER_LEN as u64, header.len as usize, end)?;
+    header.verify(payload, salt).map_err(|damage| Error::frame(path, at, damage))?;
+    Ok((header, payload))
+}
+
+/// As [`frame_at`], for a single frame.
 fn read_frame(
     file: &dyn VfsFile,
     path: &Path,
@@ -370,21 +419,9 @@ fn read_frame(
     end: u64,
     salt: u32,
 ) -> Result<(FrameHeader, Vec<u8>)> {
-    let mut head = [0; frame::HEADER_LEN];
-    let room = end.saturating_sub(at);
-    if room < frame::HEADER_LEN as u64 {
-        return Err(Error::frame(path, at, FrameDamage::HeaderCut));
-    }
-    file.read_exact_at(&mut head, at)?;
-    let header = FrameHeader::decode(&head, salt).map_err(|damage| Error::frame(path, at, damage))?;
-    let available = room - frame::HEADER_LEN as u64;
-    if u64::from(header.len) > available {
-        return Err(Error::frame(path, at, FrameDamage::PayloadCut { len: header.len, available }));
-    }
-    let mut payload = vec![0; header.len as usize];
-    file.read_exact_at(&mut payload, at + frame::HEADER_LEN as u64)?;
-    header.verify(&payload, salt).map_err(|damage| Error::frame(path, at, damage))?;
-    Ok((header, payload))
+    let mut window = Window::default();
+    let (header, payload) = frame_at(&mut window, file, path, at, end, salt)?;
+    Ok((header, payload.to_vec()))
 }
 
 fn split_block<'a>(path: &Path, at: u64, payload: &'a [u8]) -> Result<(BlockHeader, &'a [u8])> {
@@ -416,14 +453,14 @@ fn unpack<'a>(
 fn load_column(
     source: &Source,
     entry: &ColumnEntry,
-    (uid, rows): (u64, u32),
+    owner: (u64, u32),
     loader: &ColumnLoader,
-    buffer: &mut Vec<u8>,
+    window: &mut Window,
     scratch: &mut Vec<u8>,
 ) -> Result<(LoadedColumn, u64)> {
-    let (path, at) = (&source.path, entry.offset);
-    let (block, stored) = source.read(entry, uid, rows, buffer)?;
-    let raw = unpack(path, at, &block, stored, scratch)?;
+    let (path, at, rows) = (&source.path, entry.offset, owner.1);
+    let (block, payload) = source.block(entry, owner, window)?;
+    let raw = unpack(path, at, &block, &payload[size_of::<BlockHeader>()..], scratch)?;
     let component = (block.component != ENTITY_IDS).then_some(ComponentId(block.component));
     let column = loader
         .load(component, rows as usize, block.changed, raw)

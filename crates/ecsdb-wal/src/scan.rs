@@ -200,8 +200,9 @@ impl LogScan {
     /// # Errors
     /// When it cannot be read or has no valid header.
     pub fn file(vfs: &dyn Vfs, path: &Path) -> Result<ScannedSegment> {
-        let mut reader = SegmentReader::open(vfs, path)?
-            .ok_or_else(|| LogError::Damaged(Damage::new(path, 0, Lsn::ZERO, "the segment was never used")))?;
+        let mut reader = SegmentReader::open(vfs, path)?.ok_or_else(|| {
+            LogError::Damaged(Damage::new(path, 0, Lsn::ZERO, "the segment was never used"))
+        })?;
         let walked = walk(&mut reader, u64::MAX)?;
         Ok(ScannedSegment {
             path: path.into(),

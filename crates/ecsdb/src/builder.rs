@@ -83,7 +83,9 @@ impl Builder {
         let recovered = recover(&self.vfs, &layout, options, &mut self.progress)?;
         let scheduler = match self.threads {
             Threads::None => None,
-            Threads::Background => Some(Scheduler::start(SchedulerOptions::default()).map_err(Error::Thread)?),
+            Threads::Background => {
+                Some(Scheduler::start(SchedulerOptions::default()).map_err(Error::Thread)?)
+            }
         };
         let class = |priority| match &scheduler {
             Some(scheduler) => scheduler.vfs(self.vfs.clone(), priority),

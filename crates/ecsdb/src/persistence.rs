@@ -93,7 +93,8 @@ pub(crate) struct Parts {
 
 impl Persistence {
     pub(crate) fn start(parts: Parts) -> Result<Self> {
-        let Parts { recovery_vfs, log, report, store, events, world, scheduler, config, threads, lock } = parts;
+        let Parts { recovery_vfs, log, report, store, events, world, scheduler, config, threads, lock } =
+            parts;
         let maintenance = match threads {
             Threads::Background => {
                 let started =

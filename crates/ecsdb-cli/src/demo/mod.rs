@@ -87,9 +87,7 @@ pub(crate) fn child(options: &ChildOptions) -> anyhow::Result<()> {
         {
             finish(oldest, false)?;
         }
-        if twin.done() % SNAPSHOT_EVERY == 0
-            && snapshot.as_ref().is_none_or(ecsdb::Job::is_finished)
-        {
+        if twin.done() % SNAPSHOT_EVERY == 0 && snapshot.as_ref().is_none_or(ecsdb::Job::is_finished) {
             snapshot = Some(db.snapshot()?);
         }
     }

@@ -39,8 +39,8 @@ pub struct SchedulerOptions {
     pub queue_bytes_max: u64,
     /// Bytes up to which adjacent writes to one file are merged into one. 1 MiB unless said otherwise; 0 merges none.
     pub merge_bytes_max: usize,
-    /// Bytes per second that each priority (by [`Priority::index`]) may read and write together, `None` for as many as the
-    /// disk does. None unless said otherwise; see [`Scheduler::set_rate_limit`].
+    /// Bytes per second that each priority (by [`Priority::index`]) may read and write together, `None` for as many as
+    /// the disk does. No limits unless said otherwise; see [`Scheduler::set_rate_limit`].
     pub rate_limits: [Option<u64>; Priority::ALL.len()],
     /// Whether the scheduler's threads run at a lower processor priority than the application's
     /// ([`lower_thread_priority`]). They do unless said otherwise.
