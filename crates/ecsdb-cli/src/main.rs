@@ -4,8 +4,12 @@
 #![allow(clippy::disallowed_methods, reason = "a tool's own files are not the engine's")]
 
 mod demo;
+mod files;
+
+use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use files::{Place, When};
 
 #[derive(Parser)]
 #[command(name = "ecsdb", version, about = "An embedded Entity-Component-System database")]
@@ -21,6 +25,40 @@ enum Command {
     /// The process that `demo` kills.
     #[command(hide = true)]
     DemoChild(demo::ChildOptions),
+    /// Show what a database has.
+    Info {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Read and check every file of a database, and change nothing.
+    Verify {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Take a snapshot, archive and delete what it makes superfluous.
+    Snapshot {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Merge snapshots and log into one full snapshot, and delete what it covers.
+    Compact {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Write a database as it was at some moment (the last one unless said otherwise) into a new directory: a backup, too.
+    Restore {
+        #[command(flatten)]
+        place: Place,
+        /// The new directory.
+        to: PathBuf,
+        #[command(flatten)]
+        when: When,
+    },
+    /// Keep everything of a damaged database that verifies, set the rest aside, and list what is lost.
+    Salvage {
+        #[command(flatten)]
+        place: Place,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -34,5 +72,11 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Demo(options) => demo::run(&options),
         Command::DemoChild(options) => demo::child(&options),
+        Command::Info { place } => files::info(&place),
+        Command::Verify { place } => files::verify(&place),
+        Command::Snapshot { place } => files::snapshot(&place),
+        Command::Compact { place } => files::compact(&place),
+        Command::Restore { place, to, when } => files::restore(&place, &to, &when),
+        Command::Salvage { place } => files::salvage(&place),
     }
 }

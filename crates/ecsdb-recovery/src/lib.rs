@@ -17,6 +17,7 @@ mod recover;
 mod repair;
 mod replay;
 mod report;
+mod verify;
 
 pub use error::{Error, Result};
 pub use history::{History, Moment, Reconstructed, manifest};
@@ -24,3 +25,4 @@ pub use policy::{Options, Policy};
 pub use recover::{Recovered, recover};
 pub use repair::garbage;
 pub use report::{DataLoss, RecoveryReport, Rejected, Step};
+pub use verify::{Verified, verify};

@@ -81,7 +81,6 @@ struct Batch {
 /// Applies the log above the world's LSN, up to `until`, and gives the time of the last transaction (0 for none). With more
 /// than one thread the log is read ahead of what is applied. On a transaction that cannot be applied the world is spoiled,
 /// and the transaction's LSN is in the error.
-#[expect(clippy::too_many_arguments, reason = "what is read, how far, and who is told")]
 pub(crate) fn apply(
     vfs: &dyn Vfs,
     world: &mut World,

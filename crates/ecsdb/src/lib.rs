@@ -32,7 +32,7 @@ pub use builder::Builder;
 pub use database::Database;
 pub use error::{Error, Result};
 pub use job::{Job, JobFuture};
-pub use restore::restore_copy;
+pub use restore::{restore_copy, verify};
 pub use stats::Stats;
 pub use ticket::{Ticket, TicketFuture};
 
@@ -49,7 +49,7 @@ pub use ecsdb_core::{
     QueryIter, ReadQuery, StorageKind, Transaction, View, WeakView, With, Without,
 };
 pub use ecsdb_io::{Disk, Priority, PriorityStats, SchedulerStats, Vfs};
-pub use ecsdb_recovery::{DataLoss, Error as RecoveryError, Moment, Policy, RecoveryReport, Step};
+pub use ecsdb_recovery::{DataLoss, Error as RecoveryError, Moment, Policy, RecoveryReport, Step, Verified};
 pub use ecsdb_wal::{Durability, LogError, LogStats, Lsn};
 
 /// The README's example.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ecsdb_compactor::{Control, Event, EventSender, SnapshotInfo, Task, copy};
 use ecsdb_config::PersistenceConfig;
 use ecsdb_io::{Disk, Layout, Vfs};
-use ecsdb_recovery::{History, Moment, Options, Policy, Reconstructed, Step};
+use ecsdb_recovery::{History, Moment, Options, Policy, Reconstructed, Step, Verified};
 use ecsdb_wal::{Durability, Log, Lsn, Payload};
 
 use crate::error::Result;
@@ -140,4 +140,12 @@ pub fn restore_copy(
     let past = of_closed(&vfs, &from.layout(), moment, settings.threads, &mut progress)?;
     let control = Control::new(Task::Copy, EventSender::default());
     Ok(copy::write_database(&*vfs, &Layout::new(to), past.world.view(), &settings, &control)?)
+}
+
+/// Reads and checks every file of a database that nobody has open, and changes nothing. O(bytes).
+///
+/// # Errors
+/// When there is no database, somebody has it open, or a file operation fails. Damage is in the result.
+pub fn verify(config: &PersistenceConfig, mut progress: impl FnMut(&Step)) -> Result<Verified> {
+    Ok(ecsdb_recovery::verify(&Disk, &config.layout(), &mut progress)?)
 }

@@ -1,0 +1,62 @@
+//! The commands on closed databases, as a user runs them.
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test, which also spoils files")]
+
+use std::path::Path;
+use std::process::Command;
+
+use ecsdb::prelude::*;
+
+#[derive(Component, Clone, Copy)]
+#[component(name = "cli.counter", plain)]
+#[repr(C)]
+struct Counter(u64);
+
+/// Runs a command; what it printed, and whether it succeeded.
+fn run(arguments: &[&str]) -> (String, bool) {
+    let output = Command::new(env!("CARGO_BIN_EXE_ecsdb")).args(arguments).output().unwrap();
+    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+    (text, output.status.success())
+}
+
+fn counters(dir: &Path) -> usize {
+    Database::open(dir).unwrap().view().query::<&Counter>().unwrap().count()
+}
+
+#[test]
+fn snapshot_compact_verify_restore_and_salvage_do_what_they_say() {
+    let dir = tempfile::tempdir().unwrap();
+    let (world, copy) = (dir.path().join("world"), dir.path().join("copy"));
+    let db = Database::open(&world).unwrap();
+    for i in 0..10 {
+        db.write(|tx| Ok(tx.spawn(Counter(i)))).unwrap();
+    }
+    db.close().unwrap();
+    let path = world.to_str().unwrap();
+
+    let (text, ok) = run(&["snapshot", path]);
+    assert!(ok && text.contains("at LSN 10"), "{text}");
+    let (text, ok) = run(&["info", path]);
+    assert!(ok && text.contains("entities") && text.contains("10"), "{text}");
+    let (text, ok) = run(&["restore", path, copy.to_str().unwrap(), "--lsn", "4"]);
+    assert!(ok && text.contains("LSN 4"), "{text}");
+    assert_eq!(counters(&copy), 4);
+    let (text, ok) = run(&["restore", path, copy.to_str().unwrap()]);
+    assert!(!ok && text.contains("is not empty"), "{text}");
+    let (text, ok) = run(&["restore", path, dir.path().join("no").to_str().unwrap(), "--lsn", "400"]);
+    assert!(!ok && text.contains("LSN 10"), "{text}");
+    let (text, ok) = run(&["compact", path]);
+    assert!(ok && text.contains("as before"), "{text}");
+    let (text, ok) = run(&["verify", path]);
+    assert!(ok && text.contains("everything verifies"), "{text}");
+
+    let snapshot = std::fs::read_dir(world.join("snapshots")).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = std::fs::read(&snapshot).unwrap();
+    bytes[200] ^= 1;
+    std::fs::write(&snapshot, bytes).unwrap();
+    let (text, ok) = run(&["verify", path]);
+    assert!(!ok && text.contains("DAMAGED") && text.contains(".snap"), "{text}");
+    let (text, ok) = run(&["salvage", path]);
+    assert!(ok && text.contains("LOST") && text.contains("ACKNOWLEDGED"), "{text}");
+    let (text, ok) = run(&["info", "/nowhere"]);
+    assert!(!ok && text.contains("no database directory /nowhere"), "{text}");
+}
