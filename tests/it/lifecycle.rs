@@ -380,6 +380,12 @@ fn snapshots_come_by_themselves_by_number_bytes_and_time() {
     let last = db.lsn().0;
     db.write(|tx| Ok(tx.spawn(Counter(2)))).unwrap();
     wait_for(&db, "time", &|lsn| lsn > last);
+    db.pause_background();
+    let last = db.write(|tx| Ok(tx.spawn(Counter(3)))).map(|_| db.lsn().0).unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(db.stats().unwrap().store.unwrap().snapshot_lsn.0 < last, "paused");
+    db.resume_background();
+    wait_for(&db, "time after a pause", &|lsn| lsn >= last);
     let refused = db.configure(|config| config.snapshot.compression_level = 50).unwrap_err();
     assert!(matches!(refused, Error::Config(_)), "{refused}");
 }

@@ -8,7 +8,9 @@
 mod components;
 mod crash_lifecycle;
 mod crash_points;
+mod crash_scheduler;
 mod facade;
+mod full_disk;
 mod golden;
 mod lifecycle;
 mod sigkill;

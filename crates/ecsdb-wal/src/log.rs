@@ -485,8 +485,10 @@ impl Shared {
         let flushed = self.wait(Lsn(self.appended.load(Ordering::Acquire)));
         let closed = self.guarded(|| {
             let mut writer = self.writer.lock();
+            // Its thread ends, whatever became of the log.
+            let stopped = writer.stop_preparing();
             self.check()?;
-            writer.close(&self.counters).map_err(|e| self.fail(e))
+            stopped.and_then(|()| writer.close(&self.counters)).map_err(|e| self.fail(e))
         });
         flushed.and(closed)
     }

@@ -188,9 +188,13 @@ impl Writer {
         if self.transactions > 0 { self.rotate_for(0, self.last.next(), counters) } else { Ok(()) }
     }
 
+    /// Ends the preparing of segments; nothing is rotated after this.
+    pub(crate) fn stop_preparing(&mut self) -> Result<(), IoError> {
+        self.preparer.stop()
+    }
+
     /// Marks a clean end, so that later damage to the last transactions is told from a torn tail.
     pub(crate) fn close(&mut self, counters: &Counters) -> Result<(), IoError> {
-        self.preparer.stop()?;
         self.group(CLOSE, self.last.next(), self.last);
         self.put(&Queue::default(), counters)?;
         // What was preallocated and not used is given back.

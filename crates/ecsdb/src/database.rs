@@ -15,6 +15,7 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::builder::Builder;
 use crate::error::{Error, Result};
 use crate::job::Job;
+use crate::maintenance::Maintenance;
 use crate::persistence::{Persistence, SharedWorld};
 use crate::restore;
 use crate::stats::Stats;
@@ -349,6 +350,25 @@ impl Database {
         persistence.apply(&new);
         *config = new;
         Ok(())
+    }
+
+    /// Holds the snapshots and compactions that happen by themselves, the one under way included, until
+    /// [`Database::resume_background`]. The log grows meanwhile. In memory there are none.
+    pub fn pause_background(&self) {
+        if let Some(maintenance) = self.maintenance() {
+            maintenance.pause();
+        }
+    }
+
+    /// Lets snapshots and compactions happen by themselves again.
+    pub fn resume_background(&self) {
+        if let Some(maintenance) = self.maintenance() {
+            maintenance.resume();
+        }
+    }
+
+    fn maintenance(&self) -> Option<&Maintenance> {
+        self.inner.persistence.as_ref()?.maintenance.as_ref()
     }
 
     fn persistence(&self, purpose: &'static str) -> Result<&Persistence> {

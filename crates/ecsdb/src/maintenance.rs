@@ -34,6 +34,7 @@ struct Shared {
 
 struct State {
     stopped: bool,
+    paused: bool,
     woken: bool,
     schedule: Schedule,
     /// The reins of the work under way.
@@ -48,7 +49,7 @@ impl Maintenance {
         schedule: Schedule,
     ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
-            state: Mutex::new(State { stopped: false, woken: false, schedule, control: None }),
+            state: Mutex::new(State { stopped: false, paused: false, woken: false, schedule, control: None }),
             changed: Condvar::new(),
             wake_lsn: AtomicU64::new(u64::MAX),
             wake_bytes: AtomicU64::new(u64::MAX),
@@ -87,6 +88,25 @@ impl Maintenance {
     /// Goes by another schedule from here on.
     pub(crate) fn set_schedule(&self, schedule: Schedule) {
         self.shared.state.lock().schedule = schedule;
+        self.shared.wake();
+    }
+
+    /// Holds what is under way, and begins nothing, until [`Maintenance::resume`].
+    pub(crate) fn pause(&self) {
+        let mut state = self.shared.state.lock();
+        state.paused = true;
+        if let Some(control) = &state.control {
+            control.pause();
+        }
+    }
+
+    pub(crate) fn resume(&self) {
+        let mut state = self.shared.state.lock();
+        state.paused = false;
+        if let Some(control) = &state.control {
+            control.resume();
+        }
+        drop(state);
         self.shared.wake();
     }
 
@@ -152,7 +172,16 @@ struct Worker {
 impl Worker {
     fn run(&mut self) {
         loop {
-            let schedule = self.shared.state.lock().schedule;
+            let (schedule, paused) = {
+                let state = self.shared.state.lock();
+                (state.schedule, state.paused)
+            };
+            if paused {
+                if !self.shared.sleep(None) {
+                    return;
+                }
+                continue;
+            }
             let (task, done) = match self.look().map(|now| schedule.due(&now)) {
                 Ok(Due::Snapshot(_)) => (Task::Snapshot, self.snapshot()),
                 Ok(Due::Compaction(Reason::Sparse)) => (Task::Compaction, self.merge_chunks()),
@@ -247,6 +276,9 @@ impl Worker {
         let mut state = self.shared.state.lock();
         if state.stopped {
             return Err(Error::Cancelled);
+        }
+        if state.paused {
+            control.pause();
         }
         state.control = Some(control.clone());
         drop(state);

@@ -184,10 +184,11 @@ impl Persistence {
         for (_, thread) in jobs {
             panicked |= thread.join().is_err();
         }
+        // The log first: what is queued in it may need one more segment.
+        let closed = self.log.close();
         if let Some(scheduler) = &self.scheduler {
             scheduler.close();
         }
-        let closed = self.log.close();
         drop(self.lock.lock().take());
         closed?;
         if panicked { Err(Error::Panicked("background thread")) } else { Ok(()) }
