@@ -102,6 +102,7 @@ impl Store {
 
     fn archive_one(&self, number: u64, from: &Path, scanned: &ScannedSegment) -> Result<ArchivedSegment> {
         let (end, previous) = (scanned.end, scanned.header.previous.segment);
+        let _span = tracing::info_span!("archive", segment = number).entered();
         let vfs = &*self.archive_vfs;
         let dir = self.layout.archive_dir();
         if vfs.file_len(dir)?.is_none() {

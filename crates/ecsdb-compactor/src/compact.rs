@@ -37,6 +37,7 @@ impl Store {
     /// When it fails or is cancelled; what was there before is still there.
     pub fn compact(&self, view: View, keep: usize, control: &Control) -> Result<CompactionInfo> {
         let started = Instant::now();
+        let _span = tracing::info_span!("compaction").entered();
         let mut work = self.work();
         self.begin(control)?;
         let bytes_before = self.stats_with(&mut work)?.total_bytes();
@@ -61,6 +62,7 @@ impl Store {
     /// Makes the newest snapshot a full one, unless it is.
     fn merge_newest(&self, work: &mut Work, control: &Control) -> Result<()> {
         let started = Instant::now();
+        let _span = tracing::info_span!("merge").entered();
         let Some(newest) = self.newest(work)? else { return Ok(()) };
         if newest.directory.files == [newest.sequence] {
             return Ok(());

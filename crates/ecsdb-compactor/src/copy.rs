@@ -37,6 +37,7 @@ pub fn write_database(
     control: &Control,
 ) -> Result<SnapshotInfo> {
     let started = Instant::now();
+    let _span = tracing::info_span!("copy", to = %layout.root().display()).entered();
     for dir in [layout.root(), layout.snapshot_dir(), layout.log_dir()] {
         if vfs.file_len(dir)?.is_some() && !vfs.read_dir(dir)?.is_empty() {
             return Err(Error::TargetNotEmpty(dir.into()));

@@ -99,6 +99,7 @@ impl EventSender {
     pub fn send(&self, event: Event) {
         match &event {
             Event::Failed { task, error, retry_in } => {
+                metrics::counter!("ecsdb_background_failures_total", "task" => task.to_string()).increment(1);
                 tracing::warn!(%task, error, ?retry_in, "work in the background failed");
             }
             Event::Progress(task, progress) => tracing::info!(%task, "{progress}"),

@@ -157,6 +157,7 @@ impl Store {
 
     /// Keeps at least `least` snapshots, the log after the oldest of the last `least`, and what the settings say beyond that.
     pub(crate) fn trim_to(&self, work: &mut Work, least: usize) -> Result<()> {
+        let _span = tracing::info_span!("retention").entered();
         let manifest = self.manifest();
         let settings = self.settings();
         // CKP-3: what the fallback snapshot does not hold is needed by recovery.

@@ -118,6 +118,7 @@ impl<'a> History<'a> {
         options: Options,
         progress: &mut dyn FnMut(&Step),
     ) -> Result<Reconstructed> {
+        let _span = tracing::info_span!("reconstruct", %moment).entered();
         let until = self.until(moment)?;
         let reaches = |entry: &&SnapshotEntry| {
             let lsn = Lsn(entry.lsn);

@@ -44,6 +44,7 @@ pub fn recover(
     progress: &mut dyn FnMut(&Step),
 ) -> Result<Recovered> {
     let vfs = &**vfs;
+    let _span = tracing::info_span!("recover", dir = %layout.root().display()).entered();
     let mut report = RecoveryReport::default();
     let mut clock = Clock::new();
     make_directories(vfs, layout)?;
