@@ -413,6 +413,34 @@ fn compactions_come_by_themselves_when_much_is_dead() {
     assert_eq!(db.stats().unwrap().store.unwrap().chain_files, 1);
 }
 
+/// A view captured earlier used to be written after a later one, as the newest snapshot, with the log behind it gone.
+#[test]
+fn snapshots_that_are_asked_for_at_once_never_go_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = manual(dir.path());
+    std::thread::scope(|scope| {
+        for i in 0..4 {
+            let db = &db;
+            scope.spawn(move || {
+                for k in 0..10 {
+                    db.write(|tx| Ok(tx.spawn((Counter(i * 100 + k), Name("x".repeat(9_000)))))).unwrap();
+                    let job = db.snapshot().unwrap();
+                    let asked = db.lsn();
+                    let info = if k % 2 == 0 { job.wait().unwrap() } else { continue };
+                    assert!(info.lsn.0 + 40 > asked.0);
+                }
+            });
+        }
+    });
+    let expected = digest(&db);
+    let waiting: Vec<_> = (0..4).map(|_| db.snapshot().unwrap()).collect();
+    let lsns: Vec<Lsn> = waiting.into_iter().map(|job| job.wait().unwrap().lsn).collect();
+    assert_eq!(lsns, [db.lsn(); 4]);
+    db.close().unwrap();
+    let db = manual(dir.path());
+    assert_eq!((digest(&db), db.view().len()), (expected, 40));
+}
+
 #[test]
 fn a_job_is_paused_resumed_and_cancelled_and_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();

@@ -71,7 +71,7 @@ pub(crate) struct Newest {
 
 impl Store {
     /// Writes a snapshot of `view`: an increment while the chain is short enough, else a full one. Then what it makes superfluous
-    /// is archived and deleted. When the newest snapshot holds the same state already, it is the answer. O(what changed).
+    /// is archived and deleted. When the newest snapshot is of this state or a later one, it is the answer. O(what changed).
     ///
     /// # Errors
     /// When it fails or is cancelled; nothing of it remains then. A failure of what comes after is an event, not an error.
@@ -95,7 +95,8 @@ impl Store {
         // What a snapshot holds must be durable in the log first: were the log to fail now, the snapshot would bring back
         // transactions whose commit was reported as failed.
         self.log.wait(lsn)?;
-        if let Some(newest) = self.manifest().snapshots.last().filter(|newest| newest.lsn == lsn.0) {
+        // Of two that were captured one after the other, the older may get its turn last: snapshots never go back.
+        if let Some(newest) = self.manifest().snapshots.last().filter(|newest| newest.lsn >= lsn.0) {
             return Ok(SnapshotInfo::existing(newest));
         }
         let settings = self.settings();

@@ -29,7 +29,8 @@ pub(crate) struct Persistence {
     pub(crate) maintenance: Option<Maintenance>,
     pub(crate) config: Mutex<PersistenceConfig>,
     threads: Threads,
-    jobs: Mutex<Vec<(Control, JoinHandle<()>)>>,
+    /// `None` once the database is closed.
+    jobs: Mutex<Option<Vec<(Control, JoinHandle<()>)>>>,
     lock: Mutex<Option<Box<dyn DirLock>>>,
 }
 
@@ -114,7 +115,7 @@ impl Persistence {
             maintenance,
             config: Mutex::new(config),
             threads,
-            jobs: Mutex::default(),
+            jobs: Mutex::new(Some(Vec::new())),
             lock: Mutex::new(Some(lock)),
         })
     }
@@ -148,8 +149,10 @@ impl Persistence {
             lower_thread_priority();
             run();
         };
-        let thread = std::thread::Builder::new().name(name).spawn(background).map_err(Error::Thread)?;
+        // Under the lock: closing ends every job that was begun, and none is begun after it.
         let mut jobs = self.jobs.lock();
+        let jobs = jobs.as_mut().ok_or(Error::Closed)?;
+        let thread = std::thread::Builder::new().name(name).spawn(background).map_err(Error::Thread)?;
         jobs.retain(|(_, thread)| !thread.is_finished());
         jobs.push((control, thread));
         Ok(job)
@@ -177,7 +180,7 @@ impl Persistence {
     /// Ends the background work, closes the log, and releases the directory, in this order.
     pub(crate) fn close(&self) -> Result<()> {
         let mut panicked = self.maintenance.as_ref().is_some_and(|maintenance| !maintenance.stop());
-        let jobs = std::mem::take(&mut *self.jobs.lock());
+        let jobs = self.jobs.lock().take().unwrap_or_default();
         for (control, _) in &jobs {
             control.cancel();
         }
