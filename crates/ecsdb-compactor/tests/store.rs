@@ -1,0 +1,98 @@
+//! The store by itself: what the facade's threads could not be made to do on purpose.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use ecsdb_compactor::{Control, EventSender, Retention, Store, StoreSettings, Task};
+use ecsdb_core::{Component, World};
+use ecsdb_io::{Disk, FileKind, Layout, Vfs};
+use ecsdb_recovery::{Options, Policy, recover};
+use ecsdb_wal::{Durability, Log, LogOptions, Lsn, Payload};
+
+#[derive(Component, Clone, Copy)]
+#[component(name = "test.number", plain)]
+#[repr(C)]
+struct Number(u64);
+
+struct Open {
+    world: World,
+    log: Log,
+    store: Store,
+    _lock: Box<dyn ecsdb_io::DirLock>,
+}
+
+fn open(dir: &Path) -> Open {
+    let vfs: Arc<dyn Vfs> = Arc::new(Disk);
+    let layout = Layout::new(dir);
+    let options = Options { policy: Policy::TruncateTail, threads: 1, register: true };
+    let recovered = recover(&vfs, &layout, options, &mut |_| {}).unwrap();
+    let log =
+        Log::start(vfs.clone(), vfs.clone(), layout.log_dir(), LogOptions::default(), recovered.log_start)
+            .unwrap();
+    let settings = StoreSettings {
+        compression: None,
+        threads: 1,
+        chain_max: 8,
+        retention: Retention::default(),
+        archive: None,
+    };
+    let events = EventSender::default();
+    let store = Store::new(vfs.clone(), vfs, layout, log.clone(), recovered.manifest, settings, events);
+    Open { world: recovered.world, log, store, _lock: recovered.lock }
+}
+
+impl Open {
+    fn commit(&mut self, number: u64) {
+        let mut tx = self.world.transaction();
+        tx.spawn(Number(number));
+        let changes = tx.prepare().unwrap();
+        let payload = Payload { inline: changes.inline, shared: changes.shared };
+        let lsn = self.log.append(payload, Durability::Immediate).unwrap();
+        tx.commit(lsn.0);
+    }
+
+    fn control(&self) -> Control {
+        Control::new(Task::Snapshot, self.store.events().clone())
+    }
+}
+
+/// An older view written last used to become the newest snapshot, with the log after it gone: the next opening failed.
+#[test]
+fn of_two_views_the_older_one_never_becomes_the_newest_snapshot() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut db = open(dir.path());
+    db.commit(1);
+    let older = db.world.view();
+    for number in 2..5 {
+        db.commit(number);
+        let newer = db.world.view();
+        db.log.rotate().unwrap();
+        db.store.snapshot(newer, &db.control()).unwrap();
+    }
+    let info = db.store.snapshot(older, &db.control()).unwrap();
+    assert_eq!(info.lsn, Lsn(4), "the newest one holds what was asked for, too");
+    let expected = db.world.view().digest().unwrap();
+    db.log.close().unwrap();
+    drop(db);
+    assert_eq!(open(dir.path()).world.view().digest().unwrap(), expected);
+}
+
+#[test]
+fn while_a_pin_lives_nothing_is_deleted_and_afterwards_everything_superfluous_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut db = open(dir.path());
+    let settings = StoreSettings { chain_max: 1, ..db.store.settings() };
+    db.store.set_settings(settings);
+    let pin = db.store.pin();
+    let there = |number| Disk.file_len(&Layout::new(dir.path()).file(FileKind::Snapshot, number)).unwrap();
+    for number in 1..=4 {
+        db.commit(number);
+        db.store.snapshot(db.world.view(), &db.control()).unwrap();
+    }
+    assert!((1..=4).all(|number| there(number).is_some()));
+    assert_eq!(db.store.manifest().snapshots.len(), 2);
+    drop(pin);
+    db.store.trim(&db.control()).unwrap();
+    assert_eq!([1, 2, 3, 4].map(|number| there(number).is_some()), [false, false, true, true]);
+}
