@@ -32,9 +32,8 @@ pub(super) fn scattered(big: &Big, count: usize, seed: u64) -> BTreeSet<usize> {
 
 /// Changes every component of these entities in one transaction.
 pub(super) fn change_all(big: &Big, which: impl IntoIterator<Item = usize>) -> ecsdb::Result<()> {
-    big.db.write_with(Durability::Batched, |tx| {
-        which.into_iter().try_for_each(|i| change(tx, big.entities[i]))
-    })
+    big.db
+        .write_with(Durability::Batched, |tx| which.into_iter().try_for_each(|i| change(tx, big.entities[i])))
 }
 
 /// Without compression, so that it is what is written that is compared.

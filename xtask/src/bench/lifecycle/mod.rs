@@ -4,6 +4,7 @@
 mod append;
 mod capture;
 mod compact;
+mod core_wait;
 mod increments;
 mod load;
 mod overhead;
@@ -18,8 +19,15 @@ use world::Big;
 
 pub(crate) fn run(report: &mut Report, dir: &Path, scale: f64) -> anyhow::Result<()> {
     append::run(report, dir)?;
-    let rows =
-        [capture::ROWS, pauses::ROWS, write::ROWS, increments::ROWS, overhead::ROWS, compact::ROWS, load::ROWS];
+    let rows = [
+        capture::ROWS,
+        pauses::ROWS,
+        write::ROWS,
+        increments::ROWS,
+        overhead::ROWS,
+        compact::ROWS,
+        load::ROWS,
+    ];
     if !rows.iter().any(|rows| report.wants_any(rows)) {
         return Ok(());
     }
@@ -31,7 +39,7 @@ pub(crate) fn run(report: &mut Report, dir: &Path, scale: f64) -> anyhow::Result
         big.component_bytes() / 1e6
     ));
     capture::run(report, &big, dir)?;
-    pauses::run(report, &big)?;
+    pauses::run(report, &big, dir)?;
     write::run(report, &big, dir)?;
     increments::run(report, &big)?;
     overhead::run(report, &big)?;

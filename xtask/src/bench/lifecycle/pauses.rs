@@ -2,43 +2,94 @@
 //! for everything it holds up, as it would for users who come at their own times.
 
 use std::hint::{black_box, spin_loop};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ecsdb::prelude::*;
 use hdrhistogram::Histogram;
 
+use super::core_wait::CoreWait;
 use super::world::{Big, step};
+use super::write;
 use crate::bench::report::{Report, median};
 
-pub(super) const ROWS: &[&str] =
-    &["snapshot_pause_max", "snapshot_pause_p99", "snapshot_pause_p9999", "reader_pause_max"];
+pub(super) const ROWS: &[&str] = &[
+    "snapshot_pause_max",
+    "snapshot_pause_p99",
+    "snapshot_pause_p9999",
+    "snapshot_pause_tmpfs_max",
+    "snapshot_pause_tmpfs_p9999",
+    "plain_write_pause_max",
+    "reader_pause_max",
+];
 
 const PERIOD: Duration = Duration::from_micros(20);
 /// The level that snapshots have unless it is set.
 const LEVEL: i32 = 1;
 
-type Delays = Histogram<u64>;
+/// What was seen of one run of paced steps.
+struct Paced {
+    /// How late each step was done, in nanoseconds.
+    delays: Histogram<u64>,
+    /// The longest that the thread waited for a core to run on, where the system tells.
+    core_wait: Duration,
+    /// The longest step, without such waiting: what the engine itself held it up.
+    step: Duration,
+}
 
-pub(super) fn run(report: &mut Report, big: &Big) -> anyhow::Result<()> {
+pub(super) fn run(report: &mut Report, big: &Big, dir: &Path) -> anyhow::Result<()> {
     if !report.wants_any(ROWS) {
         return Ok(());
     }
-    eprintln!("pauses of a writer …");
     let mut random = fastrand::Rng::with_seed(7);
-    let writer = rounds(report.rounds, big, || {
+    let mut commit = || {
         let entity = big.entities[random.usize(..big.entities.len())];
         Ok(big.db.write_with(Durability::Buffered, |tx| step(tx, entity))?)
-    })?;
-    eprintln!("pauses of a reader …");
-    let reader = rounds(report.rounds, big, || {
-        black_box(big.db.view());
-        Ok(())
-    })?;
-    let max = |delays: &Delays| us(delays.max());
-    record(report, ROWS[0], &writer, max);
-    record(report, ROWS[1], &writer, |delays| us(delays.value_at_quantile(0.99)));
-    record(report, ROWS[2], &writer, |delays| us(delays.value_at_quantile(0.9999)));
-    record(report, ROWS[3], &reader, max);
+    };
+    big.next_snapshot(LEVEL, true)?;
+    if report.wants_any(&ROWS[..3]) {
+        eprintln!("pauses of a writer …");
+        let rounds = rounds(report.rounds, big, snapshot, &mut commit)?;
+        record(report, ROWS[0], &rounds, 1.0);
+        record(report, ROWS[1], &rounds, 0.99);
+        record(report, ROWS[2], &rounds, 0.9999);
+    }
+    if report.wants_any(&ROWS[3..5]) && write::tmpfs_has_room(big) {
+        eprintln!("pauses of a writer, the snapshot going to memory …");
+        let rounds = rounds(report.rounds, big, copy_to_memory, &mut commit)?;
+        record(report, ROWS[3], &rounds, 1.0);
+        record(report, ROWS[4], &rounds, 0.9999);
+    }
+    if report.wants(ROWS[5]) {
+        eprintln!("pauses of a writer beside plain writes …");
+        let plain = |big: &Big| write::plain(big, dir).map(drop);
+        record(report, ROWS[5], &rounds(report.rounds, big, plain, &mut commit)?, 1.0);
+        report.note(format!(
+            "{}: what the machine does to a writer while another thread writes a file",
+            ROWS[5]
+        ));
+    }
+    if report.wants(ROWS[6]) {
+        eprintln!("pauses of a reader …");
+        let mut view = || {
+            black_box(big.db.view());
+            Ok(())
+        };
+        record(report, ROWS[6], &rounds(report.rounds, big, snapshot, &mut view)?, 1.0);
+    }
+    Ok(())
+}
+
+fn snapshot(big: &Big) -> anyhow::Result<()> {
+    big.touch()?;
+    big.db.snapshot()?.wait()?;
+    Ok(())
+}
+
+/// The same work for the engine without any for the disk, whose driver holds up whole virtual machines.
+fn copy_to_memory(big: &Big) -> anyhow::Result<()> {
+    let dir = tempfile::tempdir_in(write::TMPFS)?;
+    big.db.backup_to(dir.path().join("backup"))?.wait()?;
     Ok(())
 }
 
@@ -46,49 +97,65 @@ fn us(ns: u64) -> f64 {
     ns as f64 / 1000.0
 }
 
-fn record(report: &mut Report, name: &'static str, rounds: &[(Delays, Delays)], number: fn(&Delays) -> f64) {
+fn record(report: &mut Report, name: &'static str, rounds: &[(Paced, Paced)], quantile: f64) {
+    let delay = |paced: &Paced| us(paced.delays.value_at_quantile(quantile));
     let pairs: Vec<(f64, f64)> =
-        rounds.iter().map(|(value, reference)| (number(value), number(reference))).collect();
+        rounds.iter().map(|(value, reference)| (delay(value), delay(reference))).collect();
     report.record(name, "µs", &pairs);
-    if report.wants(name) {
-        let above = pairs.iter().map(|(value, reference)| value - reference).collect();
-        let samples = rounds.iter().map(|(value, _)| value.len()).sum::<u64>();
-        let each = pairs.iter().map(|(value, reference)| format!("{value:.0} ({reference:.0})"));
-        report.note(format!(
-            "{name}: {:.1} µs above the reference; each round: {}; {samples} samples",
-            median(above),
-            each.collect::<Vec<_>>().join(", "),
-        ));
+    if !report.wants(name) {
+        return;
+    }
+    let above = median(pairs.iter().map(|(value, reference)| value - reference).collect());
+    let each: Vec<String> =
+        pairs.iter().map(|(value, reference)| format!("{value:.0} ({reference:.0})")).collect();
+    report.note(format!("{name}: {above:.1} µs above the reference; each round: {}", each.join(", ")));
+    if quantile == 1.0 {
+        let each: Vec<String> =
+            rounds.iter().map(|(during, without)| format!("{during} ({without})")).collect();
+        report.note(format!("{name}: longest wait for a core + longest step, in µs: {}", each.join(", ")));
     }
 }
 
-/// Delays during a snapshot, and for as long without one.
+impl std::fmt::Display for Paced {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} + {}", self.core_wait.as_micros(), self.step.as_micros())
+    }
+}
+
+/// Delays while a thread does `work`, and for as long while nothing else goes on.
 fn rounds(
     n: usize,
     big: &Big,
-    mut step: impl FnMut() -> anyhow::Result<()>,
-) -> anyhow::Result<Vec<(Delays, Delays)>> {
+    work: impl Fn(&Big) -> anyhow::Result<()> + Sync,
+    step: &mut impl FnMut() -> anyhow::Result<()>,
+) -> anyhow::Result<Vec<(Paced, Paced)>> {
     let mut rounds = Vec::new();
-    big.next_snapshot(LEVEL, true)?;
     for _ in 0..n {
-        big.touch()?;
         let started = Instant::now();
-        let job = big.db.snapshot()?;
-        let during = paced(|| job.is_finished(), &mut step)?;
+        let during = std::thread::scope(|scope| {
+            let thread = scope.spawn(|| work(big));
+            let during = paced(|| thread.is_finished(), step);
+            thread.join().map_err(|_| anyhow::anyhow!("the other thread panicked"))??;
+            during
+        })?;
         let time = started.elapsed();
-        job.wait()?;
         big.db.sync()?;
         let started = Instant::now();
-        let without = paced(|| started.elapsed() >= time, &mut step)?;
+        let without = paced(|| started.elapsed() >= time, step)?;
         big.db.sync()?;
         rounds.push((during, without));
     }
     Ok(rounds)
 }
 
-/// Does `step` once per period until `done`: how late each was done, in nanoseconds.
-fn paced(done: impl Fn() -> bool, step: &mut impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<Delays> {
-    let mut delays = Delays::new_with_max(60_000_000_000, 3)?;
+/// Does `step` once per period until `done`.
+fn paced(done: impl Fn() -> bool, step: &mut impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<Paced> {
+    let mut seen = Paced {
+        delays: Histogram::new_with_max(60_000_000_000, 3)?,
+        core_wait: Duration::ZERO,
+        step: Duration::ZERO,
+    };
+    let mut core_wait = CoreWait::of_this_thread();
     let started = Instant::now();
     let mut due = Duration::ZERO;
     while !done() {
@@ -96,9 +163,14 @@ fn paced(done: impl Fn() -> bool, step: &mut impl FnMut() -> anyhow::Result<()>)
         while started.elapsed() < due {
             spin_loop();
         }
+        let began = started.elapsed();
         step()?;
-        delays.saturating_record((started.elapsed() - due).as_nanos() as u64);
+        let ended = started.elapsed();
+        seen.delays.saturating_record((ended - due).as_nanos() as u64);
+        let waited = core_wait.since_last();
+        seen.core_wait = seen.core_wait.max(waited);
+        seen.step = seen.step.max((ended - began).saturating_sub(waited));
         due += PERIOD;
     }
-    Ok(delays)
+    Ok(seen)
 }

@@ -13,7 +13,7 @@ use crate::bench::report::Report;
 pub(super) const ROWS: &[&str] = &["snapshot_write", "snapshot_write_zstd", "snapshot_write_tmpfs"];
 
 /// The parent of a filesystem in memory, where there is one.
-const TMPFS: &str = "/dev/shm";
+pub(super) const TMPFS: &str = "/dev/shm";
 const WRITE_BYTES: usize = 1 << 20;
 
 pub(super) fn run(report: &mut Report, big: &Big, dir: &Path) -> anyhow::Result<()> {
@@ -47,8 +47,7 @@ fn in_memory(report: &mut Report, big: &Big) -> anyhow::Result<()> {
     if !report.wants(ROWS[2]) {
         return Ok(());
     }
-    let room = Disk.free_space(Path::new(TMPFS)).ok().flatten().unwrap_or(0);
-    if (room as f64) < 2.5 * big.component_bytes() {
+    if !tmpfs_has_room(big) {
         report.note(format!("{}: left out, no room in {TMPFS}", ROWS[2]));
         return Ok(());
     }
@@ -68,13 +67,18 @@ fn in_memory(report: &mut Report, big: &Big) -> anyhow::Result<()> {
     )
 }
 
+pub(super) fn tmpfs_has_room(big: &Big) -> bool {
+    let room = Disk.free_space(Path::new(TMPFS)).ok().flatten().unwrap_or(0);
+    room as f64 > 2.5 * big.component_bytes()
+}
+
 /// Component bytes a second until the file was published and read back.
 fn rate(info: &SnapshotInfo) -> f64 {
     info.raw_bytes as f64 / 1e6 / info.duration.as_secs_f64()
 }
 
 /// Writes as many bytes to a file, with one sync at the end, and removes it.
-fn plain(big: &Big, dir: &Path) -> anyhow::Result<f64> {
+pub(super) fn plain(big: &Big, dir: &Path) -> anyhow::Result<f64> {
     let mut buffer = vec![0; WRITE_BYTES];
     fastrand::Rng::with_seed(7).fill(&mut buffer);
     let path = dir.join("plain");
