@@ -10,8 +10,9 @@ const FILES: u8 = 4;
 
 /// Publishes files of many small writes, one after another, noting each that is said to be durable.
 fn workload(disk: &SimDisk, journal: &Journal<u8>) -> Result<(), String> {
-    let scheduler = Scheduler::start(SchedulerOptions { queue_bytes_max: 2_000, ..SchedulerOptions::default() })
-        .map_err(|e| e.to_string())?;
+    let scheduler =
+        Scheduler::start(SchedulerOptions { queue_bytes_max: 2_000, ..SchedulerOptions::default() })
+            .map_err(|e| e.to_string())?;
     let vfs = scheduler.vfs(Arc::new(disk.clone()), Priority::Snapshot);
     for file in 0..FILES {
         publish::<_, IoError>(&*vfs, &name(file), |to| {

@@ -89,7 +89,11 @@ fn commits_fail_reads_go_on_nothing_acknowledged_is_lost_and_after_freeing_space
     let db = open(&world);
     let view = db.view();
     let there: std::collections::BTreeSet<u64> = view.query::<&Counter>().unwrap().map(|c| c.0).collect();
-    assert!((0..acknowledged).all(|i| there.contains(&i)), "acknowledged {acknowledged}, there {}", there.len());
+    assert!(
+        (0..acknowledged).all(|i| there.contains(&i)),
+        "acknowledged {acknowledged}, there {}",
+        there.len()
+    );
     db.write(|tx| Ok(tx.spawn(Counter(u64::MAX)))).unwrap();
 
     // A snapshot that finds no room is tried again by itself, and commits do not care.

@@ -55,23 +55,38 @@ impl Compressor {
     }
 }
 
-/// Decompresses `stored`, which must give exactly `raw_len` bytes, into `out` (replacing what was there).
-///
-/// `raw_len` must come from a checked header and be bounded by the caller: it is what is allocated.
-///
-/// # Errors
-/// When the bytes are no zstd frame, or give another length.
-pub fn decompress(stored: &[u8], raw_len: usize, out: &mut Vec<u8>) -> io::Result<()> {
-    out.clear();
-    out.reserve_exact(raw_len);
-    let n = zstd::bulk::Decompressor::new()?.decompress_to_buffer(stored, out)?;
-    if n == raw_len {
-        Ok(())
-    } else {
-        Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("the block decompresses to {n} bytes where its header says {raw_len}"),
-        ))
+/// Decompresses block after block with one reused context.
+pub struct Decompressor {
+    context: zstd::bulk::Decompressor<'static>,
+}
+
+impl Decompressor {
+    /// A decompressor.
+    ///
+    /// # Errors
+    /// When there is no memory for the context.
+    pub fn new() -> io::Result<Self> {
+        Ok(Decompressor { context: zstd::bulk::Decompressor::new()? })
+    }
+
+    /// Decompresses `stored`, which must give exactly `raw_len` bytes, into `out` (replacing what was there).
+    ///
+    /// `raw_len` must come from a checked header and be bounded by the caller: it is what is allocated.
+    ///
+    /// # Errors
+    /// When the bytes are no zstd frame, or give another length.
+    pub fn decompress(&mut self, stored: &[u8], raw_len: usize, out: &mut Vec<u8>) -> io::Result<()> {
+        out.clear();
+        out.reserve_exact(raw_len);
+        let n = self.context.decompress_to_buffer(stored, out)?;
+        if n == raw_len {
+            Ok(())
+        } else {
+            Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("the block decompresses to {n} bytes where its header says {raw_len}"),
+            ))
+        }
     }
 }
 
@@ -85,11 +100,13 @@ mod tests {
         let mut out = Vec::new();
         let raw = vec![7u8; 16 * 1024];
         assert_eq!(compressor.compress(&raw, &mut out).unwrap(), Encoding::Zstd);
-        let mut back = Vec::new();
-        decompress(&out, raw.len(), &mut back).unwrap();
+        let (mut back, mut decompressor) = (Vec::new(), Decompressor::new().unwrap());
+        decompressor.decompress(&out, raw.len(), &mut back).unwrap();
         assert_eq!(back, raw);
-        assert!(decompress(&out, raw.len() + 1, &mut back).is_err());
-        assert!(decompress(&out, raw.len() - 1, &mut back).is_err());
+        for wrong in [raw.len() + 1, raw.len() - 1] {
+            assert!(decompressor.decompress(&out, wrong, &mut back).is_err());
+        }
+        decompressor.decompress(&out, raw.len(), &mut back).unwrap();
 
         let mut x = 1u64;
         let noise: Vec<u8> = std::iter::repeat_with(|| {

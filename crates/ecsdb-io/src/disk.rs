@@ -167,6 +167,10 @@ impl VfsFile for DiskFile {
         Ok(())
     }
 
+    fn start_writing(&self, offset: u64, len: u64) {
+        platform::start_writing(&self.file, offset, len);
+    }
+
     fn set_len(&self, len: u64) -> Result<()> {
         self.file.set_len(len).context(FileOp::SetLen, &self.path)
     }

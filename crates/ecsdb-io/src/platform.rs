@@ -70,6 +70,19 @@ pub(crate) fn will_need(file: &File, offset: u64, len: u64) {
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn will_need(_file: &File, _offset: u64, _len: u64) {}
 
+/// Asks the system to begin writing a range to the disk.
+#[cfg(target_os = "linux")]
+pub(crate) fn start_writing(file: &File, offset: u64, len: u64) {
+    if let Some(len) = std::num::NonZeroU64::new(len) {
+        // What this advice does first is to begin writing what is dirty; what is being written stays in the cache. A hint: a sync
+        // brings it to the disk, or gives the error, all the same.
+        let _ = rustix::fs::fadvise(file, offset, Some(len), rustix::fs::Advice::DontNeed);
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn start_writing(_file: &File, _offset: u64, _len: u64) {}
+
 /// Lowers the processor priority of the calling thread (on Linux by 10 nice levels; elsewhere nothing happens), so that
 /// background work runs in what the application's threads leave. For threads that do nothing else: it cannot be taken
 /// back. Calling it again on the same thread does nothing. Best effort: where the system refuses, the thread stays as it

@@ -166,6 +166,12 @@ pub trait VfsFile: Debug + Send + Sync {
     /// When the system refuses; any part of the bytes may have been written then.
     fn write_all_at(&self, bufs: &mut [IoSlice<'_>], offset: u64) -> Result<()>;
 
+    /// Asks the system to begin bringing this range to stable storage, so that a later sync has less to wait for. A hint, which
+    /// returns at once and promises nothing (WAL-4). By default nothing happens.
+    fn start_writing(&self, offset: u64, len: u64) {
+        let _ = (offset, len);
+    }
+
     /// Truncates or extends (with zeros) to `len` bytes.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use ecsdb_core::parts::{ColumnLoader, LoadedColumn, WorldBuilder};
 use ecsdb_core::{ComponentId, World};
-use ecsdb_io::compress::{Encoding, decompress};
+use ecsdb_io::compress::{Decompressor, Encoding};
 use ecsdb_io::frame::{self, FrameDamage, FrameHeader};
 use ecsdb_io::{FileKind, OpenMode, Vfs, VfsFile};
 use parking_lot::Mutex;
@@ -135,7 +135,7 @@ impl Snapshot {
     pub fn verify_own(&self) -> Result<()> {
         let mut at = 96;
         let (mut position, mut link) = (0, 0);
-        let (mut window, mut scratch) = (Window::default(), Vec::new());
+        let (mut window, mut unpacker) = (Window::default(), Unpacker::new()?);
         while at <= self.directory_at {
             let (header, payload) =
                 frame_at(&mut window, &*self.file, &self.path, at, self.bytes - 32, self.header.salt)?;
@@ -144,7 +144,7 @@ impl Snapshot {
             }
             if header.kind == BLOCK {
                 let (block, stored) = split_block(&self.path, at, payload)?;
-                unpack(&self.path, at, &block, stored, &mut scratch)?;
+                unpacker.unpack(&self.path, at, &block, stored)?;
             }
             position += 1;
             // The link is the header checksum, which follows from the fields that were just verified.
@@ -199,7 +199,14 @@ impl Snapshot {
         let done: Mutex<Vec<(usize, Vec<LoadedColumn>)>> = Mutex::new(Vec::new());
         let failed: Mutex<Option<Error>> = Mutex::new(None);
         let work = || {
-            let (mut window, mut unpacked) = (Window::default(), Vec::new());
+            let mut window = Window::default();
+            let mut unpacker = match Unpacker::new() {
+                Ok(unpacker) => unpacker,
+                Err(e) => {
+                    failed.lock().get_or_insert(e);
+                    return;
+                }
+            };
             loop {
                 let start = next.fetch_add(BATCH, Ordering::Relaxed);
                 if start >= columns.len() || failed.lock().is_some() {
@@ -214,7 +221,7 @@ impl Snapshot {
                         if i == read_to {
                             read_to += source.read_run(&columns[i..end], &mut window)?;
                         }
-                        load_column(source, &columns[i], owners[i], loader, &mut window, &mut unpacked)
+                        load_column(source, &columns[i], owners[i], loader, &mut window, &mut unpacker)
                     })();
                     match loaded {
                         Ok((column, raw_len)) => {
@@ -431,22 +438,35 @@ fn split_block<'a>(path: &Path, at: u64, payload: &'a [u8]) -> Result<(BlockHead
     }
 }
 
-/// The raw bytes of a block: `stored` itself, or what it decompresses to.
-fn unpack<'a>(
-    path: &Path,
-    at: u64,
-    block: &BlockHeader,
-    stored: &'a [u8],
-    scratch: &'a mut Vec<u8>,
-) -> Result<&'a [u8]> {
-    match Encoding::from_byte(block.encoding) {
-        Some(Encoding::Raw) if stored.len() == block.raw_len as usize => Ok(stored),
-        Some(Encoding::Zstd) if block.raw_len <= RAW_LEN_MAX => {
-            decompress(stored, block.raw_len as usize, scratch)
-                .map_err(|e| Error::damaged(path, at, format!("a block does not decompress: {e}")))?;
-            Ok(scratch)
+/// Where blocks are decompressed to.
+struct Unpacker {
+    decompressor: Decompressor,
+    raw: Vec<u8>,
+}
+
+impl Unpacker {
+    fn new() -> Result<Self> {
+        Ok(Unpacker { decompressor: Decompressor::new().map_err(Error::Compress)?, raw: Vec::new() })
+    }
+
+    /// The raw bytes of a block: `stored` itself, or what it decompresses to.
+    fn unpack<'a>(
+        &'a mut self,
+        path: &Path,
+        at: u64,
+        block: &BlockHeader,
+        stored: &'a [u8],
+    ) -> Result<&'a [u8]> {
+        match Encoding::from_byte(block.encoding) {
+            Some(Encoding::Raw) if stored.len() == block.raw_len as usize => Ok(stored),
+            Some(Encoding::Zstd) if block.raw_len <= RAW_LEN_MAX => {
+                self.decompressor
+                    .decompress(stored, block.raw_len as usize, &mut self.raw)
+                    .map_err(|e| Error::damaged(path, at, format!("a block does not decompress: {e}")))?;
+                Ok(&self.raw)
+            }
+            _ => Err(Error::damaged(path, at, "a block has an unknown encoding or a wrong length")),
         }
-        _ => Err(Error::damaged(path, at, "a block has an unknown encoding or a wrong length")),
     }
 }
 
@@ -456,11 +476,11 @@ fn load_column(
     owner: (u64, u32),
     loader: &ColumnLoader,
     window: &mut Window,
-    scratch: &mut Vec<u8>,
+    unpacker: &mut Unpacker,
 ) -> Result<(LoadedColumn, u64)> {
     let (path, at, rows) = (&source.path, entry.offset, owner.1);
     let (block, payload) = source.block(entry, owner, window)?;
-    let raw = unpack(path, at, &block, &payload[size_of::<BlockHeader>()..], scratch)?;
+    let raw = unpacker.unpack(path, at, &block, &payload[size_of::<BlockHeader>()..])?;
     let component = (block.component != ENTITY_IDS).then_some(ComponentId(block.component));
     let column = loader
         .load(component, rows as usize, block.changed, raw)

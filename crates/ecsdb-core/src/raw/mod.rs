@@ -4,6 +4,7 @@
 //! of one column of one chunk; the pool is where that memory comes from. Everything above them is safe code.
 
 mod block;
+mod memory;
 mod ops;
 mod pool;
 mod prefetch;

@@ -4,14 +4,20 @@
 //! Two reasons, both measured. A loop over a column whose blocks are scattered pays about a microsecond a block,
 //! twice the work itself, until the processor's prefetcher has found the new stream (`docs/architecture.md`). And a
 //! tick that copies every block of a column would ask the operating system for fresh pages each time.
+//!
+//! Blocks are freed by background threads, too, which a snapshot has let go of them. They run at a low priority, so the
+//! writer must never wait for one: [`Pool::free`] only pushes onto a list, and whoever allocates takes from it.
 
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::alloc::Layout;
 use std::any::TypeId;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ptr::NonNull;
+use std::ptr::{NonNull, null_mut};
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustc_hash::FxHashMap;
+
+use super::memory;
 
 /// Smaller blocks come from the global allocator: they are of chunks that are still growing.
 pub(super) const SLOT_BYTES_MIN: usize = 4096;
@@ -19,6 +25,10 @@ pub(super) const SLOT_BYTES_MIN: usize = 4096;
 /// most programs have few rows.
 const SLOTS_FIRST: u32 = 4;
 const SLOTS: u32 = 64;
+/// Freed blocks that an allocation puts back into their slabs at most, so that its time is bounded.
+const SETTLED_AT_ONCE: usize = 32;
+/// Freed blocks that nobody has allocated since: whoever frees the next one settles them all, so that memory goes back to the system.
+const UNSETTLED_MAX: usize = 4096;
 
 /// What has a pool of its own.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -32,6 +42,9 @@ pub(super) struct PoolKey {
 pub(super) struct Pool {
     slot: Layout,
     slabs: Mutex<Slabs>,
+    /// Blocks freed and not yet back in their slabs: a list through their first bytes.
+    freed: AtomicPtr<u8>,
+    unsettled: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -45,6 +58,20 @@ struct Slabs {
     /// Where the slot given out last lies: the next one comes after it, so that what is allocated in a row lies
     /// in a row.
     cursor: usize,
+    /// Taken off [`Pool::freed`], and still to be put back.
+    taken: Freed,
+}
+
+/// A list of freed blocks.
+struct Freed(*mut u8);
+
+// SAFETY: the blocks belong to whoever has the list.
+unsafe impl Send for Freed {}
+
+impl Default for Freed {
+    fn default() -> Self {
+        Freed(null_mut())
+    }
 }
 
 struct Slab {
@@ -70,6 +97,13 @@ impl Slab {
     fn is_empty(&self) -> bool {
         self.free.count_ones() == self.slots
     }
+
+    /// Gives the memory of an empty slab, which is on no list any more, back to the system.
+    fn release(self, slot: Layout) {
+        debug_assert!(self.is_empty());
+        // SAFETY: allocated in `allocate` with this layout; no slot of it is in use.
+        unsafe { memory::free(self.memory, Slab::layout(slot, self.slots)) };
+    }
 }
 
 impl Pool {
@@ -82,7 +116,12 @@ impl Pool {
                 Layout::from_size_align(key.slot.size().next_multiple_of(key.slot.align()), key.slot.align());
             let slot =
                 slot.unwrap_or_else(|_| panic!("{} bytes are more than the address space", key.slot.size()));
-            Box::leak(Box::new(Pool { slot, slabs: Mutex::default() }))
+            Box::leak(Box::new(Pool {
+                slot,
+                slabs: Mutex::default(),
+                freed: AtomicPtr::new(null_mut()),
+                unsettled: AtomicUsize::new(0),
+            }))
         })
     }
 
@@ -95,7 +134,9 @@ impl Pool {
     pub(super) fn allocate(&self) -> NonNull<u8> {
         let size = self.slot.size();
         let mut slabs = self.slabs();
-        let Slabs { all, open, empty, cursor } = &mut *slabs;
+        // Slabs that become empty by this are wanted next, and stay.
+        self.settle(&mut slabs, SETTLED_AT_ONCE);
+        let Slabs { all, open, empty, cursor, .. } = &mut *slabs;
         // The slab of the cursor if it has a free slot after it, else the next slab that has one, round about.
         let after_cursor = all.range_mut(..=*cursor).next_back().and_then(|(&base, slab)| {
             let slot = (*cursor - base) / size + 1;
@@ -110,9 +151,7 @@ impl Pool {
             None => {
                 let slots = if all.is_empty() { SLOTS_FIRST } else { SLOTS };
                 let layout = Slab::layout(self.slot, slots);
-                // SAFETY: the layout has a size above zero: slots have at least `SLOT_BYTES_MIN` bytes.
-                let memory =
-                    NonNull::new(unsafe { alloc(layout) }).unwrap_or_else(|| handle_alloc_error(layout));
+                let memory = memory::allocate(layout);
                 let base = memory.addr().get();
                 all.insert(base, Slab { memory, slots, free: u64::MAX >> (SLOTS - slots) });
                 open.insert(base);
@@ -131,31 +170,73 @@ impl Pool {
         unsafe { slab.memory.add(slot as usize * size) }
     }
 
-    /// Takes back what [`Pool::allocate`] gave. A tick frees as many blocks as it allocates, so as many slabs are
-    /// kept in store as are in use; what is beyond that goes back to the system.
+    /// Takes back what [`Pool::allocate`] gave. Waits for nobody.
     ///
     /// SAFETY: `memory` is from this pool, and nobody refers to it any more.
     pub(super) unsafe fn free(&self, memory: NonNull<u8>) {
-        let mut slabs = self.slabs();
-        let Slabs { all, open, empty, .. } = &mut *slabs;
-        let Some((&base, slab)) = all.range_mut(..=memory.addr().get()).next_back() else {
-            unreachable!("the block is of no slab of its pool")
-        };
-        let slot = (memory.addr().get() - base) / self.slot.size();
-        debug_assert!(slot < slab.slots as usize && slab.free & (1 << slot) == 0, "a block is freed twice");
-        slab.free |= 1 << slot;
-        open.insert(base);
-        if slab.is_empty() {
-            empty.insert(base);
-        }
-        while 2 * empty.len() > all.len() {
-            let Some(base) = empty.pop_last() else { return };
-            open.remove(&base);
-            if let Some(slab) = all.remove(&base) {
-                // SAFETY: allocated in `allocate` with this layout; no slot of it is in use.
-                unsafe { dealloc(slab.memory.as_ptr(), Slab::layout(self.slot, slab.slots)) };
+        let mut head = self.freed.load(Ordering::Relaxed);
+        loop {
+            // SAFETY: the block is this list's alone from here on, and has at least `SLOT_BYTES_MIN` bytes, aligned to a cache line.
+            unsafe { memory.cast::<*mut u8>().write(head) };
+            let pushed =
+                self.freed.compare_exchange_weak(head, memory.as_ptr(), Ordering::Release, Ordering::Relaxed);
+            match pushed {
+                Ok(_) => break,
+                Err(now) => head = now,
             }
         }
+        if self.unsettled.fetch_add(1, Ordering::Relaxed) < UNSETTLED_MAX {
+            return;
+        }
+        // Whoever has the lock settles some, too.
+        let Ok(mut slabs) = self.slabs.try_lock() else { return };
+        self.settle(&mut slabs, usize::MAX);
+        let surplus = slabs.take_surplus();
+        drop(slabs);
+        surplus.into_iter().for_each(|slab| slab.release(self.slot));
+    }
+
+    /// Puts up to `most` freed blocks back into their slabs.
+    fn settle(&self, slabs: &mut Slabs, most: usize) {
+        let size = self.slot.size();
+        let Slabs { all, open, empty, taken, .. } = slabs;
+        for _ in 0..most {
+            if taken.0.is_null() {
+                // Everything at once: nobody else takes from the list, so no block on it can come back meanwhile.
+                taken.0 = self.freed.swap(null_mut(), Ordering::Acquire);
+            }
+            let Some(block) = NonNull::new(taken.0) else { return };
+            // SAFETY: written by `free`, before the block was put on the list.
+            taken.0 = unsafe { block.cast::<*mut u8>().read() };
+            self.unsettled.fetch_sub(1, Ordering::Relaxed);
+            let Some((&base, slab)) = all.range_mut(..=block.addr().get()).next_back() else {
+                unreachable!("the block is of no slab of its pool")
+            };
+            let slot = (block.addr().get() - base) / size;
+            debug_assert!(
+                slot < slab.slots as usize && slab.free & (1 << slot) == 0,
+                "a block is freed twice"
+            );
+            slab.free |= 1 << slot;
+            open.insert(base);
+            if slab.is_empty() {
+                empty.insert(base);
+            }
+        }
+    }
+}
+
+impl Slabs {
+    /// Takes out the empty slabs that go back to the system. A tick frees as many blocks as it allocates, so as many slabs are kept in
+    /// store as are in use.
+    fn take_surplus(&mut self) -> Vec<Slab> {
+        let mut surplus = Vec::new();
+        while 2 * self.empty.len() > self.all.len() {
+            let Some(base) = self.empty.pop_last() else { break };
+            self.open.remove(&base);
+            surplus.extend(self.all.remove(&base));
+        }
+        surplus
     }
 }
 
@@ -170,6 +251,49 @@ mod tests {
             row: Some(TypeId::of::<Marker>()),
             slot: Layout::from_size_align(5000, 64).unwrap(),
         })
+    }
+
+    fn settled(pool: &Pool) -> MutexGuard<'_, Slabs> {
+        let mut slabs = pool.slabs();
+        pool.settle(&mut slabs, usize::MAX);
+        slabs
+    }
+
+    #[test]
+    fn blocks_freed_by_other_threads_come_back_once_and_surplus_goes_back_to_the_system() {
+        struct Other;
+        let pool = Pool::of(PoolKey {
+            row: Some(TypeId::of::<Other>()),
+            slot: Layout::from_size_align(SLOT_BYTES_MIN, 64).unwrap(),
+        });
+        let rounds = 4;
+        let (sender, receiver) = std::sync::mpsc::sync_channel::<usize>(64);
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                for address in receiver {
+                    let block = NonNull::new(std::ptr::with_exposed_provenance_mut::<u8>(address)).unwrap();
+                    // SAFETY: the sender has given it up.
+                    unsafe {
+                        assert_eq!(block.add(100).read() as usize, address >> 12 & 0xff);
+                        pool.free(block);
+                    }
+                }
+            });
+            for i in 0..rounds * 2 * UNSETTLED_MAX {
+                let block = pool.allocate();
+                let address = block.expose_provenance().get();
+                // SAFETY: the slot has 4,096 bytes, and was given to nobody else.
+                unsafe { block.add(100).write((address >> 12 & 0xff) as u8) };
+                sender.send(address).unwrap();
+                assert!(pool.slabs().all.len() < 2 * UNSETTLED_MAX, "memory grows at {i}");
+            }
+            drop(sender);
+        });
+        let held: Vec<_> = (0..3 * UNSETTLED_MAX).map(|_| pool.allocate()).collect();
+        let most = pool.slabs().all.len();
+        // SAFETY: each came from `allocate` and is given back once.
+        held.iter().for_each(|&block| unsafe { pool.free(block) });
+        assert!(pool.slabs().all.len() < most, "nothing was given back");
     }
 
     #[test]
@@ -190,14 +314,17 @@ mod tests {
         let second: Vec<_> = (0..600).map(|_| pool.allocate()).collect();
         // SAFETY: each came from `allocate` and is given back once.
         first.iter().for_each(|&block| unsafe { pool.free(block) });
-        let slabs = pool.slabs().all.len();
+        let slabs = settled(pool).all.len();
         let third: Vec<_> = (0..600).map(|_| pool.allocate()).collect();
         assert_eq!(pool.slabs().all.len(), slabs, "freed slots are used again");
         let in_a_row = third.windows(2).filter(|w| w[1].addr().get() == w[0].addr().get() + 5056).count();
         assert!(in_a_row >= 600 - 1 - 600 / SLOTS as usize - 3, "{in_a_row}");
         // SAFETY: as above.
         second.iter().chain(&third).for_each(|&block| unsafe { pool.free(block) });
-        let slabs = pool.slabs();
+        let mut slabs = settled(pool);
+        let surplus = slabs.take_surplus();
         assert_eq!((slabs.all.len(), slabs.open.len()), (0, 0), "nothing in use, so nothing is kept");
+        drop(slabs);
+        surplus.into_iter().for_each(|slab| slab.release(pool.slot));
     }
 }
