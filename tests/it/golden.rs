@@ -79,7 +79,7 @@ fn a_database_written_today_opens_with_the_same_digest() {
     assert_eq!(Database::open(dir.path()).unwrap().view().digest().unwrap(), digest);
 }
 
-fn copy_dir(from: &Path, to: &Path) {
+pub(crate) fn copy_dir(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap().path();

@@ -9,6 +9,7 @@ mod components;
 mod crash_lifecycle;
 mod crash_points;
 mod crash_scheduler;
+mod damage;
 mod facade;
 mod full_disk;
 mod golden;

@@ -138,6 +138,11 @@ pub(crate) fn verify(place: &Place) -> Result<()> {
     let checked = ecsdb::verify(&config, |step| bar.set_message(step.to_string()));
     bar.finish_and_clear();
     let checked = checked?;
+    if let Some(torn) = &checked.torn_tail {
+        println!(
+            "torn tail: {torn}; the next opening cuts it, since nothing proves that it had been durable"
+        );
+    }
     for fault in &checked.faults {
         println!("DAMAGED {fault}");
     }
@@ -152,7 +157,11 @@ pub(crate) fn verify(place: &Place) -> Result<()> {
         println!("everything verifies");
         return Ok(());
     }
-    bail!("{} faults; open with the policy `salvage`, or restore a backup", checked.faults.len())
+    bail!(
+        "{} of the files above are damaged. Opening passes over a damaged snapshot or manifest where older ones and the log make up \
+         for it, and refuses otherwise: then restore a backup, or use `ecsdb salvage`",
+        checked.faults.len()
+    )
 }
 
 pub(crate) fn snapshot(place: &Place) -> Result<()> {

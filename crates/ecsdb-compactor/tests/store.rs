@@ -26,10 +26,11 @@ fn open(dir: &Path) -> Open {
     let vfs: Arc<dyn Vfs> = Arc::new(Disk);
     let layout = Layout::new(dir);
     let options = Options { policy: Policy::TruncateTail, threads: 1, register: true };
-    let recovered = recover(&vfs, &layout, options, &mut |_| {}).unwrap();
+    let mut recovered = recover(&vfs, &layout, options, &mut |_| {}).unwrap();
     let log =
         Log::start(vfs.clone(), vfs.clone(), layout.log_dir(), LogOptions::default(), recovered.log_start)
             .unwrap();
+    recovered.complete(&*vfs, &layout, &mut |_| {}).unwrap();
     let settings = StoreSettings {
         compression: None,
         threads: 1,

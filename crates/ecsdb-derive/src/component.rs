@@ -1,6 +1,6 @@
 //! `#[derive(Component)]`.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use quote::{ToTokens, quote};
 use syn::spanned::Spanned;
 use syn::{Data, DeriveInput, Error, Fields, LitInt, LitStr, Result};
@@ -106,7 +106,7 @@ fn shape(input: &DeriveInput) -> String {
     let fields = |fields: &Fields| {
         let mut text = String::new();
         for (member, field) in fields.members().zip(fields) {
-            text += &format!("{}:{};", member.to_token_stream(), field.ty.to_token_stream());
+            text += &format!("{}:{};", member.to_token_stream(), tokens_text(field.ty.to_token_stream()));
         }
         text
     };
@@ -121,6 +121,34 @@ fn shape(input: &DeriveInput) -> String {
         }
         Data::Union(_) => "union".to_string(),
     }
+}
+
+/// A type's tokens, one space between them, without trailing commas: independent of how the source is laid out, and of how any
+/// compiler prints tokens.
+fn tokens_text(tokens: TokenStream) -> String {
+    let mut words: Vec<String> = Vec::new();
+    for token in tokens {
+        let word = match token {
+            TokenTree::Group(group) => {
+                let inner = tokens_text(group.stream());
+                match group.delimiter() {
+                    Delimiter::Parenthesis => format!("({inner})"),
+                    Delimiter::Bracket => format!("[{inner}]"),
+                    Delimiter::Brace => format!("{{{inner}}}"),
+                    Delimiter::None => inner,
+                }
+            }
+            other => other.to_string(),
+        };
+        if word == ">" && words.last().is_some_and(|last| last == ",") {
+            words.pop();
+        }
+        words.push(word);
+    }
+    if words.last().is_some_and(|last| last == ",") {
+        words.pop();
+    }
+    words.join(" ")
 }
 
 /// The proof, checked by the compiler, that memory bytes are the value: each field is `Pod`, and nothing lies
@@ -173,4 +201,20 @@ fn plain_impl(input: &DeriveInput, krate: &TokenStream) -> Result<TokenStream> {
             unsafe impl bytemuck::Pod for #ident {}
         };
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_declared_shape_does_not_depend_on_the_layout_of_the_source() {
+        let text = |source: &str| shape(&syn::parse_str(source).unwrap());
+        let one = "struct A { a: Vec<u16>, b: [f32; 3], c: (u8, Option<String>), }";
+        let other = "struct B { a: Vec<u16,>, b: [f32;3], c: (u8,Option<String,>,) }";
+        assert_eq!(text(one), "struct{a:Vec < u16 >;b:[f32 ; 3];c:(u8 , Option < String >);}");
+        assert_eq!(text(other), text(one));
+        assert_eq!(text("struct C(u32, f32);"), "struct{0:u32;1:f32;}");
+        assert_eq!(text("enum D { A, B(u8), C { x: f64 } }"), "enum{A()B(0:u8;)C(x:f64;)}");
+    }
 }

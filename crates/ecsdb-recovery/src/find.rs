@@ -104,3 +104,9 @@ pub(crate) fn numbers(vfs: &dyn Vfs, layout: &Layout, kind: FileKind) -> Result<
     numbers.sort_unstable();
     Ok(numbers)
 }
+
+/// The text for a log that ends before the newest segment that the manifest knows of.
+pub(crate) fn missing_segment(layout: &Layout, manifest: &Manifest) -> String {
+    let path = layout.file(FileKind::Segment, manifest.next_segment - 1);
+    format!("{} is missing, and may have had transactions that were durable", path.display())
+}

@@ -1,6 +1,6 @@
 //! The order of things at opening.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,11 +18,12 @@ use crate::{find, repair, replay};
 /// Reports kept in the report directory.
 const REPORTS_KEPT: usize = 8;
 
-/// An opened database, ready to go on.
+/// An opened database. The log is started next, and then the opening [completed](Recovered::complete).
+#[must_use = "nothing may be committed before the opening is completed"]
 pub struct Recovered {
     /// The world, as of the last whole transaction.
     pub world: World,
-    /// The manifest, published with this opening's incarnation.
+    /// The manifest, with this opening's incarnation; published by [`Recovered::complete`].
     pub manifest: Manifest,
     /// Where the log goes on.
     pub log_start: LogStart,
@@ -30,6 +31,9 @@ pub struct Recovered {
     pub lock: Box<dyn DirLock>,
     /// What was found and done.
     pub report: RecoveryReport,
+    /// Segments that hold nothing that counts.
+    unused: Vec<PathBuf>,
+    policy: Policy,
 }
 
 /// Opens the database that lies in `layout`, or makes a new one.
@@ -67,6 +71,15 @@ pub fn recover(
     report.segments = scan.segments.len();
     report.log_bytes = scan.segments.iter().map(|segment| segment.end.offset).sum();
     judge(&scan, Lsn(world.lsn()), options.policy, &mut report)?;
+    if scan.last_file + 1 < manifest.next_segment {
+        let (first_lost, what) =
+            (scan.last_lsn.0.max(world.lsn()) + 1, find::missing_segment(layout, &manifest));
+        if options.policy != Policy::Salvage {
+            return Err(Error::Corrupt { first_lost, what });
+        }
+        report.lost.push((first_lost, 0, what));
+        report.data_loss = DataLoss::Acknowledged;
+    }
     clock.lap("verify", &mut report);
 
     progress(&Step::Replay { done: 0, total: report.log_bytes });
@@ -89,6 +102,10 @@ pub fn recover(
 
     // From here on things are changed; all before only read, and can be done again.
     progress(&Step::Repair);
+    if report.created {
+        // Files without any manifest would look like one that was lost.
+        manifest.publish(vfs, layout)?;
+    }
     if matches!(scan.tail, Tail::Corrupt { .. }) {
         for segment in scan.segments.iter().filter(|segment| segment.damage.is_some()) {
             repair::set_aside(vfs, layout, &segment.path, 0, &mut report)?;
@@ -110,16 +127,8 @@ pub fn recover(
     // What was replayed was synced above (REC-4). What was merely seen beyond a torn tail was never durable.
     manifest.durable_lsn = report.last_lsn;
     manifest.seen_lsn = seen;
-    manifest.publish(vfs, layout)?;
-    if options.policy != Policy::Salvage {
-        repair::remove_orphans(vfs, layout, &manifest, &mut report)?;
-    }
     report.incarnation = manifest.incarnation;
     clock.lap("repair", &mut report);
-    write_report(vfs, layout, &report)?;
-    tracing::info!("{report}");
-    progress(&Step::Done);
-
     let previous = scan.segments.last().map_or(SegmentEnd::default(), |segment| segment.end);
     let log_start = LogStart {
         database: manifest.database,
@@ -128,7 +137,35 @@ pub fn recover(
         lsn: Lsn(seen + 1),
         previous,
     };
-    Ok(Recovered { world, manifest, log_start, lock, report })
+    let (unused, policy) = (scan.unused, options.policy);
+    Ok(Recovered { world, manifest, log_start, lock, report, unused, policy })
+}
+
+impl Recovered {
+    /// Publishes the manifest of this opening, removes what nothing needs, and writes the report. The log's first segment is
+    /// there before: a segment that the manifest knows of is never missing but by damage.
+    ///
+    /// # Errors
+    /// When a file operation fails. The database can be opened again as if this opening had not been.
+    pub fn complete(
+        &mut self,
+        vfs: &dyn Vfs,
+        layout: &Layout,
+        progress: &mut dyn FnMut(&Step),
+    ) -> Result<()> {
+        let mut clock = Clock::new();
+        let Recovered { manifest, report, .. } = self;
+        manifest.publish(vfs, layout)?;
+        repair::remove_unused(vfs, layout, &self.unused, report)?;
+        if self.policy != Policy::Salvage {
+            repair::remove_orphans(vfs, layout, manifest, report)?;
+        }
+        clock.lap("publish", report);
+        write_report(vfs, layout, report)?;
+        tracing::info!("{report}");
+        progress(&Step::Done);
+        Ok(())
+    }
 }
 
 fn make_directories(vfs: &dyn Vfs, layout: &Layout) -> Result<(), IoError> {

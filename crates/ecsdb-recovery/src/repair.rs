@@ -26,7 +26,7 @@ pub(crate) fn remove_temporaries(vfs: &dyn Vfs, layout: &Layout, report: &mut Re
     Ok(())
 }
 
-/// Cuts a torn tail, and removes segments that were never used.
+/// Cuts a torn tail.
 pub(crate) fn cut_tail(
     vfs: &dyn Vfs,
     layout: &Layout,
@@ -51,8 +51,18 @@ pub(crate) fn cut_tail(
         file.set_len(last.end.offset)?;
         file.sync_data()?;
     }
-    for path in &scan.unused {
-        // A blank file holds nothing; one whose header is torn is set aside first.
+    Ok(())
+}
+
+/// Removes segments that hold nothing that counts: without a header they would be in the way of every opening to come.
+pub(crate) fn remove_unused(
+    vfs: &dyn Vfs,
+    layout: &Layout,
+    unused: &[PathBuf],
+    report: &mut RecoveryReport,
+) -> Result<()> {
+    for path in unused {
+        // A blank file holds nothing; one whose header is torn or damaged is set aside first.
         set_aside(vfs, layout, path, 0, report)?;
         vfs.remove(path)?;
         report.removed.push(path.clone());

@@ -21,7 +21,10 @@ pub struct Verified {
     pub bytes: u64,
     /// The last whole transaction.
     pub last_lsn: Lsn,
-    /// What is damaged or missing, each with its file and place. A torn tail is none: the next opening cuts it.
+    /// An end of the log that nothing proves to have been durable, and that the next opening cuts: what an interrupted write
+    /// leaves behind. Damage to the very last group of transactions looks the same.
+    pub torn_tail: Option<String>,
+    /// What is damaged or missing, each with its file and place.
     pub faults: Vec<String>,
 }
 
@@ -68,8 +71,13 @@ pub fn verify(vfs: &dyn Vfs, layout: &Layout, progress: &mut dyn FnMut(&Step)) -
     verified.segments = scan.segments.len();
     verified.bytes += scan.segments.iter().map(|segment| segment.end.offset).sum::<u64>();
     verified.last_lsn = scan.last_lsn.max(Lsn(covered));
-    if let Tail::Corrupt { damage, evidence, .. } = &scan.tail {
-        verified.faults.push(format!("{damage} ({evidence})"));
+    match &scan.tail {
+        Tail::Clean => {}
+        Tail::Torn { damage, .. } => verified.torn_tail = Some(damage.to_string()),
+        Tail::Corrupt { damage, evidence, .. } => verified.faults.push(format!("{damage} ({evidence})")),
+    }
+    if scan.last_file + 1 < manifest.next_segment {
+        verified.faults.push(crate::find::missing_segment(layout, &manifest));
     }
     // A snapshot that no log leads on from, though there is some.
     if let Some(first) = scan.segments.first()
@@ -90,7 +98,11 @@ impl Verified {
         match checked {
             Ok(()) => Ok(()),
             Err(e) if e.is_damage() => {
-                self.faults.push(e.to_string());
+                // One that is opened twice is damaged once.
+                let fault = e.to_string();
+                if !self.faults.contains(&fault) {
+                    self.faults.push(fault);
+                }
                 Ok(())
             }
             Err(e) => Err(e.into()),

@@ -71,6 +71,20 @@ pub struct SegmentHeader {
 }
 
 impl SegmentHeader {
+    /// Stands for one that cannot be read.
+    pub(crate) fn unknown() -> Self {
+        SegmentHeader {
+            database: 0,
+            incarnation: 0,
+            sequence: 0,
+            salt: 0,
+            first_lsn: Lsn::ZERO,
+            previous: SegmentEnd::default(),
+            bytes: 0,
+            created_unix_ns: 0,
+        }
+    }
+
     pub(crate) fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut raw = RawHeader {
             magic: MAGIC,
@@ -132,6 +146,14 @@ impl SegmentHeader {
         let mut sum = checksum(self.salt, &self.database.to_le_bytes());
         sum = checksum_append(sum, &self.incarnation.to_le_bytes());
         checksum_append(sum, &self.sequence.to_le_bytes())
+    }
+
+    /// The frame salt of a header that does not validate as a whole, as far as its bytes are still what they were.
+    pub(crate) fn salt_of_damaged(bytes: &[u8; HEADER_BYTES]) -> u32 {
+        let raw: RawHeader = bytemuck::pod_read_unaligned(bytes);
+        let mut sum = checksum(raw.salt, &raw.database);
+        sum = checksum_append(sum, &raw.incarnation.to_le_bytes());
+        checksum_append(sum, &raw.sequence.to_le_bytes())
     }
 
     /// What the first frame links to: the header's own checksum.

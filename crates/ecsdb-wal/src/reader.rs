@@ -7,7 +7,7 @@ use ecsdb_io::frame::{ALIGN, FrameDamage, FrameHeader, HEADER_LEN, frame_len, he
 use ecsdb_io::{OpenMode, Vfs, VfsFile, seekable};
 
 use crate::error::{LogError, Result};
-use crate::format::{HEADER_BYTES, PAGE, SegmentHeader};
+use crate::format::{CLOSE, GROUP, GroupInfo, HEADER_BYTES, PAGE, SegmentHeader};
 use crate::lsn::Lsn;
 
 /// Bytes read at once.
@@ -51,6 +51,17 @@ pub(crate) enum NoFrame {
     Failed(LogError),
 }
 
+/// What is left of a segment without a valid header.
+#[derive(Debug)]
+pub(crate) struct Remains {
+    /// All zeros, or nothing at all.
+    pub(crate) blank: bool,
+    /// An LSN that was durable when this was written; 0 when nothing says so.
+    pub(crate) durable: Lsn,
+    /// The highest LSN of a transaction.
+    pub(crate) seen: Lsn,
+}
+
 /// A segment open for reading.
 #[derive(Debug)]
 pub struct SegmentReader {
@@ -70,6 +81,35 @@ impl SegmentReader {
     /// # Errors
     /// When the file cannot be read, its header is damaged or of a newer version.
     pub fn open(vfs: &dyn Vfs, path: &Path) -> Result<Option<SegmentReader>> {
+        let (file, len, head) = SegmentReader::head(vfs, path)?;
+        if head == [0; HEADER_BYTES] {
+            return Ok(None);
+        }
+        let header = SegmentHeader::decode(path, &head)?;
+        Ok(Some(SegmentReader::new(file, path, Some(header), header.frame_salt(), len)))
+    }
+
+    /// Looks through a file whose header does not validate, or is blank: what lies behind it, and the highest LSN that a frame
+    /// which still validates says was durable, if the part of the header is left that their checksums start from.
+    pub(crate) fn without_header(vfs: &dyn Vfs, path: &Path) -> Result<Remains> {
+        let (file, len, head) = SegmentReader::head(vfs, path)?;
+        let salt = SegmentHeader::salt_of_damaged(&head);
+        let mut reader = SegmentReader::new(file, path, None, salt, len);
+        let mut remains =
+            Remains { blank: reader.first_nonzero(0)?.is_none(), durable: Lsn::ZERO, seen: Lsn::ZERO };
+        let mut at = PAGE;
+        while let Some(found) = reader.resync(at)? {
+            let Ok(frame) = reader.frame(found, u64::MAX) else { break };
+            match (frame.header.kind, GroupInfo::decode(frame.payload)) {
+                (GROUP | CLOSE, Some(info)) => remains.durable = remains.durable.max(Lsn(info.durable)),
+                _ => remains.seen = remains.seen.max(Lsn(frame.header.sequence)),
+            }
+            at = frame.end;
+        }
+        Ok(remains)
+    }
+
+    fn head(vfs: &dyn Vfs, path: &Path) -> Result<(Arc<dyn VfsFile>, u64, [u8; HEADER_BYTES])> {
         let mut file = vfs.open(path, OpenMode::Read)?;
         if path.extension().is_some_and(|extension| extension == "zst") {
             file = seekable::open(file).map_err(|e| {
@@ -80,20 +120,19 @@ impl SegmentReader {
         let mut head = [0; HEADER_BYTES];
         let there = len.min(HEADER_BYTES as u64) as usize;
         file.read_exact_at(&mut head[..there], 0)?;
-        if head == [0; HEADER_BYTES] {
-            return Ok(None);
-        }
-        let header = SegmentHeader::decode(path, &head)?;
-        let salt = header.frame_salt();
-        Ok(Some(SegmentReader {
-            file,
-            path: path.into(),
-            header,
-            salt,
-            len,
-            window: Vec::new(),
-            window_at: 0,
-        }))
+        Ok((file, len, head))
+    }
+
+    fn new(
+        file: Arc<dyn VfsFile>,
+        path: &Path,
+        header: Option<SegmentHeader>,
+        salt: u32,
+        len: u64,
+    ) -> SegmentReader {
+        // A damaged header is never asked for.
+        let header = header.unwrap_or_else(SegmentHeader::unknown);
+        SegmentReader { file, path: path.into(), header, salt, len, window: Vec::new(), window_at: 0 }
     }
 
     /// The segment's header.

@@ -64,7 +64,7 @@ pub enum Tail {
 pub struct LogScan {
     /// The used segments, oldest first.
     pub segments: Vec<ScannedSegment>,
-    /// Files that were prepared and never used, or whose header was never durable.
+    /// Files that were prepared and never used, or whose header was never durable or is damaged.
     pub unused: Vec<PathBuf>,
     /// How the log ends.
     pub tail: Tail,
@@ -145,18 +145,31 @@ impl LogScan {
                     }
                     if header.sequence != number {
                         let what = format!("its header is that of segment {}", header.sequence);
-                        bad_header = Some((readers.len(), Damage::new(&path, 0, Lsn::ZERO, what), bytes));
+                        let damage = Damage::new(&path, 0, Lsn::ZERO, what);
+                        let remains = SegmentReader::without_header(vfs, &path)?;
+                        bad_header = Some((readers.len(), damage, bytes, remains));
+                        if path.parent() == dirs.first().copied() {
+                            scan.unused.push(path);
+                        }
                         continue;
                     }
                     readers.push(reader);
                 }
-                Ok(None) => scan.unused.push(path),
+                Ok(None) => {
+                    let remains = SegmentReader::without_header(vfs, &path)?;
+                    if !remains.blank {
+                        let damage = Damage::new(&path, 0, Lsn::ZERO, "the segment header was never written");
+                        bad_header.get_or_insert((readers.len(), damage, bytes, remains));
+                    }
+                    scan.unused.push(path);
+                }
                 Err(LogError::Damaged(damage)) => {
+                    let remains = SegmentReader::without_header(vfs, &path)?;
                     // An archived file is never the log's to remove.
                     if path.parent() == dirs.first().copied() {
                         scan.unused.push(path);
                     }
-                    bad_header.get_or_insert((readers.len(), damage, bytes));
+                    bad_header.get_or_insert((readers.len(), damage, bytes, remains));
                 }
                 Err(e) => return Err(e),
             }
@@ -167,14 +180,20 @@ impl LogScan {
             let declared = readers.get(i + 1).map(|next| next.header().previous);
             scan.segment(&mut readers[i], declared, durable, &mut broken)?;
         }
-        if let Some((before, mut damage, bytes)) = bad_header {
+        if let Some((before, mut damage, bytes, remains)) = bad_header {
             damage.lsn = scan.last_lsn.next();
-            let torn = Tail::Torn { damage: damage.clone(), bytes, incomplete: None };
-            // A header is written together with its segment's first records, so a torn one is the last.
-            scan.judge(
-                if before == count { torn } else { corrupt(damage, "a later segment follows".into()) },
-                &mut broken,
-            );
+            scan.seen_lsn = scan.seen_lsn.max(remains.seen);
+            // A header is written together with its segment's first records, so a torn one is the last, and nothing in
+            // it says that any of them had been durable.
+            let tail = if before < count {
+                corrupt(damage, "a later segment follows".into())
+            } else if remains.durable > scan.last_lsn {
+                let evidence = format!("a record in it says that LSN {} had been durable", remains.durable);
+                corrupt(damage, evidence)
+            } else {
+                Tail::Torn { damage, bytes, incomplete: None }
+            };
+            scan.judge(tail, &mut broken);
         }
         if let Some(tail) = broken {
             scan.tail = tail;
@@ -348,7 +367,9 @@ fn walk(reader: &mut SegmentReader, limit: u64) -> Result<Walked> {
             Err(NoFrame::Failed(e)) => return Err(e),
             Err(NoFrame::Damaged(damage)) => {
                 // The end of the file is an end like any other, if nothing but zeros is left of it.
-                walked.blank = matches!(damage, FrameDamage::Blank | FrameDamage::HeaderCut);
+                // But no segment that was made is shorter than its header page.
+                walked.blank = matches!(damage, FrameDamage::Blank | FrameDamage::HeaderCut)
+                    && reader.file_len() >= PAGE;
                 walked.stop = stop(damage.to_string());
                 break;
             }

@@ -80,7 +80,7 @@ impl Builder {
         };
         let options =
             ecsdb_recovery::Options { policy: self.config.recovery.policy, threads, register: true };
-        let recovered = recover(&self.vfs, &layout, options, &mut self.progress)?;
+        let mut recovered = recover(&self.vfs, &layout, options, &mut self.progress)?;
         let scheduler = match self.threads {
             Threads::None => None,
             Threads::Background => {
@@ -99,6 +99,7 @@ impl Builder {
             log_options,
             recovered.log_start,
         )?;
+        recovered.complete(&*self.vfs, &layout, &mut self.progress)?;
         let events = EventSender::default();
         let store = Arc::new(Store::new(
             class(Priority::Snapshot),

@@ -30,9 +30,12 @@ pub(crate) struct Persistence {
     pub(crate) config: Mutex<PersistenceConfig>,
     threads: Threads,
     /// `None` once the database is closed.
-    jobs: Mutex<Option<Vec<(Control, JoinHandle<()>)>>>,
+    jobs: Mutex<Option<Vec<Running>>>,
     lock: Mutex<Option<Box<dyn DirLock>>>,
 }
+
+/// A job under way.
+type Running = (Control, JoinHandle<()>);
 
 /// The live world, as background work gets at it: for moments. It holds no part of the database, so that dropping that ends
 /// the work.
