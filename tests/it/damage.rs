@@ -16,6 +16,13 @@ fn crashed() -> (tempfile::TempDir, PathBuf) {
     for i in 0..6 {
         db.write(|tx| Ok(tx.spawn(Counter(i)))).unwrap();
     }
+    // Once the next segment is prepared, nothing changes any more while it is copied.
+    let log = dir.path().join("live/log");
+    let prepared =
+        |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().path().ends_with("0000000000000002.seg");
+    while !std::fs::read_dir(&log).unwrap().any(prepared) {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
     let copy = dir.path().join("crashed");
     copy_dir(&dir.path().join("live"), &copy);
     let segment = newest_segment(&copy);

@@ -15,7 +15,7 @@ use indicatif::{HumanBytes, HumanCount, HumanDuration, ProgressBar, ProgressStyl
 pub(crate) struct Place {
     /// The database directory.
     dir: PathBuf,
-    /// Its settings; `ecsdb.toml` in the directory if that is there, else the defaults.
+    /// Its settings; `ecsdb.toml` in the directory if that is there. Without any, nothing of its past is given up.
     #[arg(long)]
     config: Option<PathBuf>,
 }
@@ -51,14 +51,25 @@ impl When {
 
 impl Place {
     fn config(&self) -> Result<PersistenceConfig> {
-        if !self.dir.is_dir() {
-            bail!("there is no database directory {}", self.dir.display());
+        let is_manifest = |path: &Path| path.extension().is_some_and(|extension| extension == "manifest");
+        let mut entries = std::fs::read_dir(&self.dir)
+            .with_context(|| format!("{} is no directory", self.dir.display()))?;
+        if !entries.any(|entry| entry.is_ok_and(|entry| is_manifest(&entry.path()))) {
+            bail!("{} is no ecsdb database: it has no manifest", self.dir.display());
         }
         let beside = self.dir.join("ecsdb.toml");
         let file = self.config.as_deref().or_else(|| beside.is_file().then_some(beside.as_path()));
         let mut config = match file {
             Some(file) => PersistenceConfig::from_file(file)?,
-            None => PersistenceConfig::from_env(&self.dir)?,
+            None => {
+                let mut config = PersistenceConfig::from_env(&self.dir)?;
+                // Nothing here says what the program that uses the database keeps of its past: so all of it.
+                config.archive.enabled |= config.layout().archive_dir().is_dir();
+                if config.retention == Default::default() {
+                    config.retention.snapshots_max = usize::MAX;
+                }
+                config
+            }
         };
         config.dir.clone_from(&self.dir);
         Ok(config)

@@ -25,7 +25,7 @@ enum Command {
     /// The process that `demo` kills.
     #[command(hide = true)]
     DemoChild(demo::ChildOptions),
-    /// Show what a database has.
+    /// Show what a database has. Opens it as a program would, so that a log that was not closed is recovered.
     Info {
         #[command(flatten)]
         place: Place,
@@ -35,12 +35,12 @@ enum Command {
         #[command(flatten)]
         place: Place,
     },
-    /// Take a snapshot, archive and delete what it makes superfluous.
+    /// Take a snapshot; what it makes superfluous is archived and deleted as the settings say.
     Snapshot {
         #[command(flatten)]
         place: Place,
     },
-    /// Merge snapshots and log into one full snapshot, and delete what it covers.
+    /// Merge log and snapshots into one full snapshot; what it covers is deleted as far as the settings do not keep it.
     Compact {
         #[command(flatten)]
         place: Place,

@@ -58,5 +58,7 @@ fn snapshot_compact_verify_restore_and_salvage_do_what_they_say() {
     let (text, ok) = run(&["salvage", path]);
     assert!(ok && text.contains("LOST") && text.contains("ACKNOWLEDGED"), "{text}");
     let (text, ok) = run(&["info", "/nowhere"]);
-    assert!(!ok && text.contains("no database directory /nowhere"), "{text}");
+    assert!(!ok && text.contains("/nowhere is no directory"), "{text}");
+    let (text, ok) = run(&["compact", dir.path().to_str().unwrap()]);
+    assert!(!ok && text.contains("is no ecsdb database"), "{text}");
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ecsdb_io::FileKind;
 use ecsdb_recovery::garbage;
+use ecsdb_snapshot::{Directory, Snapshot};
 use ecsdb_wal::{Lsn, segment_files};
 
 use crate::error::Result;
@@ -22,7 +23,9 @@ pub struct StoreStats {
     pub chain_files: usize,
     /// Bytes of all snapshot files.
     pub snapshot_bytes: u64,
-    /// Of the files that the newest snapshot lies in: bytes that it does not use.
+    /// Bytes of those files.
+    pub chain_bytes: u64,
+    /// Bytes of them that the newest snapshot does not use.
     pub dead_bytes: u64,
     /// Log segments, one that is prepared ahead included.
     pub segments: usize,
@@ -46,7 +49,7 @@ impl StoreStats {
 
     /// Which part of the files that the newest snapshot lies in it does not use, from 0 to 1.
     pub fn dead_fraction(&self) -> f64 {
-        self.dead_bytes as f64 / self.snapshot_bytes.max(1) as f64
+        self.dead_bytes as f64 / self.chain_bytes.max(1) as f64
     }
 }
 
@@ -55,8 +58,22 @@ impl StoreStats {
 pub(crate) struct Noted {
     last_snapshot: Option<SnapshotInfo>,
     archived_lsn: Lsn,
-    /// Blocks and files of the newest snapshot, by its number.
-    newest: Option<(u64, usize, u64)>,
+    chain: Option<Chain>,
+    /// The rest was looked up at least once.
+    known: bool,
+}
+
+/// The files of the newest snapshot.
+#[derive(Debug, Clone, Copy)]
+struct Chain {
+    /// Its number.
+    sequence: u64,
+    files: usize,
+    /// Bytes of its blocks in all files, and of those in its own.
+    blocks: u64,
+    own_blocks: u64,
+    /// When the oldest of the files was begun.
+    began_unix_ns: u64,
 }
 
 impl Store {
@@ -77,20 +94,36 @@ impl Store {
     /// # Errors
     /// When a directory cannot be listed.
     pub fn stats(&self) -> Result<StoreStats> {
+        let known = self.noted.lock().known;
         match self.try_work() {
             Some(mut work) => self.stats_with(&mut work),
-            None => self.sizes(),
+            None if known => self.sizes(),
+            None => self.stats_with(&mut self.work()),
         }
     }
 
     pub(crate) fn stats_with(&self, work: &mut Work) -> Result<StoreStats> {
-        let newest = self.newest(work)?;
-        let newest = newest.map(|n| (n.sequence, n.directory.files.len(), n.directory.stored_bytes()));
+        let newest = self.newest(work)?.map(|newest| (newest.sequence, newest.directory.clone()));
         let archived_lsn = self.archived(work)?.last().map_or(Lsn::ZERO, |last| last.last_lsn);
         let mut noted = self.noted.lock();
-        (noted.newest, noted.archived_lsn) = (newest, archived_lsn);
+        (noted.known, noted.archived_lsn) = (true, archived_lsn);
+        if noted.chain.map(|chain| chain.sequence) != newest.as_ref().map(|(sequence, _)| *sequence) {
+            noted.chain = newest.map(|(sequence, directory)| self.chain(sequence, &directory)).transpose()?;
+        }
         drop(noted);
         self.sizes()
+    }
+
+    fn chain(&self, sequence: u64, directory: &Directory) -> Result<Chain> {
+        let base = directory.files.iter().copied().min().unwrap_or(sequence).min(sequence);
+        let base = Snapshot::open(&*self.vfs, &self.layout.file(FileKind::Snapshot, base))?;
+        Ok(Chain {
+            sequence,
+            files: directory.files.len(),
+            blocks: directory.stored_bytes(),
+            own_blocks: directory.stored_bytes_of(sequence),
+            began_unix_ns: base.header().created_unix_ns,
+        })
     }
 
     fn sizes(&self) -> Result<StoreStats> {
@@ -102,10 +135,13 @@ impl Store {
         (stats.last_snapshot, stats.archived_lsn) = (noted.last_snapshot, noted.archived_lsn);
         if let Some(entry) = manifest.snapshots.last() {
             stats.snapshot_lsn = Lsn(entry.lsn);
-            if let Some((_, files, stored)) = noted.newest.filter(|(number, ..)| *number == entry.sequence) {
-                let chain = sizes.iter().filter(|(n, _)| (entry.base..=entry.sequence).contains(n));
-                stats.chain_files = files;
-                stats.dead_bytes = chain.map(|(_, bytes)| bytes).sum::<u64>().saturating_sub(stored);
+            if let Some(chain) = noted.chain.filter(|chain| chain.sequence == entry.sequence) {
+                let files = sizes.iter().filter(|(n, _)| (entry.base..=entry.sequence).contains(n));
+                stats.chain_files = chain.files;
+                stats.chain_bytes = files.map(|(_, bytes)| bytes).sum();
+                // Besides the blocks, the newest file's schema, resources, allocators and directory are in use.
+                let live = chain.blocks + entry.bytes.saturating_sub(chain.own_blocks);
+                stats.dead_bytes = stats.chain_bytes.saturating_sub(live);
             }
         }
         drop(noted);
@@ -121,11 +157,9 @@ impl Store {
         Ok(stats)
     }
 
-    /// How old the newest snapshot's oldest file is, in time; `None` without a snapshot.
+    /// How old the oldest file of the newest snapshot is; `None` without a snapshot, or before [`Store::stats`] has looked.
     pub fn chain_age(&self) -> Option<Duration> {
-        let manifest = self.manifest();
-        let newest = manifest.snapshots.last()?;
-        let base = manifest.snapshots.iter().find(|entry| entry.sequence >= newest.base)?;
-        Some(Duration::from_nanos(self.vfs.now_unix_ns().saturating_sub(base.created_unix_ns)))
+        let began = self.noted.lock().chain?.began_unix_ns;
+        Some(Duration::from_nanos(self.vfs.now_unix_ns().saturating_sub(began)))
     }
 }

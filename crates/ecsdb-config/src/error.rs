@@ -15,6 +15,14 @@ pub enum Error {
     /// The configuration file does not exist.
     #[error("there is no configuration file {}", .0.display())]
     NoFile(PathBuf),
+    /// A setting was to be changed that holds for as long as a database is open.
+    #[error(
+        "setting {setting} cannot change while the database runs: close it, and open it with the new value"
+    )]
+    Fixed {
+        /// The setting or the section.
+        setting: &'static str,
+    },
     /// A value is out of range.
     #[error("setting {setting} is {value}, but {rule}")]
     OutOfRange {

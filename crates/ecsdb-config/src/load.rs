@@ -13,15 +13,18 @@ use crate::settings::PersistenceConfig;
 pub const ENVIRONMENT_PREFIX: &str = "ECDB_";
 
 impl PersistenceConfig {
-    /// The settings of a TOML file, and over them those of the environment.
+    /// The settings of a TOML file, and over them those of the environment. `dir` is the file's own directory unless set.
     ///
     /// # Errors
     /// When the file does not exist, a setting is unknown, of the wrong type or out of range.
-    pub fn from_file(path: &Path) -> Result<Self> {
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
         // figment would take a missing file for an empty one.
         #[expect(clippy::disallowed_methods, reason = "a configuration is read before there is a database")]
         std::fs::File::open(path).map_err(|_| Error::NoFile(path.into()))?;
-        Self::extract(Figment::from(Toml::file_exact(path)))
+        // A file in the database's own directory need not name it.
+        let beside = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Self::extract(Figment::from(Serialized::default("dir", beside)).merge(Toml::file_exact(path)))
     }
 
     /// The defaults for a database in `dir`, and over them the environment's settings.

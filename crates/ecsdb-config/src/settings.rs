@@ -131,7 +131,8 @@ impl Default for SnapshotSettings {
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct ArchiveSettings {
-    /// Keep log segments that recovery does not need any more, so that any moment within the retention can be gone back to.
+    /// Keep log segments that recovery does not need any more, so that any moment within the retention can be gone back to. Needs a
+    /// limit in `retention`.
     pub enabled: bool,
     /// Where they lie; `archive` in the database directory unless set.
     pub dir: Option<PathBuf>,
@@ -267,8 +268,33 @@ impl PersistenceConfig {
                 rule: "a snapshot lies in at least 1 file",
             });
         }
+        if self.archive.enabled && self.retention == RetentionSettings::default() {
+            return Err(Error::OutOfRange {
+                setting: "archive.enabled",
+                value: "true".into(),
+                rule: "without a limit in `retention` nothing would be kept in the archive: set age_max, bytes_max or snapshots_max",
+            });
+        }
         fraction("compaction.dead_fraction_max", self.compaction.dead_fraction_max)?;
         fraction("compaction.sparse_fraction_max", self.compaction.sparse_fraction_max)
+    }
+
+    /// Checks that `new` differs from these settings only in what can change while a database runs.
+    ///
+    /// # Errors
+    /// [`Error::Fixed`], with the first setting that cannot.
+    pub fn unchanged_while_running(&self, new: &PersistenceConfig) -> Result<()> {
+        let fixed = [
+            ("dir", self.dir == new.dir),
+            ("log", self.log == new.log),
+            ("snapshot.dir", self.snapshot.dir == new.snapshot.dir),
+            ("archive.dir", self.archive.dir == new.archive.dir),
+            ("recovery", self.recovery == new.recovery),
+        ];
+        match fixed.into_iter().find(|(_, same)| !same) {
+            Some((setting, _)) => Err(Error::Fixed { setting }),
+            None => Ok(()),
+        }
     }
 
     /// Where the files lie.

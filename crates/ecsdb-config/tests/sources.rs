@@ -46,8 +46,13 @@ fn what_cannot_be_is_refused_with_the_name_of_the_setting() {
         assert!(wrong.contains("log.flush_interval"), "{wrong}");
         let small = error("dir = \"w\"\n[log]\nsegment_bytes_first = \"1 KiB\"\n");
         assert!(small.contains("log.segment_bytes_first") && small.contains("64 KiB"), "{small}");
-        let missing = error("[log]\n");
-        assert!(missing.contains("dir"), "{missing}");
+        let nothing_kept = error("[archive]\nenabled = true\n");
+        assert!(
+            nothing_kept.contains("archive.enabled") && nothing_kept.contains("age_max"),
+            "{nothing_kept}"
+        );
+        jail.create_file("own.toml", "[log]\n").unwrap();
+        assert_eq!(PersistenceConfig::from_file("own.toml").unwrap().dir, Path::new("."));
         let absent = PersistenceConfig::from_file(Path::new("absent.toml")).unwrap_err().to_string();
         assert!(absent.contains("absent.toml"), "{absent}");
         jail.set_env("ECDB_SNAPSHOT_COMPRESSION_LEVEL", "99");

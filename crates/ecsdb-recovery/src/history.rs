@@ -20,7 +20,8 @@ pub enum Moment {
     Latest,
     /// Right after this transaction.
     Lsn(Lsn),
-    /// After the last transaction that was written by then, as the clock of the machine went.
+    /// After the last transaction that was written by then, as the clock of the machine went. A time to come is the same as the
+    /// last transaction.
     Time(SystemTime),
     /// That of the snapshot with this number.
     Snapshot(u64),
@@ -158,7 +159,12 @@ impl<'a> History<'a> {
         match moment {
             Moment::Latest => Ok(Until { lsn: last, ..Until::END }),
             Moment::Lsn(lsn) if lsn <= last => Ok(Until { lsn, ..Until::END }),
-            Moment::Time(time) => Ok(Until { unix_ns: unix_ns(time), ..Until::END }),
+            Moment::Time(time) => match self.range() {
+                Some(((_, first), _)) if unix_ns(time) >= first => {
+                    Ok(Until { unix_ns: unix_ns(time), ..Until::END })
+                }
+                _ => Err(self.out_of_range(moment)),
+            },
             Moment::Snapshot(number) => {
                 let entry = self.manifest.snapshots.iter().find(|entry| entry.sequence == number);
                 let entry = entry.ok_or_else(|| self.out_of_range(moment))?;

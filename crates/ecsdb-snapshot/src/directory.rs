@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use bytemuck::{Pod, Zeroable};
+use ecsdb_io::frame::frame_len;
 use rustc_hash::FxHashMap;
 
 use crate::error::{Error, Result};
@@ -79,9 +80,16 @@ impl Directory {
             .flat_map(|chunk| std::iter::repeat_n((chunk.uid, chunk.rows), self.columns_of(chunk).len()))
     }
 
-    /// Bytes of the blocks it points to, as stored.
+    /// Bytes of the blocks it points to, frames included.
     pub fn stored_bytes(&self) -> u64 {
-        self.columns.iter().map(|column| u64::from(column.len)).sum()
+        self.columns.iter().map(|column| frame_len(u64::from(column.len))).sum()
+    }
+
+    /// The same of those in file `sequence` alone.
+    pub fn stored_bytes_of(&self, sequence: u64) -> u64 {
+        let file = self.files.iter().position(|&file| file == sequence);
+        let own = self.columns.iter().filter(|column| Some(column.file as usize) == file);
+        own.map(|column| frame_len(u64::from(column.len))).sum()
     }
 
     /// Every column by (chunk, component), to tell what a parent has.

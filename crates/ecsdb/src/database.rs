@@ -337,16 +337,18 @@ impl Database {
     }
 
     /// Changes settings while the database runs. What of `snapshot`, `archive`, `retention` and `compaction` is changed holds from
-    /// the next piece of work on; directories, `log` and `recovery` hold from the next opening.
+    /// the next piece of work on. Nothing is stored: the next opening goes by the settings that it is given.
     ///
     /// # Errors
-    /// [`Error::InMemory`], or [`Error::Config`] for a value out of range: nothing is changed then.
+    /// [`Error::InMemory`], or [`Error::Config`] for a value out of range, or for one that cannot change while the database runs
+    /// (directories, `log` and `recovery`): nothing is changed then.
     pub fn configure(&self, change: impl FnOnce(&mut PersistenceConfig)) -> Result<()> {
         let persistence = self.persistence("configure")?;
         let mut config = persistence.config.lock();
         let mut new = config.clone();
         change(&mut new);
         new.validate()?;
+        config.unchanged_while_running(&new)?;
         persistence.apply(&new);
         *config = new;
         Ok(())

@@ -15,6 +15,8 @@ use crate::persistence::SharedWorld;
 /// After a failure it is tried again after this time, twice as long each time, up to the second (CKP-7).
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(60);
+/// Dead bytes for which no compaction happens by itself.
+const DEAD_BYTES_MIN: u64 = 1 << 20;
 /// Snapshots that stay after a compaction that nobody asked for: the merged one, and the one to fall back to.
 const KEEP: usize = 2;
 
@@ -254,7 +256,8 @@ impl Worker {
             log_bytes_on_disk: stats.log_bytes + stats.archive_bytes,
             chain_age: self.store.chain_age(),
             chain_files: stats.chain_files,
-            dead_fraction: stats.dead_fraction(),
+            // A small database has little to gain.
+            dead_fraction: if stats.dead_bytes < DEAD_BYTES_MIN { 0.0 } else { stats.dead_fraction() },
             // What could not be merged before can only be merged after something was changed.
             sparse_fraction: if appended > self.merged_lsn { view.sparsity() } else { 0.0 },
         })
