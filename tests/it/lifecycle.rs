@@ -337,6 +337,8 @@ fn a_backup_opens_by_itself_and_can_be_restored_from() {
     let at_backup = digest(&db);
     history(&db, 3);
     assert!(db.backup_to(&backup).unwrap().wait().unwrap_err().to_string().contains("not empty"));
+    let within = db.backup_to(dir.path().join("world/log/sub")).unwrap().wait().unwrap_err();
+    assert!(within.to_string().contains("within the database itself"), "{within}");
     db.restore_from(&backup, Moment::Latest).unwrap().wait().unwrap();
     assert_eq!(digest(&db), at_backup);
     let copy = manual(&backup);

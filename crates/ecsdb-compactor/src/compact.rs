@@ -77,7 +77,9 @@ impl Store {
         self.adopt(work, &written, |manifest| {
             manifest.snapshots.pop();
         })?;
-        self.events.send(Event::SnapshotTaken(SnapshotInfo::new(&written, started.elapsed())));
+        let info = SnapshotInfo::new(&written, started.elapsed());
+        self.note_snapshot(&info);
+        self.events.send(Event::SnapshotTaken(info));
         Ok(())
     }
 }

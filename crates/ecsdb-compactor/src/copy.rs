@@ -8,6 +8,7 @@ use ecsdb_snapshot::{Manifest, SnapshotEntry, WriteOptions, write};
 
 use crate::control::Control;
 use crate::error::{Error, Result};
+use crate::event::Event;
 use crate::settings::StoreSettings;
 use crate::snapshot::SnapshotInfo;
 use crate::store::Store;
@@ -19,7 +20,18 @@ impl Store {
     /// As [`write_database`].
     pub fn copy_to(&self, layout: &Layout, view: View, control: &Control) -> Result<SnapshotInfo> {
         self.begin(control)?;
-        write_database(&*self.vfs, layout, view, &self.settings(), control)
+        let own = [
+            self.layout.root(),
+            self.layout.log_dir(),
+            self.layout.snapshot_dir(),
+            self.layout.archive_dir(),
+        ];
+        if own.iter().any(|dir| layout.root().starts_with(dir)) {
+            return Err(Error::TargetWithin(layout.root().into()));
+        }
+        let info = write_database(&*self.vfs, layout, view, &self.settings(), control)?;
+        self.events.send(Event::Copied(info));
+        Ok(info)
     }
 }
 

@@ -32,6 +32,9 @@ pub enum Error {
     /// The directory that a copy should go to has something in it.
     #[error("{} is not empty: a copy needs a directory of its own", .0.display())]
     TargetNotEmpty(PathBuf),
+    /// The directory that a copy should go to is one of the database's own.
+    #[error("{} is within the database itself: a copy needs a directory of its own", .0.display())]
+    TargetWithin(PathBuf),
     /// A copied file does not hold what it was copied from.
     #[error("{} does not read back as it was written: {what}. It is removed, and what it was made from is kept", path.display())]
     NotVerified {

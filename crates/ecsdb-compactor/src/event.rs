@@ -52,6 +52,8 @@ pub enum Event {
     SnapshotTaken(SnapshotInfo),
     /// A compaction is done.
     Compacted(CompactionInfo),
+    /// A copy of the database is complete.
+    Copied(SnapshotInfo),
     /// A log segment is in the archive.
     Archived {
         /// Its number.
@@ -131,18 +133,9 @@ impl Events {
         }
     }
 
-    /// As [`Events::next`], blocking the thread. Not for async code.
-    ///
-    /// # Panics
-    /// Within an asynchronous task of a Tokio runtime.
+    /// As [`Events::next`], blocking the thread. Not for async code: use [`Events::next`] there.
     pub fn blocking_next(&mut self) -> Option<Event> {
-        loop {
-            match self.0.blocking_recv() {
-                Ok(event) => return Some(event),
-                Err(broadcast::error::RecvError::Lagged(_)) => {}
-                Err(broadcast::error::RecvError::Closed) => return None,
-            }
-        }
+        pollster::block_on(self.next())
     }
 
     /// The next event if there is one already.

@@ -201,7 +201,7 @@ fn unix_ns(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_nanos() as u64
 }
 
-fn time_text(unix_ns: u64) -> String {
+pub(crate) fn time_text(unix_ns: u64) -> String {
     jiff::Timestamp::from_nanosecond(i128::from(unix_ns))
         .map_or_else(|_| unix_ns.to_string(), |t| t.to_string())
 }

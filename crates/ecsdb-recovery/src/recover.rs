@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::policy::{Options, Policy};
 use crate::replay::Until;
 use crate::report::{DataLoss, RecoveryReport, Step};
-use crate::{find, repair, replay};
+use crate::{find, history, repair, replay};
 
 /// Reports kept in the report directory.
 const REPORTS_KEPT: usize = 8;
@@ -52,8 +52,8 @@ pub fn recover(
     let mut report = RecoveryReport::default();
     let mut clock = Clock::new();
     make_directories(vfs, layout)?;
-    let holder =
-        format!("process {} since unix time {}", std::process::id(), vfs.now_unix_ns() / 1_000_000_000);
+    let now = history::time_text(vfs.now_unix_ns() / 1_000_000_000 * 1_000_000_000);
+    let holder = format!("process {} since {now}", std::process::id());
     let lock = vfs.try_lock(&layout.lock_file(), &holder)?;
 
     progress(&Step::Manifest);

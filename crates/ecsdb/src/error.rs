@@ -6,7 +6,7 @@ use crate::{ConfigError, LogError, RecoveryError, StoreError, WorldError};
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// An error of the database.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The call asked for what is not there, or a stored layout does not fit. Nothing was changed; correct the
@@ -45,6 +45,13 @@ pub enum Error {
     /// A background task panicked; the database goes on.
     #[error("the {0} panicked; this is a bug of ecsdb")]
     Panicked(&'static str),
+}
+
+/// The text that is meant for people: it is what `fn main() -> ecsdb::Result<()>` prints.
+impl std::fmt::Debug for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self}")
+    }
 }
 
 impl Error {

@@ -56,3 +56,8 @@ pub use ecsdb_wal::{Durability, LogError, LogStats, Lsn};
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 pub struct Readme;
+
+/// The example of the page on components.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/components.md")]
+pub struct Components;

@@ -61,6 +61,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         (None, Some(temporary)) => temporary.path(),
         (None, None) => bail!("there is no directory to work in"),
     };
+    let is_empty = std::fs::read_dir(dir).map_or(true, |mut entries| entries.next().is_none());
+    ensure!(is_empty, "{} is not empty: the demo needs a directory of its own", dir.display());
+    ensure!(options.flights != Some(0), "at least one flight is needed");
     let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));
     let mut random = fastrand::Rng::with_seed(seed);
     let mut kills: Vec<u64> = (0..options.kills).map(|_| random.u64(..total.max(1))).collect();
