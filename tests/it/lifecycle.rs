@@ -13,7 +13,7 @@ fn manual(dir: &Path) -> Database {
     Database::builder(dir).config(by_hand).open().unwrap()
 }
 
-fn by_hand(config: &mut PersistenceConfig) {
+pub(crate) fn by_hand(config: &mut PersistenceConfig) {
     config.log.segment_bytes_first = ByteSize(64 << 10);
     config.log.segment_bytes_max = ByteSize(64 << 10);
     config.snapshot.after_log_bytes = ByteSize(0);
@@ -22,7 +22,7 @@ fn by_hand(config: &mut PersistenceConfig) {
     config.compaction.sparse_fraction_max = 0.0;
 }
 
-fn archiving(config: &mut PersistenceConfig) {
+pub(crate) fn archiving(config: &mut PersistenceConfig) {
     by_hand(config);
     config.archive.enabled = true;
     config.retention.snapshots_max = 100;

@@ -14,4 +14,5 @@ mod facade;
 mod full_disk;
 mod golden;
 mod lifecycle;
+mod regressions;
 mod sigkill;

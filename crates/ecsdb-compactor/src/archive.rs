@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use ecsdb_io::{FileKind, OpenMode, VfsFile, publish, seekable};
-use ecsdb_wal::{LogScan, Lsn, ScannedSegment, SegmentReader, segment_files};
+use ecsdb_io::{FileKind, OpenMode, VfsFile, create_dir_durably, publish, seekable};
+use ecsdb_wal::{LogError, LogScan, Lsn, ScannedSegment, SegmentEnd, SegmentReader, segment_files};
 
 use crate::error::{Error, Result};
-use crate::event::Event;
+use crate::event::{Event, Task};
 use crate::store::{Store, Work};
 
 /// Bytes copied at once.
@@ -18,6 +18,8 @@ pub(crate) struct ArchivedSegment {
     pub(crate) number: u64,
     /// The segment before it in the log.
     pub(crate) previous: u64,
+    /// The last transaction before it.
+    pub(crate) after: Lsn,
     pub(crate) last_lsn: Lsn,
     /// Bytes of the file.
     pub(crate) bytes: u64,
@@ -33,20 +35,30 @@ impl Store {
     }
 
     fn list_archive(&self) -> Result<Vec<ArchivedSegment>> {
-        let vfs = &*self.archive_vfs;
+        let vfs = &*self.direct_vfs;
         let archive = self.layout.archive_dir();
         let files = segment_files(vfs, &[archive, self.layout.log_dir()])?;
         let mut archived: Vec<ArchivedSegment> = Vec::new();
         let mut ends = Vec::new();
         for file in files {
-            let Some(reader) = SegmentReader::open(vfs, &file.path)? else { continue };
-            let previous = reader.header().previous;
-            ends.push(previous);
+            let previous = match SegmentReader::open(vfs, &file.path) {
+                Ok(Some(reader)) => {
+                    ends.push(reader.header().previous);
+                    reader.header().previous
+                }
+                Ok(None) => continue,
+                // What cannot be read any more hinders nobody who does not need it.
+                Err(LogError::Damaged(_)) => {
+                    SegmentEnd { segment: file.number - 1, last_lsn: Lsn(u64::MAX), ..SegmentEnd::default() }
+                }
+                Err(e) => return Err(e.into()),
+            };
             if file.path.parent() == Some(archive) {
                 let (number, bytes) = (file.number, file.bytes);
                 archived.push(ArchivedSegment {
                     number,
                     previous: previous.segment,
+                    after: previous.last_lsn,
                     last_lsn: Lsn::ZERO,
                     bytes,
                 });
@@ -59,7 +71,11 @@ impl Store {
                 None => {
                     let files = segment_files(vfs, &[archive])?;
                     let file = files.iter().find(|file| file.number == segment.number);
-                    file.map_or(Ok(Lsn::ZERO), |file| LogScan::file(vfs, &file.path).map(|s| s.end.last_lsn))?
+                    match file.map(|file| LogScan::file(vfs, &file.path)) {
+                        Some(Ok(scanned)) => scanned.end.last_lsn,
+                        None | Some(Err(LogError::Damaged(_))) => Lsn::ZERO,
+                        Some(Err(e)) => return Err(e.into()),
+                    }
                 }
             };
         }
@@ -73,10 +89,10 @@ impl Store {
         first: u64,
     ) -> Result<&'a [ArchivedSegment]> {
         let path = self.layout.file(FileKind::Segment, first);
-        if archived.is_empty() || self.archive_vfs.file_len(&path)?.is_none() {
+        if archived.is_empty() || self.direct_vfs.file_len(&path)?.is_none() {
             return Ok(&[]);
         }
-        let reader = SegmentReader::open(&*self.archive_vfs, &path)?;
+        let reader = SegmentReader::open(&*self.direct_vfs, &path)?;
         let mut expected = reader.map_or(0, |reader| reader.header().previous.segment);
         let mut from = archived.len();
         while from > 0 && archived[from - 1].number == expected {
@@ -90,10 +106,25 @@ impl Store {
     pub(crate) fn archive_below(&self, work: &mut Work, first_needed: u64) -> Result<()> {
         let mut known = self.archived(work)?.last().map_or(0, |last| last.number);
         known = known.max(self.manifest().first_archived.saturating_sub(1));
-        let segments = segment_files(&*self.archive_vfs, &[self.layout.log_dir()])?;
-        let due = segments.iter().filter(|file| file.number > known && file.number < first_needed);
-        for file in due {
-            let scanned = LogScan::file(&*self.archive_vfs, &file.path)?;
+        let segments = segment_files(&*self.direct_vfs, &[self.layout.log_dir()])?;
+        for pair in segments.windows(2) {
+            let [file, next] = pair else { continue };
+            if file.number <= known || file.number >= first_needed {
+                continue;
+            }
+            let mut scanned = LogScan::file(&*self.archive_vfs, &file.path)?;
+            // What the segment is is said by the one after it. Where it is damaged before that, it is kept as it is: a part of it
+            // may still be good for something.
+            let declared =
+                SegmentReader::open(&*self.direct_vfs, &next.path)?.map(|next| next.header().previous);
+            let declared = declared.filter(|end| end.segment == file.number && *end != scanned.end);
+            if let Some(end) = declared {
+                let damage = scanned.damage.take().map_or_else(String::new, |damage| damage.to_string());
+                let error =
+                    format!("a sealed segment of the log is damaged, and is archived as it is: {damage}");
+                self.events.send(Event::Failed { task: Task::Retention, error, retry_in: None });
+                scanned.end.offset = end.offset;
+            }
             let archived = self.archive_one(file.number, &file.path, &scanned)?;
             self.archived(work)?.push(archived);
         }
@@ -102,14 +133,12 @@ impl Store {
 
     fn archive_one(&self, number: u64, from: &Path, scanned: &ScannedSegment) -> Result<ArchivedSegment> {
         let (end, previous) = (scanned.end, scanned.header.previous.segment);
+        let after = scanned.header.previous.last_lsn;
         let _span = tracing::info_span!("archive", segment = number).entered();
         let vfs = &*self.archive_vfs;
         let dir = self.layout.archive_dir();
         if vfs.file_len(dir)?.is_none() {
-            vfs.create_dir_all(dir)?;
-            if let Some(parent) = dir.parent() {
-                vfs.sync_dir(parent)?;
-            }
+            create_dir_durably(vfs, dir)?;
         }
         let source = vfs.open(from, OpenMode::Read)?;
         let compression = self.settings().archive.and_then(|archive| archive.compression);
@@ -127,7 +156,8 @@ impl Store {
         })?;
         // CKP-2: read back before anything relies on it.
         let copied = LogScan::file(vfs, &path)?;
-        if copied.end != end {
+        // What was damaged is so in the copy, too.
+        if copied.end.last_lsn != end.last_lsn {
             vfs.remove(&path)?;
             let what = format!("it ends with LSN {}, not {}", copied.end.last_lsn, end.last_lsn);
             return Err(Error::NotVerified { path, what });
@@ -135,7 +165,7 @@ impl Store {
         let bytes = vfs.file_len(&path)?.unwrap_or(0);
         metrics::counter!("ecsdb_archived_bytes_total").increment(bytes);
         self.events.send(Event::Archived { segment: number, last_lsn: end.last_lsn, bytes });
-        Ok(ArchivedSegment { number, previous, last_lsn: end.last_lsn, bytes })
+        Ok(ArchivedSegment { number, previous, after, last_lsn: end.last_lsn, bytes })
     }
 }
 

@@ -29,13 +29,13 @@ pub struct CompactionInfo {
 }
 
 impl Store {
-    /// Folds the log into the newest snapshot, merges its chain into one full file, and deletes what that covers, but for `keep`
-    /// snapshots (at least 1: the merged one). The merged file's blocks are compared with those it was made from before anything
+    /// Folds the log into the newest snapshot, merges its chain into one full file, and deletes what that covers: all
+    /// other snapshots with `Some(1)`, or what recovery does not need with `None`, and what the settings do not keep. The merged file's blocks are compared with those it was made from before anything
     /// is deleted (CKP-8). O(bytes of the newest snapshot); nobody waits for it.
     ///
     /// # Errors
     /// When it fails or is cancelled; what was there before is still there.
-    pub fn compact(&self, view: View, keep: usize, control: &Control) -> Result<CompactionInfo> {
+    pub fn compact(&self, view: View, keep: Option<usize>, control: &Control) -> Result<CompactionInfo> {
         let started = Instant::now();
         let _span = tracing::info_span!("compaction").entered();
         let mut work = self.work();
@@ -44,7 +44,7 @@ impl Store {
         self.write_snapshot(&mut work, view, control)?;
         control.check()?;
         self.merge_newest(&mut work, control)?;
-        self.trim_to(&mut work, keep.max(1))?;
+        self.trim_to(&mut work, keep)?;
         let bytes_after = self.stats_with(&mut work)?.total_bytes();
         let newest = self.manifest().snapshots.last().map_or((0, 0), |entry| (entry.sequence, entry.lsn));
         let info = CompactionInfo {

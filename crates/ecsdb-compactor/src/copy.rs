@@ -3,8 +3,9 @@
 use std::time::Instant;
 
 use ecsdb_core::View;
-use ecsdb_io::{FileKind, Layout, Vfs};
+use ecsdb_io::{DirEntry, FileKind, Layout, TEMPORARY_SUFFIX, Vfs, create_dir_durably, remove_temporaries};
 use ecsdb_snapshot::{Manifest, SnapshotEntry, WriteOptions, write};
+use ecsdb_wal::Lsn;
 
 use crate::control::Control;
 use crate::error::{Error, Result};
@@ -29,10 +30,20 @@ impl Store {
         if own.iter().any(|dir| layout.root().starts_with(dir)) {
             return Err(Error::TargetWithin(layout.root().into()));
         }
+        // A copy holds nothing whose commit may still be reported as failed.
+        self.log.wait(Lsn(view.lsn()))?;
         let info = write_database(&*self.vfs, layout, view, &self.settings(), control)?;
         self.events.send(Event::Copied(info));
         Ok(info)
     }
+}
+
+/// What an attempt that was cancelled or interrupted leaves: everything but a manifest.
+fn is_leftover(layout: &Layout, entry: &DirEntry) -> bool {
+    let path = layout.root().join(&entry.name);
+    path == layout.lock_file()
+        || entry.name.ends_with(TEMPORARY_SUFFIX)
+        || (entry.is_dir && (path == layout.snapshot_dir() || path == layout.log_dir()))
 }
 
 /// Writes `view` into the directory of `layout` as a new database: one full snapshot and a manifest. It has an identity of its
@@ -50,18 +61,25 @@ pub fn write_database(
 ) -> Result<SnapshotInfo> {
     let started = Instant::now();
     let _span = tracing::info_span!("copy", to = %layout.root().display()).entered();
-    for dir in [layout.root(), layout.snapshot_dir(), layout.log_dir()] {
-        if vfs.file_len(dir)?.is_some() && !vfs.read_dir(dir)?.is_empty() {
-            return Err(Error::TargetNotEmpty(dir.into()));
-        }
+    let root = layout.root();
+    if vfs.file_len(root)?.is_some() && !vfs.read_dir(root)?.iter().all(|entry| is_leftover(layout, entry)) {
+        return Err(Error::TargetNotEmpty(root.into()));
     }
-    for dir in [layout.root(), layout.snapshot_dir(), layout.log_dir()] {
-        vfs.create_dir_all(dir)?;
-        if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            vfs.sync_dir(parent)?;
-        }
+    for dir in [root, layout.snapshot_dir(), layout.log_dir()] {
+        create_dir_durably(vfs, dir)?;
     }
     let _lock = vfs.try_lock(&layout.lock_file(), "a copy being written")?;
+    // Whatever else is in there than an earlier attempt's leavings is not ours to remove.
+    for dir in [layout.snapshot_dir(), layout.log_dir()] {
+        remove_temporaries(vfs, dir)?;
+        let path = layout.file(FileKind::Snapshot, 1);
+        for entry in vfs.read_dir(dir)? {
+            if dir.join(&entry.name) != path {
+                return Err(Error::TargetNotEmpty(dir.into()));
+            }
+            vfs.remove(&path)?;
+        }
+    }
     let lsn = view.lsn();
     let mut manifest = Manifest {
         next_snapshot: 2,

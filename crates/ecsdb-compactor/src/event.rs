@@ -1,8 +1,10 @@
 //! What happens in the background, as a stream that the application can follow.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ecsdb_wal::Lsn;
+use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
 use crate::compact::CompactionInfo;
@@ -86,13 +88,13 @@ pub enum Event {
     },
 }
 
-/// Where events come from.
+/// Where events come from. Clones are the same source.
 #[derive(Debug, Clone)]
-pub struct EventSender(broadcast::Sender<Event>);
+pub struct EventSender(Arc<Mutex<Option<broadcast::Sender<Event>>>>);
 
 impl Default for EventSender {
     fn default() -> Self {
-        EventSender(broadcast::channel(BACKLOG).0)
+        EventSender(Arc::new(Mutex::new(Some(broadcast::channel(BACKLOG).0))))
     }
 }
 
@@ -107,13 +109,26 @@ impl EventSender {
             Event::Progress(task, progress) => tracing::info!(%task, "{progress}"),
             other => tracing::info!(event = ?other, "background"),
         }
-        // Nobody needs to listen.
-        drop(self.0.send(event));
+        if let Some(sender) = &*self.0.lock() {
+            // Nobody needs to listen.
+            drop(sender.send(event));
+        }
     }
 
-    /// A listener for what happens from here on.
+    /// A listener for what happens from here on; for nothing once the source is closed.
     pub fn listen(&self) -> Events {
-        Events(self.0.subscribe())
+        Events(
+            self.0
+                .lock()
+                .as_ref()
+                .map(broadcast::Sender::subscribe)
+                .unwrap_or_else(|| broadcast::channel(1).1),
+        )
+    }
+
+    /// Ends the streams of all listeners, once they have taken what there is.
+    pub fn close(&self) {
+        self.0.lock().take();
     }
 }
 

@@ -33,4 +33,4 @@ pub use schedule::{Due, Now, Reason, Schedule};
 pub use settings::{ArchiveSettings, StoreSettings};
 pub use snapshot::SnapshotInfo;
 pub use stats::StoreStats;
-pub use store::{Pin, Store};
+pub use store::{Pin, Store, StoreFiles};

@@ -4,19 +4,24 @@ use std::time::Duration;
 
 use ecsdb_snapshot::SnapshotEntry;
 
-/// Snapshots that always stay: the newest one, and one to fall back to.
-pub(crate) const SNAPSHOTS_MIN: usize = 2;
+/// How many of the newest of `entries` (oldest first) recovery needs: back to one that shares no file with the newest, so that no
+/// single damage makes both useless. `None` while there is no such one.
+pub(crate) fn needed(entries: &[SnapshotEntry]) -> Option<usize> {
+    let newest = entries.last()?;
+    let apart = entries.iter().rposition(|entry| entry.sequence < newest.base)?;
+    Some(entries.len() - apart)
+}
 
 /// Limits of what is kept. The past is given up from its far end, a snapshot and the archived log behind it at a time, as long as
-/// any limit is exceeded. Without any limit only what recovery needs is kept: the two newest snapshots, and the log after the
-/// older one.
+/// any limit is exceeded. Without any limit only what recovery needs is kept: the snapshots back to one that shares no file with the
+/// newest, and the log after that one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Retention {
-    /// At most so many snapshots; never fewer than two.
+    /// At most so many snapshots; never fewer than recovery needs.
     pub snapshots_max: Option<usize>,
     /// Nothing that is only good for going back further than this.
     pub age_max: Option<Duration>,
-    /// At most so many bytes of snapshots and archived log, as far as that leaves two snapshots.
+    /// At most so many bytes of snapshots and archived log, as far as that leaves what recovery needs.
     pub bytes_max: Option<u64>,
 }
 
@@ -69,6 +74,16 @@ mod tests {
     }
 
     #[test]
+    fn recovery_needs_the_newest_chain_and_the_end_of_the_one_before() {
+        let mut chain = entries(5);
+        // 1 2 | 3 4 5
+        (chain[1].base, chain[3].base, chain[4].base) = (1, 3, 3);
+        assert_eq!(needed(&chain), Some(4));
+        assert_eq!(needed(&chain[..3]), Some(2));
+        assert_eq!((needed(&chain[..2]), needed(&chain[2..]), needed(&[])), (None, None, None));
+    }
+
+    #[test]
     fn without_limits_the_least_stays() {
         let keep = |n, least| Retention::default().expendable(&entries(n), least, 0, |_| 0);
         assert_eq!((keep(5, 2), keep(5, 1), keep(2, 2), keep(1, 2), keep(0, 2)), (3, 4, 0, 0, 0));
@@ -77,9 +92,8 @@ mod tests {
     #[test]
     fn each_limit_alone_gives_up_the_far_end_and_never_the_last_two() {
         let now = 10_000_000_000;
-        let gone = |retention: Retention| {
-            retention.expendable(&entries(6), SNAPSHOTS_MIN, now, |gone| 60 - 10 * gone as u64)
-        };
+        let gone =
+            |retention: Retention| retention.expendable(&entries(6), 2, now, |gone| 60 - 10 * gone as u64);
         let none = Retention::default();
         assert_eq!(gone(Retention { snapshots_max: Some(4), ..none }), 2);
         assert_eq!(gone(Retention { snapshots_max: Some(0), ..none }), 4);

@@ -38,6 +38,8 @@ pub struct Now {
     pub changed_since_compaction: bool,
     /// Bytes of log and archive on disk.
     pub log_bytes_on_disk: u64,
+    /// What of them the last compaction could not free.
+    pub log_bytes_left: u64,
     /// Age of the oldest file of the newest snapshot.
     pub chain_age: Option<Duration>,
     /// Files of the newest snapshot.
@@ -86,7 +88,11 @@ impl Schedule {
             (now.chain_files > 1 && exceeds(self.compaction_dead_fraction, now.dead_fraction), Reason::Dead),
             (
                 now.changed_since_compaction
-                    && self.compaction_log_bytes.is_some_and(|max| now.log_bytes_on_disk > max),
+                    && self.compaction_log_bytes.is_some_and(|max| {
+                        // What the retention keeps is no reason to compact again and again.
+                        let since = now.log_bytes_on_disk.saturating_sub(now.log_bytes_left);
+                        now.log_bytes_on_disk > max && since >= max / 2
+                    }),
                 Reason::LogBytes,
             ),
             (

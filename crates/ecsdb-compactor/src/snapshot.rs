@@ -11,7 +11,6 @@ use ecsdb_wal::Lsn;
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::event::{Event, Task};
-use crate::retention::SNAPSHOTS_MIN;
 use crate::store::{Store, Work};
 
 /// A snapshot that is published and verified.
@@ -79,7 +78,7 @@ impl Store {
         let mut work = self.work();
         self.begin(control)?;
         let info = self.write_snapshot(&mut work, view, control)?;
-        self.trim_after(&mut work, SNAPSHOTS_MIN);
+        self.trim_after(&mut work);
         Ok(info)
     }
 
@@ -148,7 +147,7 @@ impl Store {
         let Some(entry) = self.manifest().snapshots.last().copied() else { return Ok(None) };
         if work.newest.as_ref().is_none_or(|newest| newest.sequence != entry.sequence) {
             let path = self.layout.file(FileKind::Snapshot, entry.sequence);
-            work.newest = match Snapshot::open(&*self.vfs, &path) {
+            work.newest = match Snapshot::open(&*self.direct_vfs, &path) {
                 Ok(snapshot) => Some(Newest {
                     sequence: entry.sequence,
                     directory: Arc::new(snapshot.directory().clone()),

@@ -83,7 +83,7 @@ impl Store {
 
     /// The numbers and bytes of the snapshot files.
     pub(crate) fn snapshot_sizes(&self) -> Result<Vec<(u64, u64)>> {
-        let entries = self.vfs.read_dir(self.layout.snapshot_dir())?;
+        let entries = self.direct_vfs.read_dir(self.layout.snapshot_dir())?;
         let sizes = entries.iter().filter_map(|e| Some((FileKind::Snapshot.parse(&e.name)?, e.len)));
         Ok(sizes.collect())
     }
@@ -116,7 +116,7 @@ impl Store {
 
     fn chain(&self, sequence: u64, directory: &Directory) -> Result<Chain> {
         let base = directory.files.iter().copied().min().unwrap_or(sequence).min(sequence);
-        let base = Snapshot::open(&*self.vfs, &self.layout.file(FileKind::Snapshot, base))?;
+        let base = Snapshot::open(&*self.direct_vfs, &self.layout.file(FileKind::Snapshot, base))?;
         Ok(Chain {
             sequence,
             files: directory.files.len(),
@@ -145,14 +145,14 @@ impl Store {
             }
         }
         drop(noted);
-        for file in segment_files(&*self.vfs, &[self.layout.log_dir()])? {
+        for file in segment_files(&*self.direct_vfs, &[self.layout.log_dir()])? {
             (stats.segments, stats.log_bytes) = (stats.segments + 1, stats.log_bytes + file.bytes);
         }
-        for file in segment_files(&*self.vfs, &[self.layout.archive_dir()])? {
+        for file in segment_files(&*self.direct_vfs, &[self.layout.archive_dir()])? {
             stats.archive_bytes += file.bytes;
         }
-        for path in garbage(&*self.vfs, &self.layout, &manifest)? {
-            stats.garbage_bytes += self.vfs.file_len(&path)?.unwrap_or(0);
+        for path in garbage(&*self.direct_vfs, &self.layout, &manifest)? {
+            stats.garbage_bytes += self.direct_vfs.file_len(&path)?.unwrap_or(0);
         }
         Ok(stats)
     }
@@ -160,6 +160,6 @@ impl Store {
     /// How old the oldest file of the newest snapshot is; `None` without a snapshot, or before [`Store::stats`] has looked.
     pub fn chain_age(&self) -> Option<Duration> {
         let began = self.noted.lock().chain?.began_unix_ns;
-        Some(Duration::from_nanos(self.vfs.now_unix_ns().saturating_sub(began)))
+        Some(Duration::from_nanos(self.direct_vfs.now_unix_ns().saturating_sub(began)))
     }
 }

@@ -1,7 +1,7 @@
 //! The files of an open database besides the log's hot end, and the one place that changes which of them count.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ecsdb_io::{Layout, Vfs};
 use ecsdb_recovery::garbage;
@@ -13,16 +13,16 @@ use crate::archive::ArchivedSegment;
 use crate::control::Control;
 use crate::error::Result;
 use crate::event::{Event, EventSender, Task};
-use crate::retention::SNAPSHOTS_MIN;
+use crate::retention::needed;
 use crate::settings::StoreSettings;
 use crate::snapshot::Newest;
 use crate::stats::Noted;
 
 /// The snapshots, the sealed log segments and the manifest of an open database.
 pub struct Store {
-    /// For snapshots and the manifest, and for the archive: two classes of one scheduler, where there is one.
     pub(crate) vfs: Arc<dyn Vfs>,
     pub(crate) archive_vfs: Arc<dyn Vfs>,
+    pub(crate) direct_vfs: Arc<dyn Vfs>,
     pub(crate) layout: Layout,
     pub(crate) log: Log,
     pub(crate) events: EventSender,
@@ -31,8 +31,21 @@ pub struct Store {
     manifest: Mutex<Manifest>,
     /// Held by whoever changes the set of files, for as long as that takes.
     work: Mutex<Work>,
-    pins: Arc<AtomicUsize>,
+    /// Locked while files are deleted.
+    pins: Arc<Mutex<usize>>,
+    /// Which manifest is live on disk is not known: a publication failed after the rename.
+    uncertain: AtomicBool,
     pub(crate) noted: Mutex<Noted>,
+}
+
+/// The same files three times: scheduled in two classes where there is a scheduler, and as they are.
+pub struct StoreFiles {
+    /// For snapshots and the manifest.
+    pub snapshot: Arc<dyn Vfs>,
+    /// For the archive.
+    pub archive: Arc<dyn Vfs>,
+    /// For looking, which waits for nobody.
+    pub direct: Arc<dyn Vfs>,
 }
 
 /// What only the holder of the turn to work needs.
@@ -46,19 +59,18 @@ pub(crate) struct Work {
 
 /// While one lives, no file is deleted: for whoever reads them.
 #[derive(Debug)]
-pub struct Pin(Arc<AtomicUsize>);
+pub struct Pin(Arc<Mutex<usize>>);
 
 impl Drop for Pin {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        *self.0.lock() -= 1;
     }
 }
 
 impl Store {
-    /// The store of a database that recovery has just opened. `vfs` is for snapshots and the manifest, `archive_vfs` for the archive.
+    /// The store of a database that recovery has just opened.
     pub fn new(
-        vfs: Arc<dyn Vfs>,
-        archive_vfs: Arc<dyn Vfs>,
+        files: StoreFiles,
         layout: Layout,
         log: Log,
         manifest: Manifest,
@@ -66,8 +78,9 @@ impl Store {
         events: EventSender,
     ) -> Store {
         Store {
-            vfs,
-            archive_vfs,
+            vfs: files.snapshot,
+            archive_vfs: files.archive,
+            direct_vfs: files.direct,
             layout,
             log,
             events,
@@ -75,6 +88,7 @@ impl Store {
             manifest: Mutex::new(manifest),
             work: Mutex::default(),
             pins: Arc::default(),
+            uncertain: AtomicBool::new(false),
             noted: Mutex::default(),
         }
     }
@@ -107,7 +121,7 @@ impl Store {
     /// Keeps all files that are there from being deleted while the pin lives. What becomes superfluous meanwhile goes with the next change
     /// after.
     pub fn pin(&self) -> Pin {
-        self.pins.fetch_add(1, Ordering::AcqRel);
+        *self.pins.lock() += 1;
         Pin(self.pins.clone())
     }
 
@@ -131,6 +145,7 @@ impl Store {
         let before = next.generation;
         let published = next.publish(&*self.vfs, &self.layout);
         // Removing an older generation may fail when the new one is live already.
+        self.uncertain.store(next.generation == before, Ordering::Release);
         if next.generation != before {
             *self.manifest.lock() = next;
         }
@@ -144,38 +159,44 @@ impl Store {
     pub fn trim(&self, control: &Control) -> Result<()> {
         let mut work = self.work();
         self.begin(control)?;
-        self.trim_to(&mut work, SNAPSHOTS_MIN)
+        self.trim_to(&mut work, None)
     }
 
     /// As [`Store::trim`], after something that has succeeded: its failure is not that one's.
-    pub(crate) fn trim_after(&self, work: &mut Work, least: usize) {
-        if let Err(e) = self.trim_to(work, least) {
+    pub(crate) fn trim_after(&self, work: &mut Work) {
+        if let Err(e) = self.trim_to(work, None) {
             let retry_in = Some(std::time::Duration::ZERO);
             self.events.send(Event::Failed { task: Task::Retention, error: e.to_string(), retry_in });
         }
     }
 
-    /// Keeps at least `least` snapshots, the log after the oldest of the last `least`, and what the settings say beyond that.
-    pub(crate) fn trim_to(&self, work: &mut Work, least: usize) -> Result<()> {
+    /// Keeps the `least` newest snapshots (unless said otherwise, what recovery needs), the log after the oldest of them, and what the
+    /// settings say beyond that.
+    pub(crate) fn trim_to(&self, work: &mut Work, least: Option<usize>) -> Result<()> {
         let _span = tracing::info_span!("retention").entered();
         let manifest = self.manifest();
         let settings = self.settings();
         // CKP-3: what the fallback snapshot does not hold is needed by recovery.
-        let fallback = manifest.snapshots.len().checked_sub(least).map(|i| &manifest.snapshots[i]);
+        let least = least.or_else(|| needed(&manifest.snapshots));
+        let fallback = least
+            .and_then(|least| manifest.snapshots.len().checked_sub(least))
+            .and_then(|i| manifest.snapshots.get(i));
+        let least = least.unwrap_or(manifest.snapshots.len());
         let covered = fallback.map_or(Lsn::ZERO, |entry| Lsn(entry.lsn));
         let dirs = [self.layout.log_dir()];
-        let first_segment = LogScan::first_needed(&*self.vfs, &dirs, covered)?.max(manifest.first_segment);
+        let first_segment =
+            LogScan::first_needed(&*self.direct_vfs, &dirs, covered)?.max(manifest.first_segment);
         if settings.archive.is_some() {
             self.archive_below(work, first_segment)?;
         }
         // An archive with a hole before the log is no way back.
         let archived = self.joined(self.archived(work)?, first_segment)?;
         let mut bases = manifest.snapshots.clone();
-        if archived.first().is_some_and(|first| first.previous == 0) {
+        if archived.first().is_some_and(|first| first.after == Lsn::ZERO) {
             // The log goes back to the empty world: as good as a snapshot of it.
             bases.insert(0, SnapshotEntry::EMPTY);
         }
-        let (snapshot_sizes, now) = (self.snapshot_sizes()?, self.vfs.now_unix_ns());
+        let (snapshot_sizes, now) = (self.snapshot_sizes()?, self.direct_vfs.now_unix_ns());
         let gone = settings.retention.expendable(&bases, least, now, |gone| {
             let rest = &bases[gone..];
             let uses = |n: u64| rest.iter().any(|entry| (entry.base..=entry.sequence).contains(&n));
@@ -190,7 +211,9 @@ impl Store {
             .find(|segment| segment.last_lsn > oldest)
             .map_or(first_segment, |segment| segment.number)
             .max(manifest.first_archived);
-        if (gone, first_segment, first_archived) != (0, manifest.first_segment, manifest.first_archived) {
+        if self.uncertain.load(Ordering::Acquire)
+            || (gone, first_segment, first_archived) != (0, manifest.first_segment, manifest.first_archived)
+        {
             // CKP-4: the manifest first, then the deletions.
             self.publish(|manifest| {
                 manifest.snapshots.drain(..gone);
@@ -203,13 +226,15 @@ impl Store {
 
     /// Deletes what the published manifest does not need, what earlier attempts left over included.
     fn remove_garbage(&self, work: &mut Work) -> Result<()> {
-        if self.pins.load(Ordering::Acquire) > 0 {
+        // Held to the end: a pin taken meanwhile sees only what stays.
+        let pins = self.pins.lock();
+        if *pins > 0 || self.uncertain.load(Ordering::Acquire) {
             return Ok(());
         }
         let manifest = self.manifest();
         let (mut files, mut bytes) = (0, 0);
-        for path in garbage(&*self.vfs, &self.layout, &manifest)? {
-            let len = self.vfs.file_len(&path)?.unwrap_or(0);
+        for path in garbage(&*self.direct_vfs, &self.layout, &manifest)? {
+            let len = self.direct_vfs.file_len(&path)?.unwrap_or(0);
             match self.vfs.remove(&path) {
                 Ok(()) => (files, bytes) = (files + 1, bytes + len),
                 Err(e) if e.is_not_found() => {}

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use ecsdb_compactor::{Control, EventSender, Retention, Store, StoreSettings, Task};
+use ecsdb_compactor::{Control, EventSender, Retention, Store, StoreFiles, StoreSettings, Task};
 use ecsdb_core::{Component, World};
 use ecsdb_io::{Disk, FileKind, Layout, Vfs};
 use ecsdb_recovery::{Options, Policy, recover};
@@ -39,7 +39,8 @@ fn open(dir: &Path) -> Open {
         archive: None,
     };
     let events = EventSender::default();
-    let store = Store::new(vfs.clone(), vfs, layout, log.clone(), recovered.manifest, settings, events);
+    let files = StoreFiles { snapshot: vfs.clone(), archive: vfs.clone(), direct: vfs };
+    let store = Store::new(files, layout, log.clone(), recovered.manifest, settings, events);
     Open { world: recovered.world, log, store, _lock: recovered.lock }
 }
 
@@ -96,4 +97,20 @@ fn while_a_pin_lives_nothing_is_deleted_and_afterwards_everything_superfluous_is
     drop(pin);
     db.store.trim(&db.control()).unwrap();
     assert_eq!([1, 2, 3, 4].map(|number| there(number).is_some()), [false, false, true, true]);
+}
+
+#[test]
+fn a_cancelled_copy_can_be_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut db = open(&dir.path().join("world"));
+    db.commit(1);
+    let copy = Layout::new(dir.path().join("copy"));
+    let control = db.control();
+    control.cancel();
+    let settings = db.store.settings();
+    let write = |control: &Control| {
+        ecsdb_compactor::copy::write_database(&Disk, &copy, db.world.view(), &settings, control)
+    };
+    assert!(write(&control).unwrap_err().is_cancelled());
+    write(&db.control()).unwrap();
 }

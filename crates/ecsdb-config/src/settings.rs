@@ -117,7 +117,7 @@ impl Default for SnapshotSettings {
             dir: None,
             compression_level: 1,
             threads: 0,
-            chain_max: 8,
+            chain_max: 4,
             after_transactions: 0,
             after_log_bytes: ByteSize(256 << 20),
             interval: Duration::from_secs(300),

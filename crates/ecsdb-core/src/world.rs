@@ -371,6 +371,9 @@ impl World {
     pub(crate) fn with_root(root: Root) -> Self {
         let mut writer = Writer::default();
         writer.follow(&root);
+        // A snapshot has definitions that no change set has, of transactions that were rolled back: the next one repeats them all.
+        let stored = |def: &&crate::schema::ComponentDef| def.kind != StorageKind::Transient;
+        writer.undefined = root.schema.defs().filter(stored).map(|def| def.id).collect();
         World { root: Arc::new(root), writer, tx: TransactionState::default() }
     }
 }

@@ -35,6 +35,6 @@ pub use disk::Disk;
 pub use error::{FileOp, IoError, Result};
 pub use layout::{FileKind, Layout};
 pub use platform::lower_thread_priority;
-pub use publish::{TEMPORARY_SUFFIX, publish, read_file, remove_temporaries};
+pub use publish::{TEMPORARY_SUFFIX, create_dir_durably, publish, read_file, remove_temporaries};
 pub use scheduler::{Priority, PriorityStats, Scheduler, SchedulerOptions, SchedulerStats};
 pub use vfs::{DirEntry, DirLock, LockError, OpenMode, Vfs, VfsFile};

@@ -47,6 +47,22 @@ pub fn publish<T, E: From<IoError>>(
     }
 }
 
+/// Makes a directory and its parents, and every new name of them durable (WAL-12).
+///
+/// # Errors
+/// When the system refuses.
+pub fn create_dir_durably(vfs: &dyn Vfs, dir: &Path) -> Result<()> {
+    // The last directory's name is synced even if it is there: whoever made it may have crashed before.
+    let mut holders = vec![directory_of(dir)];
+    while let Some(&holder) = holders.last()
+        && vfs.file_len(holder)?.is_none()
+    {
+        holders.push(directory_of(holder));
+    }
+    vfs.create_dir_all(dir)?;
+    holders.into_iter().try_for_each(|holder| vfs.sync_dir(holder))
+}
+
 /// Removes what interrupted publishes left in a directory, and returns the removed names. Only the holder of
 /// the directory lock may call it.
 ///

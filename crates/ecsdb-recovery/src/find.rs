@@ -6,6 +6,7 @@ use ecsdb_wal::SegmentReader;
 
 use crate::error::{Error, Result};
 use crate::policy::Policy;
+use crate::repair::set_aside;
 use crate::report::{RecoveryReport, Rejected};
 
 /// The manifest to go by; a new one (generation 0) where there is no database yet.
@@ -71,7 +72,11 @@ fn rebuild(
                 database.get_or_insert(header.database);
                 entries.push(SnapshotEntry::new(header, snapshot.directory(), snapshot.bytes()));
             }
-            Err(e) if e.is_damage() => report.rejected.push(Rejected { path, reason: e.to_string() }),
+            Err(e) if e.is_damage() => {
+                // No manifest will name it, and what none names is removed some day.
+                set_aside(vfs, layout, &path, 0, report)?;
+                report.rejected.push(Rejected { path, reason: e.to_string() });
+            }
             Err(e) => return Err(e.into()),
         }
     }

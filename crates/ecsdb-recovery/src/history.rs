@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use ecsdb_core::World;
 use ecsdb_io::{Layout, Vfs};
 use ecsdb_snapshot::{Manifest, SnapshotEntry};
-use ecsdb_wal::{LogScan, Lsn, SegmentReader, Tail, segment_files};
+use ecsdb_wal::{LogError, LogScan, Lsn, SegmentReader, Tail, segment_files};
 
 use crate::error::{Error, Result};
 use crate::policy::{Options, Policy};
@@ -86,12 +86,18 @@ impl<'a> History<'a> {
         let (mut logged_from, mut logged_from_unix_ns) = newest;
         // Where the log begins stands in the first header that counts.
         for file in segment_files(vfs, &[layout.log_dir(), layout.archive_dir()])? {
-            if file.number >= manifest.first_archived
-                && let Some(reader) = SegmentReader::open(vfs, &file.path)?
-            {
-                let header = reader.header();
-                (logged_from, logged_from_unix_ns) = (header.previous.last_lsn, header.created_unix_ns);
-                break;
+            if file.number < manifest.first_archived {
+                continue;
+            }
+            match SegmentReader::open(vfs, &file.path) {
+                Ok(Some(reader)) => {
+                    let header = reader.header();
+                    (logged_from, logged_from_unix_ns) = (header.previous.last_lsn, header.created_unix_ns);
+                    break;
+                }
+                // Whatever needs this one cannot be gone back to.
+                Ok(None) | Err(LogError::Damaged(_)) => {}
+                Err(e) => return Err(e.into()),
             }
         }
         Ok(History { vfs, layout, manifest, logged_from, logged_from_unix_ns, last: last.max(newest) })

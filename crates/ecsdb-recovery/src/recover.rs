@@ -113,6 +113,16 @@ pub fn recover(
     } else {
         repair::cut_tail(vfs, layout, &scan, &mut report)?;
     }
+    // REC-8, CKP-3: what does not load is nothing to fall back to, nor to share blocks with.
+    let loaded = report.snapshot.map(|(sequence, _)| sequence);
+    let good =
+        manifest.snapshots.iter().rposition(|entry| Some(entry.sequence) == loaded).map_or(0, |i| i + 1);
+    for entry in manifest.snapshots.drain(good..) {
+        let path = layout.file(FileKind::Snapshot, entry.sequence);
+        if vfs.file_len(&path)?.is_some() {
+            repair::set_aside(vfs, layout, &path, 0, &mut report)?;
+        }
+    }
     // WAL-7, REC-7: above everything ever seen, in any source.
     let seen = scan.seen_lsn.0.max(world.lsn()).max(manifest.durable_lsn).max(manifest.seen_lsn);
     report.last_lsn = world.lsn();
@@ -129,7 +139,11 @@ pub fn recover(
     manifest.seen_lsn = seen;
     report.incarnation = manifest.incarnation;
     clock.lap("repair", &mut report);
-    let previous = scan.segments.last().map_or(SegmentEnd::default(), |segment| segment.end);
+    let previous = scan.segments.last().map_or(
+        // Without a log there is a past all the same, of which this one knows nothing.
+        SegmentEnd { last_lsn: Lsn(report.last_lsn), ..SegmentEnd::default() },
+        |segment| segment.end,
+    );
     let log_start = LogStart {
         database: manifest.database,
         incarnation: manifest.incarnation,
@@ -171,11 +185,8 @@ impl Recovered {
 fn make_directories(vfs: &dyn Vfs, layout: &Layout) -> Result<(), IoError> {
     let report_dir = layout.report_dir();
     for dir in [layout.root(), layout.log_dir(), layout.snapshot_dir(), &report_dir] {
-        vfs.create_dir_all(dir)?;
         // WAL-12: the directory's own name, too.
-        if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            vfs.sync_dir(parent)?;
-        }
+        ecsdb_io::create_dir_durably(vfs, dir)?;
     }
     Ok(())
 }

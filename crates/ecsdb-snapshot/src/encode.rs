@@ -11,7 +11,7 @@ use ecsdb_io::compress::{Compressor, Encoding};
 use parking_lot::{Condvar, Mutex};
 
 use crate::error::{Error, Result};
-use crate::format::{BlockHeader, ENTITY_IDS};
+use crate::format::{BlockHeader, ENTITY_IDS, RAW_LEN_MAX};
 
 /// Columns that a thread encodes at a time: about a megabyte.
 const BATCH: usize = 32;
@@ -122,6 +122,9 @@ impl Worker {
             task.column.encode(&mut self.encoded).map_err(Error::Encode)?;
         }
         let raw = memory.unwrap_or(&self.encoded);
+        if raw.len() > RAW_LEN_MAX {
+            return Err(Error::TooLarge { bytes: raw.len(), rows: task.rows });
+        }
         let mut compressed = Vec::new();
         let encoding = match &mut self.compressor {
             Some(compressor) => compressor.compress(raw, &mut compressed).map_err(Error::Compress)?,

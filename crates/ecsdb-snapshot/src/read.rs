@@ -14,14 +14,12 @@ use parking_lot::Mutex;
 use crate::directory::{ColumnEntry, Directory};
 use crate::error::{Error, Result};
 use crate::format::{
-    ALLOCATORS, BLOCK, BlockHeader, DIRECTORY, ENTITY_IDS, Footer, Header, RESOURCES, SCHEMA,
+    ALLOCATORS, BLOCK, BlockHeader, DIRECTORY, ENTITY_IDS, Footer, Header, RAW_LEN_MAX, RESOURCES, SCHEMA,
 };
 use crate::window::Window;
 
 /// Bytes of blocks that the operating system is asked to have ready.
 const READ_AHEAD_BYTES: u64 = 8 << 20;
-/// Largest block before compression: what a decompressor may allocate.
-const RAW_LEN_MAX: u32 = 1 << 30;
 
 /// An opened snapshot: its header, footer and directory hold.
 #[derive(Debug)]
@@ -172,8 +170,15 @@ impl Snapshot {
         let raw = AtomicU64::new(0);
         let columns = self.load_columns(&sources, &builder.columns(), options.threads, &read, &raw)?;
         let mut columns = columns.into_iter();
+        // Archetypes that differed in transient components only become one: with room for the largest chunks.
+        let mut rows_max: rustc_hash::FxHashMap<&[u32], u32> = rustc_hash::FxHashMap::default();
+        for (rows_log2, components) in &self.directory.archetypes {
+            let most = rows_max.entry(components).or_default();
+            *most = (*most).max(*rows_log2);
+        }
         for chunk in &self.directory.chunks {
-            let (rows_log2, components) = &self.directory.archetypes[chunk.archetype as usize];
+            let (_, components) = &self.directory.archetypes[chunk.archetype as usize];
+            let rows_log2 = &rows_max[&**components];
             let components: Vec<ComponentId> = components.iter().map(|&id| ComponentId(id)).collect();
             let own: Vec<LoadedColumn> = columns.by_ref().take(components.len() + 1).collect();
             builder.chunk(chunk.uid, *rows_log2, &components, own).map_err(meta)?;
@@ -459,7 +464,7 @@ impl Unpacker {
     ) -> Result<&'a [u8]> {
         match Encoding::from_byte(block.encoding) {
             Some(Encoding::Raw) if stored.len() == block.raw_len as usize => Ok(stored),
-            Some(Encoding::Zstd) if block.raw_len <= RAW_LEN_MAX => {
+            Some(Encoding::Zstd) if block.raw_len as usize <= RAW_LEN_MAX => {
                 self.decompressor
                     .decompress(stored, block.raw_len as usize, &mut self.raw)
                     .map_err(|e| Error::damaged(path, at, format!("a block does not decompress: {e}")))?;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use ecsdb_io::{IoError, Vfs};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::background::Background;
 use crate::error::{LogError, Result};
@@ -368,16 +368,18 @@ impl Shared {
     fn lead(&self, sync: bool) {
         // What goes wrong is kept as the log's failure, and told to every waiter.
         drop(self.guarded(|| self.drain(sync)));
-        let wake = {
-            let mut coordination = self.coordination.lock();
-            let wake = if self.failed.load(Ordering::Acquire) {
-                coordination.waiters.all()
-            } else {
-                coordination.waiters.satisfied(self.durable_lsn())
-            };
-            coordination.leading = wake.has_leader();
-            wake
+        self.pass_on(self.coordination.lock());
+    }
+
+    /// Wakes whoever is satisfied, and makes one of those who still wait the next leader. The caller leads, or nobody does.
+    fn pass_on(&self, mut coordination: MutexGuard<'_, Coordination>) {
+        let wake = if self.failed.load(Ordering::Acquire) {
+            coordination.waiters.all()
+        } else {
+            coordination.waiters.satisfied(self.durable_lsn())
         };
+        coordination.leading = wake.has_leader();
+        drop(coordination);
         let tasks_remain = wake.tasks_remain;
         wake.wake();
         if tasks_remain {
@@ -418,14 +420,20 @@ impl Shared {
 
     fn rotate(&self) -> Result<()> {
         self.wait(Lsn(self.appended()))?;
-        self.guarded(|| {
+        let rotated = self.guarded(|| {
             let mut writer = self.writer.lock();
             self.check()?;
             writer.rotate(&self.counters).map_err(|e| self.fail(e))?;
             self.publish_durable(&writer);
             self.note_age(&writer);
             Ok(())
-        })
+        });
+        // Whoever leads wakes those that wait; where nobody does, the sync of this rotation may have satisfied somebody.
+        let coordination = self.coordination.lock();
+        if !coordination.leading {
+            self.pass_on(coordination);
+        }
+        rotated
     }
 
     pub(crate) fn rotate_aged(&self) -> Result<()> {

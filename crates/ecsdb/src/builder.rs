@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use ecsdb_compactor::{EventSender, Store};
+use ecsdb_compactor::{EventSender, Store, StoreFiles};
 use ecsdb_config::PersistenceConfig;
 use ecsdb_io::{Disk, Priority, Scheduler, SchedulerOptions, Vfs};
-use ecsdb_recovery::{Policy, Step, recover};
+use ecsdb_recovery::{DataLoss, Policy, Step, recover};
 use ecsdb_wal::{Log, Threads};
 
 use crate::database::Database;
@@ -102,8 +102,11 @@ impl Builder {
         recovered.complete(&*self.vfs, &layout, &mut self.progress)?;
         let events = EventSender::default();
         let store = Arc::new(Store::new(
-            class(Priority::Snapshot),
-            class(Priority::Archive),
+            StoreFiles {
+                snapshot: class(Priority::Snapshot),
+                archive: class(Priority::Archive),
+                direct: self.vfs.clone(),
+            },
             layout,
             log.clone(),
             recovered.manifest,
@@ -126,6 +129,12 @@ impl Builder {
             threads: self.threads,
             lock: recovered.lock,
         })?;
-        Ok(Database::from_parts(world, Some(persistence)))
+        let salvaged = persistence.report.data_loss == DataLoss::Acknowledged;
+        let db = Database::from_parts(world, Some(persistence));
+        if salvaged {
+            // From here on nothing rests on what was damaged, and any policy opens it again.
+            db.snapshot()?.wait()?;
+        }
+        Ok(db)
     }
 }

@@ -184,7 +184,8 @@ impl Database {
     }
 
     /// A consistent picture of the world at the last commit. O(1). Waits at most for the transaction under way;
-    /// [`Database::latest_view`] does not even do that.
+    /// [`Database::latest_view`] does not even do that. Not for the closure of a transaction, which would wait for itself: it reads
+    /// through the transaction.
     pub fn view(&self) -> View {
         let view = self.inner.world.world.lock().view();
         *self.inner.latest.lock() = view.downgrade();
@@ -243,7 +244,7 @@ impl Database {
         let (store, world) = (persistence.store.clone(), persistence.world.clone());
         persistence.job(Task::Compaction, move |control| {
             world.compact_chunks(control)?;
-            Ok(store.compact(world.capture(), 1, control)?)
+            Ok(store.compact(world.capture(), Some(1), control)?)
         })
     }
 
@@ -354,8 +355,8 @@ impl Database {
         Ok(())
     }
 
-    /// Holds the snapshots and compactions that happen by themselves, the one under way included, until
-    /// [`Database::resume_background`]. The log grows meanwhile. In memory there are none.
+    /// Holds the snapshots and compactions that happen by themselves until [`Database::resume_background`]; one under way is given
+    /// up, and begun again then. The log grows meanwhile. In memory there are none.
     pub fn pause_background(&self) {
         if let Some(maintenance) = self.maintenance() {
             maintenance.pause();
@@ -375,6 +376,7 @@ impl Database {
 
     fn persistence(&self, purpose: &'static str) -> Result<&Persistence> {
         let persistence = self.inner.persistence.as_ref().ok_or(Error::InMemory(purpose))?;
+        self.inner.not_within_a_transaction()?;
         if self.inner.closed.load(Ordering::Acquire) {
             return Err(Error::Closed);
         }
@@ -404,9 +406,7 @@ impl Database {
         durability: Durability,
         f: impl FnOnce(&mut Transaction<'_>) -> Result<T>,
     ) -> Result<(T, Lsn)> {
-        if self.inner.writer.load(Ordering::Relaxed) == this_thread() {
-            return Err(Error::Nested);
-        }
+        self.inner.not_within_a_transaction()?;
         if let Some(log) = self.log() {
             // Backpressure comes before the transaction, so that nothing has to wait once it holds the world.
             log.admit()?;
@@ -461,7 +461,13 @@ impl std::fmt::Debug for Database {
 }
 
 impl Inner {
+    /// The thread would wait for itself.
+    fn not_within_a_transaction(&self) -> Result<()> {
+        if self.writer.load(Ordering::Relaxed) == this_thread() { Err(Error::Nested) } else { Ok(()) }
+    }
+
     fn close(&self) -> Result<()> {
+        self.not_within_a_transaction()?;
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }

@@ -2,6 +2,7 @@
 
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use ecsdb_compactor::{Control, Progress};
@@ -16,6 +17,21 @@ use crate::error::{Error, Result};
 pub struct Job<T> {
     control: Control,
     result: oneshot::Receiver<Result<T>>,
+    /// Told when the sender is gone, whatever ended the work.
+    ended: Weak<()>,
+}
+
+/// Where the result of a [`Job`] goes.
+pub(crate) struct JobResult<T> {
+    sender: oneshot::Sender<Result<T>>,
+    _alive: Arc<()>,
+}
+
+impl<T> JobResult<T> {
+    pub(crate) fn send(self, result: Result<T>) {
+        // Nobody may be waiting.
+        drop(self.sender.send(result));
+    }
 }
 
 /// A [`Job`] being awaited.
@@ -23,9 +39,11 @@ pub struct Job<T> {
 pub struct JobFuture<T>(oneshot::Receiver<Result<T>>);
 
 impl<T> Job<T> {
-    pub(crate) fn new(control: Control) -> (Self, oneshot::Sender<Result<T>>) {
+    pub(crate) fn new(control: Control) -> (Self, JobResult<T>) {
         let (sender, result) = oneshot::channel();
-        (Job { control, result }, sender)
+        let alive = Arc::new(());
+        let job = Job { control, result, ended: Arc::downgrade(&alive) };
+        (job, JobResult { sender, _alive: alive })
     }
 
     /// Blocks until it is done. Not for async code: use `.await` there.
@@ -59,7 +77,7 @@ impl<T> Job<T> {
 
     /// True once it is done or has failed.
     pub fn is_finished(&self) -> bool {
-        !self.result.is_empty() || self.result.is_terminated()
+        self.ended.strong_count() == 0
     }
 }
 

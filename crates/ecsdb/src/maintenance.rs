@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use ecsdb_compactor::{Control, Due, Error, Event, Now, Reason, Schedule, Store, Task};
 use ecsdb_io::lower_thread_priority;
-use ecsdb_wal::Log;
+use ecsdb_wal::{Log, LogError};
 use parking_lot::{Condvar, Mutex};
 
 use crate::persistence::SharedWorld;
@@ -17,9 +17,6 @@ const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(60);
 /// Dead bytes for which no compaction happens by itself.
 const DEAD_BYTES_MIN: u64 = 1 << 20;
-/// Snapshots that stay after a compaction that nobody asked for: the merged one, and the one to fall back to.
-const KEEP: usize = 2;
-
 /// The thread and what wakes it.
 pub(crate) struct Maintenance {
     shared: Arc<Shared>,
@@ -49,6 +46,7 @@ impl Maintenance {
         log: Log,
         world: SharedWorld,
         schedule: Schedule,
+        carried_bytes: u64,
     ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             state: Mutex::new(State { stopped: false, paused: false, woken: false, schedule, control: None }),
@@ -64,9 +62,12 @@ impl Maintenance {
             log,
             world,
             snapshot_bytes: 0,
+            carried_bytes,
             compacted_lsn: 0,
             snapshot_at: now,
             compacted_at: now,
+            left_bytes: 0,
+            disk_bytes: 0,
             merged_lsn: 0,
             failures: 0,
         };
@@ -87,27 +88,30 @@ impl Maintenance {
         }
     }
 
+    /// What wakes the thread after a commit that does not come through the database handle.
+    pub(crate) fn waker(&self) -> impl Fn() + Send + 'static {
+        let shared = self.shared.clone();
+        move || shared.wake()
+    }
+
     /// Goes by another schedule from here on.
     pub(crate) fn set_schedule(&self, schedule: Schedule) {
         self.shared.state.lock().schedule = schedule;
         self.shared.wake();
     }
 
-    /// Holds what is under way, and begins nothing, until [`Maintenance::resume`].
+    /// Gives up what is under way, so that work by hand gets its turn, and begins nothing until [`Maintenance::resume`].
     pub(crate) fn pause(&self) {
         let mut state = self.shared.state.lock();
         state.paused = true;
         if let Some(control) = &state.control {
-            control.pause();
+            control.cancel();
         }
     }
 
     pub(crate) fn resume(&self) {
         let mut state = self.shared.state.lock();
         state.paused = false;
-        if let Some(control) = &state.control {
-            control.resume();
-        }
         drop(state);
         self.shared.wake();
     }
@@ -163,11 +167,17 @@ struct Worker {
     /// Of the newest snapshot: its LSN, the log's byte counter, and when it was found there.
     snapshot_lsn: u64,
     snapshot_bytes: u64,
+    /// Bytes of log behind it that were there already at the opening.
+    carried_bytes: u64,
     snapshot_at: Instant,
     compacted_lsn: u64,
     compacted_at: Instant,
+    /// Bytes of log and archive that the last compaction left.
+    left_bytes: u64,
     /// When chunks in memory were merged last.
     merged_lsn: u64,
+    /// Bytes of log and archive at the last look.
+    disk_bytes: u64,
     failures: u32,
 }
 
@@ -201,7 +211,12 @@ impl Worker {
                 Ok(()) => self.failures = 0,
                 Err(e) if e.is_cancelled() => {}
                 // After a failure of the log nothing can become durable any more, nor be taken.
-                Err(Error::Log(_)) => {
+                Err(Error::Log(
+                    LogError::Poisoned { .. }
+                    | LogError::DiskFull { .. }
+                    | LogError::Panicked { .. }
+                    | LogError::Closed,
+                )) => {
                     if !self.shared.sleep(None) {
                         return;
                     }
@@ -230,7 +245,14 @@ impl Worker {
             Some(n) => self.snapshot_lsn + n,
             None => u64::MAX,
         };
-        let bytes = schedule.snapshot_log_bytes.map_or(u64::MAX, |n| self.snapshot_bytes + n);
+        let snapshot =
+            schedule.snapshot_log_bytes.map(|n| (self.snapshot_bytes + n).saturating_sub(self.carried_bytes));
+        // What is appended is not what is on disk, segments being preallocated: looked at again after half as much.
+        let compaction = schedule.compaction_log_bytes.map(|max| {
+            let missing = max.saturating_sub(self.disk_bytes).max(max / 2).max(1);
+            self.log.appended_bytes().saturating_add(missing)
+        });
+        let bytes = snapshot.into_iter().chain(compaction).min().unwrap_or(u64::MAX);
         self.shared.wake_lsn.store(lsn, Ordering::Relaxed);
         self.shared.wake_bytes.store(bytes, Ordering::Relaxed);
         // What was committed between the look and the arming has not woken anybody.
@@ -245,15 +267,17 @@ impl Worker {
             // Somebody else took one.
             self.note_snapshot(stats.snapshot_lsn.0);
         }
+        self.disk_bytes = stats.log_bytes + stats.archive_bytes;
         let appended = self.log.appended_lsn().0;
         let view = self.world.world.lock().view();
         Ok(Now {
             transactions: appended.saturating_sub(self.snapshot_lsn),
-            log_bytes: self.log.appended_bytes() - self.snapshot_bytes,
+            log_bytes: self.carried_bytes + self.log.appended_bytes() - self.snapshot_bytes,
             since_snapshot: self.snapshot_at.elapsed(),
             since_compaction: self.compacted_at.elapsed(),
             changed_since_compaction: appended > self.compacted_lsn,
-            log_bytes_on_disk: stats.log_bytes + stats.archive_bytes,
+            log_bytes_on_disk: self.disk_bytes,
+            log_bytes_left: self.left_bytes,
             chain_age: self.store.chain_age(),
             chain_files: stats.chain_files,
             // A small database has little to gain.
@@ -265,6 +289,7 @@ impl Worker {
 
     fn note_snapshot(&mut self, lsn: u64) {
         self.snapshot_lsn = lsn;
+        self.carried_bytes = 0;
         self.snapshot_bytes = self.log.appended_bytes();
         self.snapshot_at = Instant::now();
     }
@@ -277,11 +302,8 @@ impl Worker {
     ) -> Result<T, Error> {
         let control = Control::new(task, self.store.events().clone());
         let mut state = self.shared.state.lock();
-        if state.stopped {
+        if state.stopped || state.paused {
             return Err(Error::Cancelled);
-        }
-        if state.paused {
-            control.pause();
         }
         state.control = Some(control.clone());
         drop(state);
@@ -302,10 +324,12 @@ impl Worker {
     fn compact(&mut self) -> Result<(), Error> {
         let bytes = self.log.appended_bytes();
         let view = self.world.capture();
-        let info = self.under_control(Task::Compaction, |control| self.store.compact(view, KEEP, control))?;
+        let info = self.under_control(Task::Compaction, |control| self.store.compact(view, None, control))?;
         self.note_snapshot(info.lsn.0);
         self.snapshot_bytes = bytes;
         (self.compacted_lsn, self.compacted_at) = (info.lsn.0, Instant::now());
+        let left = self.store.stats()?;
+        self.left_bytes = left.log_bytes + left.archive_bytes;
         Ok(())
     }
 

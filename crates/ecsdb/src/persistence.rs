@@ -101,8 +101,9 @@ impl Persistence {
             parts;
         let maintenance = match threads {
             Threads::Background => {
+                let (schedule, carried) = (config.schedule(), report.log_bytes);
                 let started =
-                    Maintenance::start(store.clone(), log.clone(), world.clone(), config.schedule());
+                    Maintenance::start(store.clone(), log.clone(), world.clone(), schedule, carried);
                 Some(started.map_err(Error::Thread)?)
             }
             Threads::None => None,
@@ -140,8 +141,7 @@ impl Persistence {
             {
                 events.send(Event::Failed { task, error: e.to_string(), retry_in: None });
             }
-            // Nobody may be waiting.
-            drop(sender.send(result));
+            sender.send(result);
         };
         if self.threads == Threads::None {
             run();
@@ -182,11 +182,15 @@ impl Persistence {
 
     /// Ends the background work, closes the log, and releases the directory, in this order.
     pub(crate) fn close(&self) -> Result<()> {
-        let mut panicked = self.maintenance.as_ref().is_some_and(|maintenance| !maintenance.stop());
+        // All reins at once, and no limit on the rate: whoever waits for another's turn gets it.
+        if let Some(scheduler) = &self.scheduler {
+            scheduler.set_rate_limit(Priority::Snapshot, None);
+        }
         let jobs = self.jobs.lock().take().unwrap_or_default();
         for (control, _) in &jobs {
             control.cancel();
         }
+        let mut panicked = self.maintenance.as_ref().is_some_and(|maintenance| !maintenance.stop());
         for (_, thread) in jobs {
             panicked |= thread.join().is_err();
         }
@@ -196,6 +200,7 @@ impl Persistence {
             scheduler.close();
         }
         drop(self.lock.lock().take());
+        self.events.close();
         closed?;
         if panicked { Err(Error::Panicked("background thread")) } else { Ok(()) }
     }

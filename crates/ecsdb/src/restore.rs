@@ -11,6 +11,7 @@ use ecsdb_wal::{Durability, Log, Lsn, Payload};
 
 use crate::error::Result;
 use crate::job::Job;
+use crate::maintenance::Maintenance;
 use crate::persistence::{Persistence, SharedWorld};
 
 /// How an earlier world is read. Components stay as they are stored: nobody looks at them as Rust values.
@@ -41,9 +42,11 @@ fn of_closed(
     threads: usize,
     progress: &mut dyn FnMut(&Step),
 ) -> Result<Reconstructed> {
-    let manifest = ecsdb_recovery::manifest(&**vfs, layout)?;
+    // Looked for first: a lock file makes no database.
+    ecsdb_recovery::manifest(&**vfs, layout)?;
     let holder = format!("process {}, which reads it for a restore", std::process::id());
     let _lock = vfs.try_lock(&layout.lock_file(), &holder).map_err(ecsdb_recovery::Error::from)?;
+    let manifest = ecsdb_recovery::manifest(&**vfs, layout)?;
     Ok(History::read(&**vfs, layout, &manifest)?.reconstruct(moment, options(threads), progress)?)
 }
 
@@ -56,6 +59,7 @@ pub(crate) fn into_running(
     let (vfs, events) = (persistence.recovery_vfs.clone(), persistence.events.clone());
     let threads = persistence.store.settings().threads;
     let own = of_running(persistence);
+    let wake = persistence.maintenance.as_ref().map(Maintenance::waker);
     persistence.job(Task::Restore, move |control| {
         events.send(Event::Started(Task::Restore));
         let past = match from {
@@ -65,6 +69,9 @@ pub(crate) fn into_running(
         control.check()?;
         let lsn = replace(&world, &log, &past)?;
         log.wait(lsn)?;
+        if let Some(wake) = wake {
+            wake();
+        }
         events.send(Event::Restored { lsn });
         Ok(lsn)
     })
