@@ -38,7 +38,7 @@ fn workload(disk: &SimDisk, journal: &Journal<Event>) -> ecsdb::Result<()> {
         tx.spawn_batch((0..100).map(|i| (Position { x: i as f32, y: 0.0 }, Counter(i))));
         Ok(())
     })?;
-    for round in 0..5 {
+    for round in 0..6 {
         fill(&db, journal, round % 2 == 0)?;
         fill(&db, journal, true)?;
         db.snapshot()?.wait()?;
@@ -116,7 +116,7 @@ fn a_crash_within_publishing_merging_archiving_or_truncating_loses_nothing() {
     let exploration = Exploration { random_variants: 4, ..Exploration::default() };
     let explored = explore(&exploration, scripted, check).unwrap();
     println!("{explored:?}");
-    assert!(explored.points > 300, "{explored:?}");
+    assert!(explored.points > 250, "{explored:?}");
 }
 
 #[test]

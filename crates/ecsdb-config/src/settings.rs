@@ -146,7 +146,8 @@ impl Default for ArchiveSettings {
     }
 }
 
-/// Settings of what is kept. When none is set, only what recovery needs is: the two newest snapshots and the log after the older one.
+/// Settings of what is kept. When none is set, only what recovery needs is: the snapshots back to one that shares no file with the newest, and the
+/// log after that one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
@@ -156,7 +157,7 @@ pub struct RetentionSettings {
     /// How far back any moment can be gone back to; what is only good for more is given up. 0 for no limit by age.
     #[serde(with = "humantime_serde")]
     pub age_max: Duration,
-    /// Bytes of snapshots and archive at most, as far as that leaves two snapshots; 0 for no limit by bytes.
+    /// Bytes of snapshots and archive at most, as far as that leaves what recovery needs; 0 for no limit by bytes.
     pub bytes_max: ByteSize,
 }
 
