@@ -209,6 +209,8 @@ impl SegmentReader {
                 self.window.clear();
                 return Err(NoFrame::Failed(e.into()));
             }
+            // What comes next is read while this is verified and applied.
+            self.file.will_need(offset + len, 4 * WINDOW_BYTES);
         }
         let start = (offset - self.window_at) as usize;
         Ok(&self.window[start..start + n as usize])

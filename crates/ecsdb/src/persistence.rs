@@ -47,7 +47,7 @@ pub(crate) struct SharedWorld {
 }
 
 /// Rows that a compaction in memory moves while it holds the world: some tens of microseconds.
-const ROWS_AT_ONCE: usize = 2048;
+const ROWS_AT_ONCE: usize = 512;
 
 impl SharedWorld {
     pub(crate) fn new(world: World) -> Self {
