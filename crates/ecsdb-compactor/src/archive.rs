@@ -112,26 +112,32 @@ impl Store {
             if file.number <= known || file.number >= first_needed {
                 continue;
             }
-            let mut scanned = LogScan::file(&*self.archive_vfs, &file.path)?;
-            // What the segment is is said by the one after it. Where it is damaged before that, it is kept as it is: a part of it
-            // may still be good for something.
+            let scanned = LogScan::file(&*self.archive_vfs, &file.path)?;
+            // Where a segment ends is said by the one after it. What is damaged before that is kept as it is: a part of it may still
+            // be good for something.
             let declared =
                 SegmentReader::open(&*self.direct_vfs, &next.path)?.map(|next| next.header().previous);
             let declared = declared.filter(|end| end.segment == file.number && *end != scanned.end);
-            if let Some(end) = declared {
-                let damage = scanned.damage.take().map_or_else(String::new, |damage| damage.to_string());
+            if declared.is_some() {
+                let damage = scanned.damage.as_ref().map_or_else(String::new, |damage| damage.to_string());
                 let error =
                     format!("a sealed segment of the log is damaged, and is archived as it is: {damage}");
                 self.events.send(Event::Failed { task: Task::Retention, error, retry_in: None });
-                scanned.end.offset = end.offset;
             }
-            let archived = self.archive_one(file.number, &file.path, &scanned)?;
+            let len = declared.map_or(scanned.end.offset, |end| end.offset);
+            let archived = self.archive_one(file.number, &file.path, &scanned, len)?;
             self.archived(work)?.push(archived);
         }
         Ok(())
     }
 
-    fn archive_one(&self, number: u64, from: &Path, scanned: &ScannedSegment) -> Result<ArchivedSegment> {
+    fn archive_one(
+        &self,
+        number: u64,
+        from: &Path,
+        scanned: &ScannedSegment,
+        len: u64,
+    ) -> Result<ArchivedSegment> {
         let (end, previous) = (scanned.end, scanned.header.previous.segment);
         let after = scanned.header.previous.last_lsn;
         let _span = tracing::info_span!("archive", segment = number).entered();
@@ -149,15 +155,15 @@ impl Store {
         let path = self.layout.file(kind, number);
         publish::<_, Error>(vfs, &path, |to| {
             match compression {
-                Some(level) => drop(seekable::compress(&*source, end.offset, &**to, level)?),
-                None => copy(&*source, end.offset, &**to)?,
+                Some(level) => drop(seekable::compress(&*source, len, &**to, level)?),
+                None => copy(&*source, len, &**to)?,
             }
             Ok(())
         })?;
         // CKP-2: read back before anything relies on it.
         let copied = LogScan::file(vfs, &path)?;
         // What was damaged is so in the copy, too.
-        if copied.end.last_lsn != end.last_lsn {
+        if copied.end != end {
             vfs.remove(&path)?;
             let what = format!("it ends with LSN {}, not {}", copied.end.last_lsn, end.last_lsn);
             return Err(Error::NotVerified { path, what });
