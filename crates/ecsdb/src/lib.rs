@@ -17,6 +17,7 @@
 #[allow(unused_extern_crates, reason = "used by what the derive macros write")]
 extern crate self as ecsdb;
 
+mod background;
 mod builder;
 mod database;
 mod error;

@@ -1,0 +1,181 @@
+//! Work in the background: snapshots, compaction, backups, going back, and what tells of it.
+
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+
+use ecsdb_compactor::{CompactionInfo, EventSender, Events, SnapshotInfo, Task};
+use ecsdb_config::PersistenceConfig;
+use ecsdb_io::Layout;
+use ecsdb_recovery::Moment;
+use ecsdb_wal::Lsn;
+
+use crate::database::Database;
+use crate::error::{Error, Result};
+use crate::job::Job;
+use crate::maintenance::Maintenance;
+use crate::persistence::Persistence;
+use crate::restore;
+use crate::stats::Stats;
+
+impl Database {
+    /// Begins a snapshot of the world as of now, in the background. Afterwards what it makes superfluous is archived and deleted, as
+    /// the settings say.
+    ///
+    /// # Errors
+    /// [`Error::InMemory`], [`Error::Closed`], or when the thread cannot be started.
+    pub fn snapshot(&self) -> Result<Job<SnapshotInfo>> {
+        let persistence = self.persistence("snapshot")?;
+        let (store, view) = (persistence.store.clone(), persistence.world.capture());
+        persistence.job(Task::Snapshot, move |control| Ok(store.snapshot(view, control)?))
+    }
+
+    /// Begins a compaction in the background: sparse chunks in memory are merged, the log is folded into a snapshot, the chain of
+    /// increments is merged into one full file, and everything that this covers is deleted, the older snapshots included, as far as
+    /// the retention settings do not keep them. Nobody waits for it.
+    ///
+    /// # Errors
+    /// As [`Database::snapshot`].
+    pub fn compact(&self) -> Result<Job<CompactionInfo>> {
+        let persistence = self.persistence("compact")?;
+        let (store, world) = (persistence.store.clone(), persistence.world.clone());
+        persistence.job(Task::Compaction, move |control| {
+            world.compact_chunks(control)?;
+            Ok(store.compact(world.capture(), Some(1), control)?)
+        })
+    }
+
+    /// Begins writing the world as of now into the directory `path`, as a database of its own which opens by itself. The directory
+    /// must be empty or not there.
+    ///
+    /// ```
+    /// # use ecsdb::prelude::*;
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let db = Database::open(dir.path().join("world"))?;
+    /// db.write(|tx| Ok(tx.spawn(())))?;
+    /// db.backup_to(dir.path().join("backup"))?.wait()?;
+    /// assert_eq!(Database::open(dir.path().join("backup"))?.view().len(), 1);
+    /// # Ok::<(), ecsdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Database::snapshot`].
+    pub fn backup_to(&self, path: impl Into<PathBuf>) -> Result<Job<SnapshotInfo>> {
+        let persistence = self.persistence("back up")?;
+        let (store, view) = (persistence.store.clone(), persistence.world.capture());
+        let layout = Layout::new(path.into());
+        persistence.job(Task::Copy, move |control| Ok(store.copy_to(&layout, view, control)?))
+    }
+
+    /// Begins bringing the world back to an earlier moment of its own past, as one more transaction: what happened since is undone,
+    /// and is still there to be gone back to. Gives the LSN of that transaction, which is durable then.
+    ///
+    /// The earlier world is put together in the background; writers wait only while it is compared with the present one and the difference
+    /// applied. Ids of entities that were made since become invalid, and may be given out again.
+    ///
+    /// # Errors
+    /// As [`Database::snapshot`]. The job fails when the moment is not among what is retained (the error names the range), or when the
+    /// difference is larger than `log.transaction_bytes_max`.
+    pub fn restore(&self, moment: Moment) -> Result<Job<Lsn>> {
+        restore::into_running(self.persistence("restore")?, None, moment)
+    }
+
+    /// As [`Database::restore`], from another database's directory: a backup. Nobody else may have it open.
+    ///
+    /// # Errors
+    /// As [`Database::restore`]; components must have the same layout in both.
+    pub fn restore_from(&self, path: impl Into<PathBuf>, moment: Moment) -> Result<Job<Lsn>> {
+        restore::into_running(self.persistence("restore")?, Some(path.into()), moment)
+    }
+
+    /// Begins writing the world as it was at an earlier moment into the directory `path`, as a database of its own. The running
+    /// database goes on as it is.
+    ///
+    /// # Errors
+    /// As [`Database::restore`] and [`Database::backup_to`].
+    pub fn restore_to(&self, path: impl Into<PathBuf>, moment: Moment) -> Result<Job<SnapshotInfo>> {
+        restore::into_directory(self.persistence("restore")?, path.into(), moment)
+    }
+
+    /// Ends the log segment under way, so that it can be archived; it is the next snapshot that does so.
+    ///
+    /// # Errors
+    /// [`Error::InMemory`], or when the log failed.
+    pub fn rotate_log(&self) -> Result<()> {
+        Ok(self.persistence("rotate")?.log.rotate()?)
+    }
+
+    /// What happens in the background, from here on. In memory nothing ever does.
+    pub fn events(&self) -> Events {
+        match &self.inner.persistence {
+            Some(persistence) => persistence.events.listen(),
+            None => EventSender::default().listen(),
+        }
+    }
+
+    /// One look at everything. O(chunks + files): for a display or a log, not for each tick.
+    ///
+    /// # Errors
+    /// When a directory cannot be listed.
+    pub fn stats(&self) -> Result<Stats> {
+        let view = self.inner.world.world.lock().view();
+        let persistence = self.inner.persistence.as_ref();
+        Ok(Stats {
+            entities: view.len(),
+            live_bytes: view.live_bytes(),
+            memory_bytes: ecsdb_core::memory_in_use(),
+            sparse_fraction: view.sparsity(),
+            lsn: Lsn(view.lsn()),
+            durable_lsn: self.durable_lsn(),
+            last_stall: self.inner.world.last_stall(),
+            log: persistence.map(|persistence| persistence.log.stats()),
+            store: persistence.map(|persistence| persistence.store.stats()).transpose()?,
+            io: persistence.and_then(|persistence| Some(persistence.scheduler.as_ref()?.stats())),
+        })
+    }
+
+    /// Changes settings while the database runs. What of `snapshot`, `archive`, `retention` and `compaction` is changed holds from
+    /// the next piece of work on. Nothing is stored: the next opening goes by the settings that it is given.
+    ///
+    /// # Errors
+    /// [`Error::InMemory`], or [`Error::Config`] for a value out of range, or for one that cannot change while the database runs
+    /// (directories, `log` and `recovery`): nothing is changed then.
+    pub fn configure(&self, change: impl FnOnce(&mut PersistenceConfig)) -> Result<()> {
+        let persistence = self.persistence("configure")?;
+        let mut config = persistence.config.lock();
+        let mut new = config.clone();
+        change(&mut new);
+        new.validate()?;
+        config.unchanged_while_running(&new)?;
+        persistence.apply(&new);
+        *config = new;
+        Ok(())
+    }
+
+    /// Holds the snapshots and compactions that happen by themselves until [`Database::resume_background`]; one under way is given
+    /// up, and begun again then. The log grows meanwhile. In memory there are none.
+    pub fn pause_background(&self) {
+        if let Some(maintenance) = self.maintenance() {
+            maintenance.pause();
+        }
+    }
+
+    /// Lets snapshots and compactions happen by themselves again.
+    pub fn resume_background(&self) {
+        if let Some(maintenance) = self.maintenance() {
+            maintenance.resume();
+        }
+    }
+
+    fn maintenance(&self) -> Option<&Maintenance> {
+        self.inner.persistence.as_ref()?.maintenance.as_ref()
+    }
+
+    fn persistence(&self, purpose: &'static str) -> Result<&Persistence> {
+        let persistence = self.inner.persistence.as_ref().ok_or(Error::InMemory(purpose))?;
+        self.inner.not_within_a_transaction()?;
+        if self.inner.closed.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
+        Ok(persistence)
+    }
+}
