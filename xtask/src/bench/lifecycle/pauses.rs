@@ -21,6 +21,7 @@ pub(super) const ROWS: &[&str] = &[
     "snapshot_pause_tmpfs_p9999",
     "plain_write_pause_max",
     "reader_pause_max",
+    "bare_spin_pause_max",
 ];
 
 const PERIOD: Duration = Duration::from_micros(20);
@@ -77,6 +78,14 @@ pub(super) fn run(report: &mut Report, big: &Big, dir: &Path) -> anyhow::Result<
         };
         record(report, ROWS[6], &rounds(report.rounds, big, snapshot, &mut view)?, 1.0);
     }
+    if report.wants(ROWS[7]) {
+        eprintln!("pauses of a bare loop …");
+        record(report, ROWS[7], &rounds(report.rounds, big, burn, &mut || Ok(()))?, 1.0);
+        report.note(format!(
+            "{}: what the machine does to a loop that does nothing, while another thread does nothing either, as hard",
+            ROWS[7]
+        ));
+    }
     Ok(())
 }
 
@@ -90,6 +99,15 @@ fn snapshot(big: &Big) -> anyhow::Result<()> {
 fn copy_to_memory(big: &Big) -> anyhow::Result<()> {
     let dir = tempfile::tempdir_in(write::TMPFS)?;
     big.db.backup_to(dir.path().join("backup"))?.wait()?;
+    Ok(())
+}
+
+/// Keeps a core busy for about as long as a snapshot does, without memory, disk or engine.
+fn burn(_: &Big) -> anyhow::Result<()> {
+    let end = Instant::now() + Duration::from_secs(4);
+    while Instant::now() < end {
+        spin_loop();
+    }
     Ok(())
 }
 
