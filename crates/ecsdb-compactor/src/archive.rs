@@ -1,6 +1,6 @@
 //! Log segments that recovery does not need any more, kept for going back to any moment.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ecsdb_io::{FileKind, OpenMode, VfsFile, create_dir_durably, publish, seekable};
 use ecsdb_wal::{LogError, LogScan, Lsn, ScannedSegment, SegmentEnd, SegmentReader, segment_files};
@@ -38,7 +38,7 @@ impl Store {
         let vfs = &*self.direct_vfs;
         let archive = self.layout.archive_dir();
         let files = segment_files(vfs, &[archive, self.layout.log_dir()])?;
-        let mut archived: Vec<ArchivedSegment> = Vec::new();
+        let mut archived: Vec<(ArchivedSegment, PathBuf)> = Vec::new();
         let mut ends = Vec::new();
         for file in files {
             let previous = match SegmentReader::open(vfs, &file.path) {
@@ -55,31 +55,28 @@ impl Store {
             };
             if file.path.parent() == Some(archive) {
                 let (number, bytes) = (file.number, file.bytes);
-                archived.push(ArchivedSegment {
+                let segment = ArchivedSegment {
                     number,
                     previous: previous.segment,
                     after: previous.last_lsn,
                     last_lsn: Lsn::ZERO,
                     bytes,
-                });
+                };
+                archived.push((segment, file.path));
             }
         }
-        for segment in &mut archived {
+        for (segment, path) in &mut archived {
             // Where a segment ends stands in the next one.
             segment.last_lsn = match ends.iter().find(|end| end.segment == segment.number) {
                 Some(end) => end.last_lsn,
-                None => {
-                    let files = segment_files(vfs, &[archive])?;
-                    let file = files.iter().find(|file| file.number == segment.number);
-                    match file.map(|file| LogScan::file(vfs, &file.path)) {
-                        Some(Ok(scanned)) => scanned.end.last_lsn,
-                        None | Some(Err(LogError::Damaged(_))) => Lsn::ZERO,
-                        Some(Err(e)) => return Err(e.into()),
-                    }
-                }
+                None => match LogScan::file(vfs, path) {
+                    Ok(scanned) => scanned.end.last_lsn,
+                    Err(LogError::Damaged(_)) => Lsn::ZERO,
+                    Err(e) => return Err(e.into()),
+                },
             };
         }
-        Ok(archived)
+        Ok(archived.into_iter().map(|(segment, _)| segment).collect())
     }
 
     /// The archived segments that lead without a hole to segment `first` of the log.

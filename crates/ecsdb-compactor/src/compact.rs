@@ -70,9 +70,7 @@ impl Store {
         let chain = Snapshot::open(&*self.vfs, &self.layout.file(FileKind::Snapshot, newest.sequence))?;
         let sequence = self.next_snapshot(work);
         let path = self.layout.file(FileKind::Snapshot, sequence);
-        let written = merge(&*self.vfs, &chain, &path, sequence, &mut |progress| {
-            control.step(progress.blocks_done, progress.blocks, progress.bytes_written)
-        })?;
+        let written = merge(&*self.vfs, &chain, &path, sequence, &mut control.follow())?;
         // The same state at the same LSN: the new file takes the place of the chain's last link.
         self.adopt(work, &written, |manifest| {
             manifest.snapshots.pop();

@@ -143,6 +143,11 @@ impl Control {
         }
     }
 
+    /// The steps of a snapshot file being written.
+    pub(crate) fn follow(&self) -> impl FnMut(ecsdb_snapshot::Progress) -> ControlFlow<Stopped> {
+        |progress| self.step(progress.blocks_done, progress.blocks, progress.bytes_written)
+    }
+
     /// As a step, between two parts of the work.
     ///
     /// # Errors

@@ -81,12 +81,8 @@ pub fn write_database(
         }
     }
     let lsn = view.lsn();
-    let mut manifest = Manifest {
-        next_snapshot: 2,
-        durable_lsn: lsn,
-        seen_lsn: lsn,
-        ..Manifest::new(u128::from(vfs.random_u64()) << 64 | u128::from(vfs.random_u64()))
-    };
+    let mut manifest =
+        Manifest { next_snapshot: 2, durable_lsn: lsn, seen_lsn: lsn, ..Manifest::with_new_identity(vfs) };
     let options = WriteOptions {
         database: manifest.database,
         sequence: 1,
@@ -95,9 +91,7 @@ pub fn write_database(
         parent: None,
     };
     let path = layout.file(FileKind::Snapshot, 1);
-    let written = write(vfs, &path, view, &options, &mut |progress| {
-        control.step(progress.blocks_done, progress.blocks, progress.bytes_written)
-    })?;
+    let written = write(vfs, &path, view, &options, &mut control.follow())?;
     manifest.snapshots.push(SnapshotEntry::new(&written.header, &written.directory, written.bytes));
     manifest.publish(vfs, layout)?;
     Ok(SnapshotInfo::new(&written, started.elapsed()))

@@ -110,9 +110,7 @@ impl Store {
             parent,
         };
         let path = self.layout.file(FileKind::Snapshot, sequence);
-        let written = write(&*self.vfs, &path, view, &options, &mut |progress| {
-            control.step(progress.blocks_done, progress.blocks, progress.bytes_written)
-        })?;
+        let written = write(&*self.vfs, &path, view, &options, &mut control.follow())?;
         let info = SnapshotInfo::new(&written, started.elapsed());
         self.adopt(work, &written, |_| {})?;
         metrics::histogram!("ecsdb_snapshot_seconds").record(info.duration);

@@ -136,7 +136,7 @@ impl Store {
         if let Some(entry) = manifest.snapshots.last() {
             stats.snapshot_lsn = Lsn(entry.lsn);
             if let Some(chain) = noted.chain.filter(|chain| chain.sequence == entry.sequence) {
-                let files = sizes.iter().filter(|(n, _)| (entry.base..=entry.sequence).contains(n));
+                let files = sizes.iter().filter(|(n, _)| entry.uses(*n));
                 stats.chain_files = chain.files;
                 stats.chain_bytes = files.map(|(_, bytes)| bytes).sum();
                 // Besides the blocks, the newest file's schema, resources, allocators and directory are in use.

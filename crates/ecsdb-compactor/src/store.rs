@@ -199,7 +199,7 @@ impl Store {
         let (snapshot_sizes, now) = (self.snapshot_sizes()?, self.direct_vfs.now_unix_ns());
         let gone = settings.retention.expendable(&bases, least, now, |gone| {
             let rest = &bases[gone..];
-            let uses = |n: u64| rest.iter().any(|entry| (entry.base..=entry.sequence).contains(&n));
+            let uses = |n: u64| rest.iter().any(|entry| entry.uses(n));
             let snapshots: u64 = snapshot_sizes.iter().filter(|(n, _)| uses(*n)).map(|(_, b)| b).sum();
             let log = archived.iter().filter(|segment| segment.last_lsn.0 > rest[0].lsn);
             snapshots + log.map(|segment| segment.bytes).sum::<u64>()

@@ -38,8 +38,7 @@ pub(crate) fn manifest(
     let (segments, snapshots) = (used_segments(vfs, layout)?, numbers(vfs, layout, FileKind::Snapshot)?);
     if generations.is_empty() && segments.is_empty() && snapshots.is_empty() {
         report.created = true;
-        let database = u128::from(vfs.random_u64()) << 64 | u128::from(vfs.random_u64());
-        return Ok(Manifest::new(database));
+        return Ok(Manifest::with_new_identity(vfs));
     }
     let reason = match report.rejected.last() {
         Some(rejected) => rejected.reason.clone(),

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ecsdb_core::World;
-use ecsdb_io::{Layout, Vfs};
+use ecsdb_io::{DirLock, Layout, Vfs};
 use ecsdb_snapshot::{Manifest, SnapshotEntry};
 use ecsdb_wal::{LogError, LogScan, Lsn, SegmentReader, Tail, segment_files};
 
@@ -61,11 +61,19 @@ pub struct Reconstructed {
     pub report: RecoveryReport,
 }
 
-/// The manifest of a database directory that nobody has open, or of which nothing is about to be deleted.
+/// Locks a database that nobody has open, for reading it `why`, and gives its manifest.
 ///
 /// # Errors
-/// When there is no valid one.
-pub fn manifest(vfs: &dyn Vfs, layout: &Layout) -> Result<Manifest> {
+/// When there is no database, none of its manifests is valid, or somebody has it open.
+pub fn lock_closed(vfs: &dyn Vfs, layout: &Layout, why: &str) -> Result<(Box<dyn DirLock>, Manifest)> {
+    // Looked for first: a lock file makes no database. And again, for what it is once nobody can change it.
+    manifest(vfs, layout)?;
+    let holder = format!("process {}, which {why}", std::process::id());
+    let lock = vfs.try_lock(&layout.lock_file(), &holder)?;
+    Ok((lock, manifest(vfs, layout)?))
+}
+
+fn manifest(vfs: &dyn Vfs, layout: &Layout) -> Result<Manifest> {
     let mut report = RecoveryReport::default();
     let manifest = find::manifest(vfs, layout, Policy::TruncateTail, &mut report)?;
     if report.created {

@@ -20,7 +20,7 @@ mod report;
 mod verify;
 
 pub use error::{Error, Result};
-pub use history::{History, Moment, Reconstructed, manifest};
+pub use history::{History, Moment, Reconstructed, lock_closed};
 pub use policy::{Options, Policy};
 pub use recover::{Recovered, recover};
 pub use repair::garbage;

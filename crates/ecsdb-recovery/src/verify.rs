@@ -7,7 +7,7 @@ use ecsdb_snapshot::{Manifest, Snapshot};
 use ecsdb_wal::{LogScan, Lsn, Tail};
 
 use crate::error::Result;
-use crate::history;
+use crate::history::lock_closed;
 use crate::report::Step;
 
 /// What was found.
@@ -36,11 +36,7 @@ pub struct Verified {
 pub fn verify(vfs: &dyn Vfs, layout: &Layout, progress: &mut dyn FnMut(&Step)) -> Result<Verified> {
     let mut verified = Verified::default();
     progress(&Step::Manifest);
-    // Looked for first: a lock file makes no database.
-    history::manifest(vfs, layout)?;
-    let holder = format!("process {}, which verifies it", std::process::id());
-    let _lock = vfs.try_lock(&layout.lock_file(), &holder)?;
-    let manifest = history::manifest(vfs, layout)?;
+    let (_lock, manifest) = lock_closed(vfs, layout, "verifies it")?;
     for generation in Manifest::generations(vfs, layout)? {
         if let Err(e) = Manifest::read(vfs, &layout.file(FileKind::Manifest, generation)) {
             verified.faults.push(e.to_string());

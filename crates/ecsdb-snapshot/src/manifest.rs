@@ -98,6 +98,11 @@ impl SnapshotEntry {
     pub const EMPTY: SnapshotEntry =
         SnapshotEntry { sequence: 0, lsn: 0, created_unix_ns: 0, bytes: 0, parent: 0, base: 0 };
 
+    /// True when it has blocks in snapshot file `sequence`, or may have.
+    pub fn uses(&self, sequence: u64) -> bool {
+        (self.base..=self.sequence).contains(&sequence)
+    }
+
     /// The entry of a snapshot file of `bytes` bytes.
     pub fn new(header: &Header, directory: &Directory, bytes: u64) -> Self {
         SnapshotEntry {
@@ -112,6 +117,11 @@ impl SnapshotEntry {
 }
 
 impl Manifest {
+    /// The manifest of a new database with an identity of its own.
+    pub fn with_new_identity(vfs: &dyn Vfs) -> Self {
+        Manifest::new(u128::from(vfs.random_u64()) << 64 | u128::from(vfs.random_u64()))
+    }
+
     /// The manifest of a new database.
     pub fn new(database: u128) -> Self {
         Manifest {
@@ -131,7 +141,7 @@ impl Manifest {
 
     /// True when a live snapshot has blocks in snapshot file `sequence`, or may have.
     pub fn uses(&self, sequence: u64) -> bool {
-        self.snapshots.iter().any(|entry| (entry.base..=entry.sequence).contains(&sequence))
+        self.snapshots.iter().any(|entry| entry.uses(sequence))
     }
 
     /// Publishes this as the next generation and removes all but the newest two.

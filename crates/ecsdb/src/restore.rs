@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ecsdb_compactor::{Control, Event, EventSender, SnapshotInfo, Task, copy};
 use ecsdb_config::PersistenceConfig;
 use ecsdb_io::{Disk, Layout, Vfs};
-use ecsdb_recovery::{History, Moment, Options, Policy, Reconstructed, Step, Verified};
+use ecsdb_recovery::{History, Moment, Options, Policy, Reconstructed, Step, Verified, lock_closed};
 use ecsdb_wal::{Durability, Log, Lsn, Payload};
 
 use crate::error::Result;
@@ -42,11 +42,7 @@ fn of_closed(
     threads: usize,
     progress: &mut dyn FnMut(&Step),
 ) -> Result<Reconstructed> {
-    // Looked for first: a lock file makes no database.
-    ecsdb_recovery::manifest(&**vfs, layout)?;
-    let holder = format!("process {}, which reads it for a restore", std::process::id());
-    let _lock = vfs.try_lock(&layout.lock_file(), &holder).map_err(ecsdb_recovery::Error::from)?;
-    let manifest = ecsdb_recovery::manifest(&**vfs, layout)?;
+    let (_lock, manifest) = lock_closed(&**vfs, layout, "reads it for a restore")?;
     Ok(History::read(&**vfs, layout, &manifest)?.reconstruct(moment, options(threads), progress)?)
 }
 
