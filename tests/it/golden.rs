@@ -10,7 +10,7 @@ use ecsdb::prelude::*;
 use crate::components::{Counter, Name, Position, Progress};
 
 /// Directory, and the digest of the world in it.
-const GOLDEN: &[(&str, &str)] = &[("v1", "9196236a1e60e538db5e02a3efeecec9")];
+const GOLDEN: &[(&str, &str)] = &[("v2", "9196236a1e60e538db5e02a3efeecec9")];
 
 fn fill(path: &Path) -> ecsdb::Digest {
     let db = Database::builder(path)
@@ -69,6 +69,17 @@ fn golden_databases_open_with_the_digest_they_were_written_with() {
         assert_eq!(db.view().digest().unwrap().to_string(), *digest, "{name}");
         assert_eq!(db.recovery_report().unwrap().data_loss, ecsdb::DataLoss::None);
         db.write(|tx| Ok(tx.spawn(Counter(1)))).unwrap();
+    }
+}
+
+/// Version 1 was of development versions; it is refused, not misread.
+#[test]
+fn a_database_from_before_the_formats_were_fixed_is_refused_with_a_clear_word() {
+    let copy = tempfile::tempdir().unwrap();
+    copy_dir(&golden_dir().join("v1"), copy.path());
+    for policy in [ecsdb::Policy::Strict, ecsdb::Policy::TruncateTail, ecsdb::Policy::Salvage] {
+        let refused = Database::builder(copy.path()).policy(policy).open().map(drop).unwrap_err().to_string();
+        assert!(refused.contains("format version 1, of a development version"), "{refused}");
     }
 }
 

@@ -46,12 +46,13 @@ fn open(dir: &Path) -> Open {
 
 impl Open {
     fn commit(&mut self, number: u64) {
-        let mut tx = self.world.transaction();
-        tx.spawn(Number(number));
-        let changes = tx.prepare().unwrap();
+        let mut open = self.world.begin();
+        open.transaction().spawn(Number(number));
+        let prepared = open.prepare().unwrap();
+        let changes = prepared.change_set();
         let payload = Payload { inline: changes.inline, shared: changes.shared };
         let lsn = self.log.append(payload, Durability::Immediate).unwrap();
-        tx.commit(lsn.0);
+        prepared.commit(lsn.0);
     }
 
     fn control(&self) -> Control {

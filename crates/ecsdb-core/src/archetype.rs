@@ -67,16 +67,23 @@ pub(crate) struct Column {
     pub(crate) block: Arc<Block>,
     /// LSN of the last transaction that may have changed it.
     pub(crate) changed: u64,
-    /// The transaction that holds a before-image of this whole column, and that image's place in its list.
-    pub(crate) imaged: (u64, u32),
+    /// The marks of the transaction under way.
+    pub(crate) marks: Stamp,
+}
+
+/// Which transaction has marks of something, and where in its list.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Stamp {
+    pub(crate) sequence: u64,
+    pub(crate) index: u32,
 }
 
 impl Column {
     pub(crate) fn new(block: Block, changed: u64) -> Self {
-        Column { block: Arc::new(block), changed, imaged: (0, 0) }
+        Column { block: Arc::new(block), changed, marks: Stamp::default() }
     }
 
-    /// The block for writing in place: copied first if a view, a before-image or the log still needs it.
+    /// The block for writing in place: copied first if a view, an image or the log still needs it.
     #[inline]
     pub(crate) fn write(&mut self, lsn: u64) -> &mut Block {
         self.changed = lsn;

@@ -13,7 +13,8 @@ use triomphe::Arc;
 use crate::archetype::{Archetype, Chunk};
 use crate::entity::Entity;
 use crate::index::Location;
-use crate::world::{Root, World};
+use crate::root::Root;
+use crate::world::World;
 
 /// Looking at a chunk costs about as much as moving so many rows.
 const LOOK: usize = 4;
@@ -56,7 +57,7 @@ impl World {
     /// # Panics
     /// When a component's `clone` does, for values that a view shares; the world is as it was then.
     pub fn compact_chunks(&mut self, rows_max: usize) -> Compacted {
-        let mut cursor = std::mem::take(&mut self.writer.compaction);
+        let mut cursor = std::mem::take(&mut self.placement.compaction);
         let mut done = Compacted { more: true, ..Compacted::default() };
         let (mut work, rows_max) = (0, rows_max.max(1));
         while work < rows_max {
@@ -103,7 +104,7 @@ impl World {
                 cursor.chunk += 1;
             }
         }
-        self.writer.compaction = cursor;
+        self.placement.compaction = cursor;
         done
     }
 
@@ -118,7 +119,7 @@ impl World {
     /// The list of chunks with room, put in order after the pass over an archetype.
     fn next_archetype(&mut self, cursor: &Cursor) -> Cursor {
         let chunks = &self.root.archetype(cursor.archetype).chunks;
-        let open = &mut self.writer.open[cursor.archetype as usize];
+        let open = &mut self.placement.open[cursor.archetype as usize];
         if cursor.moved {
             // Chunks that became full otherwise than by their turn are still listed, and will be again.
             if open.len() > 2 * chunks.len() {

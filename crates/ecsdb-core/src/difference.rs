@@ -9,47 +9,47 @@ use rustc_hash::FxHashMap;
 use triomphe::Arc;
 
 use crate::archetype::{Archetype, Chunk};
-use crate::codec::{Op, put_entity, put_ids, put_varint};
+use crate::change_set::{Encoder, Rows, pieces};
 use crate::component::StorageKind;
 use crate::error::{Error, Result};
 use crate::index::Location;
 use crate::raw::Block;
-use crate::redo::put_value;
+use crate::root::Root;
 use crate::schema::{COMPONENTS_MAX, ComponentDef, ComponentId};
-use crate::world::Root;
 
-/// What turns `present` into `target`.
-pub(crate) struct Difference {
-    /// The stored components of `target`, as `present` numbers them: known ones, and new ones.
-    pub(crate) components: Vec<ComponentDef>,
-    /// To be applied after the components are defined.
-    pub(crate) operations: Vec<u8>,
-    /// Slots that are vacant in the end and whose next generation is to be this one, to be applied last.
-    pub(crate) retired: Vec<(u32, u32)>,
-}
-
-/// Compares two worlds. O(chunks + values that they do not share).
+/// Writes down what turns `present` into `target`; nothing when that is nothing. Components in `undefined` are defined, too.
+/// O(chunks + values that the two do not share).
 ///
 /// # Errors
 /// As of [`World::restore`](crate::World::restore).
-pub(crate) fn difference(present: &Root, target: &Root) -> Result<Difference> {
+pub(crate) fn difference(
+    present: &Root,
+    target: &Root,
+    undefined: &[ComponentId],
+    encoder: &mut Encoder,
+) -> Result<()> {
     let components = match_components(present, target)?;
-    let mut compare = Compare {
-        present,
-        target,
-        components: &components,
-        out: Vec::new(),
-        values: [Vec::new(), Vec::new()],
-    };
+    undefined.iter().for_each(|&id| encoder.define(&present.schema.known(id).def));
+    components.values().for_each(|def| encoder.define(def));
+    let head = encoder.len();
+    let mut compare =
+        Compare { present, target, components: &components, encoder, values: [Vec::new(), Vec::new()] };
     // Despawns come first: an id of the target may need the slot.
     compare.despawn_the_rest();
     for archetype in target.archetypes.iter() {
         compare.archetype(archetype)?;
     }
     compare.resources()?;
-    let operations = compare.out;
-    let components = components.into_values().collect();
-    Ok(Difference { components, operations, retired: present.index.retired_in(&target.index) })
+    // Whatever ids either has given out that are not those of the target's entities never come to mean another.
+    let (own, other) = (&present.index, &target.index);
+    let given = own.highest_generation_not_in(other).max(other.highest_generation_not_in(own));
+    let floor = given.saturating_add(u32::from(given > 0));
+    if encoder.len() == head && floor <= own.floor_next() {
+        encoder.clear();
+    } else if floor > 0 {
+        encoder.floor(floor);
+    }
+    Ok(())
 }
 
 /// The definitions, by the target's number, of its stored components that have values, as the present world numbers
@@ -99,7 +99,7 @@ struct Compare<'a> {
     target: &'a Root,
     /// By the target's number.
     components: &'a BTreeMap<ComponentId, ComponentDef>,
-    out: Vec<u8>,
+    encoder: &'a mut Encoder,
     /// Encoded values that are compared.
     values: [Vec<u8>; 2],
 }
@@ -128,12 +128,14 @@ impl Compare<'_> {
                 if same_rows(chunk, self.target).is_some() {
                     continue;
                 }
-                for &entity in chunk.ids() {
-                    if self.target.index.get(entity).is_none() {
-                        self.out.push(Op::Despawn as u8);
-                        put_entity(&mut self.out, entity);
-                    }
-                }
+                let target = self.target;
+                let gone: Vec<_> = chunk
+                    .ids()
+                    .iter()
+                    .copied()
+                    .filter(|&entity| target.index.get(entity).is_none())
+                    .collect();
+                pieces(&gone).for_each(|ids| self.encoder.despawn(ids.iter().copied()));
             }
         }
     }
@@ -169,15 +171,9 @@ impl Compare<'_> {
 
     /// Spawns those rows of a chunk of the target.
     fn spawn(&mut self, chunk: &Chunk, stored: &[(usize, &ComponentDef)], rows: &[u32]) -> Result<()> {
-        let out = &mut self.out;
-        out.push(Op::SpawnRun as u8);
-        put_varint(out, stored.len() as u64);
-        stored.iter().for_each(|(_, def)| put_varint(out, u64::from(def.id.0)));
-        put_ids(out, rows.iter().map(|&row| chunk.ids()[row as usize]));
+        self.encoder.spawn(rows.iter().map(|&row| chunk.ids()[row as usize]), stored.len());
         for &(column, def) in stored {
-            for &row in rows {
-                put_value(out, &mut self.values[0], def, &chunk.columns[column].block, row as usize)?;
-            }
+            self.encoder.column(def, &chunk.columns[column].block, Rows::List(rows))?;
         }
         Ok(())
     }
@@ -206,22 +202,14 @@ impl Compare<'_> {
                 }
             }
         }
-        for row in rows {
-            let entity = chunk.ids()[row];
-            if !pairing.removed.is_empty() {
-                self.out.push(Op::Remove as u8);
-                put_entity(&mut self.out, entity);
-                put_varint(&mut self.out, pairing.removed.len() as u64);
-                pairing.removed.iter().for_each(|id| put_varint(&mut self.out, u64::from(id.0)));
-            }
-            if !pairing.added.is_empty() {
-                self.out.push(Op::Insert as u8);
-                put_entity(&mut self.out, entity);
-                put_varint(&mut self.out, pairing.added.len() as u64);
-                for &(column, def) in &pairing.added {
-                    put_varint(&mut self.out, u64::from(def.id.0));
-                    put_value(&mut self.out, &mut self.values[0], def, &chunk.columns[column].block, row)?;
-                }
+        let ids = || chunk.ids()[rows.clone()].iter().copied();
+        if !pairing.removed.is_empty() {
+            self.encoder.remove(ids(), pairing.removed.iter().copied(), pairing.removed.len());
+        }
+        if !pairing.added.is_empty() {
+            self.encoder.put(ids(), pairing.added.len());
+            for &(column, def) in &pairing.added {
+                self.encoder.column(def, &chunk.columns[column].block, Rows::Range(rows.clone()))?;
             }
         }
         Ok(())
@@ -247,16 +235,19 @@ impl Compare<'_> {
     }
 
     /// Writes those rows of a column of the target, and forgets them.
-    fn write(&mut self, def: &ComponentDef, chunk: &Chunk, block: &Block, rows: &mut Vec<u32>) -> Result<()> {
+    fn write(
+        &mut self,
+        def: &ComponentDef,
+        chunk: &Chunk,
+        block: &Arc<Block>,
+        rows: &mut Vec<u32>,
+    ) -> Result<()> {
         if rows.is_empty() {
             return Ok(());
         }
-        self.out.push(Op::WriteRun as u8);
-        put_varint(&mut self.out, u64::from(def.id.0));
-        put_ids(&mut self.out, rows.iter().map(|&row| chunk.ids()[row as usize]));
-        for row in rows.drain(..) {
-            put_value(&mut self.out, &mut self.values[0], def, block, row as usize)?;
-        }
+        self.encoder.put(rows.iter().map(|&row| chunk.ids()[row as usize]), 1);
+        self.encoder.column(def, block, Rows::List(rows))?;
+        rows.clear();
         Ok(())
     }
 
@@ -274,16 +265,13 @@ impl Compare<'_> {
                 None => false,
             };
             if !same {
-                self.out.push(Op::PutResource as u8);
-                put_varint(&mut self.out, u64::from(def.id.0));
-                put_value(&mut self.out, &mut self.values[0], def, &new.block, 0)?;
+                self.encoder.put_resource(def, &new.block)?;
             }
         }
         for old in &present.resources {
             let stored = present.schema.known(old.id).def.kind != StorageKind::Transient;
             if stored && !kept.contains(&old.id) {
-                self.out.push(Op::RemoveResource as u8);
-                put_varint(&mut self.out, u64::from(old.id.0));
+                self.encoder.remove_resource(old.id);
             }
         }
         Ok(())

@@ -72,6 +72,13 @@ pub enum Error {
         /// Why.
         source: CodecError,
     },
+    /// A panic ended an operation of the transaction and was caught in its closure: what it did is not known, so that the
+    /// transaction cannot be committed.
+    #[error("a panic within an operation of the transaction was caught: it cannot be committed")]
+    Interrupted,
+    /// A transaction could not be rolled back, since a component's `clone` panicked in it.
+    #[error("a transaction could not be rolled back (a component's `clone` panicked): reopen the database")]
+    Poisoned,
     /// No more entities, components or archetypes can be made.
     #[error("the world is full: {0}")]
     Full(&'static str),

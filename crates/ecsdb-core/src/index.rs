@@ -44,11 +44,28 @@ pub(crate) struct EntityIndex {
     len: u32,
     free: u32,
     live: u32,
+    /// Ids of lower generations, that no entity has, may have been given out by transactions which were rolled back in an earlier
+    /// life of the database.
+    floor: u32,
+    /// What the next life's floor has to be, and what the log says it is.
+    floor_next: u32,
+    floor_logged: u32,
 }
+
+/// Generations that a new floor is ahead, so that few rolled back transactions have something to log.
+const FLOOR_STEP: u32 = 256;
 
 impl Default for EntityIndex {
     fn default() -> Self {
-        EntityIndex { leaves: Spine::default(), len: 0, free: NONE, live: 0 }
+        EntityIndex {
+            leaves: Spine::default(),
+            len: 0,
+            free: NONE,
+            live: 0,
+            floor: 0,
+            floor_next: 0,
+            floor_logged: 0,
+        }
     }
 }
 
@@ -89,17 +106,50 @@ impl EntityIndex {
 
     /// Takes a free id, or a new one. Its location must be set before anything else happens.
     pub(crate) fn allocate(&mut self) -> Result<Entity> {
+        let floor = self.floor;
+        if floor == u32::MAX {
+            return Err(Error::Full("the generations of entity ids are used up"));
+        }
         if self.free != NONE {
             let index = self.free;
             if let Some(slot) = self.slot_mut(index) {
-                let generation = slot.generation;
+                let generation = slot.generation.max(floor);
                 self.free = std::mem::replace(&mut slot.row, UNLISTED);
                 return Ok(Entity::new(index, generation));
             }
         }
         let index = self.len;
         self.extend_to(index)?;
-        Ok(Entity::new(index, 1))
+        Ok(Entity::new(index, floor.max(1)))
+    }
+
+    /// An id of this generation was given out and will mean nothing. In this life its slot has gone on to the next generation; the next
+    /// life is told by the floor (REC-7).
+    pub(crate) fn lose(&mut self, generation: u32) {
+        if generation >= self.floor_next {
+            self.floor_next = generation.saturating_add(1 + FLOOR_STEP);
+        }
+    }
+
+    /// The floor that the log does not know yet.
+    pub(crate) fn unlogged_floor(&self) -> Option<u32> {
+        (self.floor_next > self.floor_logged).then_some(self.floor_next)
+    }
+
+    pub(crate) fn floor_logged(&mut self) {
+        self.floor_logged = self.floor_next;
+    }
+
+    /// What a snapshot says that the next life's floor has to be.
+    pub(crate) fn floor_next(&self) -> u32 {
+        self.floor_next
+    }
+
+    /// For loading and replay: a floor that was logged. A lower one changes nothing.
+    pub(crate) fn raise_floor(&mut self, floor: u32) {
+        self.floor = self.floor.max(floor);
+        self.floor_next = self.floor_next.max(floor);
+        self.floor_logged = self.floor_logged.max(floor);
     }
 
     /// Makes slot `index` and all before it exist, vacant and unlisted.
@@ -156,11 +206,6 @@ impl EntityIndex {
         }
     }
 
-    /// The generation of the next use of a vacant slot.
-    pub(crate) fn next_generation(&self, index: u32) -> u32 {
-        self.slot(index).map_or(1, |slot| slot.generation)
-    }
-
     /// For replay: takes the id `entity`, whatever the order of the free list. O(1) in the order of the log.
     pub(crate) fn claim(&mut self, entity: Entity, links: &mut Backlinks) -> Result<()> {
         const MALFORMED: Error =
@@ -183,23 +228,6 @@ impl EntityIndex {
         Ok(())
     }
 
-    /// For replay: slot `index`, vacant, goes on with `generation`, at the head of the free list.
-    pub(crate) fn retire(&mut self, index: u32, generation: u32, links: &mut Backlinks) -> Result<()> {
-        if index >= self.len {
-            self.claim(Entity::new(index, 1), links)?;
-        } else {
-            self.unlist(index, links);
-        }
-        match self.slot_mut(index) {
-            Some(slot) if slot.archetype == VACANT => {
-                slot.generation = generation;
-                self.list_linked(index, links);
-                Ok(())
-            }
-            _ => Err(Error::Malformed { offset: 0, what: "an id is retired while its entity lives" }),
-        }
-    }
-
     fn unlist(&mut self, index: u32, links: &mut Backlinks) {
         let next = match self.slot(index) {
             Some(slot) if slot.archetype == VACANT && slot.row != UNLISTED => slot.row,
@@ -219,32 +247,27 @@ impl EntityIndex {
         }
     }
 
-    /// The slots that are vacant in `target` with a higher next generation than they will have here once nobody lives
-    /// in them, and that generation. O(slots that the two do not share).
-    pub(crate) fn retired_in(&self, target: &EntityIndex) -> Vec<(u32, u32)> {
-        let mut retired = Vec::new();
-        for (number, leaf) in target.leaves.iter().enumerate() {
-            let own = self.leaves.get(number);
-            if own.is_some_and(|own| std::ptr::eq(own, leaf)) {
+    /// The highest generation that an id has had in a slot whose use is not the same in `other`; 0 without any. O(slots that they
+    /// do not share).
+    pub(crate) fn highest_generation_not_in(&self, other: &EntityIndex) -> u32 {
+        let mut highest = 0;
+        for (number, leaf) in self.leaves.iter().enumerate() {
+            if other.leaves.get(number).is_some_and(|other| std::ptr::eq(other, leaf)) {
                 continue;
             }
             for (i, slot) in leaf.0.iter().enumerate() {
-                let index = ((number << LEAF_BITS) + i) as u32;
-                if index >= target.len || slot.archetype != VACANT {
+                let other = other.slot(((number << LEAF_BITS) + i) as u32);
+                let vacant = slot.archetype == VACANT;
+                if other.is_some_and(|other| {
+                    (other.generation, other.archetype == VACANT) == (slot.generation, vacant)
+                }) {
                     continue;
                 }
-                let next = match self.slot(index) {
-                    Some(own) if own.archetype == VACANT => own.generation,
-                    Some(own) => own.generation.wrapping_add(1),
-                    None => 1,
-                };
-                // 0 is higher than any other: the slot is used up.
-                if next != 0 && slot.generation > next {
-                    retired.push((index, slot.generation));
-                }
+                // The next use of a vacant slot has not been given out; 0 is what comes after the last.
+                highest = highest.max(slot.generation.wrapping_sub(u32::from(vacant)));
             }
         }
-        retired
+        highest
     }
 
     /// The free list from its head, as (slot, next generation).
@@ -317,7 +340,7 @@ mod tests {
     #[test]
     fn a_slot_whose_generations_are_used_up_is_never_given_out_again() {
         let mut index = EntityIndex::default();
-        index.retire(0, u32::MAX, &mut Backlinks::default()).unwrap();
+        assert!(index.extend_to(0).is_ok() && index.load_free_list(&[(0, u32::MAX)]));
         let last = index.allocate().unwrap();
         assert_eq!(last.generation(), u32::MAX);
         index.place(last, HERE);
@@ -359,13 +382,8 @@ mod tests {
             let slot = i * 2_897 % 5_000;
             index.claim(Entity::new(slot, 1), &mut links).unwrap();
             expected.retain(|&listed| listed != slot);
-            if i % 3 == 0 {
-                index.retire(slot, i + 2, &mut links).unwrap();
-                expected.insert(0, slot);
-            } else {
-                index.place(Entity::new(slot, 1), HERE);
-                assert!(index.claim(Entity::new(slot, 1), &mut links).is_err());
-            }
+            index.place(Entity::new(slot, 1), HERE);
+            assert!(index.claim(Entity::new(slot, 1), &mut links).is_err());
             if i % 500 == 0 {
                 let skipped = index.len();
                 index.claim(Entity::new(skipped + 2, 1), &mut links).unwrap();

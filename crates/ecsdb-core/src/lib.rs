@@ -18,10 +18,10 @@ compile_error!("ecsdb stores memory bytes as little-endian: big-endian machines 
 #[allow(unused_extern_crates, reason = "used by what the derive macros write")]
 extern crate self as ecsdb_core;
 
-mod apply;
 mod archetype;
 mod backlinks;
 mod bundle;
+mod change_set;
 mod codec;
 mod compact;
 mod component;
@@ -32,23 +32,24 @@ mod error;
 mod index;
 mod memory;
 pub mod parts;
+mod placement;
 mod query;
 #[allow(unsafe_code, reason = "the raw column: the one home of unsafe code")]
 mod raw;
-mod redo;
+mod replay;
 mod restore;
+mod root;
 mod schema;
 mod spine;
 mod stored_value;
 mod transaction;
-mod undo;
 mod view;
 mod world;
 
-pub use apply::Applied;
 pub use bundle::Bundle;
 #[doc(hidden)]
-pub use bundle::{BundleSink, BundleTypes, BundleVisitor};
+pub use bundle::{BundleSink, BundleSource, BundleTypes};
+pub use change_set::ChangeSet;
 pub use compact::Compacted;
 pub use component::{CodecError, Component, Storage, StorageKind};
 #[doc(hidden)]
@@ -56,12 +57,15 @@ pub use component::{ComponentType, TypeSlot, fingerprint};
 pub use digest::Digest;
 pub use ecsdb_derive::{Bundle, Component};
 pub use entity::Entity;
+#[doc(hidden)]
+pub use error::Error as BundleError;
 pub use error::{Error, Result};
 pub use query::{Access, Chunks, Mode, Query, QueryIter, ReadQuery, Term, With, Without};
 pub use raw::memory_in_use;
+pub use replay::Applied;
 pub use restore::Restore;
 pub use schema::{ComponentDef, ComponentId};
-pub use transaction::{ChangeSet, Transaction};
+pub use transaction::{OpenTransaction, PreparedTransaction, Transaction};
 pub use view::{View, WeakView};
 pub use world::World;
 
@@ -81,7 +85,7 @@ pub mod __private {
 /// #[component(name = "p", plain)]
 /// #[repr(C)]
 /// struct P { x: u32, y: u32 }
-/// World::new().transaction().query::<&mut P>();
+/// World::new().begin().transaction().query::<&mut P>();
 /// ```
 /// Padding:
 /// ```compile_fail
@@ -136,7 +140,7 @@ pub mod __private {
 /// # #[component(name = "p", plain)]
 /// # #[repr(C)]
 /// # struct P { x: u32, y: u32 }
-/// World::new().transaction().query::<(&mut P, &P)>();
+/// World::new().begin().transaction().query::<(&mut P, &P)>();
 /// ```
 /// Writing through a view:
 /// ```compile_fail

@@ -3,8 +3,8 @@
 use crate::archetype::Shape;
 use crate::compact::is_sparse;
 use crate::entity::Entity;
+use crate::root::Root;
 use crate::view::View;
-use crate::world::Root;
 
 impl View {
     /// Bytes of its rows: entity ids, components of all kinds, and resources. What an archived value has on the heap is

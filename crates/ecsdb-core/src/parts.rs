@@ -11,7 +11,6 @@ use std::sync::Arc as SharedArc;
 
 use triomphe::Arc;
 
-use crate::apply::take_def;
 use crate::archetype::{Archetype, Chunk, Column, EntityRow, Shape};
 use crate::codec::{Reader, put_varint};
 use crate::component::StorageKind;
@@ -19,10 +18,10 @@ use crate::entity::Entity;
 use crate::error::{Error, Result};
 use crate::index::{EntityIndex, Location};
 use crate::raw::{Block, Ops, TypeOps};
-use crate::redo::put_def;
-use crate::schema::{ComponentDef, ComponentId, Schema};
+use crate::root::{Resource, Root};
+use crate::schema::{ComponentDef, ComponentId, Schema, put_def, take_def};
 use crate::view::View;
-use crate::world::{Resource, Root, World};
+use crate::world::World;
 
 /// A chunk of a view.
 #[derive(Clone, Copy)]
@@ -89,7 +88,7 @@ impl View {
         })
     }
 
-    /// The allocators: entity slots used, the next chunk number, and the free list, as [`WorldBuilder::finish`]
+    /// The allocators: entity slots used, the next chunk number, the floor of generations, and the free list, as [`WorldBuilder::finish`]
     /// takes them. O(free slots).
     pub fn allocators(&self) -> Vec<u8> {
         let root = self.root();
@@ -97,6 +96,7 @@ impl View {
         let mut out = Vec::with_capacity(16 + free.len() * 4);
         put_varint(&mut out, u64::from(root.index.len()));
         put_varint(&mut out, root.next_chunk);
+        put_varint(&mut out, u64::from(root.index.floor_next()));
         put_varint(&mut out, free.len() as u64);
         for (index, generation) in free {
             put_varint(&mut out, u64::from(index));
@@ -313,6 +313,7 @@ impl WorldBuilder {
         let mut reader = Reader::new(allocators);
         let len = reader.varint_u32()?;
         let next_chunk = reader.varint()?;
+        let floor = reader.varint_u32()?;
         let mut chunks = 0;
         // Slots are only allocated as far as entities or free ids vouch for them.
         let n = reader.varint()?;
@@ -340,6 +341,7 @@ impl WorldBuilder {
         if !index.load_free_list(&free) {
             return reader.malformed("a free entity slot is listed twice, or taken");
         }
+        index.raise_floor(floor);
         self.root.index = index;
         // REC-7: the maximum over all sources.
         self.root.next_chunk = next_chunk.max(chunks);

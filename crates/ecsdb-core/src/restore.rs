@@ -5,12 +5,12 @@
 
 use triomphe::Arc;
 
+use crate::change_set::{ChangeSet, Encoder};
 use crate::difference::difference;
 use crate::error::Result;
-use crate::redo::{put_define, put_retire};
-use crate::transaction::ChangeSet;
+use crate::root::Root;
 use crate::view::View;
-use crate::world::{Root, World};
+use crate::world::World;
 
 /// A world brought to an earlier state, or to another database's, to be logged and then committed. As long as it is
 /// not committed, dropping it puts back what was there before.
@@ -22,15 +22,13 @@ use crate::world::{Root, World};
 /// # #[repr(C)]
 /// # struct Hp(u32);
 /// # let mut world = World::new();
-/// # let mut tx = world.transaction();
-/// # let entity = tx.spawn(Hp(10));
-/// # tx.prepare()?;
-/// # tx.commit(1);
+/// # let mut open = world.begin();
+/// # let entity = open.transaction().spawn(Hp(10));
+/// # open.prepare()?.commit(1);
 /// let good = world.view();
-/// let mut tx = world.transaction();
-/// tx.despawn(entity)?;
-/// tx.prepare()?;
-/// tx.commit(2);
+/// let mut open = world.begin();
+/// open.transaction().despawn(entity)?;
+/// open.prepare()?.commit(2);
 ///
 /// let restore = world.restore(&good)?;
 /// let _to_be_logged = restore.change_set().to_vec();
@@ -52,10 +50,7 @@ impl World {
     /// change set. O(chunks + values that the two do not share).
     ///
     /// Entities get back the ids they had in `target`. **Ids given out after the moment that `target` shows become
-    /// invalid**, and some may be given out again, to other entities: where an id of `target` takes its slot back from
-    /// a later one, the slot's generations are counted from there again. A slot that is free in both goes on with
-    /// the higher generation, so that most ids do not come again; a program that keeps ids outside of the database lets
-    /// go of all that are younger than `target`.
+    /// invalid**; none of them comes to mean another entity.
     ///
     /// Transient components stay with the entities that stay, and are missing from those that come back. Components that
     /// are new to this world have no Rust type yet, as after replay: see [`World::register_linked`].
@@ -65,16 +60,9 @@ impl World {
     /// layout, [`Error::Codec`](crate::Error::Codec) when a value cannot be encoded, or
     /// [`Error::Full`](crate::Error::Full). The world is as it was then.
     pub fn restore(&mut self, target: &View) -> Result<Restore<'_>> {
-        let difference = difference(&self.root, target.root())?;
-        let mut change_set = Vec::new();
-        if !difference.operations.is_empty() || !difference.retired.is_empty() {
-            self.put_head(&mut change_set);
-            difference.components.iter().for_each(|def| put_define(&mut change_set, def));
-            change_set.extend_from_slice(&difference.operations);
-            for &(index, generation) in &difference.retired {
-                put_retire(&mut change_set, index, generation);
-            }
-        }
+        let mut encoder = Encoder::default();
+        difference(&self.root, target.root(), &self.undefined, &mut encoder)?;
+        let change_set = encoder.change_set().to_vec();
         // Made first, so that an error or a panic half-way puts everything back.
         let before = Some(self.root.clone());
         let restore = Restore { world: self, before, change_set };
@@ -96,8 +84,7 @@ impl Restore<'_> {
     /// set, the last commit's. O(1), and dropping what is no longer needed.
     pub fn commit(mut self, lsn: u64) {
         if !self.change_set.is_empty() {
-            self.world.writer.undefined.clear();
-            self.world.writer.retired.clear();
+            self.world.undefined.clear();
         }
         self.world.advance_lsn(lsn);
         self.before = None;
@@ -108,7 +95,7 @@ impl Drop for Restore<'_> {
     fn drop(&mut self) {
         if let Some(before) = self.before.take() {
             self.world.root = before;
-            self.world.writer.follow(&self.world.root);
+            self.world.placement.follow(&self.world.root);
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use crate::codec::{Reader, put_varint};
 use crate::component::{Component, ComponentType, StorageKind};
 use crate::error::{Error, Result};
 use crate::raw::{Ops, TypeOps};
@@ -183,4 +184,30 @@ fn check(def: &ComponentDef, ty: &ComponentType) -> Result<()> {
         kind: ty.kind,
         fingerprint: ty.fingerprint,
     })
+}
+
+/// Writes a definition down, in change sets and snapshots alike.
+pub(crate) fn put_def(out: &mut Vec<u8>, def: &ComponentDef) {
+    put_varint(out, u64::from(def.id.0));
+    out.push(def.kind as u8);
+    put_varint(out, u64::from(def.version));
+    put_varint(out, u64::from(def.size));
+    out.extend_from_slice(&def.fingerprint.to_le_bytes());
+    put_varint(out, def.name.len() as u64);
+    out.extend_from_slice(def.name.as_bytes());
+}
+
+/// Reads what [`put_def`] writes.
+pub(crate) fn take_def(reader: &mut Reader<'_>) -> Result<ComponentDef> {
+    let id = ComponentId(reader.varint_u32()?);
+    let kind = match StorageKind::from_byte(reader.byte()?) {
+        Some(kind) if kind != StorageKind::Transient => kind,
+        _ => return reader.malformed("this is no kind of component that this version knows"),
+    };
+    let (version, size, fingerprint) = (reader.varint_u32()?, reader.varint_u32()?, reader.u64()?);
+    let len = reader.varint()?;
+    let Ok(name) = std::str::from_utf8(reader.take(usize::try_from(len).unwrap_or(usize::MAX))?) else {
+        return reader.malformed("a component name is not UTF-8");
+    };
+    Ok(ComponentDef { id, name: name.into(), version, kind, size, fingerprint })
 }

@@ -8,7 +8,7 @@ use crate::component::Component;
 use crate::entity::Entity;
 use crate::error::{Error, Result};
 use crate::query::{Query, QueryIter, ReadQuery, Walk};
-use crate::world::Root;
+use crate::root::Root;
 
 /// A consistent picture of the world at one commit, for any thread, for as long as it lives.
 ///

@@ -51,10 +51,9 @@ fn op() -> impl Strategy<Value = Op> {
 
 fn commit<T>(world: &mut World, f: impl FnOnce(&mut ecsdb_core::Transaction<'_>) -> T) -> T {
     let lsn = world.lsn() + 1;
-    let mut tx = world.transaction();
-    let result = f(&mut tx);
-    tx.prepare().unwrap();
-    tx.commit(lsn);
+    let mut open = world.begin();
+    let result = f(open.transaction());
+    open.prepare().unwrap().commit(lsn);
     result
 }
 
@@ -129,9 +128,10 @@ proptest! {
                     }
                 }),
                 Op::RollBack(n, k) => {
-                    let mut tx = world.transaction();
-                    (0..n).for_each(|x| drop(spawn(&mut tx, x.into(), true)));
-                    thin(&mut tx, model.keys().copied().collect(), k, 0);
+                    let mut open = world.begin();
+                    let tx = open.transaction();
+                    (0..n).for_each(|x| drop(spawn(tx, x.into(), true)));
+                    thin(tx, model.keys().copied().collect(), k, 0);
                     tx.query::<&mut Wide>().for_each(|wide| wide.0[9] = 7);
                 }
                 Op::Compact(rows) => {

@@ -11,10 +11,9 @@ struct Heavy([u64; 512]);
 
 fn commit<T>(world: &mut World, f: impl FnOnce(&mut ecsdb_core::Transaction<'_>) -> T) -> T {
     let lsn = world.lsn() + 1;
-    let mut tx = world.transaction();
-    let result = f(&mut tx);
-    tx.prepare().unwrap();
-    tx.commit(lsn);
+    let mut open = world.begin();
+    let result = f(open.transaction());
+    open.prepare().unwrap().commit(lsn);
     result
 }
 

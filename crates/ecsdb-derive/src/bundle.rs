@@ -17,14 +17,19 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
     let members: Vec<_> = data.fields.members().collect();
     Ok(quote! {
         impl #krate::Bundle for #name {
+            type Removed = (#(<#types as #krate::Bundle>::Removed,)*);
+
             fn types(sink: &mut #krate::BundleTypes<'_>) {
                 #(<#types as #krate::Bundle>::types(sink);)*
             }
-            fn visit(&self, visitor: &mut #krate::BundleVisitor<'_>) {
-                #(#krate::Bundle::visit(&self.#members, visitor);)*
-            }
             fn put(self, sink: &mut #krate::BundleSink<'_>) {
                 #(#krate::Bundle::put(self.#members, sink);)*
+            }
+            fn copy(source: &#krate::BundleSource<'_>) -> ::core::result::Result<Self::Removed, #krate::BundleError> {
+                ::core::result::Result::Ok((#(<#types as #krate::Bundle>::copy(source)?,)*))
+            }
+            fn take(source: &#krate::BundleSource<'_>) -> ::core::result::Result<Self, #krate::BundleError> {
+                ::core::result::Result::Ok(#name { #(#members: <#types as #krate::Bundle>::take(source)?,)* })
             }
         }
     })

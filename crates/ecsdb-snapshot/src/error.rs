@@ -24,6 +24,19 @@ pub enum Error {
         /// The newest version known here.
         supported: u32,
     },
+    /// The file was written in a format from before the formats were fixed, which has no migration.
+    #[error(
+        "{} has format version {found}, of a development version, and this program reads {supported}: write its content out with \
+         the program that made it", path.display()
+    )]
+    OlderVersion {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+        /// The version read here.
+        supported: u32,
+    },
     /// The values of one component of one chunk are too large together.
     #[error(
         "{rows} values of one component take {bytes} bytes, and a block of a snapshot has at most 1 GiB: make the values smaller"

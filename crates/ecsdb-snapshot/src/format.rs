@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 pub(crate) const MAGIC: [u8; 8] = *b"ECSDBSNP";
 pub(crate) const END_MAGIC: [u8; 8] = *b"ECSDBEND";
 /// The format version written, and the newest one read.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// Frame kinds.
 pub(crate) const BLOCK: u8 = 1;
@@ -93,6 +93,9 @@ impl Header {
         }
         if raw.version > VERSION {
             return Err(Error::NewerVersion { path: path.into(), found: raw.version, supported: VERSION });
+        }
+        if raw.version < VERSION {
+            return Err(Error::OlderVersion { path: path.into(), found: raw.version, supported: VERSION });
         }
         Ok(Header {
             database: u128::from_le_bytes(raw.database),

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::format::Header;
 
 const MAGIC: [u8; 8] = *b"ECSDBMAN";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const KIND: u8 = 1;
 /// Largest manifest that is read: over a million snapshots.
 const BYTES_MAX: u64 = 64 << 20;
@@ -227,6 +227,9 @@ impl Manifest {
         }
         if header.version > VERSION {
             return Err(Error::NewerVersion { path: path.into(), found: header.version, supported: VERSION });
+        }
+        if header.version < VERSION {
+            return Err(Error::OlderVersion { path: path.into(), found: header.version, supported: VERSION });
         }
         let (frame, payload) =
             frame::read_frame(rest, header.salt).map_err(|damage| Error::frame(path, 16, damage))?;

@@ -53,10 +53,9 @@ fn op() -> impl Strategy<Value = Op> {
 
 fn commit(world: &mut World, f: impl FnOnce(&mut ecsdb_core::Transaction<'_>)) {
     let lsn = world.lsn() + 1;
-    let mut tx = world.transaction();
-    f(&mut tx);
-    tx.prepare().unwrap();
-    tx.commit(lsn);
+    let mut open = world.begin();
+    f(open.transaction());
+    open.prepare().unwrap().commit(lsn);
 }
 
 fn ids(world: &World) -> Vec<Entity> {
@@ -114,7 +113,8 @@ proptest! {
                 }
                 Op::RollBack => {
                     let all = ids(&world);
-                    let mut tx = world.transaction();
+                    let mut open = world.begin();
+                    let tx = open.transaction();
                     tx.query::<&mut Wide>().for_each(|wide| wide.0[2] += 1);
                     all.iter().step_by(2).for_each(|&id| tx.despawn(id).unwrap());
                 }

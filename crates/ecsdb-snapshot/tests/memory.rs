@@ -18,10 +18,9 @@ fn what_is_written_already_costs_the_writer_no_copy() {
     let dir = tempfile::tempdir().unwrap();
     for (sequence, threads, compression) in [(1, 1, None), (2, 2, None), (3, 2, Some(1))] {
         let mut world = World::new();
-        let mut tx = world.transaction();
-        tx.spawn_batch((0..60_000).map(|x| Wide([x; 64])));
-        tx.prepare().unwrap();
-        tx.commit(1);
+        let mut open = world.begin();
+        open.transaction().spawn_batch((0..60_000).map(|x| Wide([x; 64])));
+        open.prepare().unwrap().commit(1);
         let alone = memory_in_use();
         let path = dir.path().join(FileKind::Snapshot.name(sequence));
         let options = WriteOptions { database: 9, sequence, compression, threads, parent: None };
@@ -30,11 +29,10 @@ fn what_is_written_already_costs_the_writer_no_copy() {
             // When most of it is written, everything changes: what is still to be written is there twice then.
             if !changed && progress.blocks_done * 4 > progress.blocks * 3 {
                 changed = true;
-                let mut tx = world.transaction();
-                tx.query::<&mut Wide>().for_each(|wide| wide.0[0] += 1);
-                tx.prepare().unwrap();
-                // The before-images and the change set hold the old blocks while the transaction is open.
-                tx.commit(2);
+                let mut open = world.begin();
+                open.transaction().query::<&mut Wide>().for_each(|wide| wide.0[0] += 1);
+                // The images and the change set hold the old blocks while the transaction is open.
+                open.prepare().unwrap().commit(2);
                 let twice = memory_in_use();
                 assert!(twice - alone < alone / 3, "{alone} then {twice}");
             }

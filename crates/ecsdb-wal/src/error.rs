@@ -84,6 +84,19 @@ pub enum LogError {
         /// The newest version known here.
         supported: u32,
     },
+    /// A segment was written in a format from before the formats were fixed, which has no migration.
+    #[error(
+        "{} has format version {found}, of a development version, and this program reads {supported}: write its content out with \
+         the program that made it", path.display()
+    )]
+    OlderVersion {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+        /// The version read here.
+        supported: u32,
+    },
     /// A segment belongs to another database.
     #[error("{} belongs to database {found:032x}, not {expected:032x}: it was copied here by mistake", path.display())]
     OtherDatabase {

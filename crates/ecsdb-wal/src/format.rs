@@ -11,7 +11,7 @@ use crate::options::SegmentEnd;
 use crate::reader::Damage;
 
 pub(crate) const MAGIC: [u8; 8] = *b"ECSDBLOG";
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 /// Segments are written in pages of this many bytes; the header takes the first.
 pub(crate) const PAGE: u64 = 4096;
 
@@ -110,7 +110,7 @@ impl SegmentHeader {
     /// Decodes the head of a segment file.
     ///
     /// # Errors
-    /// [`LogError::Damaged`] when it is no whole header, [`LogError::NewerVersion`].
+    /// [`LogError::Damaged`] when it is no whole header, [`LogError::NewerVersion`], or [`LogError::OlderVersion`].
     pub fn decode(path: &Path, bytes: &[u8; HEADER_BYTES]) -> Result<SegmentHeader, LogError> {
         let raw: RawHeader = bytemuck::pod_read_unaligned(bytes);
         let damaged = |what: &str| LogError::Damaged(Damage::new(path, 0, Lsn::ZERO, what));
@@ -122,6 +122,9 @@ impl SegmentHeader {
         }
         if raw.version > VERSION {
             return Err(LogError::NewerVersion { path: path.into(), found: raw.version, supported: VERSION });
+        }
+        if raw.version < VERSION {
+            return Err(LogError::OlderVersion { path: path.into(), found: raw.version, supported: VERSION });
         }
         Ok(SegmentHeader {
             database: u128::from_le_bytes(raw.database),

@@ -258,10 +258,11 @@ impl Database {
         }
         let _owner = Owner::enter(&self.inner.writer);
         let last = world.lsn();
-        let mut tx = world.transaction();
+        let mut open = world.begin();
         // On an error or a panic the transaction is dropped, which rolls it back.
-        let value = f(&mut tx)?;
-        let changes = tx.prepare()?;
+        let value = f(open.transaction())?;
+        let prepared = open.prepare()?;
+        let changes = prepared.change_set();
         let lsn = match self.log() {
             _ if changes.is_empty() => last,
             None => last + 1,
@@ -273,7 +274,7 @@ impl Database {
                 lsn.0
             }
         };
-        tx.commit(lsn);
+        prepared.commit(lsn);
         drop(world);
         if let Some(persistence) = &self.inner.persistence {
             persistence.committed(lsn);

@@ -43,7 +43,8 @@ pub use ecsdb_compactor::{
 pub use ecsdb_config::{ByteSize, Error as ConfigError, PersistenceConfig};
 #[doc(hidden)]
 pub use ecsdb_core::{
-    __private, BundleSink, BundleTypes, BundleVisitor, ComponentType, Storage, TypeSlot, fingerprint,
+    __private, BundleError, BundleSink, BundleSource, BundleTypes, ComponentType, Storage, TypeSlot,
+    fingerprint,
 };
 pub use ecsdb_core::{
     Bundle, Chunks, Component, ComponentDef, ComponentId, Digest, Entity, Error as WorldError, Query,

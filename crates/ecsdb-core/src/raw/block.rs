@@ -23,9 +23,9 @@ pub fn memory_in_use() -> u64 {
 
 /// Rows of one type in one allocation. Rows `0..len` are initialised.
 pub struct Block {
-    ops: Ops,
+    pub(super) ops: Ops,
     data: NonNull<u8>,
-    len: u32,
+    pub(super) len: u32,
     capacity: u32,
     /// Where the memory is from; `None` for the global allocator.
     pool: Option<&'static Pool>,
@@ -122,7 +122,7 @@ impl Block {
     }
 
     /// Pointer to row `row`, which must be below the capacity.
-    fn at(&self, row: usize) -> *mut u8 {
+    pub(super) fn at(&self, row: usize) -> *mut u8 {
         debug_assert!(row <= self.capacity as usize);
         // SAFETY: within (or one past the end of) the allocation; for rows of size zero the offset is zero.
         unsafe { self.data.as_ptr().add(row * self.ops.size()) }
@@ -178,12 +178,6 @@ impl Block {
         self.bytes()?.get(row * size..(row + 1) * size)
     }
 
-    #[inline]
-    pub(crate) fn row_bytes_mut(&mut self, row: usize) -> Option<&mut [u8]> {
-        let size = self.ops.size();
-        self.bytes_mut()?.get_mut(row * size..(row + 1) * size)
-    }
-
     /// Appends a value. The block must be of `T`; a mismatch is a bug of this crate.
     pub(crate) fn push<T: Component>(&mut self, value: T, max: usize) {
         assert!(self.is::<T>(), "a block of another type");
@@ -236,27 +230,9 @@ impl Block {
         }
     }
 
-    /// Moves `row` to the end of `to` and the last row into its place.
-    pub(crate) fn swap_remove_into(&mut self, row: usize, to: &mut Block, max: usize) {
-        assert!(row < self.len() && self.same_type(to));
-        to.reserve(1, max);
-        let size = self.ops.size();
-        self.len -= 1;
-        let last = self.len();
-        // SAFETY: `row` and `last` are initialised rows of this block; `to` has room for one more of the same
-        // type. Each value is moved once: out of `row`, then the last one into the hole.
-        unsafe {
-            std::ptr::copy_nonoverlapping(self.at(row), to.at(to.len()), size);
-            if row != last {
-                std::ptr::copy_nonoverlapping(self.at(last), self.at(row), size);
-            }
-        }
-        to.len += 1;
-    }
-
     /// Moves the last `rows` rows to the end of `to`, in their order.
     pub(crate) fn move_last_into(&mut self, rows: usize, to: &mut Block, max: usize) {
-        assert!(rows <= self.len() && self.same_type(to));
+        assert!(rows <= self.len() && self.ops.same(to.ops));
         to.reserve(rows, max);
         self.len -= rows as u32;
         // SAFETY: the rows are initialised and this block counts them no more; `to`, another allocation, has room for
@@ -267,42 +243,23 @@ impl Block {
         to.len += rows as u32;
     }
 
-    /// The inverse of [`Block::swap_remove_into`]: moves the value at `row` to the end and the last row of
-    /// `from` into its place.
-    pub(crate) fn swap_insert_from(&mut self, row: usize, from: &mut Block, max: usize) {
-        assert!(row <= self.len() && from.len > 0 && self.same_type(from));
-        self.reserve(1, max);
-        let size = self.ops.size();
-        from.len -= 1;
-        // SAFETY: there is room for one more row; the row at `row`, if it is one, is moved to the end before it
-        // is overwritten by the value that `from` no longer counts.
-        unsafe {
-            if row != self.len() {
-                std::ptr::copy_nonoverlapping(self.at(row), self.at(self.len()), size);
-            }
-            std::ptr::copy_nonoverlapping(from.at(from.len()), self.at(row), size);
-        }
-        self.len += 1;
-    }
-
-    /// Exchanges `row` with row 0 of `other`.
-    pub(crate) fn exchange(&mut self, row: usize, other: &mut Block) {
-        assert!(row < self.len() && other.len > 0 && self.same_type(other));
-        // SAFETY: both rows are initialised, of one type, and in different allocations (both are borrowed
-        // exclusively).
-        unsafe { std::ptr::swap_nonoverlapping(self.at(row), other.at(0), self.ops.size()) }
-    }
-
     /// A block with a clone of `row` alone.
-    pub(crate) fn clone_row(&self, row: usize) -> Block {
+    pub(super) fn clone_row(&self, row: usize) -> Block {
         assert!(row < self.len());
         let mut block = Block::new(self.ops, 1);
         self.clone_rows_into(row, 1, &mut block);
         block
     }
 
+    /// Frees the memory and drops no row.
+    pub(super) fn forget_rows(mut self) {
+        self.len = 0;
+    }
+
     fn clone_rows_into(&self, from: usize, rows: usize, to: &mut Block) {
-        debug_assert!(from + rows <= self.len() && to.len + rows as u32 <= to.capacity && self.same_type(to));
+        debug_assert!(
+            from + rows <= self.len() && to.len + rows as u32 <= to.capacity && self.ops.same(to.ops)
+        );
         match self.ops {
             Ops::Typed(ops) if !ops.plain => {
                 let end = to.at(to.len());
@@ -323,13 +280,10 @@ impl Block {
     pub(crate) fn truncate(&mut self, len: usize) {
         if len < self.len() {
             let n = self.len() - len;
-            // First the count, so that a panicking destructor leaks rather than drops twice.
             self.len = len as u32;
-            if let Ops::Typed(ops) = self.ops
-                && ops.needs_drop
-            {
+            if let Ops::Typed(ops) = self.ops {
                 // SAFETY: these `n` rows were initialised and are no longer counted.
-                unsafe { (ops.drop)(self.at(len), n) };
+                unsafe { ops.drop_rows(self.at(len), n) };
             }
         }
     }
@@ -342,14 +296,6 @@ impl Block {
             self.ops = ops;
         }
         fits
-    }
-
-    fn same_type(&self, other: &Block) -> bool {
-        match (self.ops, other.ops) {
-            (Ops::Typed(a), Ops::Typed(b)) => a.type_id == b.type_id,
-            (Ops::Bytes(a), Ops::Bytes(b)) => a == b,
-            _ => false,
-        }
     }
 }
 

@@ -1,14 +1,17 @@
 //! The raw column: the one place with `unsafe`.
 //!
 //! [`TypeOps`] is what is known of a component's Rust type once the type itself is erased; [`Block`] is the memory
-//! of one column of one chunk; the pool is where that memory comes from. Everything above them is safe code.
+//! of one column of one chunk; [`Arena`] keeps what a transaction may have to put back; the pool is where blocks come from. Everything above them is safe code.
 
+mod arena;
 mod block;
 mod memory;
 mod ops;
 mod pool;
 mod prefetch;
+mod rows;
 
+pub(crate) use arena::{Arena, At};
 pub(crate) use block::Block;
 pub use block::memory_in_use;
 pub(crate) use ops::{Ops, TypeOps};

@@ -3,6 +3,7 @@
 
 use std::any::TypeId;
 use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::component::{CodecError, Component, StorageKind};
 
@@ -13,9 +14,9 @@ pub(crate) struct TypeOps {
     pub(super) align: usize,
     /// Memory bytes are the value: proved by `bytemuck::Pod` where [`StorageKind::Plain`] was made.
     pub(super) plain: bool,
-    pub(super) needs_drop: bool,
+    needs_drop: bool,
     /// Drops `n` values. SAFETY: the pointer is to `n` initialised values of the type, which are dead after.
-    pub(super) drop: unsafe fn(*mut u8, usize),
+    drop: unsafe fn(*mut u8, usize),
     /// Clones `n` values, counting each that is done, so that a panic of `clone` leaves no value uncounted.
     /// SAFETY: source is `n` initialised values, destination room for as many, both of the type.
     pub(super) clone: unsafe fn(*const u8, *mut u8, usize, &mut u32),
@@ -50,6 +51,25 @@ impl TypeOps {
     pub(crate) fn size(&self) -> usize {
         self.size
     }
+
+    /// Drops values one by one. A destructor that panics is reported by the panic hook, and stops neither the others nor
+    /// what is under way: nothing here depends on what it would have done.
+    ///
+    /// SAFETY: the pointer is to `n` initialised values of the type, which are dead after.
+    pub(super) unsafe fn drop_rows(&self, values: *mut u8, n: usize) {
+        if !self.needs_drop {
+            return;
+        }
+        for i in 0..n {
+            // SAFETY: within the caller's values, each of which is dropped once.
+            let dropped =
+                catch_unwind(AssertUnwindSafe(|| unsafe { (self.drop)(values.add(i * self.size), 1) }));
+            if let Err(payload) = dropped {
+                // It may have a destructor of its own.
+                std::mem::forget(payload);
+            }
+        }
+    }
 }
 
 /// The type of a block's rows.
@@ -66,6 +86,23 @@ impl Ops {
         match self {
             Ops::Typed(ops) => ops.size,
             Ops::Bytes(size) => size as usize,
+        }
+    }
+
+    /// Alignment of a row.
+    pub(super) fn align(self) -> usize {
+        match self {
+            Ops::Typed(ops) => ops.align,
+            Ops::Bytes(_) => 1,
+        }
+    }
+
+    /// True when rows of both are of one type.
+    pub(crate) fn same(self, other: Ops) -> bool {
+        match (self, other) {
+            (Ops::Typed(a), Ops::Typed(b)) => a.type_id == b.type_id,
+            (Ops::Bytes(a), Ops::Bytes(b)) => a == b,
+            _ => false,
         }
     }
 

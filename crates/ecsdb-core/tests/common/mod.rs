@@ -59,11 +59,14 @@ pub(crate) enum Op {
     SpawnAll(u8),
     SpawnEmpty,
     SpawnBatch(u8, i32),
+    SpawnAndDespawn(i32),
     Despawn(prop::sample::Index),
     InsertPosHp(prop::sample::Index, i32),
     InsertName(prop::sample::Index, u8),
     InsertCache(prop::sample::Index, u8),
     InsertTag(prop::sample::Index),
+    ReinsertPos(prop::sample::Index, i32),
+    ExchangePosForName(prop::sample::Index, u8),
     RemovePos(prop::sample::Index),
     RemoveNameCache(prop::sample::Index),
     SetPos(prop::sample::Index, i32),
@@ -71,6 +74,8 @@ pub(crate) enum Op {
     MoveAll(i32),
     MoveSome(i32, u64),
     RenameAll(u8),
+    /// Hands everything out and changes nothing.
+    TouchAll,
     PutScore(u8),
     PushScore(u32),
     RemoveScore,
@@ -86,25 +91,31 @@ pub(crate) enum End {
 pub(crate) fn op() -> impl Strategy<Value = Op> {
     use Op::*;
     let i = any::<prop::sample::Index>;
+    // Few values, so that what is set is often what was there before.
+    let (x, n) = (|| 0..3i32, || 0..3u8);
     prop_oneof![
-        3 => any::<i32>().prop_map(SpawnPos),
-        3 => any::<u8>().prop_map(SpawnAll),
+        3 => x().prop_map(SpawnPos),
+        3 => n().prop_map(SpawnAll),
         1 => Just(SpawnEmpty),
-        2 => (any::<u8>(), any::<i32>()).prop_map(|(n, x)| SpawnBatch(n, x)),
+        1 => (prop_oneof![4 => 0u8..4, 1 => any::<u8>()], x()).prop_map(|(n, x)| SpawnBatch(n, x)),
+        2 => x().prop_map(SpawnAndDespawn),
         4 => i().prop_map(Despawn),
-        3 => (i(), any::<i32>()).prop_map(|(i, x)| InsertPosHp(i, x)),
-        3 => (i(), any::<u8>()).prop_map(|(i, x)| InsertName(i, x)),
-        2 => (i(), any::<u8>()).prop_map(|(i, x)| InsertCache(i, x)),
+        3 => (i(), x()).prop_map(|(i, x)| InsertPosHp(i, x)),
+        3 => (i(), n()).prop_map(|(i, x)| InsertName(i, x)),
+        2 => (i(), n()).prop_map(|(i, x)| InsertCache(i, x)),
+        2 => (i(), x()).prop_map(|(i, x)| ReinsertPos(i, x)),
+        2 => (i(), n()).prop_map(|(i, x)| ExchangePosForName(i, x)),
         2 => i().prop_map(InsertTag),
         3 => i().prop_map(RemovePos),
         2 => i().prop_map(RemoveNameCache),
-        4 => (i(), any::<i32>()).prop_map(|(i, x)| SetPos(i, x)),
-        3 => (i(), any::<u8>()).prop_map(|(i, x)| SetName(i, x)),
-        3 => any::<i32>().prop_map(MoveAll),
-        2 => (any::<i32>(), 1u64..5).prop_map(|(x, k)| MoveSome(x, k)),
-        1 => any::<u8>().prop_map(RenameAll),
-        1 => any::<u8>().prop_map(PutScore),
-        2 => any::<u32>().prop_map(PushScore),
+        5 => (i(), x()).prop_map(|(i, x)| SetPos(i, x)),
+        4 => (i(), n()).prop_map(|(i, x)| SetName(i, x)),
+        3 => x().prop_map(MoveAll),
+        3 => (x(), 1u64..5).prop_map(|(x, k)| MoveSome(x, k)),
+        2 => n().prop_map(RenameAll),
+        2 => Just(TouchAll),
+        1 => n().prop_map(PutScore),
+        2 => (0u32..2).prop_map(PushScore),
         1 => Just(RemoveScore),
     ]
 }
@@ -182,14 +193,40 @@ pub(crate) fn run(op: &Op, tx: &mut Transaction<'_>, model: &mut Model) {
         }
         Op::RemovePos(i) => {
             let Some(e) = pick(model, i) else { return };
-            let had = model.rows.get_mut(&e).unwrap().pos.take().is_some();
-            assert_eq!(tx.remove::<Pos>(e).unwrap(), had);
+            assert_eq!(tx.remove::<Pos>(e).unwrap(), model.rows.get_mut(&e).unwrap().pos.take());
         }
         Op::RemoveNameCache(i) => {
             let Some(e) = pick(model, i) else { return };
             let row = model.rows.get_mut(&e).unwrap();
-            let had = row.name.take().is_some() | row.cache.take().is_some();
+            let had = (row.name.take(), row.cache.take());
             assert_eq!(tx.remove::<(Name, Cache)>(e).unwrap(), had);
+        }
+        Op::ReinsertPos(i, x) => {
+            let Some(e) = pick(model, i) else { return };
+            let pos = Pos { x: *x, y: 0 };
+            let row = model.rows.get_mut(&e).unwrap();
+            assert_eq!(tx.take::<Pos>(e).ok(), row.pos.take());
+            tx.insert(e, pos).unwrap();
+            row.pos = Some(pos);
+        }
+        Op::ExchangePosForName(i, n) => {
+            let Some(e) = pick(model, i) else { return };
+            let row = model.rows.get_mut(&e).unwrap();
+            assert_eq!(tx.exchange::<(Pos, Tag), _>(e, name(*n)).unwrap().0, row.pos.take());
+            (row.tag, row.name) = (false, Some(name(*n)));
+        }
+        Op::SpawnAndDespawn(x) => {
+            let e = tx.spawn((Pos { x: *x, y: 0 }, name(1)));
+            tx.get_mut::<Pos>(e).unwrap().y = *x;
+            tx.insert(e, Tag).unwrap();
+            tx.despawn(e).unwrap();
+            assert!(!tx.contains(e) && !model.rows.contains_key(&e));
+        }
+        Op::TouchAll => {
+            tx.query::<(&mut Pos, Option<&Hp>)>().for_each(drop);
+            tx.query::<&mut Name>().for_each(drop);
+            tx.query::<&mut Cache>().for_each(drop);
+            tx.query::<&mut Hp>().for_each(drop);
         }
         Op::SetPos(i, x) => {
             let Some(e) = pick(model, i) else { return };

@@ -1,0 +1,193 @@
+//! Writing operations down. Values are written as they stand in their blocks; large columns by reference.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use triomphe::Arc;
+
+use super::ids::{IdRun, put_ids};
+use super::{ChangeSet, Code};
+use crate::codec::put_varint;
+use crate::entity::Entity;
+use crate::error::{Error, Result};
+use crate::raw::Block;
+use crate::schema::{ComponentDef, ComponentId, put_def};
+
+/// From this size on a column is logged by reference rather than copied.
+const SHARE_BYTES_MIN: usize = 1024;
+/// What the buffers keep for the next transaction at most.
+const KEPT_BYTES: usize = 1 << 20;
+
+/// Rows of a block.
+#[derive(Debug, Clone)]
+pub(crate) enum Rows<'a> {
+    /// Side by side.
+    Range(Range<usize>),
+    /// One by one, ascending.
+    List(&'a [u32]),
+}
+
+impl Rows<'_> {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Rows::Range(range) => range.len(),
+            Rows::List(rows) => rows.len(),
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+        let (range, list) = match self {
+            Rows::Range(range) => (range.clone(), &[][..]),
+            Rows::List(rows) => (0..0, *rows),
+        };
+        range.chain(list.iter().map(|&row| row as usize))
+    }
+}
+
+/// A part of a block that the log holds until it is written; the next change to the block happens on a copy.
+struct Frozen {
+    block: Arc<Block>,
+    range: Range<usize>,
+}
+
+impl AsRef<[u8]> for Frozen {
+    fn as_ref(&self) -> &[u8] {
+        self.block.bytes().and_then(|bytes| bytes.get(self.range.clone())).unwrap_or(&[])
+    }
+}
+
+/// A change set that is being written. Its buffers are kept for the next one.
+#[derive(Default)]
+pub(crate) struct Encoder {
+    out: Vec<u8>,
+    /// Blocks that belong into `out` at an offset.
+    shared: Vec<(usize, Bytes)>,
+    runs: Vec<IdRun>,
+    value: Vec<u8>,
+    values: Vec<u8>,
+}
+
+impl Encoder {
+    pub(crate) fn clear(&mut self) {
+        self.out.clear();
+        self.out.shrink_to(KEPT_BYTES);
+        self.shared.clear();
+        self.shared.shrink_to(KEPT_BYTES / size_of::<(usize, Bytes)>());
+        self.values.shrink_to(KEPT_BYTES);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.out.is_empty()
+    }
+
+    /// Bytes so far, without what is by reference.
+    pub(crate) fn len(&self) -> usize {
+        self.out.len()
+    }
+
+    pub(crate) fn change_set(&self) -> ChangeSet<'_> {
+        ChangeSet { inline: &self.out, shared: &self.shared }
+    }
+
+    pub(crate) fn define(&mut self, def: &ComponentDef) {
+        self.out.push(Code::Define as u8);
+        put_def(&mut self.out, def);
+    }
+
+    /// Begins a spawn of these ids; as many columns follow.
+    pub(crate) fn spawn(&mut self, ids: impl Iterator<Item = Entity>, columns: usize) {
+        self.with_ids(Code::Spawn, ids);
+        put_varint(&mut self.out, columns as u64);
+    }
+
+    /// Begins a put for these ids; as many columns follow.
+    pub(crate) fn put(&mut self, ids: impl Iterator<Item = Entity>, columns: usize) {
+        self.with_ids(Code::Put, ids);
+        put_varint(&mut self.out, columns as u64);
+    }
+
+    pub(crate) fn despawn(&mut self, ids: impl Iterator<Item = Entity>) {
+        self.with_ids(Code::Despawn, ids);
+    }
+
+    /// `n` components that these entities have no more.
+    pub(crate) fn remove(
+        &mut self,
+        ids: impl Iterator<Item = Entity>,
+        components: impl Iterator<Item = ComponentId>,
+        n: usize,
+    ) {
+        self.with_ids(Code::Remove, ids);
+        put_varint(&mut self.out, n as u64);
+        components.for_each(|id| put_varint(&mut self.out, u64::from(id.0)));
+    }
+
+    pub(crate) fn remove_resource(&mut self, id: ComponentId) {
+        self.out.push(Code::RemoveResource as u8);
+        put_varint(&mut self.out, u64::from(id.0));
+    }
+
+    pub(crate) fn floor(&mut self, floor: u32) {
+        self.out.push(Code::Floor as u8);
+        put_varint(&mut self.out, u64::from(floor));
+    }
+
+    pub(crate) fn put_resource(&mut self, def: &ComponentDef, block: &Block) -> Result<()> {
+        self.value.clear();
+        block.encode_row(0, &mut self.value).map_err(|e| Error::codec(&def.name, e))?;
+        self.out.push(Code::PutResource as u8);
+        put_varint(&mut self.out, u64::from(def.id.0));
+        self.bytes_of_value();
+        Ok(())
+    }
+
+    fn bytes_of_value(&mut self) {
+        put_varint(&mut self.out, self.value.len() as u64);
+        self.out.extend_from_slice(&self.value);
+    }
+
+    fn with_ids(&mut self, code: Code, ids: impl Iterator<Item = Entity>) {
+        self.out.push(code as u8);
+        put_ids(&mut self.out, ids, &mut self.runs);
+    }
+
+    /// A column of the operation begun: the values of these rows. Plain ones side by side, each other with its length before it.
+    ///
+    /// # Errors
+    /// When a value cannot be encoded: the change set is then to be dropped.
+    pub(crate) fn column(&mut self, def: &ComponentDef, block: &Arc<Block>, rows: Rows<'_>) -> Result<()> {
+        put_varint(&mut self.out, u64::from(def.id.0));
+        let Some(bytes) = block.bytes() else {
+            self.values.clear();
+            for row in rows.iter() {
+                self.value.clear();
+                block.encode_row(row, &mut self.value).map_err(|e| Error::codec(&def.name, e))?;
+                put_varint(&mut self.values, self.value.len() as u64);
+                self.values.extend_from_slice(&self.value);
+            }
+            put_varint(&mut self.out, self.values.len() as u64);
+            self.out.extend_from_slice(&self.values);
+            return Ok(());
+        };
+        let size = block.ops().size();
+        put_varint(&mut self.out, (rows.len() * size) as u64);
+        match rows {
+            Rows::Range(rows) => {
+                let range = rows.start * size..rows.end * size;
+                if range.len() >= SHARE_BYTES_MIN {
+                    let frozen = Frozen { block: block.clone(), range };
+                    self.shared.push((self.out.len(), Bytes::from_owner(frozen)));
+                } else {
+                    self.out.extend_from_slice(&bytes[range]);
+                }
+            }
+            Rows::List(rows) => {
+                for &row in rows {
+                    let start = row as usize * size;
+                    self.out.extend_from_slice(&bytes[start..start + size]);
+                }
+            }
+        }
+        Ok(())
+    }
+}

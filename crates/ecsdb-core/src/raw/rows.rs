@@ -1,0 +1,155 @@
+//! Single rows on their way between a block and the arena of a transaction.
+//!
+//! Nothing in here calls foreign code but [`Block::save_row`] and the encoding of values, so that a row on its way always
+//! arrives.
+
+use super::arena::{Arena, At};
+use super::block::Block;
+use super::ops::Ops;
+use crate::component::{CodecError, Component};
+
+impl Block {
+    /// Moves `row` into the arena and the last row into its place.
+    #[inline]
+    pub(crate) fn take_row(&mut self, row: usize, arena: &mut Arena) -> At {
+        assert!(row < self.len());
+        self.len -= 1;
+        let last = self.len();
+        // SAFETY: both rows are initialised; each value is moved once: out of `row`, then the last one into the hole.
+        unsafe {
+            let at = arena.take(self.ops, self.at(row));
+            if row != last {
+                std::ptr::copy_nonoverlapping(self.at(last), self.at(row), self.ops.size());
+            }
+            at
+        }
+    }
+
+    /// The inverse of [`Block::take_row`]: moves the value at `row` to the end and one from the arena into its place.
+    #[inline]
+    pub(crate) fn put_row(&mut self, row: usize, at: At, arena: &mut Arena, max: usize) {
+        assert!(row <= self.len());
+        self.reserve(1, max);
+        let value = arena.value(self.ops, at);
+        // SAFETY: there is room for one more row; a row at `row` is moved to the end before it is overwritten by the
+        // arena's value, which is of this type and which the arena then counts no more.
+        unsafe {
+            if row != self.len() {
+                std::ptr::copy_nonoverlapping(self.at(row), self.at(self.len()), self.ops.size());
+            }
+            std::ptr::copy_nonoverlapping(value, self.at(row), self.ops.size());
+        }
+        arena.give(self.ops, at);
+        self.len += 1;
+    }
+
+    /// Puts a value in the place of `row`, which moves into the arena. The block must be of `T`; a mismatch is a bug of this
+    /// crate.
+    #[inline]
+    pub(crate) fn replace<T: Component>(&mut self, row: usize, value: T, arena: &mut Arena) -> At {
+        assert!(self.is::<T>() && row < self.len(), "a block of another type");
+        // SAFETY: the row is initialised and of type `T`; it is moved out, then written without being dropped.
+        unsafe {
+            let at = arena.take(self.ops, self.at(row));
+            self.at(row).cast::<T>().write(value);
+            at
+        }
+    }
+
+    /// Copies the value of `row` into the arena, which for types that are not plain calls their `clone`.
+    #[inline]
+    pub(crate) fn save_row(&self, row: usize, arena: &mut Arena) -> At {
+        assert!(row < self.len());
+        match self.ops {
+            Ops::Typed(ops) if !ops.plain => {
+                let copy = self.clone_row(row);
+                // SAFETY: the copy's only row is moved out, and counted no more.
+                unsafe {
+                    let at = arena.take(self.ops, copy.at(0));
+                    copy.forget_rows();
+                    at
+                }
+            }
+            // SAFETY: plain values are initialised bytes, of which a copy is another value.
+            _ => unsafe { arena.take(self.ops, self.at(row)) },
+        }
+    }
+
+    /// Exchanges `row` with the value saved at `at`.
+    #[inline]
+    pub(crate) fn exchange_row(&mut self, row: usize, at: At, arena: &mut Arena) {
+        assert!(row < self.len());
+        let saved = arena.value_mut(self.ops, at);
+        // SAFETY: both are initialised values of one type, in different allocations, both borrowed exclusively.
+        unsafe { std::ptr::swap_nonoverlapping(self.at(row), saved, self.ops.size()) }
+    }
+
+    /// True when `row` differs from the value saved at `at`, both in stored form.
+    ///
+    /// # Errors
+    /// When one of them cannot be encoded.
+    #[inline]
+    pub(crate) fn differs_from_saved(
+        &self,
+        row: usize,
+        at: At,
+        arena: &Arena,
+        scratch: &mut [Vec<u8>; 2],
+    ) -> Result<bool, CodecError> {
+        if let Some(bytes) = self.row_bytes(row) {
+            return Ok(bytes != arena.bytes(at, bytes.len()));
+        }
+        let [new, old] = scratch;
+        new.clear();
+        old.clear();
+        self.encode_row(row, new)?;
+        let Ops::Typed(ops) = self.ops else { unreachable!("untyped rows are plain") };
+        // SAFETY: the value is here, initialised, and of the type that `ops` describes.
+        unsafe { (ops.encode)(arena.value(self.ops, at), old)? };
+        Ok(new != old)
+    }
+}
+
+/// From stored form, and the column of ids.
+impl Block {
+    /// Overwrites plain rows from `row` on.
+    pub(crate) fn overwrite_plain(&mut self, row: usize, bytes: &[u8]) -> Result<(), CodecError> {
+        let (size, found) = (self.ops.size(), bytes.len());
+        let rows = self.bytes_mut().and_then(|rows| rows.get_mut(row * size..row * size + found));
+        match rows {
+            Some(rows) => rows.copy_from_slice(bytes),
+            None => return Err(CodecError::Length { expected: size, found }),
+        }
+        Ok(())
+    }
+
+    /// Overwrites a row; the value before is dropped.
+    pub(crate) fn overwrite_stored(&mut self, row: usize, bytes: &[u8]) -> Result<(), CodecError> {
+        let mut new = Block::new(self.ops, 1);
+        new.push_stored(bytes, 1)?;
+        assert!(row < self.len());
+        // SAFETY: both rows are initialised, of one type, and in different allocations, both borrowed exclusively.
+        unsafe { std::ptr::swap_nonoverlapping(self.at(row), new.at(0), self.ops.size()) };
+        Ok(())
+    }
+
+    /// Takes plain row `row` out, the last row moving into its place.
+    #[inline]
+    pub(crate) fn remove_plain(&mut self, row: usize) {
+        let (last, size) = (self.len() - 1, self.ops.size());
+        if let Some(bytes) = self.bytes_mut() {
+            bytes.copy_within(last * size..(last + 1) * size, row * size);
+        }
+        self.truncate(last);
+    }
+
+    /// Exchanges two plain rows.
+    pub(crate) fn swap_plain(&mut self, a: usize, b: usize) {
+        let size = self.ops.size();
+        if let (true, Some(bytes)) = (a != b, self.bytes_mut()) {
+            let (a, b) = (a.min(b) * size, a.max(b) * size);
+            let (head, tail) = bytes.split_at_mut(b);
+            head[a..a + size].swap_with_slice(&mut tail[..size]);
+        }
+    }
+}

@@ -1,0 +1,386 @@
+//! Replay: applying a logged change set to the world.
+
+use triomphe::Arc;
+
+use crate::archetype::{Archetype, Chunk};
+use crate::backlinks::Backlinks;
+use crate::change_set::{Columns, Components, IdRun, Ids, Operation};
+use crate::codec::Reader;
+use crate::component::StorageKind;
+use crate::entity::Entity;
+use crate::error::{Error, Result};
+use crate::index::Location;
+use crate::raw::{Arena, At, Block, Ops};
+use crate::root::{Resource, Root};
+use crate::schema::{ComponentDef, ComponentId};
+use crate::world::World;
+
+/// How much was replayed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Operations: one for each entity of a run.
+    pub operations: u64,
+    /// Operations on entities or components that are not there. Without damage there are none: a change set
+    /// names what existed when it was made.
+    pub skipped: u64,
+}
+
+impl World {
+    /// Applies a change set that was logged under `lsn`. Change sets are applied in the order of their LSNs; one
+    /// that the world holds already (`lsn` not above [`World::lsn`]) is not applied again (REC-6).
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] or [`Error::Codec`] when the bytes are no change set, with the offset. The world may
+    /// then hold a part of it and must be dropped.
+    pub fn apply(&mut self, lsn: u64, change_set: &[u8]) -> Result<Applied> {
+        if lsn <= self.root.lsn {
+            return Ok(Applied::default());
+        }
+        let mut replay = Replay {
+            world: self,
+            lsn,
+            freed: Vec::new(),
+            links: Backlinks::default(),
+            arena: Arena::default(),
+            places: Vec::new(),
+            applied: Applied::default(),
+        };
+        let mut reader = Reader::new(change_set);
+        while !reader.is_empty() {
+            let at = reader.at();
+            let applied = Operation::decode(&mut reader).and_then(|operation| replay.operation(operation));
+            applied.map_err(|e| match e {
+                // Deeper layers know what is wrong, but not where.
+                Error::Malformed { offset: 0, what } => Error::Malformed { offset: at, what },
+                other => other,
+            })?;
+        }
+        let Replay { freed, applied, .. } = replay;
+        let root = Arc::make_mut(&mut self.root);
+        for slot in freed {
+            root.index.list_free(slot);
+        }
+        root.lsn = lsn;
+        Ok(applied)
+    }
+}
+
+struct Replay<'a> {
+    world: &'a mut World,
+    lsn: u64,
+    freed: Vec<u32>,
+    links: Backlinks,
+    /// Rows on their way, and values that were replaced.
+    arena: Arena,
+    places: Vec<At>,
+    applied: Applied,
+}
+
+fn malformed<T>(what: &'static str) -> Result<T> {
+    Err(Error::Malformed { offset: 0, what })
+}
+
+impl Replay<'_> {
+    fn operation(&mut self, operation: Operation<'_>) -> Result<()> {
+        match operation {
+            Operation::Define(def) => {
+                let root = Arc::make_mut(&mut self.world.root);
+                Arc::make_mut(&mut root.schema).define(def)?;
+            }
+            Operation::Spawn { ids, columns } => self.spawn(ids, columns)?,
+            Operation::Despawn { ids } => {
+                for entity in ids.entities() {
+                    self.applied.operations += 1;
+                    let Some(location) = self.find(entity) else { continue };
+                    self.take(location);
+                    Arc::make_mut(&mut self.world.root).index.vacate(entity);
+                    self.freed.push(entity.index());
+                }
+            }
+            Operation::Put { ids, columns } => {
+                for (id, bytes) in columns {
+                    self.put(ids.clone(), id, bytes)?;
+                }
+            }
+            Operation::Remove { ids, components } => self.remove(ids, components)?,
+            Operation::PutResource { id, value } => {
+                self.applied.operations += 1;
+                let mut block = Block::new(self.ops(id)?, 1);
+                block.push_stored(value, 1).map_err(|e| self.codec(id, e))?;
+                let new = Resource { id, block: Arc::new(block), changed: self.lsn };
+                Arc::make_mut(&mut self.world.root).set_resource(id, Some(new));
+            }
+            Operation::RemoveResource { id } => {
+                self.applied.operations += 1;
+                Arc::make_mut(&mut self.world.root).set_resource(id, None);
+            }
+            Operation::Floor(floor) => Arc::make_mut(&mut self.world.root).index.raise_floor(floor),
+        }
+        Ok(())
+    }
+
+    /// New rows, in the order of the ids, so that they are iterated in the order in which they were.
+    fn spawn(&mut self, ids: Ids<'_>, columns: Columns<'_>) -> Result<()> {
+        let mut values = Vec::new();
+        for (id, bytes) in columns {
+            values.push((id, Values::new(self.def(id)?, bytes, ids.total)?));
+        }
+        values.sort_unstable_by_key(|(id, _)| *id);
+        let components: Vec<ComponentId> = values.iter().map(|(id, _)| *id).collect();
+        if !components.windows(2).all(|pair| pair[0] < pair[1]) {
+            return malformed("an entity has one component twice");
+        }
+        let World { root, placement, .. } = &mut *self.world;
+        let archetype = placement.archetype_of(root, &components)?;
+        let (mut left, mut entities) = (ids.total, ids.entities());
+        while left > 0 {
+            let root = Arc::make_mut(root);
+            let number = placement.open_chunk(root, archetype, self.lsn)?;
+            let Root { archetypes, index, schema, .. } = root;
+            let Some(Archetype { shape, chunks, len, .. }) = archetypes.get_mut(archetype as usize) else {
+                return Ok(());
+            };
+            let rows_max = shape.rows_per_chunk();
+            let Some(chunk) = chunks.get_mut(number) else { return Ok(()) };
+            chunk.unshare(self.lsn);
+            let first = chunk.len();
+            let rows = left.min(rows_max - first);
+            for (column, (id, values)) in chunk.columns.iter_mut().zip(&mut values) {
+                values.append(rows, column.write(self.lsn), rows_max, &schema.known(*id).def)?;
+            }
+            for (row, entity) in (first..first + rows).zip(&mut entities) {
+                index.claim(entity, &mut self.links)?;
+                chunk.push_id(entity, self.lsn, rows_max);
+                index.place(entity, Location { archetype, row: shape.join(number, row) });
+            }
+            *len += rows;
+            left -= rows;
+            self.applied.operations += rows as u64;
+        }
+        if values.iter().all(|(_, values)| values.is_empty()) {
+            Ok(())
+        } else {
+            malformed("a column is longer than its values")
+        }
+    }
+
+    /// Values of one component, for entities that have it, or get it by this.
+    fn put(&mut self, ids: Ids<'_>, id: ComponentId, bytes: &[u8]) -> Result<()> {
+        let mut values = Values::new(self.def(id)?, bytes, ids.total)?;
+        for run in ids {
+            let mut i = 0;
+            while i < run.len {
+                let entity = run.entity(i);
+                let Some(location) = self.find(entity) else {
+                    values.skip()?;
+                    i += 1;
+                    continue;
+                };
+                let (archetype, chunk, row) = self.world.root.row(location);
+                match archetype.shape.column_of(id) {
+                    Some(column) => {
+                        let span = match values.is_plain() {
+                            true => span(chunk, row, run, i),
+                            false => 1,
+                        };
+                        self.overwrite(location, column, span, id, &mut values)?;
+                        i += span as u32;
+                    }
+                    None => {
+                        self.add(entity, location, id, &mut values)?;
+                        i += 1;
+                    }
+                }
+            }
+            self.applied.operations += u64::from(run.len);
+        }
+        if values.is_empty() { Ok(()) } else { malformed("a column is longer than its values") }
+    }
+
+    /// Values of rows side by side: one copy where they are plain.
+    fn overwrite(
+        &mut self,
+        location: Location,
+        column: usize,
+        span: usize,
+        id: ComponentId,
+        values: &mut Values<'_>,
+    ) -> Result<()> {
+        let root = Arc::make_mut(&mut self.world.root);
+        let archetype = root.archetypes.get_mut(location.archetype as usize);
+        let Some(archetype) = archetype else { return Ok(()) };
+        let (number, row) = archetype.shape.split(location.row);
+        let Some(chunk) = archetype.chunks.get_mut(number) else { return Ok(()) };
+        let block = chunk.columns[column].write(self.lsn);
+        let written = match values.plain(span)? {
+            Some(bytes) => block.overwrite_plain(row, bytes),
+            None => block.overwrite_stored(row, values.next()?),
+        };
+        written.map_err(|e| Error::codec(&root.schema.known(id).def.name, e))
+    }
+
+    /// One more component for an entity.
+    fn add(
+        &mut self,
+        entity: Entity,
+        location: Location,
+        id: ComponentId,
+        values: &mut Values<'_>,
+    ) -> Result<()> {
+        let mut components = self.world.root.archetype(location.archetype).shape.components.to_vec();
+        components.push(id);
+        components.sort_unstable();
+        self.move_row(entity, location, &components, Some((id, values)))
+    }
+
+    fn remove(&mut self, ids: Ids<'_>, components: Components<'_>) -> Result<()> {
+        for entity in ids.entities() {
+            self.applied.operations += 1;
+            let Some(location) = self.find(entity) else { continue };
+            let mut left = self.world.root.archetype(location.archetype).shape.components.to_vec();
+            left.retain(|id| !components.clone().any(|gone| gone == *id));
+            self.move_row(entity, location, &left, None)?;
+        }
+        Ok(())
+    }
+
+    /// Moves a row to the archetype with these components, of which one may be new.
+    fn move_row(
+        &mut self,
+        entity: Entity,
+        from: Location,
+        components: &[ComponentId],
+        new: Option<(ComponentId, &mut Values<'_>)>,
+    ) -> Result<()> {
+        let new = match new {
+            Some((id, values)) => Some((id, values.next()?)),
+            None => None,
+        };
+        let lsn = self.lsn;
+        let World { root, placement, .. } = &mut *self.world;
+        let to = placement.archetype_of(root, components)?;
+        if to == from.archetype {
+            return Ok(());
+        }
+        let root = Arc::make_mut(root);
+        let old = root.archetype(from.archetype).shape.clone();
+        let number = placement.open_chunk(root, to, lsn)?;
+        root.chunk_mut(to, number).unshare(lsn);
+        root.chunk_mut(from.archetype, old.split(from.row).0).unshare(lsn);
+        self.places.clear();
+        placement.take_row(root, from, lsn, &mut self.arena, &mut self.places);
+        let Root { archetypes, index, schema, .. } = root;
+        let Some(Archetype { shape, chunks, len, .. }) = archetypes.get_mut(to as usize) else {
+            return Ok(());
+        };
+        let rows_max = shape.rows_per_chunk();
+        let Some(chunk) = chunks.get_mut(number) else { return Ok(()) };
+        let row = chunk.len();
+        for (&id, column) in shape.components.iter().zip(&mut chunk.columns) {
+            let block = column.write(lsn);
+            match (old.column_of(id), new) {
+                (Some(here), _) => block.put_row(row, self.places[here], &mut self.arena, rows_max),
+                (None, Some((_, bytes))) => block
+                    .push_stored(bytes, rows_max)
+                    .map_err(|e| Error::codec(&schema.known(id).def.name, e))?,
+                (None, None) => return malformed("a row lacks a component of its archetype"),
+            }
+        }
+        chunk.push_id(entity, lsn, rows_max);
+        index.place(entity, Location { archetype: to, row: shape.join(number, row) });
+        *len += 1;
+        Ok(())
+    }
+
+    /// Takes a row out for good.
+    fn take(&mut self, location: Location) {
+        let World { root, placement, .. } = &mut *self.world;
+        let root = Arc::make_mut(root);
+        let chunk = root.archetype(location.archetype).shape.split(location.row).0;
+        root.chunk_mut(location.archetype, chunk).unshare(self.lsn);
+        self.places.clear();
+        placement.take_row(root, location, self.lsn, &mut self.arena, &mut self.places);
+    }
+
+    fn find(&mut self, entity: Entity) -> Option<Location> {
+        let location = self.world.root.index.get(entity);
+        self.applied.skipped += u64::from(location.is_none());
+        location
+    }
+
+    /// The definition of a stored component.
+    fn def(&self, id: ComponentId) -> Result<&ComponentDef> {
+        match self.world.root.schema.entry(id) {
+            Some(entry) if entry.def.kind != StorageKind::Transient => Ok(&entry.def),
+            _ => malformed("a component is used before it is defined"),
+        }
+    }
+
+    fn ops(&self, id: ComponentId) -> Result<Ops> {
+        self.def(id).map(|def| self.world.root.schema.known(def.id).ops)
+    }
+
+    fn codec(&self, id: ComponentId, e: crate::CodecError) -> Error {
+        Error::codec(&self.world.root.schema.known(id).def.name, e)
+    }
+}
+
+/// How many ids of a run, from its `i`-th on, stand in this order in a chunk, from `row` on.
+fn span(chunk: &Chunk, row: usize, run: IdRun, i: u32) -> usize {
+    let ids = chunk.ids()[row..].iter().zip(i..run.len);
+    ids.take_while(|&(&found, i)| found == run.entity(i)).count()
+}
+
+/// The values of a column.
+struct Values<'a> {
+    reader: Reader<'a>,
+    /// Bytes of a value; `None` when each has its length before it.
+    size: Option<usize>,
+}
+
+impl<'a> Values<'a> {
+    fn new(def: &ComponentDef, bytes: &'a [u8], rows: usize) -> Result<Self> {
+        let size = (def.kind == StorageKind::Plain).then_some(def.size as usize);
+        if size.is_some_and(|size| size.checked_mul(rows) != Some(bytes.len())) {
+            return malformed("a column has not as many bytes as its values");
+        }
+        Ok(Values { reader: Reader::new(bytes), size })
+    }
+
+    fn is_plain(&self) -> bool {
+        self.size.is_some()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.reader.is_empty()
+    }
+
+    /// The next values, where they are plain.
+    fn plain(&mut self, rows: usize) -> Result<Option<&'a [u8]>> {
+        self.size.map(|size| self.reader.take(size * rows)).transpose()
+    }
+
+    fn next(&mut self) -> Result<&'a [u8]> {
+        let len = match self.size {
+            Some(size) => size,
+            None => usize::try_from(self.reader.varint()?).unwrap_or(usize::MAX),
+        };
+        self.reader.take(len)
+    }
+
+    fn skip(&mut self) -> Result<()> {
+        self.next().map(drop)
+    }
+
+    /// Appends the next values to a block.
+    fn append(&mut self, rows: usize, block: &mut Block, rows_max: usize, def: &ComponentDef) -> Result<()> {
+        let codec = |e| Error::codec(&def.name, e);
+        if let Some(bytes) = self.plain(rows)? {
+            return block.push_plain(bytes, rows, rows_max).map_err(codec);
+        }
+        for _ in 0..rows {
+            block.push_stored(self.next()?, rows_max).map_err(codec)?;
+        }
+        Ok(())
+    }
+}

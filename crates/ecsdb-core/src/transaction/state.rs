@@ -1,0 +1,157 @@
+//! What the world keeps for the transaction under way: its marks, what it takes to undo it, and buffers that the next
+//! transaction uses again, so that a small one allocates nothing.
+
+use super::marks::{ColumnPlace, Image, Marks, Saved};
+use super::undo::Step;
+use crate::archetype::{Chunk, Column};
+use crate::change_set::Encoder;
+use crate::entity::Entity;
+use crate::error::Error;
+use crate::raw::{Arena, At, Block};
+
+#[derive(Default)]
+pub(crate) struct TransactionState {
+    pub(crate) marks: Marks,
+    pub(crate) undo: Vec<Step>,
+    /// Values from before, and rows taken out.
+    pub(crate) arena: Arena,
+    /// Where in the arena the values of rows taken out are; undo steps name ranges.
+    pub(crate) places: Vec<At>,
+    /// Entities that existed when the transaction began, and do no more.
+    pub(crate) despawned: Vec<Entity>,
+    /// Slots vacated, to be given out again once this is committed.
+    pub(crate) freed: Vec<u32>,
+    /// The highest generation of an id that was given out and will mean nothing; 0 for none.
+    pub(crate) lost_generation: u32,
+    pub(crate) encoder: Encoder,
+    pub(crate) scratch: [Vec<u8>; 2],
+    pub(crate) rows: Vec<u32>,
+    /// Marks of a row that moves to another archetype, with their columns there.
+    pub(crate) on_the_way: Vec<(usize, Saved)>,
+    /// What a method that returns no `Result` could not do: the commit will fail with it.
+    pub(crate) failed: Option<Error>,
+    /// An operation is under way.
+    pub(crate) busy: bool,
+    /// A panic ended one, and was caught: what it did is not known.
+    pub(crate) interrupted: bool,
+    /// A view was taken of the transaction's own state, so blocks that it has changed may be shared.
+    pub(crate) viewed: bool,
+}
+
+impl TransactionState {
+    /// Forgets the last transaction, whose values from before are dropped.
+    pub(crate) fn begin(&mut self) {
+        self.end();
+        self.marks.begin();
+    }
+
+    /// Drops what is not needed once the transaction is committed or rolled back.
+    pub(crate) fn end(&mut self) {
+        const KEPT: usize = 1 << 16;
+        self.undo.clear();
+        self.undo.shrink_to(KEPT);
+        self.places.clear();
+        self.places.shrink_to(KEPT);
+        self.despawned.clear();
+        self.despawned.shrink_to(KEPT);
+        self.freed.clear();
+        self.freed.shrink_to(KEPT);
+        self.lost_generation = 0;
+        self.failed = None;
+        (self.busy, self.interrupted) = (false, false);
+        self.viewed = false;
+        self.encoder.clear();
+        self.marks.forget_images();
+        self.arena.clear();
+    }
+
+    /// An operation begins.
+    #[inline]
+    pub(crate) fn enter(&mut self) {
+        self.interrupted |= self.busy;
+        self.busy = true;
+    }
+
+    /// It has ended, with an error or without.
+    #[inline]
+    pub(crate) fn leave(&mut self) {
+        self.busy = false;
+    }
+
+    pub(crate) fn fail(&mut self, error: Error) {
+        self.failed.get_or_insert(error);
+    }
+
+    /// Keeps a column as it is before all of it is handed out to be written.
+    #[inline]
+    pub(crate) fn image(
+        &mut self,
+        column: &mut Column,
+        archetype: u32,
+        chunk: usize,
+        index: usize,
+        lsn: u64,
+    ) {
+        column.changed = lsn;
+        let place = ColumnPlace { archetype, chunk: chunk as u32, column: index as u32 };
+        let marks = self.marks.column(column, place);
+        if marks.is_whole() {
+            return;
+        }
+        if marks.image.is_none() {
+            marks.keep_image(&column.block, &mut self.arena);
+            self.undo.push(Step::Column { place, marks: column.marks.index });
+            return;
+        }
+        // Rows that came after the image was taken.
+        let rows = column.block.len();
+        for row in 0..rows {
+            if !self.marks.column(column, place).is_marked(row) {
+                self.save(column, place, row, rows, lsn);
+            }
+        }
+    }
+
+    /// The block of a value for writing it in place: what it is before the first change is kept. This and
+    /// [`TransactionState::image`] are the only ways to a value that can be changed.
+    #[inline]
+    pub(crate) fn cell<'c>(
+        &mut self,
+        chunk: &'c mut Chunk,
+        place: ColumnPlace,
+        row: usize,
+        rows_max: usize,
+        lsn: u64,
+    ) -> &'c mut Block {
+        // A new row is undone as a whole, and logged as a whole.
+        let new = self.marks.of_chunk(chunk).is_some_and(|marks| marks.new.contains(row));
+        let column = &mut chunk.columns[place.column as usize];
+        if !new && !self.marks.column(column, place).is_marked(row) {
+            self.save(column, place, row, rows_max, lsn);
+        }
+        column.write(lsn)
+    }
+
+    fn save(&mut self, column: &mut Column, place: ColumnPlace, row: usize, rows_max: usize, lsn: u64) {
+        // Copied first, since a `clone` may panic: nothing has happened then.
+        let at = column.write(lsn).save_row(row, &mut self.arena);
+        self.saved(column, place, row, rows_max, at);
+    }
+
+    /// Notes that the value of `row` from before is at `at`.
+    pub(crate) fn saved(
+        &mut self,
+        column: &mut Column,
+        place: ColumnPlace,
+        row: usize,
+        rows_max: usize,
+        at: At,
+    ) {
+        self.marks.column(column, place).mark(row, Saved::Arena(at), rows_max);
+        self.undo.push(Step::Value { place, row: row as u32, at });
+    }
+
+    pub(crate) fn image_of(&self, marks: u32) -> Option<&Image> {
+        self.marks.columns().get(marks as usize)?.image.as_ref()
+    }
+}
