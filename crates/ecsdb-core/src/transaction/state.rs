@@ -92,24 +92,24 @@ impl TransactionState {
         index: usize,
         lsn: u64,
     ) {
-        column.changed = lsn;
         let place = ColumnPlace { archetype, chunk: chunk as u32, column: index as u32 };
+        self.enter();
         let marks = self.marks.column(column, place);
-        if marks.is_whole() {
-            return;
-        }
-        if marks.image.is_none() {
+        if marks.image.is_none() && !marks.is_whole() {
             marks.keep_image(&column.block, &mut self.arena);
             self.undo.push(Step::Column { place, marks: column.marks.index });
-            return;
-        }
-        // Rows that came after the image was taken.
-        let rows = column.block.len();
-        for row in 0..rows {
-            if !self.marks.column(column, place).is_marked(row) {
-                self.save(column, place, row, rows, lsn);
+        } else if !marks.is_whole() {
+            // Rows that came after the image was taken.
+            let rows = column.block.len();
+            for row in 0..rows {
+                if !self.marks.column(column, place).is_marked(row) {
+                    self.save(column, place, row, rows, lsn);
+                }
             }
         }
+        // Private from here on: a copy, where the image is the old block.
+        column.write(lsn);
+        self.leave();
     }
 
     /// The block of a value for writing it in place: what it is before the first change is kept. This and
