@@ -1,5 +1,6 @@
 //! The archetype: the entities with one set of components, in chunks of columns.
 
+use bytemuck::TransparentWrapper;
 use triomphe::Arc;
 
 use crate::component::Component;
@@ -117,7 +118,7 @@ impl Chunk {
 
     #[inline]
     pub(crate) fn ids(&self) -> &[Entity] {
-        bytemuck::cast_slice(self.entities.block.slice::<EntityRow>().unwrap_or(&[]))
+        ids_of(&self.entities.block)
     }
 
     /// Copies whatever is shared, so that the structural change that follows cannot be stopped half-way by a
@@ -134,8 +135,14 @@ impl Chunk {
     }
 }
 
+/// The ids in a block of them.
+#[inline]
+pub(crate) fn ids_of(block: &Block) -> &[Entity] {
+    EntityRow::peel_slice(block.slice::<EntityRow>().unwrap_or(&[]))
+}
+
 /// The ids as a column like any other.
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Clone, Copy, bytemuck::TransparentWrapper)]
 #[repr(transparent)]
 pub(crate) struct EntityRow(pub(crate) Entity);
 
@@ -143,8 +150,11 @@ impl Component for EntityRow {
     // Never registered: it is in every chunk.
     const NAME: &'static str = "";
     const VERSION: u32 = 0;
-    const FINGERPRINT: u64 = 0;
     const STORAGE: crate::component::Storage<Self> = crate::component::Storage::plain();
+
+    fn description() -> &'static crate::describe::Description {
+        const { &crate::describe::Description::none() }
+    }
 
     fn type_slot() -> u32 {
         0

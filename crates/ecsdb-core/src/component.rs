@@ -2,16 +2,22 @@
 
 use std::any::TypeId;
 use std::cell::RefCell;
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use bytemuck::Pod;
+use rkyv::Portable;
 use rkyv::api::high::{HighDeserializer, HighSerializer, HighValidator};
 use rkyv::bytecheck::CheckBytes;
 use rkyv::rancor;
 use rkyv::ser::allocator::ArenaHandle;
 use rkyv::util::AlignedVec;
+use rkyv::validation::Validator;
+use rkyv::validation::archive::ArchiveValidator;
+use rkyv::validation::shared::SharedValidator;
 
-use crate::raw::TypeOps;
+use crate::describe::{Describe, Description, TooDeep, canonical, check_depth};
+use crate::limits;
+use crate::raw::{Plain, TypeOps, bytes_of};
 
 /// Data that an entity can have, or that a world can have once (a resource).
 ///
@@ -44,10 +50,11 @@ pub trait Component: Clone + Send + Sync + Sized + 'static {
     const NAME: &'static str;
     /// The version of the layout.
     const VERSION: u32;
-    /// A hash of the declared fields: tells a layout that was changed without a new version.
-    const FINGERPRINT: u64;
     /// How values are stored.
     const STORAGE: Storage<Self>;
+
+    /// What the type consists of: what is stored under one description is read under no other.
+    fn description() -> &'static Description;
 
     /// A small number for this type in this process.
     #[doc(hidden)]
@@ -83,6 +90,11 @@ pub struct Storage<T> {
     kind: StorageKind,
     encode: fn(&T, &mut Vec<u8>) -> Result<(), CodecError>,
     decode: fn(&[u8]) -> Result<T, CodecError>,
+    canonical: fn(&T, &mut Vec<u8>) -> Result<(), CodecError>,
+    /// For plain types: whether bytes are a value; `None` when any are.
+    pub(crate) is_valid: Option<fn(&[u8]) -> bool>,
+    /// Alignment of the archive.
+    pub(crate) archive_align: usize,
 }
 
 /// A value that could not be encoded, or bytes that are no value.
@@ -100,57 +112,91 @@ pub enum CodecError {
     /// rkyv refused to encode the value, or the bytes did not validate.
     #[error("{0}")]
     Archive(#[source] rancor::Error),
+    /// The bytes are no value of the plain type: a `bool` that is neither 0 nor 1, say.
+    #[error("the bytes are no value of the type")]
+    Invalid,
+    /// The archive of the value is larger than allowed.
+    #[error("a value of {bytes} bytes, and at most {max} are allowed")]
+    TooLarge {
+        /// Its bytes.
+        bytes: usize,
+        /// Bytes allowed.
+        max: usize,
+    },
+    /// The value contains itself, or others, too many levels deep.
+    #[error("the value is nested more than {0} levels deep")]
+    TooDeep(usize),
     /// A transient component has no stored form.
     #[error("a transient component has no stored form")]
     Transient,
+}
+
+impl From<TooDeep> for CodecError {
+    fn from(_: TooDeep) -> Self {
+        CodecError::TooDeep(limits::VALUE_DEPTH_MAX)
+    }
 }
 
 impl<T> Storage<T> {
     /// Stored as its memory bytes.
     pub const fn plain() -> Self
     where
-        T: Pod,
+        T: Plain,
     {
         Storage {
             kind: StorageKind::Plain,
             encode: |value, out| {
-                out.extend_from_slice(bytemuck::bytes_of(value));
+                out.extend_from_slice(bytes_of(value));
                 Ok(())
             },
-            decode: |bytes| {
-                bytemuck::try_pod_read_unaligned(bytes)
-                    .map_err(|_| CodecError::Length { expected: size_of::<T>(), found: bytes.len() })
+            // Rows are copied into their places and checked there, never made on a stack.
+            decode: |bytes| Err(CodecError::Length { expected: size_of::<T>(), found: bytes.len() }),
+            canonical: |value, out| {
+                out.extend_from_slice(bytes_of(value));
+                Ok(())
             },
+            is_valid: if T::ANY_BYTES { None } else { Some(T::is_valid) },
+            archive_align: 1,
         }
     }
 
     /// Stored through rkyv.
     pub const fn archived() -> Self
     where
-        T: rkyv::Archive
-            + for<'a> rkyv::Serialize<HighSerializer<AlignedVec, ArenaHandle<'a>, rancor::Error>>,
+        T: Component
+            + Describe
+            + rkyv::Archive
+            + for<'a> rkyv::Serialize<HighSerializer<Buffer, ArenaHandle<'a>, rancor::Error>>,
         T::Archived: for<'a> CheckBytes<HighValidator<'a, rancor::Error>>
             + rkyv::Deserialize<T, HighDeserializer<rancor::Error>>,
     {
         Storage {
             kind: StorageKind::Archived,
             encode: |value, out| {
-                let mut buffer = SCRATCH.take();
-                buffer.clear();
+                if T::description().is_recursive() {
+                    check_depth(value)?;
+                }
+                let buffer = SCRATCH.take();
                 let buffer = rkyv::api::high::to_bytes_in(value, buffer).map_err(CodecError::Archive)?;
-                out.extend_from_slice(&buffer);
-                SCRATCH.set(buffer);
+                // As it will be read: what would be refused then is refused now.
+                validated::<T::Archived>(&buffer.0)?;
+                out.extend_from_slice(&buffer.0);
+                buffer.keep();
                 Ok(())
             },
             decode: |bytes| {
                 // The archive must be aligned; its place in a file is not.
                 let mut buffer = SCRATCH.take();
-                buffer.clear();
-                buffer.extend_from_slice(bytes);
-                let value = rkyv::from_bytes::<T, rancor::Error>(&buffer).map_err(CodecError::Archive);
-                SCRATCH.set(buffer);
+                buffer.0.extend_from_slice(bytes);
+                let value = validated::<T::Archived>(&buffer.0).and_then(|archived| {
+                    rkyv::api::high::deserialize::<T, rancor::Error>(archived).map_err(CodecError::Archive)
+                });
+                buffer.keep();
                 value
             },
+            canonical: |value, out| Ok(canonical(value, out)?),
+            is_valid: None,
+            archive_align: align_of::<T::Archived>(),
         }
     }
 
@@ -158,7 +204,14 @@ impl<T> Storage<T> {
         encode: fn(&T, &mut Vec<u8>) -> Result<(), CodecError>,
         decode: fn(&[u8]) -> Result<T, CodecError>,
     ) -> Self {
-        Storage { kind: StorageKind::Archived, encode, decode }
+        Storage {
+            kind: StorageKind::Archived,
+            encode,
+            decode,
+            canonical: encode,
+            is_valid: None,
+            archive_align: 1,
+        }
     }
 
     /// Kept in memory only.
@@ -167,6 +220,9 @@ impl<T> Storage<T> {
             kind: StorageKind::Transient,
             encode: |_, _| Err(CodecError::Transient),
             decode: |_| Err(CodecError::Transient),
+            canonical: |_, _| Err(CodecError::Transient),
+            is_valid: None,
+            archive_align: 1,
         }
     }
 
@@ -182,11 +238,65 @@ impl<T> Storage<T> {
     pub(crate) fn decode(&self, bytes: &[u8]) -> Result<T, CodecError> {
         (self.decode)(bytes)
     }
+
+    /// The form that equal values share.
+    pub(crate) fn canonical(&self, value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        (self.canonical)(value, out)
+    }
+}
+
+/// Archives are made and read in memory of the greatest alignment that is allowed.
+type Aligned = AlignedVec<{ limits::ALIGN_MAX }>;
+
+/// Where an archive is written: to no more bytes than a value may have.
+#[derive(Debug, Default)]
+pub struct Buffer(Aligned);
+
+/// A buffer up to this size is kept for the next value.
+const KEPT_BYTES: usize = 1 << 20;
+
+impl Buffer {
+    fn keep(mut self) {
+        self.0.clear();
+        if self.0.capacity() <= KEPT_BYTES {
+            SCRATCH.set(self);
+        }
+    }
+}
+
+impl rkyv::ser::Positional for Buffer {
+    #[inline]
+    fn pos(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl rkyv::ser::Writer<rancor::Error> for Buffer {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> Result<(), rancor::Error> {
+        limits::check_value(self.0.len().saturating_add(bytes.len())).map_err(rancor::Source::new)?;
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// Looks at an archive, bounded in size and depth: the one function for what was just written and for what is read.
+fn validated<A>(bytes: &[u8]) -> Result<&A, CodecError>
+where
+    A: Portable + for<'a> CheckBytes<HighValidator<'a, rancor::Error>>,
+{
+    limits::check_value(bytes.len())?;
+    let depth = NonZeroUsize::new(limits::VALUE_DEPTH_MAX + 1);
+    let mut validator =
+        Validator::new(ArchiveValidator::with_max_depth(bytes, depth), SharedValidator::new());
+    let at = rkyv::api::root_position::<A>(bytes.len());
+    rkyv::api::access_pos_with_context::<A, _, rancor::Error>(bytes, at, &mut validator)
+        .map_err(CodecError::Archive)
 }
 
 thread_local! {
     /// One aligned buffer a thread, so that encoding a value allocates nothing in the long run.
-    static SCRATCH: RefCell<AlignedVec> = RefCell::new(AlignedVec::new());
+    static SCRATCH: RefCell<Buffer> = RefCell::new(Buffer(Aligned::new()));
 }
 
 /// A process-wide number for a type, given on first use. What turns a type into a component id is then an index
@@ -227,8 +337,9 @@ impl TypeSlot {
 pub struct ComponentType {
     pub(crate) name: &'static str,
     pub(crate) version: u32,
-    pub(crate) fingerprint: u64,
+    pub(crate) description: fn() -> &'static Description,
     pub(crate) kind: StorageKind,
+    pub(crate) archive_align: usize,
     pub(crate) ops: &'static TypeOps,
     pub(crate) type_id: TypeId,
     pub(crate) type_name: fn() -> &'static str,
@@ -241,8 +352,9 @@ impl ComponentType {
         ComponentType {
             name: T::NAME,
             version: T::VERSION,
-            fingerprint: T::FINGERPRINT,
+            description: T::description,
             kind: T::STORAGE.kind(),
+            archive_align: T::STORAGE.archive_align,
             ops: TypeOps::of::<T>(),
             type_id: TypeId::of::<T>(),
             type_name: std::any::type_name::<T>,
@@ -252,8 +364,3 @@ impl ComponentType {
 }
 
 inventory::collect!(ComponentType);
-
-/// The hash behind [`Component::FINGERPRINT`].
-pub const fn fingerprint(shape: &str) -> u64 {
-    xxhash_rust::const_xxh3::xxh3_64(shape.as_bytes())
-}

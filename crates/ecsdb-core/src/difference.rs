@@ -13,9 +13,10 @@ use crate::change_set::{Encoder, Rows, pieces};
 use crate::component::StorageKind;
 use crate::error::{Error, Result};
 use crate::index::Location;
+use crate::limits::COMPONENTS_MAX;
 use crate::raw::Block;
 use crate::root::Root;
-use crate::schema::{COMPONENTS_MAX, ComponentDef, ComponentId};
+use crate::schema::{ComponentDef, ComponentId};
 
 /// Writes down what turns `present` into `target`; nothing when that is nothing. Components in `undefined` are defined, too.
 /// O(chunks + values that the two do not share).
@@ -68,16 +69,8 @@ fn match_components(present: &Root, target: &Root) -> Result<BTreeMap<ComponentI
         let def = match present.schema.named(&wanted.name) {
             Some(id) => {
                 let def = &present.schema.known(id).def;
-                if *def != (ComponentDef { id, ..wanted.clone() }) {
-                    return Err(Error::SchemaMismatch {
-                        name: def.name.to_string(),
-                        stored_version: def.version,
-                        stored_kind: def.kind,
-                        stored_fingerprint: def.fingerprint,
-                        version: wanted.version,
-                        kind: wanted.kind,
-                        fingerprint: wanted.fingerprint,
-                    });
+                if let Some(mismatch) = def.mismatch(wanted.version, wanted.kind, &wanted.description) {
+                    return Err(mismatch);
                 }
                 def.clone()
             }

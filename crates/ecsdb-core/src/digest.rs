@@ -4,6 +4,9 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::component::StorageKind;
 use crate::error::{Error, Result};
+use crate::raw::Block;
+use crate::schema::ComponentDef;
+use crate::stored_value::StoredValue;
 use crate::view::View;
 
 /// A 128-bit digest of a world's entities, components and resources.
@@ -46,9 +49,7 @@ impl View {
                         let value = match column.block.row_bytes(row) {
                             Some(bytes) => bytes,
                             None => {
-                                scratch.clear();
-                                let encoded = column.block.encode_row(row, &mut scratch);
-                                encoded.map_err(|e| Error::codec(&def.name, e))?;
+                                value(def, &column.block, row, &mut scratch)?;
                                 &scratch
                             }
                         };
@@ -60,14 +61,24 @@ impl View {
         for resource in &root.resources {
             let def = &root.schema.known(resource.id).def;
             if def.kind != StorageKind::Transient {
-                scratch.clear();
-                resource.block.encode_row(0, &mut scratch).map_err(|e| Error::codec(&def.name, e))?;
+                value(def, &resource.block, 0, &mut scratch)?;
                 // Generation 0: no entity has it.
                 sum = sum.wrapping_add(hash(0, &def.name, &scratch));
             }
         }
         Ok(Digest(sum))
     }
+}
+
+/// What of a value is hashed: its stored form, or where equal values can have several, the one that they share (TX-6).
+fn value(def: &ComponentDef, block: &Block, row: usize, out: &mut Vec<u8>) -> Result<()> {
+    out.clear();
+    let encoded = match def.description.is_unordered() {
+        true if block.is::<StoredValue>() => return Err(Error::DigestNeedsType(def.name.to_string())),
+        true => block.canonical_row(row, out),
+        false => block.encode_row(row, out),
+    };
+    encoded.map_err(|e| Error::codec(&def.name, e))
 }
 
 fn hash(entity: u64, component: &str, value: &[u8]) -> u128 {

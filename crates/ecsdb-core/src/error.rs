@@ -1,6 +1,6 @@
 //! What can be wrong with a call, a stored change or a schema.
 
-use crate::component::{CodecError, StorageKind};
+use crate::component::CodecError;
 use crate::entity::Entity;
 
 /// What the fallible functions of this crate return.
@@ -37,28 +37,36 @@ pub enum Error {
         /// The Rust type that wants it.
         second: &'static str,
     },
-    /// The stored layout of a component is not that of the Rust type.
-    #[error(
-        "component {name} is stored as version {stored_version} ({stored_kind:?}, fingerprint \
-         {stored_fingerprint:016x}) but the type is version {version} ({kind:?}, fingerprint {fingerprint:016x}): \
-         restore the old definition, or give the changed one a new name"
-    )]
+    /// The stored type of a component is not the program's.
+    #[error("component {name}: {difference}. Restore the old definition, or give the changed one a new name")]
     SchemaMismatch {
         /// The stable name.
         name: String,
-        /// Version in the database.
-        stored_version: u32,
-        /// Kind in the database.
-        stored_kind: StorageKind,
-        /// Fingerprint in the database.
-        stored_fingerprint: u64,
-        /// Version of the Rust type.
-        version: u32,
-        /// Kind of the Rust type.
-        kind: StorageKind,
-        /// Fingerprint of the Rust type.
-        fingerprint: u64,
+        /// Which part differs, and how.
+        difference: String,
     },
+    /// A type or a value is larger, deeper or more strictly aligned than is allowed.
+    #[error("component {component}: {what}: {found}, and at most {max} are allowed")]
+    Limit {
+        /// The stable name.
+        component: String,
+        /// What is too large.
+        what: &'static str,
+        /// How large it is.
+        found: usize,
+        /// How large it may be.
+        max: usize,
+    },
+    /// Equal values of a component could not be told: it has a container without an order beside a part that is not described.
+    #[error(
+        "component {0} has both a hash container and an opaque part: describe the part, or use an ordered container"
+    )]
+    NoCanonicalForm(String),
+    /// The digest of a component with a hash container needs its Rust type, which this program does not have.
+    #[error(
+        "the digest of component {0}, which has a hash container, needs its Rust type: link it into this program"
+    )]
+    DigestNeedsType(String),
     /// The view was captured before this program's type of the component was registered.
     #[error(
         "component {0} was not registered when this view was captured: register it, then take a new view"

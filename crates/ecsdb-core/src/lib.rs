@@ -25,11 +25,13 @@ mod change_set;
 mod codec;
 mod compact;
 mod component;
+pub mod describe;
 mod difference;
 mod digest;
 mod entity;
 mod error;
 mod index;
+mod limits;
 mod memory;
 pub mod parts;
 mod placement;
@@ -51,17 +53,18 @@ pub use bundle::Bundle;
 pub use bundle::{BundleSink, BundleSource, BundleTypes};
 pub use change_set::ChangeSet;
 pub use compact::Compacted;
-pub use component::{CodecError, Component, Storage, StorageKind};
 #[doc(hidden)]
-pub use component::{ComponentType, TypeSlot, fingerprint};
+pub use component::{Buffer, ComponentType, TypeSlot};
+pub use component::{CodecError, Component, Storage, StorageKind};
+pub use describe::{Describe, Description};
 pub use digest::Digest;
-pub use ecsdb_derive::{Bundle, Component};
-pub use entity::Entity;
+pub use ecsdb_derive::{Bundle, Component, Describe};
+pub use entity::{Entity, ParseEntityError};
 #[doc(hidden)]
 pub use error::Error as BundleError;
 pub use error::{Error, Result};
 pub use query::{Access, Chunks, Mode, Query, QueryIter, ReadQuery, Term, With, Without};
-pub use raw::memory_in_use;
+pub use raw::{Plain, memory_in_use};
 pub use replay::Applied;
 pub use restore::Restore;
 pub use schema::{ComponentDef, ComponentId};
@@ -74,6 +77,8 @@ pub use world::World;
 pub mod __private {
     pub use bytemuck;
     pub use inventory;
+
+    pub use crate::describe::{NoArchive, Probe, Stored};
 }
 
 /// What the derive macros and queries refuse at compile time. Each refused piece differs in one place from this one,
@@ -150,6 +155,39 @@ pub mod __private {
 /// # #[repr(C)]
 /// # struct P { x: u32, y: u32 }
 /// World::new().view().query::<&mut P>();
+/// ```
+/// A step of the protocol in what a closure gets:
+/// ```compile_fail
+/// # use ecsdb_core::World;
+/// World::new().begin().transaction().prepare();
+/// ```
+/// A type that can change behind a shared reference, so that the change would be neither seen nor logged (and the same with
+/// `u32`, which compiles):
+/// ```compile_fail
+/// #[derive(ecsdb_core::Describe)]
+/// struct Counter { n: std::sync::atomic::AtomicU32 }
+/// ```
+/// ```
+/// #[derive(ecsdb_core::Describe)]
+/// struct Counter { n: u32 }
+/// ```
+/// A plain enum without a number type:
+/// ```compile_fail
+/// # use ecsdb_core::Component;
+/// #[derive(Component, Clone, Copy)]
+/// #[component(name = "p", plain)]
+/// enum P { A, B }
+/// ```
+/// A plain part that is not said to be plain:
+/// ```compile_fail
+/// # use ecsdb_core::{Component, Describe};
+/// #[derive(Describe, Clone, Copy)]
+/// #[repr(C)]
+/// struct Part(u32);
+/// #[derive(Component, Clone, Copy)]
+/// #[component(name = "p", plain)]
+/// #[repr(C)]
+/// struct P { x: Part }
 /// ```
 #[cfg(doctest)]
 pub struct Refused;

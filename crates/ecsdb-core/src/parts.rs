@@ -11,7 +11,7 @@ use std::sync::Arc as SharedArc;
 
 use triomphe::Arc;
 
-use crate::archetype::{Archetype, Chunk, Column, EntityRow, Shape};
+use crate::archetype::{Archetype, Chunk, Column, EntityRow, Shape, ids_of};
 use crate::codec::{Reader, put_varint};
 use crate::component::StorageKind;
 use crate::entity::Entity;
@@ -404,6 +404,6 @@ const ROWS_MAX: usize = 1 << 12;
 impl LoadedColumn {
     /// The entity ids, when it is a column of them.
     pub fn entities(&self) -> Option<&[Entity]> {
-        self.0.block.slice::<EntityRow>().map(bytemuck::cast_slice)
+        self.0.block.is::<EntityRow>().then(|| ids_of(&self.0.block))
     }
 }

@@ -7,16 +7,15 @@ use rustc_hash::FxHashMap;
 
 use crate::codec::{Reader, put_varint};
 use crate::component::{Component, ComponentType, StorageKind};
+use crate::describe::Description;
 use crate::error::{Error, Result};
+use crate::limits;
 use crate::raw::{Ops, TypeOps};
 use crate::stored_value::StoredValue;
 
 /// The number of a component in one database: what stands in log and snapshot. Dense, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ComponentId(pub u32);
-
-/// Components a database can have.
-pub(crate) const COMPONENTS_MAX: u32 = 1 << 16;
 
 /// The stored definition of a component.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,8 +30,32 @@ pub struct ComponentDef {
     pub kind: StorageKind,
     /// Bytes of a value, for plain components; 0 for others.
     pub size: u32,
-    /// Hash of the declared fields.
-    pub fingerprint: u64,
+    /// What its type consists of.
+    pub description: Arc<Description>,
+}
+
+impl ComponentDef {
+    /// How a type that a program has differs from this definition; `None` when values of the one are values of the other.
+    fn difference(&self, version: u32, kind: StorageKind, description: &Description) -> Option<String> {
+        if self.kind != kind {
+            return Some(format!("{:?} in the database, {kind:?} in the program", self.kind));
+        }
+        if let Some(difference) = self.description.difference(description) {
+            return Some(difference);
+        }
+        (self.version != version)
+            .then(|| format!("version {} in the database, {version} in the program", self.version))
+    }
+
+    pub(crate) fn mismatch(
+        &self,
+        version: u32,
+        kind: StorageKind,
+        description: &Description,
+    ) -> Option<Error> {
+        let difference = self.difference(version, kind, description)?;
+        Some(Error::SchemaMismatch { name: self.name.to_string(), difference })
+    }
 }
 
 #[derive(Clone)]
@@ -87,8 +110,9 @@ impl Schema {
                     version: ty.version,
                     kind: ty.kind,
                     size: stored_size(ty),
-                    fingerprint: ty.fingerprint,
+                    description: Arc::new((ty.description)().clone()),
                 };
+                check_type(ty, &def)?;
                 self.add(def, Ops::Typed(ty.ops))?
             }
             Some(id) => id,
@@ -101,7 +125,10 @@ impl Schema {
                 return Err(Error::NameTaken { name, first, second: (ty.type_name)() });
             }
             None => {
-                check(&entry.def, ty)?;
+                if let Some(mismatch) = entry.def.mismatch(ty.version, ty.kind, (ty.description)()) {
+                    return Err(mismatch);
+                }
+                check_type(ty, &entry.def)?;
                 entry.ops = Ops::Typed(ty.ops);
                 entry.rust_type = Some((ty.type_id, (ty.type_name)()));
                 true
@@ -126,9 +153,10 @@ impl Schema {
         if self.named(&def.name).is_some() {
             return malformed("a component name is defined twice");
         }
-        if def.id.0 >= COMPONENTS_MAX || def.name.is_empty() || def.size > SIZE_MAX {
+        if def.id.0 >= limits::COMPONENTS_MAX || def.name.is_empty() {
             return malformed("a component definition is out of bounds");
         }
+        limits::check_definition(&def.name, Some(def.size as usize), &def.description)?;
         let ops = match def.kind {
             StorageKind::Plain => Ops::Bytes(def.size),
             _ => Ops::Typed(TypeOps::of::<StoredValue>()),
@@ -138,7 +166,7 @@ impl Schema {
 
     fn add(&mut self, def: ComponentDef, ops: Ops) -> Result<ComponentId> {
         let id = def.id;
-        if id.0 >= COMPONENTS_MAX {
+        if id.0 >= limits::COMPONENTS_MAX {
             return Err(Error::Full("a database has at most 65,536 components"));
         }
         // Ids of transient components are not stored, so stored ids can have gaps.
@@ -149,7 +177,7 @@ impl Schema {
                 version: 0,
                 kind: StorageKind::Transient,
                 size: 0,
-                fingerprint: 0,
+                description: Arc::new(Description::none()),
             };
             self.entries.push(Entry { def, ops: Ops::Bytes(0), rust_type: None });
         }
@@ -159,9 +187,6 @@ impl Schema {
     }
 }
 
-/// Largest plain component, in bytes.
-const SIZE_MAX: u32 = 1 << 20;
-
 fn stored_size(ty: &ComponentType) -> u32 {
     match ty.kind {
         StorageKind::Plain => ty.ops.size() as u32,
@@ -169,21 +194,17 @@ fn stored_size(ty: &ComponentType) -> u32 {
     }
 }
 
-fn check(def: &ComponentDef, ty: &ComponentType) -> Result<()> {
-    if (def.version, def.kind, def.size, def.fingerprint)
-        == (ty.version, ty.kind, stored_size(ty), ty.fingerprint)
-    {
-        return Ok(());
+/// What a program's type must keep to, and any definition.
+fn check_type(ty: &ComponentType, def: &ComponentDef) -> Result<()> {
+    if ty.kind != StorageKind::Transient {
+        limits::check_type(ty.name, ty.kind == StorageKind::Plain, ty.ops.size(), ty.ops.align())?;
+        limits::check_type(ty.name, true, 0, ty.archive_align)?;
+        limits::check_definition(ty.name, Some(def.size as usize), &def.description)?;
     }
-    Err(Error::SchemaMismatch {
-        name: def.name.to_string(),
-        stored_version: def.version,
-        stored_kind: def.kind,
-        stored_fingerprint: def.fingerprint,
-        version: ty.version,
-        kind: ty.kind,
-        fingerprint: ty.fingerprint,
-    })
+    if def.description.is_unordered() && def.description.has_opaque_parts() {
+        return Err(Error::NoCanonicalForm(ty.name.into()));
+    }
+    Ok(())
 }
 
 /// Writes a definition down, in change sets and snapshots alike.
@@ -192,9 +213,11 @@ pub(crate) fn put_def(out: &mut Vec<u8>, def: &ComponentDef) {
     out.push(def.kind as u8);
     put_varint(out, u64::from(def.version));
     put_varint(out, u64::from(def.size));
-    out.extend_from_slice(&def.fingerprint.to_le_bytes());
     put_varint(out, def.name.len() as u64);
     out.extend_from_slice(def.name.as_bytes());
+    let description = def.description.to_bytes();
+    put_varint(out, description.len() as u64);
+    out.extend_from_slice(&description);
 }
 
 /// Reads what [`put_def`] writes.
@@ -204,10 +227,16 @@ pub(crate) fn take_def(reader: &mut Reader<'_>) -> Result<ComponentDef> {
         Some(kind) if kind != StorageKind::Transient => kind,
         _ => return reader.malformed("this is no kind of component that this version knows"),
     };
-    let (version, size, fingerprint) = (reader.varint_u32()?, reader.varint_u32()?, reader.u64()?);
+    let (version, size) = (reader.varint_u32()?, reader.varint_u32()?);
     let len = reader.varint()?;
     let Ok(name) = std::str::from_utf8(reader.take(usize::try_from(len).unwrap_or(usize::MAX))?) else {
         return reader.malformed("a component name is not UTF-8");
     };
-    Ok(ComponentDef { id, name: name.into(), version, kind, size, fingerprint })
+    let len = reader.varint()?;
+    let description = reader.take(usize::try_from(len).unwrap_or(usize::MAX))?;
+    if description.len() > limits::DESCRIPTION_BYTES_MAX {
+        return reader.malformed("a description has more than 1 MiB");
+    }
+    let description = Arc::new(Description::from_bytes(description)?);
+    Ok(ComponentDef { id, name: name.into(), version, kind, size, description })
 }

@@ -168,12 +168,16 @@ impl World {
 /// that does not decode leaves everything as it was, since the caller then drops the changed copy.
 fn adopt(root: &mut Root, id: ComponentId, ops: Ops, name: &'static str) -> Result<()> {
     let convert = |block: &mut Arc<Block>| -> Result<()> {
-        if Arc::make_mut(block).adopt(ops) {
+        let codec = |e| Error::codec(name, e);
+        if Arc::make_mut(block).adopt(ops).map_err(codec)? {
             return Ok(());
         }
+        let Some(rows) = block.slice::<StoredValue>() else {
+            return Err(Error::Malformed { offset: 0, what: "a column is neither typed nor stored bytes" });
+        };
         let mut typed = Block::new(ops, block.len());
-        for row in block.slice::<StoredValue>().unwrap_or(&[]) {
-            typed.push_stored(&row.0, block.len()).map_err(|e| Error::codec(name, e))?;
+        for row in rows {
+            typed.push_stored(&row.0, block.len()).map_err(codec)?;
         }
         *block = Arc::new(typed);
         Ok(())

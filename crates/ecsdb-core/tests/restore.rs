@@ -201,7 +201,7 @@ fn slots_that_are_free_in_both_keep_the_higher_generation() {
     assert_eq!(world.view().get::<Hp>(kept).unwrap().0, 4);
 
     // Slot 0 is free from here on, there with a generation that this world has not reached.
-    let six = Entity::from_bits((6 << 32) | u64::from(old.index()));
+    let six = Entity::from_bits((6 << 32) | u64::from(old.index())).unwrap();
     commit(&mut other, |tx| tx.despawn(six).unwrap());
     let mut world = World::new();
     commit(&mut world, |tx| tx.spawn(Hp(1)));
@@ -228,7 +228,7 @@ fn components_that_are_stored_in_another_layout_are_refused() {
     commit(&mut other, |tx| tx.spawn(Square(1, 2)));
     let refused = world.restore(&other.view()).map(drop);
     assert!(
-        matches!(refused, Err(Error::SchemaMismatch { stored_version: 1, version: 2, .. })),
+        matches!(&refused, Err(Error::SchemaMismatch { difference, .. }) if difference.contains("fields")),
         "{refused:?}"
     );
     assert_eq!(world.view().get::<Round>(id).unwrap().0, 1);

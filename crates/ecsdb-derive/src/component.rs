@@ -1,9 +1,8 @@
 //! `#[derive(Component)]`.
 
-use proc_macro2::{Delimiter, TokenStream, TokenTree};
-use quote::{ToTokens, quote};
-use syn::spanned::Spanned;
-use syn::{Data, DeriveInput, Error, Fields, LitInt, LitStr, Result};
+use proc_macro2::TokenStream;
+use quote::quote;
+use syn::{DeriveInput, Error, LitInt, LitStr, Result};
 
 enum Storage {
     Plain,
@@ -26,23 +25,42 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
             "a component has one stable name, so it has no generic parameters",
         ));
     }
+    let opaque = crate::describe::Attribute::parse(&input.attrs)?.opaque;
     let ident = &input.ident;
     let name = &attributes.name;
     let version = attributes.version;
-    let fingerprint = shape(input);
-    let (storage, plain) = match attributes.storage {
-        Storage::Plain => (quote!(#krate::Storage::plain()), plain_impl(input, &krate)?),
-        Storage::Archived => (quote!(#krate::Storage::archived()), TokenStream::new()),
-        Storage::Transient => (quote!(#krate::Storage::transient()), TokenStream::new()),
+    let (storage, plain, describe, description) = match attributes.storage {
+        Storage::Plain => (
+            quote!(#krate::Storage::plain()),
+            crate::describe::plain(input, &krate)?,
+            crate::describe::describe(input, None, &krate)?,
+            quote!(#krate::Description::memory::<Self>()),
+        ),
+        Storage::Archived => (
+            quote!(#krate::Storage::archived()),
+            TokenStream::new(),
+            crate::describe::describe(input, opaque.as_ref(), &krate)?,
+            quote!(#krate::Description::archive::<Self>()),
+        ),
+        Storage::Transient => (
+            quote!(#krate::Storage::transient()),
+            TokenStream::new(),
+            TokenStream::new(),
+            quote!(#krate::Description::none()),
+        ),
     };
     Ok(quote! {
         #plain
+        #describe
 
         impl #krate::Component for #ident {
             const NAME: &'static str = #name;
             const VERSION: u32 = #version;
-            const FINGERPRINT: u64 = #krate::fingerprint(#fingerprint);
             const STORAGE: #krate::Storage<Self> = #storage;
+            fn description() -> &'static #krate::Description {
+                static DESCRIPTION: ::std::sync::OnceLock<#krate::Description> = ::std::sync::OnceLock::new();
+                DESCRIPTION.get_or_init(|| #description)
+            }
             fn type_slot() -> u32 {
                 static SLOT: #krate::TypeSlot = #krate::TypeSlot::new();
                 SLOT.get()
@@ -99,122 +117,4 @@ fn parse(input: &DeriveInput) -> Result<Attributes> {
         )
     })?;
     Ok(Attributes { name, version, storage })
-}
-
-/// The declared shape as text: names and types of the fields, in order. Renaming the type itself is harmless.
-fn shape(input: &DeriveInput) -> String {
-    let fields = |fields: &Fields| {
-        let mut text = String::new();
-        for (member, field) in fields.members().zip(fields) {
-            text += &format!("{}:{};", member.to_token_stream(), tokens_text(field.ty.to_token_stream()));
-        }
-        text
-    };
-    match &input.data {
-        Data::Struct(data) => format!("struct{{{}}}", fields(&data.fields)),
-        Data::Enum(data) => {
-            let mut text = "enum{".to_string();
-            for variant in &data.variants {
-                text += &format!("{}({})", variant.ident, fields(&variant.fields));
-            }
-            text + "}"
-        }
-        Data::Union(_) => "union".to_string(),
-    }
-}
-
-/// A type's tokens, one space between them, without trailing commas: independent of how the source is laid out, and of how any
-/// compiler prints tokens.
-fn tokens_text(tokens: TokenStream) -> String {
-    let mut words: Vec<String> = Vec::new();
-    for token in tokens {
-        let word = match token {
-            TokenTree::Group(group) => {
-                let inner = tokens_text(group.stream());
-                match group.delimiter() {
-                    Delimiter::Parenthesis => format!("({inner})"),
-                    Delimiter::Bracket => format!("[{inner}]"),
-                    Delimiter::Brace => format!("{{{inner}}}"),
-                    Delimiter::None => inner,
-                }
-            }
-            other => other.to_string(),
-        };
-        if word == ">" && words.last().is_some_and(|last| last == ",") {
-            words.pop();
-        }
-        words.push(word);
-    }
-    if words.last().is_some_and(|last| last == ",") {
-        words.pop();
-    }
-    words.join(" ")
-}
-
-/// The proof, checked by the compiler, that memory bytes are the value: each field is `Pod`, and nothing lies
-/// between them.
-fn plain_impl(input: &DeriveInput, krate: &TokenStream) -> Result<TokenStream> {
-    let Data::Struct(data) = &input.data else {
-        return Err(Error::new_spanned(
-            &input.ident,
-            "a plain component is a struct; store an enum as `archived`",
-        ));
-    };
-    let mut fixed = false;
-    for attribute in input.attrs.iter().filter(|a| a.path().is_ident("repr")) {
-        attribute.parse_nested_meta(|meta| {
-            fixed |= meta.path.is_ident("C") || meta.path.is_ident("transparent");
-            if meta.path.is_ident("packed") || meta.path.is_ident("align") {
-                return Err(
-                    meta.error("a plain component is `repr(C)` or `repr(transparent)` and nothing else")
-                );
-            }
-            Ok(())
-        })?;
-    }
-    if !fixed {
-        return Err(Error::new_spanned(
-            &input.ident,
-            "a plain component needs #[repr(C)] or #[repr(transparent)], so that its layout stays what it is",
-        ));
-    }
-    let ident = &input.ident;
-    let types: Vec<_> = data.fields.iter().map(|f| &f.ty).collect();
-    let checks = types.iter().map(|ty| {
-        quote::quote_spanned! {ty.span()=> assert_pod::<#ty>(); }
-    });
-    Ok(quote! {
-        const _: () = {
-            use #krate::__private::bytemuck;
-            const fn assert_pod<T: bytemuck::Pod>() {}
-            const _: () = {
-                #(#checks)*
-                assert!(
-                    ::core::mem::size_of::<#ident>() == 0 #(+ ::core::mem::size_of::<#types>())*,
-                    "a plain component has no padding: reorder its fields, or add explicit ones",
-                );
-            };
-            // SAFETY: the type is `repr(C)` or `repr(transparent)`, and the assertions above prove that every
-            // field is `Pod` and that there is no padding; `Copy` and `'static` are demanded by the trait.
-            unsafe impl bytemuck::Zeroable for #ident {}
-            // SAFETY: as above.
-            unsafe impl bytemuck::Pod for #ident {}
-        };
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_declared_shape_does_not_depend_on_the_layout_of_the_source() {
-        let text = |source: &str| shape(&syn::parse_str(source).unwrap());
-        let one = "struct A { a: Vec<u16>, b: [f32; 3], c: (u8, Option<String>), }";
-        let other = "struct B { a: Vec<u16,>, b: [f32;3], c: (u8,Option<String,>,) }";
-        assert_eq!(text(one), "struct{a:Vec < u16 >;b:[f32 ; 3];c:(u8 , Option < String >);}");
-        assert_eq!(text(other), text(one));
-        assert_eq!(text("struct C(u32, f32);"), "struct{0:u32;1:f32;}");
-        assert_eq!(text("enum D { A, B(u8), C { x: f64 } }"), "enum{A()B(0:u8;)C(x:f64;)}");
-    }
 }

@@ -44,11 +44,11 @@ pub use ecsdb_config::{ByteSize, Error as ConfigError, PersistenceConfig};
 #[doc(hidden)]
 pub use ecsdb_core::{
     __private, BundleError, BundleSink, BundleSource, BundleTypes, ComponentType, Storage, TypeSlot,
-    fingerprint,
 };
 pub use ecsdb_core::{
-    Bundle, Chunks, Component, ComponentDef, ComponentId, Digest, Entity, Error as WorldError, Query,
-    QueryIter, ReadQuery, StorageKind, Transaction, View, WeakView, With, Without,
+    Bundle, Chunks, CodecError, Component, ComponentDef, ComponentId, Describe, Description, Digest, Entity,
+    Error as WorldError, ParseEntityError, Plain, Query, QueryIter, ReadQuery, StorageKind, Transaction,
+    View, WeakView, With, Without, describe,
 };
 pub use ecsdb_io::{Disk, Priority, PriorityStats, SchedulerStats, Vfs};
 pub use ecsdb_recovery::{DataLoss, Error as RecoveryError, Moment, Policy, RecoveryReport, Step, Verified};

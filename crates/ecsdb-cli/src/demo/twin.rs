@@ -73,9 +73,9 @@ pub(crate) struct Plane {
 #[repr(C)]
 pub(crate) struct PlaneState {
     /// Where it stands, or where it is bound for.
-    pub(crate) airport: Entity,
-    /// The flight that it is on; `Entity::NONE` on the ground.
-    pub(crate) flight: Entity,
+    pub(crate) airport: Option<Entity>,
+    /// The flight that it is on; `None` on the ground.
+    pub(crate) flight: Option<Entity>,
     pub(crate) flights: u64,
     pub(crate) miles: u64,
     pub(crate) air_minutes: u64,
@@ -92,8 +92,8 @@ pub(crate) struct FlightState {
     pub(crate) airline: Entity,
     pub(crate) origin: Entity,
     pub(crate) destination: Entity,
-    /// `Entity::NONE` where no tail number was recorded.
-    pub(crate) plane: Entity,
+    /// `None` where no tail number was recorded.
+    pub(crate) plane: Option<Entity>,
     pub(crate) scheduled: i64,
     pub(crate) departed: i64,
     pub(crate) arrived: i64,
@@ -198,8 +198,8 @@ impl Twin {
                     let state = tx.get_mut::<PlaneState>(self.planes[usize::from(*plane)])?;
                     state.air_minutes += u64::from(*air_minutes);
                     // It may be on its next flight already: clock times of the data overlap now and then.
-                    if state.flight == id {
-                        state.flight = Entity::NONE;
+                    if state.flight == Some(id) {
+                        state.flight = None;
                     }
                 }
                 Ok(())
@@ -242,8 +242,8 @@ impl Twin {
         airline.departure_delay_minutes += i64::from(delay);
         if let Some(plane) = flight.plane {
             let state = tx.get_mut::<PlaneState>(self.planes[usize::from(plane)])?;
-            state.airport = self.airports[usize::from(flight.destination)];
-            state.flight = id;
+            state.airport = Some(self.airports[usize::from(flight.destination)]);
+            state.flight = Some(id);
             state.flights += 1;
             state.miles += u64::from(flight.distance_miles);
         }
@@ -255,7 +255,7 @@ impl Twin {
             airline: self.airlines[usize::from(flight.airline)],
             origin: self.airports[usize::from(flight.origin)],
             destination: self.airports[usize::from(flight.destination)],
-            plane: flight.plane.map_or(Entity::NONE, |plane| self.planes[usize::from(plane)]),
+            plane: flight.plane.map(|plane| self.planes[usize::from(plane)]),
             scheduled: flight.scheduled,
             departed,
             arrived: 0,
@@ -286,8 +286,7 @@ fn make_tables(tx: &mut Transaction<'_>, data: &Dataset) {
     }));
     tx.spawn_batch(data.planes.iter().map(|row| {
         let details = row.details.clone().map(|d| (d.manufacturer, d.model, d.seats, d.year));
-        let state =
-            PlaneState { airport: Entity::NONE, flight: Entity::NONE, flights: 0, miles: 0, air_minutes: 0 };
+        let state = PlaneState { airport: None, flight: None, flights: 0, miles: 0, air_minutes: 0 };
         (Plane { tail: row.tail.clone(), details }, state)
     }));
 }

@@ -178,7 +178,7 @@ impl<'a, Q: Query> Chunks<'a, Q> {
                             Slot::Shared(&column.block)
                         }
                     }));
-                    bytemuck::cast_slice(entities.block.slice::<crate::archetype::EntityRow>().unwrap_or(&[]))
+                    crate::archetype::ids_of(&entities.block)
                 }
             };
             if ids.is_empty() {

@@ -158,17 +158,17 @@ impl Block {
         if !self.ops.is_plain() {
             return None;
         }
-        // SAFETY: plain rows have no padding (`bytemuck::Pod`), so all bytes of the initialised rows are
-        // initialised.
+        // SAFETY: plain rows have no padding, so all bytes of the initialised rows are initialised.
         Some(unsafe { std::slice::from_raw_parts(self.data.as_ptr(), self.len() * self.ops.size()) })
     }
 
+    /// To be filled with bytes that are values only: those of other rows, or checked ones.
     #[inline]
-    pub(crate) fn bytes_mut(&mut self) -> Option<&mut [u8]> {
+    pub(super) fn bytes_mut(&mut self) -> Option<&mut [u8]> {
         if !self.ops.is_plain() {
             return None;
         }
-        // SAFETY: as in `bytes`; any bit pattern is a value of a plain type, and the block is borrowed exclusively.
+        // SAFETY: as in `bytes`, and the block is borrowed exclusively; this module writes values only.
         Some(unsafe { std::slice::from_raw_parts_mut(self.data.as_ptr(), self.len() * self.ops.size()) })
     }
 
@@ -205,10 +205,11 @@ impl Block {
     pub(crate) fn push_plain(&mut self, bytes: &[u8], rows: usize, max: usize) -> Result<(), CodecError> {
         let size = self.ops.size();
         if !self.ops.is_plain() || Some(bytes.len()) != size.checked_mul(rows) {
-            return Err(CodecError::Length { expected: size * rows, found: bytes.len() });
+            return Err(CodecError::Length { expected: size.saturating_mul(rows), found: bytes.len() });
         }
+        self.ops.check_plain(bytes)?;
         self.reserve(rows, max);
-        // SAFETY: there is room for `rows` more rows of a plain type, for which any bytes are values; source
+        // SAFETY: there is room for `rows` more rows of a plain type, of which these bytes are values; source
         // and destination are different allocations.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.at(self.len()), bytes.len()) };
         self.len += rows as u32;
@@ -227,6 +228,16 @@ impl Block {
                 out.extend_from_slice(self.row_bytes(row).unwrap_or(&[]));
                 Ok(())
             }
+        }
+    }
+
+    /// Appends the form of `row` that equal values share, whatever the order of their containers.
+    pub(crate) fn canonical_row(&self, row: usize, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        assert!(row < self.len());
+        match self.ops {
+            // SAFETY: the row is initialised and of the type that `ops` describes.
+            Ops::Typed(ops) => unsafe { (ops.canonical)(self.at(row), out) },
+            Ops::Bytes(_) => self.encode_row(row, out),
         }
     }
 
@@ -288,14 +299,18 @@ impl Block {
         }
     }
 
-    /// Turns plain rows of bare bytes into rows of `T`'s type, which has the same size.
-    pub(crate) fn adopt(&mut self, ops: Ops) -> bool {
+    /// Turns plain rows of bare bytes into rows of a type, which has the same size. False when they are no bare bytes.
+    ///
+    /// # Errors
+    /// When the bytes of a row are no value of the type.
+    pub(crate) fn adopt(&mut self, ops: Ops) -> Result<bool, CodecError> {
         let fits = matches!((self.ops, ops), (Ops::Bytes(size), Ops::Typed(t))
             if t.plain && t.size == size as usize && t.align <= BLOCK_ALIGN);
         if fits {
+            ops.check_plain(self.bytes().unwrap_or(&[]))?;
             self.ops = ops;
         }
-        fits
+        Ok(fits)
     }
 }
 

@@ -12,7 +12,7 @@ pub(crate) struct TypeOps {
     pub(super) type_id: TypeId,
     pub(super) size: usize,
     pub(super) align: usize,
-    /// Memory bytes are the value: proved by `bytemuck::Pod` where [`StorageKind::Plain`] was made.
+    /// Memory bytes are the value: [`Plain`](super::Plain), where [`StorageKind::Plain`] was made.
     pub(super) plain: bool,
     needs_drop: bool,
     /// Drops `n` values. SAFETY: the pointer is to `n` initialised values of the type, which are dead after.
@@ -20,6 +20,10 @@ pub(crate) struct TypeOps {
     /// Clones `n` values, counting each that is done, so that a panic of `clone` leaves no value uncounted.
     /// SAFETY: source is `n` initialised values, destination room for as many, both of the type.
     pub(super) clone: unsafe fn(*const u8, *mut u8, usize, &mut u32),
+    /// For plain types of which not any bytes are a value: whether those of one row are.
+    pub(super) is_valid: Option<fn(&[u8]) -> bool>,
+    /// Appends the form that equal values share. SAFETY: as of `encode`.
+    pub(super) canonical: unsafe fn(*const u8, &mut Vec<u8>) -> Result<(), CodecError>,
     /// SAFETY: the pointer is to an initialised value of the type.
     pub(super) encode: unsafe fn(*const u8, &mut Vec<u8>) -> Result<(), CodecError>,
     /// Writes the decoded value; on an error nothing is written. SAFETY: the pointer is to room for a value of
@@ -38,6 +42,8 @@ impl<T: Component> OpsOf<T> {
         needs_drop: std::mem::needs_drop::<T>(),
         drop: drop_values::<T>,
         clone: clone_values::<T>,
+        is_valid: T::STORAGE.is_valid,
+        canonical: canonical_value::<T>,
         encode: encode_value::<T>,
         decode: decode_value::<T>,
     };
@@ -50,6 +56,10 @@ impl TypeOps {
 
     pub(crate) fn size(&self) -> usize {
         self.size
+    }
+
+    pub(crate) fn align(&self) -> usize {
+        self.align
     }
 
     /// Drops values one by one. A destructor that panics is reported by the panic hook, and stops neither the others nor
@@ -113,6 +123,16 @@ impl Ops {
         }
     }
 
+    /// Whether plain rows' bytes are values of the type.
+    pub(super) fn check_plain(self, bytes: &[u8]) -> Result<(), CodecError> {
+        match self {
+            Ops::Typed(TypeOps { is_valid: Some(is_valid), size, .. }) if *size > 0 => {
+                if bytes.chunks_exact(*size).all(is_valid) { Ok(()) } else { Err(CodecError::Invalid) }
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// True when the memory bytes of a row are its stored form.
     pub(crate) fn is_plain(self) -> bool {
         match self {
@@ -139,6 +159,11 @@ unsafe fn clone_values<T: Clone>(from: *const u8, to: *mut u8, n: usize, done: &
 unsafe fn encode_value<T: Component>(value: *const u8, out: &mut Vec<u8>) -> Result<(), CodecError> {
     // SAFETY: the caller's pointer is to an initialised `T`.
     T::STORAGE.encode(unsafe { &*value.cast::<T>() }, out)
+}
+
+unsafe fn canonical_value<T: Component>(value: *const u8, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    // SAFETY: the caller's pointer is to an initialised `T`.
+    T::STORAGE.canonical(unsafe { &*value.cast::<T>() }, out)
 }
 
 unsafe fn decode_value<T: Component>(bytes: &[u8], to: *mut u8) -> Result<(), CodecError> {

@@ -115,12 +115,21 @@ impl Block {
     /// Overwrites plain rows from `row` on.
     pub(crate) fn overwrite_plain(&mut self, row: usize, bytes: &[u8]) -> Result<(), CodecError> {
         let (size, found) = (self.ops.size(), bytes.len());
+        self.ops.check_plain(bytes)?;
         let rows = self.bytes_mut().and_then(|rows| rows.get_mut(row * size..row * size + found));
         match rows {
             Some(rows) => rows.copy_from_slice(bytes),
             None => return Err(CodecError::Length { expected: size, found }),
         }
         Ok(())
+    }
+
+    /// Copies plain rows back from the arena, from the first row on.
+    pub(crate) fn restore_rows(&mut self, at: At, rows: usize, arena: &Arena) {
+        let len = rows * self.ops.size();
+        if let Some(bytes) = self.bytes_mut().and_then(|bytes| bytes.get_mut(..len)) {
+            bytes.copy_from_slice(arena.bytes(at, len));
+        }
     }
 
     /// Overwrites a row; the value before is dropped.

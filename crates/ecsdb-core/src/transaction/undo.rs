@@ -71,11 +71,7 @@ impl World {
                         replaced.push(std::mem::replace(&mut column.block, old.clone()));
                     }
                     Some(Image::Bytes { at, rows }) => {
-                        let block = column.write(lsn);
-                        let len = rows * block.ops().size();
-                        if let Some(bytes) = block.bytes_mut() {
-                            bytes.copy_from_slice(tx.arena.bytes(*at, len));
-                        }
+                        column.write(lsn).restore_rows(*at, *rows, &tx.arena);
                     }
                     None => unreachable!("a step names an image that was taken"),
                 }

@@ -1,0 +1,492 @@
+//! The description as a value: a table of types that refer to one another, and its stored form.
+
+use std::any::TypeId;
+
+use super::{Describe, Stored};
+use crate::codec::{Reader, put_varint};
+use crate::error::Result;
+use crate::limits;
+
+/// A type's place in its description.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TypeIndex(pub u32);
+
+/// What a component's type consists of. Two types with equal descriptions are stored alike.
+///
+/// Names of fields and variants count, names of types do not. `docs/format/descriptions.md` is the specification of the stored
+/// form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description {
+    /// How rkyv archives are laid out in this build; 0 where none is stored.
+    pub(super) archive_format: u8,
+    /// The root first. Types refer to one another by their places here.
+    pub(super) types: Vec<Type>,
+}
+
+/// One type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Type {
+    /// Bytes and alignment; 0 where they follow from the archive format.
+    pub(super) size: u32,
+    pub(super) align: u32,
+    pub(super) shape: Shape,
+}
+
+/// A type without parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+#[allow(missing_docs, reason = "named as the Rust types are")]
+pub enum Primitive {
+    Bool = 0,
+    Char = 1,
+    U8 = 2,
+    U16 = 3,
+    U32 = 4,
+    U64 = 5,
+    U128 = 6,
+    I8 = 7,
+    I16 = 8,
+    I32 = 9,
+    I64 = 10,
+    I128 = 11,
+    F32 = 12,
+    F64 = 13,
+    String = 14,
+    Entity = 15,
+    Usize = 16,
+    Isize = 17,
+    /// Not zero: the number is stored as it is.
+    NonZeroU8 = 18,
+    NonZeroU16 = 19,
+    NonZeroU32 = 20,
+    NonZeroU64 = 21,
+    Duration = 22,
+}
+
+impl Primitive {
+    const ALL: [Primitive; 23] = {
+        use Primitive::*;
+        [
+            Bool, Char, U8, U16, U32, U64, U128, I8, I16, I32, I64, I128, F32, F64, String, Entity, Usize,
+            Isize, NonZeroU8, NonZeroU16, NonZeroU32, NonZeroU64, Duration,
+        ]
+    };
+}
+
+/// What a type consists of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Shape {
+    /// A number, a string, an id.
+    Primitive(Primitive),
+    /// A struct or a tuple, whose fields are then named by their numbers.
+    Struct(Vec<Field>),
+    /// An enum.
+    Enum(Vec<Variant>),
+    /// So many values of one type.
+    Array(TypeIndex, u64),
+    /// `Vec`, `BTreeSet`: any number of values, in order.
+    Sequence(TypeIndex),
+    /// `HashSet`: any number of values, in no order.
+    Set(TypeIndex),
+    /// `BTreeMap`: keys and values, in order.
+    Map(TypeIndex, TypeIndex),
+    /// `HashMap`: keys and values, in no order.
+    HashMap(TypeIndex, TypeIndex),
+    /// `Option`.
+    Option(TypeIndex),
+    /// `Box`.
+    Box(TypeIndex),
+    /// Something that only its user knows, under a name and a version that its user keeps.
+    Opaque(String, u32),
+}
+
+/// A field of a struct or of a variant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Field {
+    /// Its name, or its number.
+    pub name: String,
+    /// Bytes from the beginning, where the type is stored as its memory; else 0.
+    pub offset: u32,
+    /// Its type.
+    pub ty: TypeIndex,
+}
+
+/// A variant of an enum.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Variant {
+    /// Its name.
+    pub name: String,
+    /// What tells it from the others.
+    pub number: i64,
+    /// Its fields.
+    pub fields: Vec<Field>,
+}
+
+/// The types of a description that is being made.
+#[derive(Debug)]
+pub struct Types {
+    stored: Stored,
+    known: Vec<TypeId>,
+    types: Vec<Type>,
+}
+
+impl Types {
+    /// Where `T` is described.
+    pub fn index_of<T: Describe>(&mut self) -> TypeIndex {
+        if let Some(at) = self.known.iter().position(|&known| known == TypeId::of::<T>()) {
+            return TypeIndex(at as u32);
+        }
+        let at = self.types.len();
+        self.known.push(TypeId::of::<T>());
+        let (size, align) = T::layout(self.stored);
+        // Its place is taken before its parts are described, since they may refer to it.
+        self.types.push(Type { size: size as u32, align: align as u32, shape: Shape::Struct(Vec::new()) });
+        let shape = T::shape(self);
+        self.types[at].shape = shape;
+        TypeIndex(at as u32)
+    }
+
+    /// A field of type `T`.
+    pub fn field<T: Describe>(&mut self, name: &str, offset: usize) -> Field {
+        let offset = if self.stored == Stored::Memory { offset as u32 } else { 0 };
+        Field { name: name.into(), offset, ty: self.index_of::<T>() }
+    }
+
+    /// A field of type `T` that is not described.
+    pub fn opaque_field<T: 'static>(
+        &mut self,
+        name: &str,
+        offset: usize,
+        opaque: &str,
+        version: u32,
+    ) -> Field {
+        let (size, align) = match self.stored {
+            Stored::Memory => (size_of::<T>() as u32, align_of::<T>() as u32),
+            Stored::Archive => (0, 0),
+        };
+        // No other type refers to it, so it is known under none.
+        self.known.push(TypeId::of::<Types>());
+        self.types.push(Type { size, align, shape: Shape::Opaque(opaque.into(), version) });
+        let ty = TypeIndex(self.types.len() as u32 - 1);
+        Field { name: name.into(), offset: if self.stored == Stored::Memory { offset as u32 } else { 0 }, ty }
+    }
+}
+
+/// How archives are laid out by the rkyv that is linked: its cargo features are the choice of any crate in the program.
+fn archive_format() -> u8 {
+    let one = rkyv::to_bytes::<rkyv::rancor::Error>(&1u16);
+    let big_endian = one.is_ok_and(|bytes| bytes.first() == Some(&0));
+    let unaligned = align_of::<rkyv::Archived<u64>>() == 1;
+    let pointer = size_of::<rkyv::Archived<usize>>().trailing_zeros() as u8;
+    0x80 | u8::from(big_endian) << 4 | u8::from(unaligned) << 3 | pointer
+}
+
+impl Description {
+    fn of<T: Describe>(stored: Stored) -> Description {
+        let mut types = Types { stored, known: Vec::new(), types: Vec::new() };
+        types.index_of::<T>();
+        let archive_format = if stored == Stored::Archive { archive_format() } else { 0 };
+        Description { archive_format, types: types.types }
+    }
+
+    /// Of a type that is stored as its memory bytes.
+    pub fn memory<T: Describe>() -> Description {
+        Self::of::<T>(Stored::Memory)
+    }
+
+    /// Of a type that is stored through rkyv.
+    pub fn archive<T: Describe>() -> Description {
+        Self::of::<T>(Stored::Archive)
+    }
+
+    /// Of a type that is not stored.
+    pub const fn none() -> Description {
+        Description { archive_format: 0, types: Vec::new() }
+    }
+
+    /// What a type of this description consists of; the component itself is `TypeIndex(0)`.
+    pub fn shape(&self, ty: TypeIndex) -> Option<&Shape> {
+        self.types.get(ty.0 as usize).map(|ty| &ty.shape)
+    }
+
+    /// The hash of the stored form.
+    pub fn fingerprint(&self) -> u64 {
+        xxhash_rust::xxh3::xxh3_64(&self.to_bytes())
+    }
+
+    /// True when values can contain values of their own type, so that nothing but a limit bounds their depth.
+    pub(crate) fn is_recursive(&self) -> bool {
+        // A type is described before its parts, so every way back to an earlier one closes a circle or is a second use: look
+        // for circles by depth-first search.
+        fn circle(types: &[Type], at: usize, state: &mut [u8]) -> bool {
+            match std::mem::replace(&mut state[at], 1) {
+                1 => return true,
+                2 => {
+                    state[at] = 2;
+                    return false;
+                }
+                _ => {}
+            }
+            let mut found = false;
+            types[at].shape.each_part(|part| found = found || circle(types, part.0 as usize, state));
+            state[at] = 2;
+            found
+        }
+        !self.types.is_empty() && circle(&self.types, 0, &mut vec![0; self.types.len()])
+    }
+
+    /// True when the same value can be stored in different ways, since it has parts without an order.
+    pub(crate) fn is_unordered(&self) -> bool {
+        self.types.iter().any(|ty| matches!(ty.shape, Shape::Set(_) | Shape::HashMap(..)))
+    }
+
+    pub(crate) fn has_opaque_parts(&self) -> bool {
+        self.types.iter().any(|ty| matches!(ty.shape, Shape::Opaque(..)))
+    }
+
+    /// The greatest alignment of any of its types.
+    pub(crate) fn align_max(&self) -> u32 {
+        self.types.iter().map(|ty| ty.align).max().unwrap_or(0)
+    }
+
+    /// The stored form. O(types).
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = vec![self.archive_format];
+        put_varint(&mut out, self.types.len() as u64);
+        for ty in &self.types {
+            put_varint(&mut out, u64::from(ty.size));
+            put_varint(&mut out, u64::from(ty.align));
+            ty.shape.encode(&mut out);
+        }
+        out
+    }
+
+    /// Reads the stored form.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] when the bytes are none.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Description> {
+        let mut reader = Reader::new(bytes);
+        let archive_format = reader.byte()?;
+        let n = reader.varint()?;
+        if n > limits::DESCRIBED_TYPES_MAX as u64 {
+            return reader.malformed("a description has too many types");
+        }
+        let mut types = Vec::new();
+        for _ in 0..n {
+            let (size, align) = (reader.varint_u32()?, reader.varint_u32()?);
+            types.push(Type { size, align, shape: Shape::decode(&mut reader)? });
+        }
+        let description = Description { archive_format, types };
+        let mut whole = reader.is_empty();
+        for ty in &description.types {
+            ty.shape.each_part(|part| whole &= (part.0 as u64) < n);
+        }
+        if whole { Ok(description) } else { reader.malformed("a description is not whole") }
+    }
+}
+
+impl Shape {
+    /// Calls back with the types that this one consists of.
+    pub(super) fn each_part(&self, mut each: impl FnMut(TypeIndex)) {
+        match self {
+            Shape::Primitive(_) | Shape::Opaque(..) => {}
+            Shape::Struct(fields) => fields.iter().for_each(|field| each(field.ty)),
+            Shape::Enum(variants) => {
+                variants.iter().flat_map(|variant| &variant.fields).for_each(|field| each(field.ty));
+            }
+            Shape::Array(part, _)
+            | Shape::Sequence(part)
+            | Shape::Set(part)
+            | Shape::Option(part)
+            | Shape::Box(part) => each(*part),
+            Shape::Map(key, value) | Shape::HashMap(key, value) => {
+                each(*key);
+                each(*value);
+            }
+        }
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        let part = |out: &mut Vec<u8>, ty: &TypeIndex| put_varint(out, u64::from(ty.0));
+        match self {
+            Shape::Primitive(primitive) => out.extend([0, *primitive as u8]),
+            Shape::Struct(fields) => {
+                out.push(1);
+                put_fields(out, fields);
+            }
+            Shape::Enum(variants) => {
+                out.push(2);
+                put_varint(out, variants.len() as u64);
+                for variant in variants {
+                    put_text(out, &variant.name);
+                    out.extend_from_slice(&variant.number.to_le_bytes());
+                    put_fields(out, &variant.fields);
+                }
+            }
+            Shape::Array(element, len) => {
+                out.push(3);
+                part(out, element);
+                put_varint(out, *len);
+            }
+            Shape::Sequence(element) => {
+                out.push(4);
+                part(out, element);
+            }
+            Shape::Set(element) => {
+                out.push(5);
+                part(out, element);
+            }
+            Shape::Map(key, value) => {
+                out.push(6);
+                part(out, key);
+                part(out, value);
+            }
+            Shape::HashMap(key, value) => {
+                out.push(7);
+                part(out, key);
+                part(out, value);
+            }
+            Shape::Option(inner) => {
+                out.push(8);
+                part(out, inner);
+            }
+            Shape::Box(inner) => {
+                out.push(9);
+                part(out, inner);
+            }
+            Shape::Opaque(name, version) => {
+                out.push(10);
+                put_text(out, name);
+                put_varint(out, u64::from(*version));
+            }
+        }
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Shape> {
+        let part = |reader: &mut Reader<'_>| reader.varint_u32().map(TypeIndex);
+        Ok(match reader.byte()? {
+            0 => {
+                let byte = reader.byte()?;
+                match Primitive::ALL.get(byte as usize) {
+                    Some(&primitive) => Shape::Primitive(primitive),
+                    None => return reader.malformed("this is no primitive type that this version knows"),
+                }
+            }
+            1 => Shape::Struct(take_fields(reader)?),
+            2 => {
+                let n = reader.varint()?;
+                let mut variants = Vec::new();
+                for _ in 0..n {
+                    let name = take_text(reader)?;
+                    let number = reader.u64()? as i64;
+                    variants.push(Variant { name, number, fields: take_fields(reader)? });
+                }
+                Shape::Enum(variants)
+            }
+            3 => Shape::Array(part(reader)?, reader.varint()?),
+            4 => Shape::Sequence(part(reader)?),
+            5 => Shape::Set(part(reader)?),
+            6 => Shape::Map(part(reader)?, part(reader)?),
+            7 => Shape::HashMap(part(reader)?, part(reader)?),
+            8 => Shape::Option(part(reader)?),
+            9 => Shape::Box(part(reader)?),
+            10 => Shape::Opaque(take_text(reader)?, reader.varint_u32()?),
+            _ => return reader.malformed("this is no shape of a type that this version knows"),
+        })
+    }
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    put_varint(out, text.len() as u64);
+    out.extend_from_slice(text.as_bytes());
+}
+
+fn take_text(reader: &mut Reader<'_>) -> Result<String> {
+    let len = reader.varint()?;
+    match std::str::from_utf8(reader.take(usize::try_from(len).unwrap_or(usize::MAX))?) {
+        Ok(text) => Ok(text.into()),
+        Err(_) => reader.malformed("a name is not UTF-8"),
+    }
+}
+
+fn put_fields(out: &mut Vec<u8>, fields: &[Field]) {
+    put_varint(out, fields.len() as u64);
+    for field in fields {
+        put_text(out, &field.name);
+        put_varint(out, u64::from(field.offset));
+        put_varint(out, u64::from(field.ty.0));
+    }
+}
+
+fn take_fields(reader: &mut Reader<'_>) -> Result<Vec<Field>> {
+    let n = reader.varint()?;
+    let mut fields = Vec::new();
+    for _ in 0..n {
+        let name = take_text(reader)?;
+        fields.push(Field { name, offset: reader.varint_u32()?, ty: TypeIndex(reader.varint_u32()?) });
+    }
+    Ok(fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn shape() -> impl Strategy<Value = Shape> {
+        let ty = || (0u32..5).prop_map(TypeIndex);
+        let fields = || {
+            let field =
+                ("[ab]{0,3}", 0u32..9, ty()).prop_map(|(name, offset, ty)| Field { name, offset, ty });
+            proptest::collection::vec(field, 0..4)
+        };
+        let variant = ("[AB]{1,2}", any::<i64>(), fields()).prop_map(|(name, number, fields)| Variant {
+            name,
+            number,
+            fields,
+        });
+        prop_oneof![
+            (0usize..23).prop_map(|at| Shape::Primitive(Primitive::ALL[at])),
+            fields().prop_map(Shape::Struct),
+            proptest::collection::vec(variant, 0..3).prop_map(Shape::Enum),
+            (ty(), any::<u64>()).prop_map(|(ty, len)| Shape::Array(ty, len)),
+            ty().prop_map(Shape::Sequence),
+            ty().prop_map(Shape::Set),
+            (ty(), ty()).prop_map(|(key, value)| Shape::Map(key, value)),
+            (ty(), ty()).prop_map(|(key, value)| Shape::HashMap(key, value)),
+            ty().prop_map(Shape::Option),
+            ty().prop_map(Shape::Box),
+            ("[a-z]{0,3}", any::<u32>()).prop_map(|(name, version)| Shape::Opaque(name, version)),
+        ]
+    }
+
+    pub(super) fn description() -> impl Strategy<Value = Description> {
+        let ty = (0u32..9, 0u32..9, shape()).prop_map(|(size, align, shape)| Type { size, align, shape });
+        (any::<u8>(), proptest::collection::vec(ty, 5))
+            .prop_map(|(archive_format, types)| Description { archive_format, types })
+    }
+
+    proptest! {
+        #[test]
+        fn descriptions_read_back_and_differ_from_others_only(a in description(), b in description()) {
+            let bytes = a.to_bytes();
+            prop_assert_eq!(&Description::from_bytes(&bytes).unwrap(), &a);
+            prop_assert!(Description::from_bytes(&bytes[..bytes.len() - 1]).is_err());
+            prop_assert_eq!(a.difference(&a), None);
+            // A difference is found when there is one on the way from the root; text and queries never fail.
+            if let Some(difference) = a.difference(&b) {
+                prop_assert!(a != b && !difference.is_empty());
+            }
+            prop_assert!(!a.to_string().is_empty());
+            let _ = (a.is_recursive(), a.is_unordered());
+        }
+
+        #[test]
+        fn garbage_is_refused_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+            if let Ok(description) = Description::from_bytes(&bytes) {
+                prop_assert_eq!(Description::from_bytes(&description.to_bytes()).unwrap(), description);
+            }
+        }
+    }
+}
