@@ -44,10 +44,10 @@ fn workload(disk: &SimDisk, journal: &Journal<Event>) -> ecsdb::Result<()> {
         db.snapshot()?.wait()?;
     }
     let back = db.lsn();
-    let then = db.view().digest()?;
+    let then = db.view().unwrap().digest()?;
     commit(&db, journal, true, |tx| {
         let gone: Vec<Entity> = tx.query::<(Entity, &Position)>().map(|(e, _)| e).skip(3).collect();
-        gone.into_iter().try_for_each(|entity| tx.despawn(entity)).map_err(ecsdb::Error::from)
+        Ok(gone.into_iter().try_for_each(|entity| tx.despawn(entity))?)
     })?;
     db.compact()?.wait()?;
     fill(&db, journal, true)?;
@@ -90,7 +90,7 @@ fn check(disk: &SimDisk, case: &CrashCase<'_, Event>) -> Result<(), String> {
             Ok(_) => {
                 let copied =
                     Database::builder(copy).vfs(disk.vfs()).without_threads().open().map_err(text)?;
-                let found = copied.view().digest().map_err(|e| e.to_string())?;
+                let found = copied.view().unwrap().digest().map_err(|e| e.to_string())?;
                 if found != then {
                     return Err(format!("LSN {lsn} was {then} and is gone back to as {found}"));
                 }
@@ -102,10 +102,10 @@ fn check(disk: &SimDisk, case: &CrashCase<'_, Event>) -> Result<(), String> {
     // What an interrupted change left over does not hinder the next one.
     db.write(|tx| Ok(tx.spawn(Counter(9)))).map_err(text)?;
     db.snapshot().map_err(text)?.wait().map_err(text)?;
-    let expected = db.view().digest().map_err(|e| e.to_string())?;
+    let expected = db.view().unwrap().digest().map_err(|e| e.to_string())?;
     drop(db);
     let again = open(disk).map_err(|e| format!("does not open again: {e}"))?;
-    match again.view().digest() {
+    match again.view().unwrap().digest() {
         Ok(digest) if digest == expected => Ok(()),
         other => Err(format!("after one more snapshot: {other:?}, not {expected}")),
     }
@@ -161,12 +161,16 @@ fn after_a_full_disk_the_database_goes_on() {
     assert!(full.is_full_disk(), "{full}");
     let full = db.write(|tx| Ok(tx.spawn(Counter(2)))).unwrap_err();
     assert!(full.is_full_disk(), "{full}");
-    assert_eq!(db.view().query::<&Counter>().unwrap().count(), 2, "reads go on");
+    assert_eq!(db.view().unwrap().query::<&Counter>().unwrap().count(), 2, "reads go on");
     assert!(db.write(|tx| Ok(tx.spawn(Counter(3)))).unwrap_err().is_full_disk());
     drop(db);
     let freed = disk.crash(ecsdb_sim::CrashVariant::LOST);
     let db = open_with(&freed, |config| config.log.segment_bytes_max = ByteSize(64 << 10)).unwrap();
-    assert_eq!(db.view().query::<&Counter>().unwrap().count(), 1, "what was acknowledged, and only that");
+    assert_eq!(
+        db.view().unwrap().query::<&Counter>().unwrap().count(),
+        1,
+        "what was acknowledged, and only that"
+    );
     db.write(|tx| Ok(tx.spawn(Counter(4)))).unwrap();
     db.snapshot().unwrap().wait().unwrap();
 }

@@ -47,10 +47,10 @@ pub(crate) fn commit(
     db: &Database,
     journal: &Journal<Event>,
     wait: bool,
-    f: impl FnOnce(&mut Transaction<'_>) -> ecsdb::Result<()>,
+    f: impl FnOnce(&mut Transaction<'_>) -> Result<(), Abort>,
 ) -> ecsdb::Result<()> {
     let ticket = db.submit(f)?;
-    journal.note(Event::Committed(ticket.lsn(), db.view().digest()?));
+    journal.note(Event::Committed(ticket.lsn(), db.view().unwrap().digest()?));
     if wait {
         let lsn = ticket.lsn();
         ticket.wait()?;
@@ -72,13 +72,11 @@ fn workload(disk: &SimDisk, journal: &Journal<Event>) -> ecsdb::Result<()> {
         // Several in one group, some of them larger than a page.
         commit(&db, journal, false, |tx| Ok(tx.get_mut::<Position>(ids[i as usize])?.y += 1.0))?;
         commit(&db, journal, i % 2 == 0, |tx| {
-            tx.insert(ids[i as usize + 4], (Counter(i), Name("x".repeat(3_000))))
-                .map(drop)
-                .map_err(ecsdb::Error::from)
+            Ok(tx.insert(ids[i as usize + 4], (Counter(i), Name("x".repeat(3_000))))?)
         })?;
         let failed: ecsdb::Result<()> = db.write(|tx| {
             tx.spawn(Counter(99));
-            Err(ecsdb::Error::abort("meant"))
+            Err(Abort::new("meant"))
         });
         if !matches!(failed, Err(ecsdb::Error::Aborted(_))) {
             failed?;
@@ -125,8 +123,8 @@ fn verify(disk: &SimDisk, events: &[Event]) -> Result<Lsn, String> {
 pub(crate) fn verify_open(db: &Database, events: &[Event]) -> Result<Lsn, String> {
     let report = db.recovery_report().ok_or("no report")?;
     let last = Lsn(report.last_lsn);
-    let digest = db.view().digest().map_err(|e| e.to_string())?;
-    let empty = Database::in_memory().view().digest().map_err(|e| e.to_string())?;
+    let digest = db.view().unwrap().digest().map_err(|e| e.to_string())?;
+    let empty = Database::in_memory().view().unwrap().digest().map_err(|e| e.to_string())?;
     let mut acknowledged = Lsn::ZERO;
     let mut expected = (last == Lsn::ZERO).then_some(empty);
     for event in events {
@@ -157,7 +155,7 @@ fn check(disk: &SimDisk, case: &CrashCase<'_, Event>) -> Result<(), String> {
     let db = open(disk).map_err(text)?;
     let (entity, lsn) = {
         let ticket = db.submit(|tx| Ok(tx.spawn(Counter(1234)))).map_err(text)?;
-        let (entity, lsn) = (*ticket.value(), ticket.lsn());
+        let (entity, lsn) = (*ticket.value().unwrap(), ticket.lsn());
         ticket.wait().map_err(text)?;
         (entity, lsn)
     };
@@ -166,7 +164,7 @@ fn check(disk: &SimDisk, case: &CrashCase<'_, Event>) -> Result<(), String> {
     }
     drop(db);
     let again = open(&disk.crash(CrashVariant::LOST)).map_err(text)?;
-    match again.view().get::<Counter>(entity) {
+    match again.view().unwrap().get::<Counter>(entity) {
         Ok(Counter(1234)) => Ok(()),
         other => Err(format!("the transaction after the recovery is lost: {other:?}")),
     }

@@ -61,7 +61,7 @@ fn refused_then_salvaged(segment: &Path) {
     db.write(|tx| Ok(tx.spawn(Counter(9)))).unwrap();
     db.close().unwrap();
     // And never again in the way.
-    assert_eq!(open(segment, Policy::TruncateTail).unwrap().view().len(), 1);
+    assert_eq!(open(segment, Policy::TruncateTail).unwrap().view().unwrap().len(), 1);
 }
 
 #[test]

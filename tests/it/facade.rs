@@ -20,13 +20,13 @@ fn everything_stored_is_there_after_reopening_and_transient_components_are_not()
             Ok((a, b))
         })
         .unwrap();
-    let digest = db.view().digest().unwrap();
+    let digest = db.view().unwrap().digest().unwrap();
     db.close().unwrap();
     assert!(matches!(db.write(|_| Ok(())), Err(Error::Closed)));
 
     for snapshot in [false, true, false] {
         let db = Database::open(dir.path()).unwrap();
-        let view = db.view();
+        let view = db.view().unwrap();
         assert_eq!(view.digest().unwrap(), digest);
         assert_eq!(view.get::<Position>(a).unwrap().y, 2.0);
         assert_eq!(view.get::<Name>(a).unwrap().0, "a");
@@ -57,20 +57,20 @@ fn errors_and_panics_roll_back_and_the_database_goes_on() {
     let failed: ecsdb::Result<()> = db.write(|tx| {
         tx.get_mut::<Counter>(entity)?.0 = 2;
         tx.despawn(entity)?;
-        Err(Error::abort("no"))
+        Err(Abort::new("no"))
     });
     assert!(matches!(failed, Err(Error::Aborted(_))));
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        db.write(|tx| -> ecsdb::Result<()> {
+        db.write(|tx| -> Result<(), Abort> {
             tx.get_mut::<Counter>(entity)?.0 = 3;
             panic!("meant");
         })
     }));
     assert!(panicked.is_err());
-    assert_eq!(db.view().get::<Counter>(entity).unwrap().0, 1);
+    assert_eq!(db.view().unwrap().get::<Counter>(entity).unwrap().0, 1);
     db.write(|tx| Ok(tx.get_mut::<Counter>(entity)?.0 += 10)).unwrap();
-    assert_eq!(db.view().get::<Counter>(entity).unwrap().0, 11);
-    assert!(matches!(db.write(|_| db.write(|_| Ok(()))), Err(Error::Nested)));
+    assert_eq!(db.view().unwrap().get::<Counter>(entity).unwrap().0, 11);
+    assert!(matches!(db.write(|_| Ok(db.write(|_| Ok(()))?)), Err(Error::Nested)));
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn views_keep_their_picture_while_writers_go_on() {
     let db = Database::in_memory();
     assert!(db.latest_view().is_none());
     let entity = db.write(|tx| Ok(tx.spawn(Counter(1)))).unwrap();
-    let view = db.view();
+    let view = db.view().unwrap();
     db.write(|tx| Ok(tx.get_mut::<Counter>(entity)?.0 = 2)).unwrap();
     assert_eq!(view.get::<Counter>(entity).unwrap().0, 1);
     assert_eq!(db.latest_view().unwrap().get::<Counter>(entity).unwrap().0, 1);
@@ -101,7 +101,7 @@ fn batched_and_buffered_commits_become_durable_by_themselves_and_by_closing() {
     assert_eq!(db.lsn(), Lsn(2));
     drop(db);
     let db = Database::open(dir.path()).unwrap();
-    assert_eq!((db.view().len(), db.lsn(), db.durable_lsn()), (2, Lsn(2), Lsn(2)));
+    assert_eq!((db.view().unwrap().len(), db.lsn(), db.durable_lsn()), (2, Lsn(2), Lsn(2)));
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn many_threads_commit_and_nothing_is_lost() {
     });
     drop(db);
     let db = Database::open(dir.path()).unwrap();
-    assert_eq!(db.view().get::<Counter>(shared).unwrap().0, 400);
+    assert_eq!(db.view().unwrap().get::<Counter>(shared).unwrap().0, 400);
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn tickets_are_awaited_inside_a_runtime_and_dropping_one_cancels_nothing() {
         // Closing inside a runtime neither panics nor loses the dropped ticket's transaction.
         drop(db);
     });
-    assert_eq!(Database::open(dir.path()).unwrap().view().len(), 101);
+    assert_eq!(Database::open(dir.path()).unwrap().view().unwrap().len(), 101);
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn a_transaction_over_the_limit_is_refused_and_rolled_back() {
         .unwrap();
     let refused = db.write(|tx| Ok(tx.spawn(Name("x".repeat(70_000)))));
     assert!(matches!(refused, Err(Error::Log(LogError::TransactionTooLarge { .. }))), "{refused:?}");
-    assert!(db.view().is_empty());
+    assert!(db.view().unwrap().is_empty());
     db.write(|tx| Ok(tx.spawn(Name("x".repeat(60_000))))).unwrap();
 }
 
@@ -167,5 +167,5 @@ fn a_handle_is_send_and_sync() {
     fn assert<T: Send + Sync + Clone>(_: &T) {}
     let db = Database::in_memory();
     assert(&db);
-    assert(&Arc::new(db.view()));
+    assert(&Arc::new(db.view().unwrap()));
 }

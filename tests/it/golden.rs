@@ -42,7 +42,7 @@ fn fill(path: &Path) -> ecsdb::Digest {
         Ok(())
     })
     .unwrap();
-    let digest = db.view().digest().unwrap();
+    let digest = db.view().unwrap().digest().unwrap();
     db.close().unwrap();
     digest
 }
@@ -66,7 +66,7 @@ fn golden_databases_open_with_the_digest_they_were_written_with() {
         let copy = tempfile::tempdir().unwrap();
         copy_dir(&golden_dir().join(name), copy.path());
         let db = Database::open(copy.path()).unwrap();
-        assert_eq!(db.view().digest().unwrap().to_string(), *digest, "{name}");
+        assert_eq!(db.view().unwrap().digest().unwrap().to_string(), *digest, "{name}");
         assert_eq!(db.recovery_report().unwrap().data_loss, ecsdb::DataLoss::None);
         db.write(|tx| Ok(tx.spawn(Counter(1)))).unwrap();
     }
@@ -87,7 +87,7 @@ fn a_database_from_before_the_formats_were_fixed_is_refused_with_a_clear_word() 
 fn a_database_written_today_opens_with_the_same_digest() {
     let dir = tempfile::tempdir().unwrap();
     let digest = fill(dir.path());
-    assert_eq!(Database::open(dir.path()).unwrap().view().digest().unwrap(), digest);
+    assert_eq!(Database::open(dir.path()).unwrap().view().unwrap().digest().unwrap(), digest);
 }
 
 pub(crate) fn copy_dir(from: &Path, to: &Path) {

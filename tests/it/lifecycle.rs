@@ -29,7 +29,7 @@ pub(crate) fn archiving(config: &mut PersistenceConfig) {
 }
 
 fn digest(db: &Database) -> Digest {
-    db.view().digest().unwrap()
+    db.view().unwrap().digest().unwrap()
 }
 
 /// Some history: about 40 KiB of log in each round. Gives the digest after each transaction.
@@ -75,7 +75,7 @@ fn increments_chain_up_to_the_limit_and_each_opens() {
     let full = db.snapshot().unwrap().wait().unwrap();
     let mut parents = vec![full.parent];
     for i in 0..4 {
-        let entity = db.view().query::<Entity>().unwrap().nth(i * 9_000).unwrap();
+        let entity = db.view().unwrap().query::<Entity>().unwrap().nth(i * 9_000).unwrap();
         db.write(|tx| Ok(tx.get_mut::<Counter>(entity)?.0 += 1)).unwrap();
         let info = db.snapshot().unwrap().wait().unwrap();
         parents.push(info.parent);
@@ -139,7 +139,7 @@ fn every_moment_within_the_archive_can_be_gone_back_to() {
             config.archive.compression_level = compression;
         };
         let db = Database::builder(&world).config(config).open().unwrap();
-        let mut notes = vec![(Lsn(0), Database::in_memory().view().digest().unwrap())];
+        let mut notes = vec![(Lsn(0), Database::in_memory().view().unwrap().digest().unwrap())];
         for _ in 0..4 {
             notes.extend(history(&db, 6));
             db.snapshot().unwrap().wait().unwrap();
@@ -293,7 +293,7 @@ fn sparse_chunks_are_merged_in_memory_after_a_mass_despawn() {
     .unwrap();
     let (before, expected) = (db.stats().unwrap(), digest(&db));
     assert!(before.sparse_fraction > 0.5, "{before:?}");
-    let old = db.view();
+    let old = db.view().unwrap();
     db.compact().unwrap().wait().unwrap();
     assert_eq!((digest(&db), old.digest().unwrap()), (expected, expected));
     drop(old);
@@ -311,7 +311,7 @@ fn the_running_world_goes_back_and_forth_as_transactions() {
     let db = Database::builder(dir.path().join("world")).config(archiving).open().unwrap();
     let first = history(&db, 6)[4];
     db.snapshot().unwrap().wait().unwrap();
-    let kept = db.view();
+    let kept = db.view().unwrap();
     let (before, last) = (digest(&db), history(&db, 4).pop().unwrap());
     let lsn = db.restore(Moment::Lsn(first.0)).unwrap().wait().unwrap();
     assert_eq!((lsn, db.durable_lsn()), (Lsn(last.0.0 + 1), lsn));
@@ -443,7 +443,7 @@ fn snapshots_that_are_asked_for_at_once_never_go_back() {
     assert_eq!(lsns, [db.lsn(); 4]);
     db.close().unwrap();
     let db = manual(dir.path());
-    assert_eq!((digest(&db), db.view().len()), (expected, 40));
+    assert_eq!((digest(&db), db.view().unwrap().len()), (expected, 40));
 }
 
 #[test]

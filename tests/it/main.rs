@@ -5,6 +5,7 @@
     reason = "tests spoil files behind the back of the engine, and fail by panicking"
 )]
 
+mod calls;
 mod components;
 mod crash_lifecycle;
 mod crash_points;

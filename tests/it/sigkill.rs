@@ -22,7 +22,7 @@ fn child() {
         .config(|config| config.log.segment_bytes_max = ecsdb::ByteSize(1 << 20))
         .open()
         .unwrap();
-    if db.view().resource::<Progress>().is_err() {
+    if db.view().unwrap().resource::<Progress>().is_err() {
         db.write(|tx| {
             tx.insert_resource(Progress(0));
             tx.spawn_batch((0..ENTITIES).map(|i| (Counter(0), Name(format!("counter {i}")))));
@@ -102,7 +102,7 @@ fn acknowledged_transactions_survive_sigkill_whole_and_in_order() {
 
 fn check(dir: &Path, acknowledged: u64, kill: usize) {
     let db = Database::open(dir).unwrap();
-    let view = db.view();
+    let view = db.view().unwrap();
     let progress = view.resource::<Progress>().map_or(0, |progress| progress.0);
     assert!(progress >= acknowledged, "kill {kill}: {acknowledged} acknowledged, {progress} there");
     let sum = progress * (progress + 1) / 2;

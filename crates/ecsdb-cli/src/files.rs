@@ -191,9 +191,9 @@ pub(crate) fn snapshot(place: &Place) -> Result<()> {
 
 pub(crate) fn compact(place: &Place) -> Result<()> {
     let db = place.open(None)?;
-    let digest = db.view().digest()?;
+    let digest = db.view()?.digest()?;
     let info = follow(db.compact()?)?;
-    anyhow::ensure!(db.view().digest()? == digest, "the digest has changed; this is a bug of ecsdb");
+    anyhow::ensure!(db.view()?.digest()? == digest, "the digest has changed; this is a bug of ecsdb");
     println!(
         "compacted at LSN {}: {} before, {} after, digest {digest} as before",
         info.lsn,

@@ -19,7 +19,7 @@ fn run(arguments: &[&str]) -> (String, bool) {
 }
 
 fn counters(dir: &Path) -> usize {
-    Database::open(dir).unwrap().view().query::<&Counter>().unwrap().count()
+    Database::open(dir).unwrap().view().unwrap().query::<&Counter>().unwrap().count()
 }
 
 #[test]

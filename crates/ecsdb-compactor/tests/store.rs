@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ecsdb_compactor::{Control, EventSender, Retention, Store, StoreFiles, StoreSettings, Task};
 use ecsdb_core::{Component, World};
 use ecsdb_io::{Disk, FileKind, Layout, Vfs};
-use ecsdb_recovery::{Options, Policy, recover};
+use ecsdb_recovery::{Existence, Options, Policy, recover};
 use ecsdb_wal::{Durability, Log, LogOptions, Lsn, Payload};
 
 #[derive(Component, Clone, Copy)]
@@ -25,7 +25,8 @@ struct Open {
 fn open(dir: &Path) -> Open {
     let vfs: Arc<dyn Vfs> = Arc::new(Disk);
     let layout = Layout::new(dir);
-    let options = Options { policy: Policy::TruncateTail, threads: 1, register: true };
+    let options =
+        Options { existence: Existence::Any, policy: Policy::TruncateTail, threads: 1, register: true };
     let mut recovered = recover(&vfs, &layout, options, &mut |_| {}).unwrap();
     let log =
         Log::start(vfs.clone(), vfs.clone(), layout.log_dir(), LogOptions::default(), recovered.log_start)

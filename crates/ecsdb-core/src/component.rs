@@ -111,7 +111,7 @@ pub enum CodecError {
     },
     /// rkyv refused to encode the value, or the bytes did not validate.
     #[error("{0}")]
-    Archive(#[source] rancor::Error),
+    Archive(rancor::Error),
     /// The bytes are no value of the plain type: a `bool` that is neither 0 nor 1, say.
     #[error("the bytes are no value of the type")]
     Invalid,

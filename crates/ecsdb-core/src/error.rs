@@ -73,12 +73,12 @@ pub enum Error {
     )]
     NotRegistered(&'static str),
     /// A value of a component could not be encoded or decoded.
-    #[error("component {component}: {source}")]
+    #[error("component {component}: {cause}")]
     Codec {
         /// The stable name.
         component: String,
         /// Why.
-        source: CodecError,
+        cause: CodecError,
     },
     /// A panic ended an operation of the transaction and was caught in its closure: what it did is not known, so that the
     /// transaction cannot be committed.
@@ -101,7 +101,7 @@ pub enum Error {
 }
 
 impl Error {
-    pub(crate) fn codec(component: &str, source: CodecError) -> Self {
-        Error::Codec { component: component.to_string(), source }
+    pub(crate) fn codec(component: &str, cause: CodecError) -> Self {
+        Error::Codec { component: component.to_string(), cause }
     }
 }

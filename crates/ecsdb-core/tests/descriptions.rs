@@ -219,7 +219,7 @@ proptest! {
                 prop_assert!(value.owner.generation() > 0 && value.target.is_none_or(|id| id.generation() > 0));
                 prop_assert!(matches!(value.flags.mood, Mood::Calm | Mood::Angry));
             }
-            Err(e) => prop_assert!(matches!(e, Error::Codec { source: CodecError::Invalid, .. }), "{}", e),
+            Err(e) => prop_assert!(matches!(e, Error::Codec { cause: CodecError::Invalid, .. }), "{}", e),
         }
     }
 }
@@ -285,7 +285,7 @@ fn refuse_and_go_on() {
     assert!(matches!(e, Error::Limit { max: 64, found: 128, .. }), "{e}");
     for depth in [200, 2_000] {
         let e = refused(&mut world, &|tx| drop(tx.spawn_batch([list(depth)])));
-        assert!(matches!(e, Error::Codec { source: CodecError::TooDeep(128), .. }), "{e}");
+        assert!(matches!(e, Error::Codec { cause: CodecError::TooDeep(128), .. }), "{e}");
     }
     let e = refused(&mut world, &|tx| drop(tx.spawn_batch([Blob(vec![1; (256 << 20) + 1])])));
     assert!(e.to_string().contains("at most 268435456"), "{e}");

@@ -63,20 +63,20 @@ pub type Result<T, E = IoError> = std::result::Result<T, E>;
 
 /// A failed file operation, with the operation and the path.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {op} {}: {source}", path.display())]
+#[error("cannot {op} {}: {cause}", path.display())]
 pub struct IoError {
     /// What was tried.
     pub op: FileOp,
     /// On which path.
     pub path: PathBuf,
-    /// What the system said.
-    pub source: io::Error,
+    /// What the system said. It stands in the text, so that it is no further cause.
+    pub cause: io::Error,
 }
 
 impl IoError {
     /// An error for `op` on `path`.
-    pub fn new(op: FileOp, path: impl Into<PathBuf>, source: io::Error) -> Self {
-        IoError { op, path: path.into(), source }
+    pub fn new(op: FileOp, path: impl Into<PathBuf>, cause: io::Error) -> Self {
+        IoError { op, path: path.into(), cause }
     }
 
     /// A file that ends at byte `end`, `missing` bytes before the end of what was to be read.
@@ -91,24 +91,24 @@ impl IoError {
     /// True when the disk or the quota is full: free space, then reopen.
     pub fn is_full_disk(&self) -> bool {
         matches!(
-            self.source.kind(),
+            self.cause.kind(),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
         )
     }
 
     /// True when the file or directory does not exist.
     pub fn is_not_found(&self) -> bool {
-        self.source.kind() == io::ErrorKind::NotFound
+        self.cause.kind() == io::ErrorKind::NotFound
     }
 
     /// The same failure, told to one more waiter. [`io::Error`] cannot be cloned: the system's code is kept
     /// where there is one, and otherwise the kind and the text.
     pub fn duplicate(&self) -> Self {
-        let source = match self.source.raw_os_error() {
+        let source = match self.cause.raw_os_error() {
             Some(code) => io::Error::from_raw_os_error(code),
-            None => io::Error::new(self.source.kind(), self.source.to_string()),
+            None => io::Error::new(self.cause.kind(), self.cause.to_string()),
         };
-        IoError { op: self.op, path: self.path.clone(), source }
+        IoError { op: self.op, path: self.path.clone(), cause: source }
     }
 }
 

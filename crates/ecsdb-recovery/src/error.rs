@@ -31,6 +31,12 @@ pub enum Error {
         /// What is wrong with the manifests that there are.
         reason: String,
     },
+    /// There is a database where a new one was to be made.
+    #[error("there is a database in {} already", dir.display())]
+    DatabaseExists {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// There is no database to read.
     #[error("there is no database in {}", dir.display())]
     NoDatabase {
@@ -82,12 +88,12 @@ pub enum Error {
         what: String,
     },
     /// A logged transaction cannot be applied although its checksum holds.
-    #[error("the transaction with LSN {lsn} cannot be applied: {source}")]
+    #[error("the transaction with LSN {lsn} cannot be applied: {cause}")]
     Apply {
         /// Its LSN.
         lsn: u64,
         /// Why.
-        source: ecsdb_core::Error,
+        cause: ecsdb_core::Error,
     },
     /// The program's components do not fit the stored ones.
     #[error(transparent)]

@@ -8,7 +8,7 @@ use ecsdb_snapshot::{Manifest, SnapshotEntry};
 use ecsdb_wal::{LogError, LogScan, Lsn, SegmentReader, Tail, segment_files};
 
 use crate::error::{Error, Result};
-use crate::policy::{Options, Policy};
+use crate::policy::{Existence, Options, Policy};
 use crate::replay::Until;
 use crate::report::{RecoveryReport, Step};
 use crate::{find, replay};
@@ -71,6 +71,24 @@ pub fn lock_closed(vfs: &dyn Vfs, layout: &Layout, why: &str) -> Result<(Box<dyn
     let holder = format!("process {}, which {why}", std::process::id());
     let lock = vfs.try_lock(&layout.lock_file(), &holder)?;
     Ok((lock, manifest(vfs, layout)?))
+}
+
+/// Whether there is a database, as it has to be or not.
+pub(crate) fn check_existence(vfs: &dyn Vfs, layout: &Layout, existence: Existence) -> Result<()> {
+    if existence == Existence::Any {
+        return Ok(());
+    }
+    let absent = match manifest(vfs, layout) {
+        Err(Error::NoDatabase { .. }) => true,
+        Err(Error::Io(e) | Error::Snapshot(ecsdb_snapshot::Error::Io(e))) => e.is_not_found(),
+        // One that is damaged is one, too.
+        _ => false,
+    };
+    match existence {
+        Existence::Required if absent => Err(Error::NoDatabase { dir: layout.root().into() }),
+        Existence::Refused if !absent => Err(Error::DatabaseExists { dir: layout.root().into() }),
+        _ => Ok(()),
+    }
 }
 
 fn manifest(vfs: &dyn Vfs, layout: &Layout) -> Result<Manifest> {

@@ -21,7 +21,7 @@ mod verify;
 
 pub use error::{Error, Result};
 pub use history::{History, Moment, Reconstructed, lock_closed};
-pub use policy::{Options, Policy};
+pub use policy::{Existence, Options, Policy};
 pub use recover::{Recovered, recover};
 pub use repair::garbage;
 pub use report::{DataLoss, RecoveryReport, Rejected, Step};

@@ -16,9 +16,23 @@ pub enum Policy {
     Salvage,
 }
 
+/// Whether there has to be a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Existence {
+    /// It is opened, or made where there is none.
+    #[default]
+    Any,
+    /// There must be one; nothing is made, not even a directory.
+    Required,
+    /// There must be none.
+    Refused,
+}
+
 /// How a database is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
+    /// Whether there has to be one.
+    pub existence: Existence,
     /// What is done about damage.
     pub policy: Policy,
     /// Threads that load snapshots.

@@ -10,7 +10,7 @@ use ecsdb_snapshot::Manifest;
 use ecsdb_wal::{LogScan, LogStart, Lsn, SegmentEnd, Tail};
 
 use crate::error::{Error, Result};
-use crate::policy::{Options, Policy};
+use crate::policy::{Existence, Options, Policy};
 use crate::replay::Until;
 use crate::report::{DataLoss, RecoveryReport, Step};
 use crate::{find, history, repair, replay};
@@ -51,11 +51,16 @@ pub fn recover(
     let _span = tracing::info_span!("recover", dir = %layout.root().display()).entered();
     let mut report = RecoveryReport::default();
     let mut clock = Clock::new();
+    history::check_existence(vfs, layout, options.existence)?;
     make_directories(vfs, layout)?;
     let now = history::time_text(vfs.now_unix_ns() / 1_000_000_000 * 1_000_000_000);
     let holder = format!("process {} since {now}", std::process::id());
     let lock = vfs.try_lock(&layout.lock_file(), &holder)?;
 
+    // Somebody else may have made one meanwhile.
+    if options.existence == Existence::Refused {
+        history::check_existence(vfs, layout, options.existence)?;
+    }
     progress(&Step::Manifest);
     repair::remove_temporaries(vfs, layout, &mut report)?;
     let mut manifest = find::manifest(vfs, layout, options.policy, &mut report)?;
@@ -84,9 +89,9 @@ pub fn recover(
 
     progress(&Step::Replay { done: 0, total: report.log_bytes });
     match replay::apply(vfs, &mut world, &scan, Until::END, options.threads, &mut report, progress) {
-        Err(Error::Apply { lsn, source }) if options.policy == Policy::Salvage => {
+        Err(Error::Apply { lsn, cause }) if options.policy == Policy::Salvage => {
             // The world holds a part of that transaction: build it once more, without it and what follows.
-            report.lost.push((lsn, 0, source.to_string()));
+            report.lost.push((lsn, 0, cause.to_string()));
             report.data_loss = DataLoss::Acknowledged;
             world =
                 replay::load(vfs, layout, &manifest, &manifest.snapshots, options, &mut report, progress)?;

@@ -98,7 +98,7 @@ pub(crate) fn apply(
         for &(lsn, unix_ns, end) in &batch.transactions {
             let applied = world
                 .apply(lsn.0, &batch.bytes[from..end])
-                .map_err(|source| Error::Apply { lsn: lsn.0, source })?;
+                .map_err(|cause| Error::Apply { lsn: lsn.0, cause })?;
             report.transactions += 1;
             report.operations += applied.operations;
             report.skipped += applied.skipped;

@@ -37,7 +37,7 @@ impl Failure {
 
 /// True when an operation failed only because the simulated power is off. Holds for duplicates of the error too.
 pub fn is_power_lost(error: &IoError) -> bool {
-    error.source.kind() == ErrorKind::NotConnected && error.source.to_string() == POWER_LOST
+    error.cause.kind() == ErrorKind::NotConnected && error.cause.to_string() == POWER_LOST
 }
 
 /// A planned fault. A disk may have many; the first that matches an operation decides.

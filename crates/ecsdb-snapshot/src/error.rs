@@ -78,14 +78,14 @@ pub enum Error {
         what: String,
     },
     /// The stored components or chunks do not make a world.
-    #[error("{} at byte {offset}: {source}", path.display())]
+    #[error("{} at byte {offset}: {cause}", path.display())]
     World {
         /// The file.
         path: PathBuf,
         /// Where the block begins.
         offset: u64,
         /// Why.
-        source: ecsdb_core::Error,
+        cause: ecsdb_core::Error,
     },
     /// A file that this snapshot points to is missing.
     #[error("{} needs {}, which is not there", path.display(), missing.display())]
@@ -97,10 +97,10 @@ pub enum Error {
     },
     /// A value of the view could not be encoded.
     #[error("a snapshot of the world cannot be written: {0}")]
-    Encode(#[source] ecsdb_core::Error),
+    Encode(ecsdb_core::Error),
     /// The compressor refused.
     #[error("compressing a block: {0}")]
-    Compress(#[source] std::io::Error),
+    Compress(std::io::Error),
     /// The writer was told to stop; nothing was published.
     #[error("the snapshot was cancelled; nothing was written")]
     Cancelled,
@@ -123,10 +123,10 @@ impl Error {
     /// True when the file's content, not the system, is at fault: another snapshot may do.
     pub fn is_damage(&self) -> bool {
         match self {
-            Error::Io(e) => e.source.kind() == std::io::ErrorKind::UnexpectedEof || e.is_not_found(),
+            Error::Io(e) => e.cause.kind() == std::io::ErrorKind::UnexpectedEof || e.is_not_found(),
             Error::Frame { .. } | Error::Damaged { .. } | Error::MissingParent { .. } => true,
-            Error::World { source, .. } => !matches!(
-                source,
+            Error::World { cause, .. } => !matches!(
+                cause,
                 ecsdb_core::Error::SchemaMismatch { .. } | ecsdb_core::Error::NameTaken { .. }
             ),
             _ => false,

@@ -158,7 +158,7 @@ impl Snapshot {
     /// When a file is missing, a block is damaged, or the parts make no world; [`Error::is_damage`] tells whether
     /// another snapshot may do.
     pub fn load(&self, vfs: &dyn Vfs, options: LoadOptions) -> Result<Loaded> {
-        let meta = |source| Error::World { path: self.path.clone(), offset: self.directory_at, source };
+        let meta = |cause| Error::World { path: self.path.clone(), offset: self.directory_at, cause };
         let mut builder = WorldBuilder::new();
         let metadata = self.metadata()?;
         builder.schema(&metadata.schema).map_err(meta)?;
@@ -271,10 +271,10 @@ impl Snapshot {
             let len: u32 = bytemuck::pod_read_unaligned(take(4)?);
             let changed: u64 = bytemuck::pod_read_unaligned(take(8)?);
             let value = take(len as usize)?;
-            builder.resource(ComponentId(component), changed, value).map_err(|source| Error::World {
+            builder.resource(ComponentId(component), changed, value).map_err(|cause| Error::World {
                 path: self.path.clone(),
                 offset: self.directory_at,
-                source,
+                cause,
             })?;
         }
         Ok(())
@@ -487,8 +487,10 @@ fn load_column(
     let (block, payload) = source.block(entry, owner, window)?;
     let raw = unpacker.unpack(path, at, &block, &payload[size_of::<BlockHeader>()..])?;
     let component = (block.component != ENTITY_IDS).then_some(ComponentId(block.component));
-    let column = loader
-        .load(component, rows as usize, block.changed, raw)
-        .map_err(|source| Error::World { path: path.clone(), offset: at, source })?;
+    let column = loader.load(component, rows as usize, block.changed, raw).map_err(|cause| Error::World {
+        path: path.clone(),
+        offset: at,
+        cause,
+    })?;
     Ok((column, raw.len() as u64))
 }

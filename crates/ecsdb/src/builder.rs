@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ecsdb_compactor::{EventSender, Store, StoreFiles};
 use ecsdb_config::PersistenceConfig;
 use ecsdb_io::{Disk, Priority, Scheduler, SchedulerOptions, Vfs};
-use ecsdb_recovery::{DataLoss, Policy, Step, recover};
+use ecsdb_recovery::{DataLoss, Existence, Policy, Step, recover};
 use ecsdb_wal::{Log, Threads};
 
 use crate::database::Database;
@@ -21,7 +21,7 @@ use crate::persistence::{Parts, Persistence, SharedWorld};
 /// let db = Database::builder(dir.path()).progress(|step| eprintln!("{step}")).open()?;
 /// # Ok::<(), ecsdb::Error>(())
 /// ```
-#[must_use = "a builder does nothing before `open`"]
+#[must_use = "a builder does nothing before it opens"]
 pub struct Builder {
     config: PersistenceConfig,
     vfs: Arc<dyn Vfs>,
@@ -66,11 +66,31 @@ impl Builder {
         self
     }
 
-    /// Opens the database.
+    /// Opens the database, or makes a new one.
     ///
     /// # Errors
     /// As [`Database::open`], or when a setting is out of range.
-    pub fn open(mut self) -> Result<Database> {
+    pub fn open(self) -> Result<Database> {
+        self.open_where(Existence::Any)
+    }
+
+    /// Opens the database, which must be there.
+    ///
+    /// # Errors
+    /// As [`Database::open_existing`], or when a setting is out of range.
+    pub fn open_existing(self) -> Result<Database> {
+        self.open_where(Existence::Required)
+    }
+
+    /// Makes a database where there must be none.
+    ///
+    /// # Errors
+    /// As [`Database::create_new`], or when a setting is out of range.
+    pub fn create_new(self) -> Result<Database> {
+        self.open_where(Existence::Refused)
+    }
+
+    fn open_where(mut self, existence: Existence) -> Result<Database> {
         self.config.validate()?;
         let layout = self.config.layout();
         let threads = match (self.threads, self.config.recovery.threads) {
@@ -78,8 +98,12 @@ impl Builder {
             (_, 0) => std::thread::available_parallelism().map_or(1, Into::into),
             (_, n) => n,
         };
-        let options =
-            ecsdb_recovery::Options { policy: self.config.recovery.policy, threads, register: true };
+        let options = ecsdb_recovery::Options {
+            existence,
+            policy: self.config.recovery.policy,
+            threads,
+            register: true,
+        };
         let mut recovered = recover(&self.vfs, &layout, options, &mut self.progress)?;
         let scheduler = match self.threads {
             Threads::None => None,

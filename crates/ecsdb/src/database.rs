@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ecsdb_config::PersistenceConfig;
 use ecsdb_core::{Transaction, View, WeakView, World};
@@ -10,8 +10,10 @@ use ecsdb_recovery::RecoveryReport;
 use ecsdb_wal::{Durability, Log, Lsn, Payload};
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::blocking::run_blocking;
 use crate::builder::Builder;
-use crate::error::{Error, Result};
+use crate::error::{Abort, Error, Result};
+use crate::nesting::Nesting;
 use crate::persistence::{Persistence, SharedWorld};
 use crate::ticket::Ticket;
 
@@ -35,7 +37,7 @@ use crate::ticket::Ticket;
 /// db.close()?;
 ///
 /// let db = Database::open(&path)?;
-/// assert_eq!(db.view().get::<Hp>(hero)?.0, 100);
+/// assert_eq!(db.view()?.get::<Hp>(hero)?.0, 100);
 /// # Ok::<(), ecsdb::Error>(())
 /// ```
 #[derive(Clone)]
@@ -45,8 +47,6 @@ pub struct Database {
 
 pub(crate) struct Inner {
     pub(crate) world: SharedWorld,
-    /// The thread whose transaction is under way, as the address of a thread-local; 0 for none.
-    writer: AtomicUsize,
     pub(crate) closed: AtomicBool,
     /// The view captured last, for readers that must not wait even for a transaction.
     latest: Mutex<WeakView>,
@@ -54,13 +54,42 @@ pub(crate) struct Inner {
 }
 
 impl Database {
-    /// Opens the database in `path` with the default settings; makes a new one if there is none.
+    /// Opens the database in `path` with the default settings; makes a new one if there is none. No configuration file and no
+    /// environment variable is looked at: [`PersistenceConfig::from_file`] does that.
     ///
     /// # Errors
     /// When another process has it open, a file operation fails, or it is damaged beyond what
     /// [`Policy::TruncateTail`](crate::Policy::TruncateTail) allows.
     pub fn open(path: impl AsRef<Path>) -> Result<Database> {
-        Database::new_with_persistence(PersistenceConfig::new(path.as_ref()))
+        Database::builder(path).open()
+    }
+
+    /// Opens the database in `path`, which must be there. Where it is not, nothing is made, not even a directory.
+    ///
+    /// ```
+    /// use ecsdb::prelude::*;
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let path = dir.path().join("world");
+    /// assert_eq!(Database::open_existing(&path).unwrap_err().kind(), ErrorKind::NotFound);
+    /// Database::create_new(&path)?.close()?;
+    /// Database::open_existing(&path)?.close()?;
+    /// assert_eq!(Database::create_new(&path).unwrap_err().kind(), ErrorKind::AlreadyExists);
+    /// # Ok::<(), ecsdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Of kind [`NotFound`](crate::ErrorKind::NotFound) when there is none, or as [`Database::open`].
+    pub fn open_existing(path: impl AsRef<Path>) -> Result<Database> {
+        Database::builder(path).open_existing()
+    }
+
+    /// Makes a database in `path`, where there must be none.
+    ///
+    /// # Errors
+    /// Of kind [`AlreadyExists`](crate::ErrorKind::AlreadyExists) when there is one, or as [`Database::open`].
+    pub fn create_new(path: impl AsRef<Path>) -> Result<Database> {
+        Database::builder(path).create_new()
     }
 
     /// Opens the database that `config` describes: loads the newest valid snapshot, replays the log after it,
@@ -86,7 +115,6 @@ impl Database {
         Database {
             inner: Arc::new(Inner {
                 world,
-                writer: AtomicUsize::new(0),
                 closed: AtomicBool::new(false),
                 latest: Mutex::default(),
                 persistence,
@@ -97,11 +125,21 @@ impl Database {
     /// Runs a transaction and returns when it is on stable storage.
     ///
     /// The closure changes the live world. When it returns an error or panics, everything it did is undone. Other
-    /// writers wait meanwhile, readers of views do not. Concurrent transactions share the wait for the disk.
+    /// writers wait meanwhile, readers of views do not. Concurrent transactions share the wait for the disk. Within the closure,
+    /// `?` works on any error.
+    ///
+    /// ```
+    /// # use ecsdb::prelude::*;
+    /// # let db = Database::in_memory();
+    /// let entity = db.write(|tx| Ok(tx.spawn(())))?;
+    /// db.write(|tx| Ok(tx.despawn(entity)?))?;
+    /// assert!(db.write(|tx| Ok(tx.despawn(entity)?)).is_err());
+    /// # Ok::<(), ecsdb::Error>(())
+    /// ```
     ///
     /// # Errors
     /// The closure's own; or [`Error::Log`] when the transaction could not be made durable.
-    pub fn write<T>(&self, f: impl FnOnce(&mut Transaction<'_>) -> Result<T>) -> Result<T> {
+    pub fn write<T>(&self, f: impl FnOnce(&mut Transaction<'_>) -> Result<T, Abort>) -> Result<T> {
         self.write_with(Durability::Immediate, f)
     }
 
@@ -110,12 +148,21 @@ impl Database {
     /// [`Durability::Buffered`] returns at once and survives a crash of the process after the flush interval, but
     /// not a power cut.
     ///
+    /// ```
+    /// # use ecsdb::prelude::*;
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let db = Database::open(dir.path())?;
+    /// db.write_with(Durability::Batched, |tx| Ok(tx.spawn(())))?; // a tick of a game, say
+    /// db.sync()?; // now it is durable
+    /// # Ok::<(), ecsdb::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Database::write`].
     pub fn write_with<T>(
         &self,
         durability: Durability,
-        f: impl FnOnce(&mut Transaction<'_>) -> Result<T>,
+        f: impl FnOnce(&mut Transaction<'_>) -> Result<T, Abort>,
     ) -> Result<T> {
         let (value, lsn) = self.run(durability, f)?;
         match self.log() {
@@ -140,50 +187,104 @@ impl Database {
     /// for ticket in tickets {
     ///     ticket.wait()?;
     /// }
-    /// assert_eq!(db.view().len(), 100);
+    /// assert_eq!(db.view()?.len(), 100);
     /// # Ok::<(), ecsdb::Error>(())
     /// ```
-    pub fn submit<T>(&self, f: impl FnOnce(&mut Transaction<'_>) -> Result<T>) -> Result<Ticket<T>> {
-        let (value, lsn) = self.run(Durability::Immediate, f)?;
+    pub fn submit<T>(&self, f: impl FnOnce(&mut Transaction<'_>) -> Result<T, Abort>) -> Result<Ticket<T>> {
+        self.submit_with(Durability::Immediate, f)
+    }
+
+    /// As [`Database::submit`], with a durability that says how soon the transaction is written when nobody waits for its ticket.
+    ///
+    /// # Errors
+    /// As [`Database::submit`].
+    pub fn submit_with<T>(
+        &self,
+        durability: Durability,
+        f: impl FnOnce(&mut Transaction<'_>) -> Result<T, Abort>,
+    ) -> Result<Ticket<T>> {
+        let (value, lsn) = self.run(durability, f)?;
         Ok(Ticket::new(value, lsn, self.log().cloned()))
     }
 
-    /// Runs a transaction from async code and completes when it is on stable storage. Never blocks the runtime's
-    /// worker: when another transaction is under way, or the log's queue is full, the closure runs on a thread for
-    /// blocking work. Needs a Tokio runtime only then.
+    /// Runs a transaction from async code and completes when it is on stable storage.
+    ///
+    /// The closure runs on a thread for blocking work: one of Tokio's where a runtime is there, else one of its own. So it
+    /// never holds up the executor, however long it takes or waits for other writers. A future that is dropped before it was
+    /// polled has done nothing; after that the transaction goes on and commits, and nobody is told.
     ///
     /// # Errors
     /// As [`Database::write`].
     pub async fn write_async<T, F>(&self, f: F) -> Result<T>
     where
         T: Send + Unpin + 'static,
-        F: FnOnce(&mut Transaction<'_>) -> Result<T> + Send + 'static,
+        F: FnOnce(&mut Transaction<'_>) -> Result<T, Abort> + Send + 'static,
     {
-        let ticket = if self.log().is_none_or(Log::has_room)
-            && let Some(world) = self.inner.world.world.try_lock()
-        {
-            let (value, lsn) = self.run_locked(world, Durability::Immediate, f)?;
-            Ticket::new(value, lsn, self.log().cloned())
-        } else {
-            let db = self.clone();
-            match tokio::task::spawn_blocking(move || db.submit(f)).await {
-                Ok(ticket) => ticket?,
-                Err(join) => match join.try_into_panic() {
-                    Ok(panic) => std::panic::resume_unwind(panic),
-                    Err(_) => return Err(Error::Closed),
-                },
-            }
-        };
-        ticket.await
+        self.write_async_with(Durability::Immediate, f).await
+    }
+
+    /// As [`Database::write_async`], with a durability of its own: only [`Durability::Immediate`] waits for the disk.
+    ///
+    /// # Errors
+    /// As [`Database::write`].
+    pub async fn write_async_with<T, F>(&self, durability: Durability, f: F) -> Result<T>
+    where
+        T: Send + Unpin + 'static,
+        F: FnOnce(&mut Transaction<'_>) -> Result<T, Abort> + Send + 'static,
+    {
+        let ticket = self.submit_async_with(durability, f).await?;
+        match durability {
+            Durability::Immediate => ticket.await,
+            _ => ticket.into_value(),
+        }
+    }
+
+    /// Runs a transaction from async code, as [`Database::write_async`] does, and completes with its ticket once it is committed.
+    ///
+    /// # Errors
+    /// As [`Database::submit`].
+    pub async fn submit_async<T, F>(&self, f: F) -> Result<Ticket<T>>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Transaction<'_>) -> Result<T, Abort> + Send + 'static,
+    {
+        self.submit_async_with(Durability::Immediate, f).await
+    }
+
+    async fn submit_async_with<T, F>(&self, durability: Durability, f: F) -> Result<Ticket<T>>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Transaction<'_>) -> Result<T, Abort> + Send + 'static,
+    {
+        let db = self.clone();
+        run_blocking(move || db.submit_with(durability, f)).await?
     }
 
     /// A consistent picture of the world at the last commit. O(1). Waits at most for the transaction under way;
-    /// [`Database::latest_view`] does not even do that. Not for the closure of a transaction, which would wait for itself: it reads
-    /// through the transaction.
-    pub fn view(&self) -> View {
-        let view = self.inner.world.world.lock().view();
+    /// [`Database::latest_view`] does not even do that.
+    ///
+    /// ```
+    /// # use ecsdb::prelude::*;
+    /// # let db = Database::in_memory();
+    /// let before = db.view()?;
+    /// db.write(|tx| Ok(tx.spawn(())))?;
+    /// assert_eq!((before.len(), db.view()?.len()), (0, 1));
+    /// # Ok::<(), ecsdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Nested`] within a transaction of this thread, which reads through the transaction; or when a transaction could not
+    /// be rolled back ([`WorldError::Poisoned`](crate::WorldError::Poisoned)).
+    pub fn view(&self) -> Result<View> {
+        self.inner.not_within_a_transaction()?;
+        let world = self.inner.world.world.lock();
+        if world.is_poisoned() {
+            return Err(crate::WorldError::Poisoned.into());
+        }
+        let view = world.view();
+        drop(world);
         *self.inner.latest.lock() = view.downgrade();
-        view
+        Ok(view)
     }
 
     /// The picture that [`Database::view`] gave last, if anybody still has it: for readers that must never wait,
@@ -192,12 +293,12 @@ impl Database {
         self.inner.latest.lock().upgrade()
     }
 
-    /// LSN of the last committed transaction.
+    /// LSN of the last committed transaction; never waits.
     pub fn lsn(&self) -> Lsn {
-        Lsn(self.inner.world.world.lock().lsn())
+        self.inner.world.lsn()
     }
 
-    /// LSN up to which everything is on stable storage. In memory, the last committed one.
+    /// LSN up to which everything is on stable storage; never waits. In memory, the last committed one.
     pub fn durable_lsn(&self) -> Lsn {
         match self.log() {
             Some(log) => log.durable_lsn(),
@@ -216,6 +317,15 @@ impl Database {
         }
     }
 
+    /// As [`Database::sync`], for async code: the executor is not held up.
+    ///
+    /// # Errors
+    /// As [`Database::sync`].
+    pub async fn sync_async(&self) -> Result<Lsn> {
+        let db = self.clone();
+        run_blocking(move || db.sync()).await?
+    }
+
     /// What was found and done when the database was opened; `None` in memory.
     pub fn recovery_report(&self) -> Option<&RecoveryReport> {
         self.inner.persistence.as_ref().map(|persistence| &persistence.report)
@@ -224,10 +334,28 @@ impl Database {
     /// Makes everything committed durable, ends the background work and releases the directory, whatever other
     /// handles there are: their transactions fail with [`Error::Closed`] from here on, their views stay valid.
     ///
+    /// ```
+    /// # use ecsdb::prelude::*;
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let db = Database::open(dir.path())?;
+    /// db.close()?;
+    /// assert_eq!(db.write(|_| Ok(())).unwrap_err().kind(), ErrorKind::Closed);
+    /// # Ok::<(), ecsdb::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// When the log could not be written. Closing a closed database is fine.
     pub fn close(&self) -> Result<()> {
         self.inner.close()
+    }
+
+    /// As [`Database::close`], for async code: the executor is not held up.
+    ///
+    /// # Errors
+    /// As [`Database::close`].
+    pub async fn close_async(&self) -> Result<()> {
+        let db = self.clone();
+        run_blocking(move || db.close()).await?
     }
 
     fn log(&self) -> Option<&Log> {
@@ -237,49 +365,68 @@ impl Database {
     fn run<T>(
         &self,
         durability: Durability,
-        f: impl FnOnce(&mut Transaction<'_>) -> Result<T>,
+        f: impl FnOnce(&mut Transaction<'_>) -> Result<T, Abort>,
     ) -> Result<(T, Lsn)> {
         self.inner.not_within_a_transaction()?;
         if let Some(log) = self.log() {
             // Backpressure comes before the transaction, so that nothing has to wait once it holds the world.
             log.admit()?;
         }
-        self.run_locked(self.inner.world.world.lock(), durability, f)
-    }
-
-    fn run_locked<T>(
-        &self,
-        mut world: MutexGuard<'_, World>,
-        durability: Durability,
-        f: impl FnOnce(&mut Transaction<'_>) -> Result<T>,
-    ) -> Result<(T, Lsn)> {
+        let mut world = Writing { world: self.inner.world.world.lock(), db: self };
         if self.inner.closed.load(Ordering::Acquire) {
             return Err(Error::Closed);
         }
-        let _owner = Owner::enter(&self.inner.writer);
-        let last = world.lsn();
-        let mut open = world.begin();
+        let _nesting = Nesting::enter(&self.inner);
+        let mut open = world.world.begin();
         // On an error or a panic the transaction is dropped, which rolls it back.
-        let value = f(open.transaction())?;
+        let value = f(open.transaction()).map_err(Error::from)?;
+        let lsn = self.commit(open, durability)?;
+        drop(world);
+        if let Some(persistence) = &self.inner.persistence {
+            persistence.committed(lsn.0);
+        }
+        Ok((value, lsn))
+    }
+
+    /// Logs a transaction and makes it permanent.
+    fn commit(&self, open: ecsdb_core::OpenTransaction<'_>, durability: Durability) -> Result<Lsn> {
+        let last = self.lsn();
         let prepared = open.prepare()?;
         let changes = prepared.change_set();
         let lsn = match self.log() {
             _ if changes.is_empty() => last,
-            None => last + 1,
+            None => last.next(),
             Some(log) => {
                 // WAL-3: queued before the world is released to the next writer or viewer.
                 let payload = Payload { inline: changes.inline, shared: changes.shared };
                 let lsn = log.append(payload, durability)?;
-                debug_assert_eq!(lsn.0, last + 1, "the log numbers transactions as the world does");
-                lsn.0
+                debug_assert_eq!(lsn, last.next(), "the log numbers transactions as the world does");
+                lsn
             }
         };
-        prepared.commit(lsn);
-        drop(world);
-        if let Some(persistence) = &self.inner.persistence {
-            persistence.committed(lsn);
+        prepared.commit(lsn.0);
+        self.inner.world.committed(lsn);
+        Ok(lsn)
+    }
+}
+
+/// The world, locked by a writer.
+struct Writing<'a> {
+    world: MutexGuard<'a, World>,
+    db: &'a Database,
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        // REC-7: ids that were given out by a transaction which was rolled back are kept from coming back, after a crash, too. Seldom
+        // anything has to be logged for that.
+        if self.world.has_unlogged_ids()
+            && !self.world.is_poisoned()
+            && !self.db.inner.closed.load(Ordering::Acquire)
+            && let Err(e) = self.db.commit(self.world.begin(), Durability::Buffered)
+        {
+            tracing::warn!(error = %e, "ids of rolled back transactions are not logged yet; the next commit tries again");
         }
-        Ok((value, Lsn(lsn)))
     }
 }
 
@@ -297,7 +444,7 @@ impl std::fmt::Debug for Database {
 impl Inner {
     /// The thread would wait for itself.
     pub(crate) fn not_within_a_transaction(&self) -> Result<()> {
-        if self.writer.load(Ordering::Relaxed) == this_thread() { Err(Error::Nested) } else { Ok(()) }
+        if Nesting::is_within(self) { Err(Error::Nested) } else { Ok(()) }
     }
 
     fn close(&self) -> Result<()> {
@@ -320,26 +467,4 @@ impl Drop for Inner {
             tracing::error!(error = %e, "closing the database failed; what was acknowledged is safe");
         }
     }
-}
-
-/// Marks the writer lock's holder, for telling a nested transaction from a concurrent one.
-struct Owner<'a>(&'a AtomicUsize);
-
-impl<'a> Owner<'a> {
-    fn enter(writer: &'a AtomicUsize) -> Self {
-        writer.store(this_thread(), Ordering::Relaxed);
-        Owner(writer)
-    }
-}
-
-impl Drop for Owner<'_> {
-    fn drop(&mut self) {
-        self.0.store(0, Ordering::Relaxed);
-    }
-}
-
-/// The address of a thread-local: another one for each living thread, and never 0.
-fn this_thread() -> usize {
-    thread_local!(static MARK: u8 = const { 0 });
-    MARK.with(|mark| std::ptr::from_ref(mark).addr())
 }

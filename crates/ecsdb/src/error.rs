@@ -1,43 +1,43 @@
-//! The errors of the facade, coarse on purpose: what may the caller do now?
+//! The errors of the facade: what went wrong, and what the caller may do now.
+
+use std::error::Error as StdError;
 
 use crate::{ConfigError, LogError, RecoveryError, StoreError, WorldError};
 
 /// What the fallible functions of this crate return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// An error of the database.
+/// An error of the database. Its text says everything, its causes included; [`Error::kind`] says what may be done now.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The call asked for what is not there, or a stored layout does not fit. Nothing was changed; correct the
-    /// call.
+    /// The call asked for what is not there, or a stored type does not fit. Nothing was changed.
     #[error(transparent)]
     World(#[from] WorldError),
     /// The transaction's closure gave up with an error of its own. It was rolled back.
-    #[error("{0}")]
-    Aborted(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error(transparent)]
+    Aborted(Box<dyn StdError + Send + Sync>),
     /// The log cannot make anything durable any more. Commits not yet acknowledged may or may not have survived;
-    /// reads go on. Reopen the database, after having freed space if the disk is full
-    /// ([`Error::is_full_disk`]).
+    /// reads go on.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// Work in the background failed (a snapshot, a compaction, a copy); the database goes on, and it may be tried again.
+    /// Work in the background failed (a snapshot, a compaction, a backup); the database goes on.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The database could not be opened.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
-    /// A setting cannot be.
+    /// A setting is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// A thread could not be started.
     #[error("cannot start a thread: {0}")]
-    Thread(#[source] std::io::Error),
+    Thread(std::io::Error),
     /// The database was closed.
     #[error("the database is closed")]
     Closed,
-    /// A transaction was begun within another one of the same thread, which would wait for itself for ever.
-    #[error("a transaction is under way on this thread: use that one")]
+    /// The call was made within a transaction of the same database and thread, for which it would wait for ever.
+    #[error("a transaction of this database is under way on this thread: use that one")]
     Nested,
     /// The database is in memory only.
     #[error("the database is in memory only: there is nothing to {0}")]
@@ -45,6 +45,42 @@ pub enum Error {
     /// A background task panicked; the database goes on.
     #[error("the {0} panicked; this is a bug of ecsdb")]
     Panicked(&'static str),
+}
+
+/// What the caller may do about an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// Correct the call: it asks for what is not there, exceeds a limit, or is made where it cannot be.
+    Call,
+    /// The closure's own error: downcast it with [`Error::downcast_ref`].
+    Aborted,
+    /// The types of the program are not those that are stored: restore the old definition, or give the new one another name.
+    Schema,
+    /// Correct the setting that the text names.
+    Config,
+    /// There is no database, or no such moment of its past.
+    NotFound,
+    /// There is a database already.
+    AlreadyExists,
+    /// Somebody else has the database open; the text names who.
+    Locked,
+    /// The database was closed.
+    Closed,
+    /// Free space, then reopen.
+    DiskFull,
+    /// Reopen the database: it recovers what was acknowledged.
+    Reopen,
+    /// What had been acknowledged is damaged: restore a backup, or open with [`Policy::Salvage`](crate::Policy::Salvage).
+    Damaged,
+    /// The database was written by another version of ecsdb.
+    Version,
+    /// Somebody asked the work to stop.
+    Cancelled,
+    /// Try again; what was there before is still there.
+    Retry,
+    /// A bug of ecsdb.
+    Bug,
 }
 
 /// The text that is meant for people: it is what `fn main() -> ecsdb::Result<()>` prints.
@@ -55,21 +91,49 @@ impl std::fmt::Debug for Error {
 }
 
 impl Error {
-    /// For a closure that gives up: its transaction is rolled back, and this error returned.
+    /// What may be done now.
+    pub fn kind(&self) -> ErrorKind {
+        if self.is_full_disk() {
+            return ErrorKind::DiskFull;
+        }
+        if self.is_cancelled() {
+            return ErrorKind::Cancelled;
+        }
+        match self {
+            Error::World(e) => world_kind(e),
+            Error::Aborted(_) => ErrorKind::Aborted,
+            Error::Log(LogError::TransactionTooLarge { .. }) => ErrorKind::Call,
+            Error::Log(e) => log_kind(e),
+            Error::Recovery(e) => recovery_kind(e),
+            Error::Config(_) => ErrorKind::Config,
+            Error::Store(_) | Error::Thread(_) => ErrorKind::Retry,
+            Error::Closed => ErrorKind::Closed,
+            Error::Nested | Error::InMemory(_) => ErrorKind::Call,
+            Error::Panicked(_) => ErrorKind::Bug,
+        }
+    }
+
+    /// The error of this type that it is, or that a closure gave up with.
     ///
     /// ```
     /// use ecsdb::prelude::*;
     ///
     /// let db = Database::in_memory();
-    /// let refused = db.write(|tx| -> ecsdb::Result<()> {
-    ///     tx.spawn(());
-    ///     Err(ecsdb::Error::abort("not today"))
-    /// });
-    /// assert_eq!(refused.unwrap_err().to_string(), "not today");
-    /// assert!(db.view().is_empty());
+    /// let refused = db.write(|_| Ok("x".parse::<u32>()?)).unwrap_err();
+    /// assert!(refused.downcast_ref::<std::num::ParseIntError>().is_some());
     /// ```
-    pub fn abort(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Error::Aborted(why.into())
+    pub fn downcast_ref<E: StdError + 'static>(&self) -> Option<&E> {
+        let error: &(dyn StdError + 'static) = match self {
+            Error::World(e) => e,
+            Error::Aborted(e) => &**e,
+            Error::Log(e) => e,
+            Error::Store(e) => e,
+            Error::Recovery(e) => e,
+            Error::Config(e) => e,
+            Error::Thread(e) => e,
+            Error::Closed | Error::Nested | Error::InMemory(_) | Error::Panicked(_) => self,
+        };
+        error.downcast_ref()
     }
 
     /// True when the disk is full: free space, then reopen.
@@ -85,5 +149,96 @@ impl Error {
     /// True when somebody asked the work to stop.
     pub fn is_cancelled(&self) -> bool {
         matches!(self, Error::Store(e) if e.is_cancelled())
+    }
+}
+
+fn world_kind(e: &WorldError) -> ErrorKind {
+    match e {
+        WorldError::SchemaMismatch { .. } | WorldError::NameTaken { .. } => ErrorKind::Schema,
+        WorldError::Malformed { .. } => ErrorKind::Damaged,
+        WorldError::Poisoned => ErrorKind::Reopen,
+        _ => ErrorKind::Call,
+    }
+}
+
+fn log_kind(e: &LogError) -> ErrorKind {
+    match e {
+        LogError::NewerVersion { .. } | LogError::OlderVersion { .. } => ErrorKind::Version,
+        LogError::Damaged(_) | LogError::OtherDatabase { .. } => ErrorKind::Damaged,
+        LogError::Closed => ErrorKind::Closed,
+        _ => ErrorKind::Reopen,
+    }
+}
+
+fn recovery_kind(e: &RecoveryError) -> ErrorKind {
+    match e {
+        RecoveryError::Locked(_) => ErrorKind::Locked,
+        RecoveryError::NoDatabase { .. } | RecoveryError::OutOfRange { .. } => ErrorKind::NotFound,
+        RecoveryError::DatabaseExists { .. } => ErrorKind::AlreadyExists,
+        RecoveryError::World(e) => world_kind(e),
+        RecoveryError::Log(e) => log_kind(e),
+        RecoveryError::Snapshot(
+            ecsdb_snapshot::Error::NewerVersion { .. } | ecsdb_snapshot::Error::OlderVersion { .. },
+        ) => ErrorKind::Version,
+        RecoveryError::Io(_) => ErrorKind::Retry,
+        _ => ErrorKind::Damaged,
+    }
+}
+
+/// Why a transaction's closure gives up: any error. `?` makes one of whatever error there is.
+///
+/// The transaction is rolled back, and `write` returns the error: as what it is where it is one of ecsdb's, else as
+/// [`Error::Aborted`].
+///
+/// ```
+/// use ecsdb::prelude::*;
+///
+/// let db = Database::in_memory();
+/// let refused = db.write(|tx| -> Result<(), Abort> {
+///     tx.spawn(());
+///     Err(Abort::new("not today"))
+/// });
+/// assert_eq!(refused.unwrap_err().to_string(), "not today");
+/// assert!(db.view()?.is_empty());
+/// # Ok::<(), ecsdb::Error>(())
+/// ```
+// It is no `std::error::Error` itself, so that it can be made of every one.
+pub struct Abort(Box<dyn StdError + Send + Sync>);
+
+impl Abort {
+    /// An error with this text, or this error.
+    pub fn new(why: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Abort(why.into())
+    }
+}
+
+impl std::fmt::Debug for Abort {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+impl std::fmt::Display for Abort {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+impl<E: StdError + Send + Sync + 'static> From<E> for Abort {
+    fn from(e: E) -> Self {
+        Abort(Box::new(e))
+    }
+}
+
+impl From<Abort> for Error {
+    fn from(Abort(why): Abort) -> Self {
+        let why = match why.downcast::<Error>() {
+            Ok(error) => return *error,
+            Err(why) => why,
+        };
+        match why.downcast::<WorldError>() {
+            Ok(error) => Error::World(*error),
+            Err(why) => Error::Aborted(why),
+        }
     }
 }

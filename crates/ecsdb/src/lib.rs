@@ -17,12 +17,14 @@
 #[allow(unused_extern_crates, reason = "used by what the derive macros write")]
 extern crate self as ecsdb;
 
-mod background;
+mod blocking;
 mod builder;
 mod database;
 mod error;
 mod job;
 mod maintenance;
+mod nesting;
+mod operations;
 mod persistence;
 pub mod prelude;
 mod restore;
@@ -31,11 +33,11 @@ mod ticket;
 
 pub use builder::Builder;
 pub use database::Database;
-pub use error::{Error, Result};
+pub use error::{Abort, Error, ErrorKind, Result};
 pub use job::{Job, JobFuture};
 pub use restore::{restore_copy, verify};
 pub use stats::Stats;
-pub use ticket::{Ticket, TicketFuture};
+pub use ticket::Ticket;
 
 pub use ecsdb_compactor::{
     CompactionInfo, Error as StoreError, Event, Events, Progress, SnapshotInfo, StoreStats, Task,

@@ -1,6 +1,7 @@
 //! The durable half of an open database: log, store, lock, and the work in the background.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use ecsdb_config::PersistenceConfig;
 use ecsdb_core::{View, World};
 use ecsdb_io::{DirLock, Priority, Scheduler, Vfs, lower_thread_priority};
 use ecsdb_recovery::RecoveryReport;
-use ecsdb_wal::{Log, Threads};
+use ecsdb_wal::{Log, Lsn, Threads};
 use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
@@ -42,6 +43,8 @@ type Running = (Control, JoinHandle<()>);
 #[derive(Clone)]
 pub(crate) struct SharedWorld {
     pub(crate) world: Arc<Mutex<World>>,
+    /// LSN of the last committed transaction, for those who must not wait for the one under way.
+    lsn: Arc<AtomicU64>,
     /// How long the last capture for a snapshot kept the writers waiting.
     stall: Arc<Mutex<Duration>>,
 }
@@ -51,7 +54,18 @@ const ROWS_AT_ONCE: usize = 512;
 
 impl SharedWorld {
     pub(crate) fn new(world: World) -> Self {
-        SharedWorld { world: Arc::new(Mutex::new(world)), stall: Arc::default() }
+        let lsn = Arc::new(AtomicU64::new(world.lsn()));
+        SharedWorld { world: Arc::new(Mutex::new(world)), lsn, stall: Arc::default() }
+    }
+
+    /// LSN of the last committed transaction.
+    pub(crate) fn lsn(&self) -> Lsn {
+        Lsn(self.lsn.load(Ordering::Acquire))
+    }
+
+    /// Notes a commit, while the world is held.
+    pub(crate) fn committed(&self, lsn: Lsn) {
+        self.lsn.store(lsn.0, Ordering::Release);
     }
 
     /// A view for a snapshot.

@@ -1,6 +1,6 @@
 //! What most programs use: `use ecsdb::prelude::*;`.
 
 pub use crate::{
-    Bundle, Component, Database, Describe, Durability, Entity, Lsn, Moment, PersistenceConfig, Transaction,
-    View, With, Without,
+    Abort, Bundle, Component, Database, Describe, Durability, Entity, ErrorKind, Lsn, Moment,
+    PersistenceConfig, Transaction, View, With, Without,
 };

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use ecsdb_compactor::{Control, Event, EventSender, SnapshotInfo, Task, copy};
 use ecsdb_config::PersistenceConfig;
 use ecsdb_io::{Disk, Layout, Vfs};
-use ecsdb_recovery::{History, Moment, Options, Policy, Reconstructed, Step, Verified, lock_closed};
+use ecsdb_recovery::{
+    Existence, History, Moment, Options, Policy, Reconstructed, Step, Verified, lock_closed,
+};
 use ecsdb_wal::{Durability, Log, Lsn, Payload};
 
 use crate::error::Result;
@@ -16,7 +18,7 @@ use crate::persistence::{Persistence, SharedWorld};
 
 /// How an earlier world is read. Components stay as they are stored: nobody looks at them as Rust values.
 fn options(threads: usize) -> Options {
-    Options { policy: Policy::TruncateTail, threads, register: false }
+    Options { existence: Existence::Required, policy: Policy::TruncateTail, threads, register: false }
 }
 
 /// The past of a database that is open: nothing of it is deleted while it is read.
@@ -89,6 +91,7 @@ fn replace(world: &SharedWorld, log: &Log, past: &Reconstructed) -> Result<Lsn> 
     let lsn = log.append(payload, Durability::Immediate)?;
     debug_assert_eq!(lsn.0, last + 1, "the log numbers transactions as the world does");
     restore.commit(lsn.0);
+    world.committed(lsn);
     if let Err(e) = live.register_linked() {
         // Whoever uses the component is told again.
         tracing::warn!(error = %e, "the restored world has a component that this program cannot read");
@@ -125,7 +128,7 @@ pub(crate) fn into_directory(
 /// db.close()?;
 ///
 /// ecsdb::restore_copy(&PersistenceConfig::new(&world), &copy, Moment::Lsn(Lsn(1)), |_| {})?;
-/// assert_eq!(Database::open(&copy)?.view().len(), 1);
+/// assert_eq!(Database::open(&copy)?.view()?.len(), 1);
 /// # Ok::<(), ecsdb::Error>(())
 /// ```
 ///

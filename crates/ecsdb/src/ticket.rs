@@ -1,6 +1,6 @@
 //! The ticket: a committed transaction on its way to stable storage.
 
-use std::future::{Future, IntoFuture};
+use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -10,19 +10,21 @@ use crate::error::Result;
 
 /// A transaction that is committed, visible and queued for the log, but perhaps not on stable storage yet.
 ///
-/// Wait for it, blocking ([`Ticket::wait`]) or with `.await`; many tickets in flight share one sync. Dropping it
-/// cancels nothing: the transaction becomes durable all the same (WAL-13).
+/// Wait for it, blocking ([`Ticket::wait`]) or with `.await`: a ticket is a future, under any executor. Many tickets in
+/// flight share one sync. Dropping it cancels nothing: the transaction becomes durable all the same (WAL-13).
 #[derive(Debug)]
 #[must_use = "the transaction is not durable before the ticket was waited for"]
 pub struct Ticket<T> {
-    value: T,
+    /// `None` once a future has given it.
+    value: Option<T>,
     lsn: Lsn,
     log: Option<Log>,
+    durable: Option<Durable>,
 }
 
 impl<T> Ticket<T> {
     pub(crate) fn new(value: T, lsn: Lsn, log: Option<Log>) -> Self {
-        Ticket { value, lsn, log }
+        Ticket { value: Some(value), lsn, log, durable: None }
     }
 
     /// The transaction's log sequence number.
@@ -30,9 +32,9 @@ impl<T> Ticket<T> {
         self.lsn
     }
 
-    /// What the closure returned.
-    pub fn value(&self) -> &T {
-        &self.value
+    /// What the closure returned; `None` once it was given by `.await`.
+    pub fn value(&self) -> Option<&T> {
+        self.value.as_ref()
     }
 
     /// True once the transaction is on stable storage.
@@ -44,45 +46,37 @@ impl<T> Ticket<T> {
     /// code: use `.await` there.
     ///
     /// # Errors
-    /// When the log failed; the transaction may or may not have survived.
-    pub fn wait(self) -> Result<T> {
+    /// When the log failed; the transaction may or may not have survived. Also when the ticket was awaited to its end before.
+    pub fn wait(mut self) -> Result<T> {
         if let Some(log) = &self.log {
             log.wait(self.lsn)?;
         }
-        Ok(self.value)
+        self.value.take().ok_or(crate::Error::Panicked("ticket, which was awaited already,"))
+    }
+
+    pub(crate) fn into_value(self) -> Result<T> {
+        self.value.ok_or(crate::Error::Panicked("ticket, which was awaited already,"))
     }
 }
 
-impl<T: Unpin> IntoFuture for Ticket<T> {
-    type Output = Result<T>;
-    type IntoFuture = TicketFuture<T>;
-
-    fn into_future(self) -> TicketFuture<T> {
-        let durable = self.log.map(|log| log.durable(self.lsn));
-        TicketFuture { value: Some(self.value), durable }
-    }
-}
-
-/// A [`Ticket`] being awaited.
-#[derive(Debug)]
-pub struct TicketFuture<T> {
-    value: Option<T>,
-    durable: Option<Durable>,
-}
-
-impl<T: Unpin> Future for TicketFuture<T> {
+/// Completes when the transaction is on stable storage. Polled again after that, it stays pending.
+impl<T: Unpin> Future for Ticket<T> {
     type Output = Result<T>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
-        if let Some(durable) = &mut self.durable {
+        let ticket = &mut *self;
+        if ticket.value.is_none() {
+            return Poll::Pending;
+        }
+        if let Some(log) = &ticket.log {
+            let durable = ticket.durable.get_or_insert_with(|| log.durable(ticket.lsn));
             match Pin::new(durable).poll(context) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(durable) => durable?,
             }
         }
-        match self.value.take() {
+        match ticket.value.take() {
             Some(value) => Poll::Ready(Ok(value)),
-            // Polled again after it was done; a future may answer as it likes then.
             None => Poll::Pending,
         }
     }

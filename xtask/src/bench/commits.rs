@@ -53,7 +53,7 @@ impl BareSync {
     }
 }
 
-fn step(tx: &mut Transaction<'_>, entity: Entity) -> ecsdb::Result<()> {
+fn step(tx: &mut Transaction<'_>, entity: Entity) -> Result<(), Abort> {
     tx.get_mut::<Position>(entity)?.x += 1.0;
     Ok(())
 }

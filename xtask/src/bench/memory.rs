@@ -74,14 +74,14 @@ fn rows(tx: &mut Transaction<'_>) {
 /// tick, images and log included, is the row `tick`.
 fn iterate(db: &Database, pass: fn(&mut Transaction<'_>)) -> anyhow::Result<f64> {
     let mut ns = 0.0;
-    let rolled_back = db.write(|tx| -> ecsdb::Result<()> {
+    let rolled_back = db.write(|tx| -> Result<(), Abort> {
         pass(tx);
         let started = Instant::now();
         for _ in 0..PASSES {
             pass(tx);
         }
         ns = started.elapsed().as_nanos() as f64 / f64::from(PASSES) / MILLION as f64;
-        Err(ecsdb::Error::abort("measured"))
+        Err(Abort::new("measured"))
     });
     anyhow::ensure!(matches!(rolled_back, Err(ecsdb::Error::Aborted(_))), "{rolled_back:?}");
     Ok(ns)

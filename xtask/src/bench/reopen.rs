@@ -43,7 +43,7 @@ fn open(path: &Path) -> anyhow::Result<f64> {
     let started = Instant::now();
     let db = Database::open(path)?;
     let ms = started.elapsed().as_secs_f64() * 1000.0;
-    anyhow::ensure!(db.view().len() == MILLION, "{} entities", db.view().len());
+    anyhow::ensure!(db.view()?.len() == MILLION, "{} entities", db.view()?.len());
     db.close()?;
     Ok(ms)
 }

@@ -19,7 +19,7 @@ pub(super) struct Notes(Vec<(Lsn, Digest)>);
 impl Notes {
     /// Notes the world as it is now.
     pub(super) fn take(&mut self, db: &Database) -> ecsdb::Result<(Lsn, Digest)> {
-        let view = db.view();
+        let view = db.view()?;
         let note = (Lsn(view.lsn()), view.digest()?);
         if self.0.len() == NOTES_MAX {
             self.0.remove(0);
@@ -50,7 +50,7 @@ impl Notes {
                 Err(e) => anyhow::bail!("restoring LSN {lsn}: {e}"),
             }
             let copy = Database::open(dir.path())?;
-            let (found, found_lsn) = (copy.view().digest()?, copy.lsn());
+            let (found, found_lsn) = (copy.view()?.digest()?, copy.lsn());
             copy.close()?;
             anyhow::ensure!(found == digest, "LSN {lsn} was {digest}, and was restored as {found}");
             anyhow::ensure!(found_lsn == lsn, "LSN {lsn} was restored as {found_lsn}");
@@ -106,7 +106,7 @@ pub(super) fn reopen(
     if db.lsn() != lsn {
         failed(format!("closed at LSN {lsn}, opened at {}: {}", db.lsn(), report(&db)));
     }
-    let view = db.view();
+    let view = db.view()?;
     if view.len() != entities {
         failed(format!("LSN {lsn}: {} entities instead of {entities}", view.len()));
     }

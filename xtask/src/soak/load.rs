@@ -111,7 +111,7 @@ impl Worker {
 }
 
 impl Action {
-    fn apply(self, tx: &mut Transaction<'_>, spawned: &mut Option<Entity>) -> ecsdb::Result<()> {
+    fn apply(self, tx: &mut Transaction<'_>, spawned: &mut Option<Entity>) -> Result<(), Abort> {
         match self {
             Action::Change(entity) => {
                 tx.get_mut::<Position>(entity)?.x += 1.0;
@@ -132,7 +132,7 @@ fn bundle(at: Position) -> (Position, Velocity, Health) {
     (at, Velocity { x: 1.0 - at.x, y: at.y - 0.5, z: at.z }, Health { now: 0, full: 100 })
 }
 
-fn tick(tx: &mut Transaction<'_>) -> ecsdb::Result<()> {
+fn tick(tx: &mut Transaction<'_>) -> Result<(), Abort> {
     for (positions, velocities) in tx.query::<(&mut Position, &Velocity)>().chunks() {
         for (p, v) in positions.iter_mut().zip(velocities) {
             p.x += v.x * DT;

@@ -34,7 +34,7 @@ impl Reference {
                 None => bail!("the year has only {} events, not {events}", self.twin.done()),
             }
         }
-        Ok(self.db.view().digest()?)
+        Ok(self.db.view()?.digest()?)
     }
 }
 
@@ -90,7 +90,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     bar.finish_and_clear();
 
     let db = Database::open(dir)?;
-    let view = db.view();
+    let view = db.view()?;
     let events = view.resource::<Progress>()?.events;
     ensure!(events == total, "{events} of {total} events are there");
     let digest = view.digest()?;
@@ -180,7 +180,7 @@ fn check(
     acknowledged: u64,
 ) -> Result<()> {
     let db = Database::open(dir)?;
-    let view = db.view();
+    let view = db.view()?;
     let events = view.resource::<Progress>().map_or(0, |progress| progress.events);
     println!(
         "kill {number}: {} transactions acknowledged, {} there",

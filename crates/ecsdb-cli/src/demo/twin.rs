@@ -125,13 +125,13 @@ pub(crate) struct Twin {
 impl Twin {
     /// Finds the twin in a database, or makes it (one transaction).
     pub(crate) fn open(db: &Database, data: &Dataset) -> Result<Twin> {
-        if db.view().resource::<Progress>().is_err() {
+        if db.view()?.resource::<Progress>().is_err() {
             db.write(|tx| {
                 make_tables(tx, data);
                 Ok(())
             })?;
         }
-        let view = db.view();
+        let view = db.view()?;
         let mut twin = Twin {
             airports: by_name(
                 &data.airports,
@@ -175,7 +175,7 @@ impl Twin {
         Ok(Some(ticket))
     }
 
-    fn apply(&mut self, tx: &mut Transaction<'_>, event: &Event) -> ecsdb::Result<()> {
+    fn apply(&mut self, tx: &mut Transaction<'_>, event: &Event) -> Result<(), Abort> {
         let progress = tx.resource_mut::<Progress>()?;
         progress.events += 1;
         progress.unix_seconds = event.at;
@@ -185,7 +185,7 @@ impl Twin {
                 let id = self
                     .in_the_air
                     .remove(row)
-                    .ok_or_else(|| ecsdb::Error::abort("an arrival before its departure"))?;
+                    .ok_or_else(|| Abort::new("an arrival before its departure"))?;
                 let flight = tx.get_mut::<FlightState>(id)?;
                 (flight.status, flight.arrived) = (ARRIVED, event.at);
                 let airport = tx.get_mut::<AirportStatistics>(self.airports[usize::from(*destination)])?;
@@ -230,7 +230,7 @@ impl Twin {
         at: i64,
         flight: &Flight,
         delay: i16,
-    ) -> ecsdb::Result<()> {
+    ) -> Result<(), Abort> {
         let id = tx.spawn(self.flight(flight, IN_THE_AIR, at));
         self.in_the_air.insert(flight.row, id);
         let airport = tx.get_mut::<AirportStatistics>(self.airports[usize::from(flight.origin)])?;

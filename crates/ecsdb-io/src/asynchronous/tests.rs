@@ -44,7 +44,7 @@ async fn both_forms_read_write_and_change_their_length_alike() {
         assert_eq!(&bytes[..11], b"hello world");
 
         let error = file.read_exact_at(&mut bytes, 5).await.unwrap_err();
-        assert_eq!(error.source.kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(error.cause.kind(), io::ErrorKind::UnexpectedEof);
         assert!(error.to_string().contains("ends at byte 11, 14 bytes short"), "{error}");
         assert_eq!(error.path, file.path());
 
@@ -122,7 +122,7 @@ async fn errors_name_operation_and_path() {
     assert!(error.is_not_found() && error.op == FileOp::Open && error.path == path, "{error}");
     AsyncFile::create(&path).await.unwrap().write_all_at(b"x", 0).await.unwrap();
     let error = AsyncFile::create(&path).await.unwrap_err();
-    assert_eq!((error.op, error.source.kind()), (FileOp::Create, io::ErrorKind::AlreadyExists));
+    assert_eq!((error.op, error.cause.kind()), (FileOp::Create, io::ErrorKind::AlreadyExists));
 
     let over = AsyncFile::of(Disk.open(&path, OpenMode::Read).unwrap());
     for file in [AsyncFile::open(&path, OpenMode::Read).await.unwrap(), over] {

@@ -59,7 +59,7 @@ fn times(db: &Database, entities: &[Entity], seed: u64, capture: bool) -> anyhow
     for _ in 0..CAPTURES {
         let entity = entities[random.usize(..entities.len())];
         let started = Instant::now();
-        let view = capture.then(|| db.view());
+        let view = capture.then(|| db.view()).transpose()?;
         captures.push(started.elapsed().as_secs_f64() * 1e6);
         let started = Instant::now();
         db.write_with(Durability::Buffered, |tx| step(tx, entity))?;

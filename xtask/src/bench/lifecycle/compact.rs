@@ -31,14 +31,14 @@ pub(super) fn run(report: &mut Report, big: Big) -> anyhow::Result<Big> {
     }
     big.db.sync()?;
 
-    let (digest, before) = (big.db.view().digest()?, bytes(&big)?);
+    let (digest, before) = (big.db.view()?.digest()?, bytes(&big)?);
     let started = Instant::now();
     big.db.compact()?.wait()?;
     let (time, after) = (started.elapsed(), bytes(&big)?);
-    let compacted = big.db.view().digest()?;
+    let compacted = big.db.view()?.digest()?;
     anyhow::ensure!(compacted == digest, "the compaction turned {digest} into {compacted}");
     let big = big.reopen()?;
-    let reopened = big.db.view().digest()?;
+    let reopened = big.db.view()?.digest()?;
     anyhow::ensure!(reopened == digest, "{digest} was compacted, {reopened} was opened");
     report.exact(ROWS[0], "bytes", after, before);
     report.note(format!("{}: in {time:.2?}; digests equal before, after and after reopening", ROWS[0]));

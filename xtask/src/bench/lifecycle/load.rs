@@ -49,7 +49,7 @@ fn open(path: &Path, threads: usize, count: usize) -> anyhow::Result<f64> {
     let started = Instant::now();
     let db = builder.open()?;
     let seconds = started.elapsed().as_secs_f64();
-    anyhow::ensure!(db.view().len() == count, "{} entities", db.view().len());
+    anyhow::ensure!(db.view()?.len() == count, "{} entities", db.view()?.len());
     let replayed = db.recovery_report().map_or(0, |report| report.transactions);
     anyhow::ensure!(replayed == 0, "{replayed} transactions were replayed: the log was not empty");
     db.close()?;

@@ -73,7 +73,7 @@ pub(super) fn run(report: &mut Report, big: &Big, dir: &Path) -> anyhow::Result<
     if report.wants(ROWS[6]) {
         eprintln!("pauses of a reader …");
         let mut view = || {
-            black_box(big.db.view());
+            black_box(big.db.view()?);
             Ok(())
         };
         record(report, ROWS[6], &rounds(report.rounds, big, snapshot, &mut view)?, 1.0);

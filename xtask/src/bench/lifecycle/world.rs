@@ -93,13 +93,13 @@ fn row(random: &mut fastrand::Rng) -> Row {
 }
 
 /// Changes one component of one entity.
-pub(super) fn step(tx: &mut Transaction<'_>, entity: Entity) -> ecsdb::Result<()> {
+pub(super) fn step(tx: &mut Transaction<'_>, entity: Entity) -> Result<(), Abort> {
     tx.get_mut::<Position>(entity)?.x += 1.0;
     Ok(())
 }
 
 /// Changes every component of one entity.
-pub(super) fn change(tx: &mut Transaction<'_>, entity: Entity) -> ecsdb::Result<()> {
+pub(super) fn change(tx: &mut Transaction<'_>, entity: Entity) -> Result<(), Abort> {
     step(tx, entity)?;
     tx.get_mut::<Velocity>(entity)?.x += 1.0;
     tx.get_mut::<Health>(entity)?.now += 1;

@@ -53,7 +53,7 @@ impl Database {
     /// let db = Database::open(dir.path().join("world"))?;
     /// db.write(|tx| Ok(tx.spawn(())))?;
     /// db.backup_to(dir.path().join("backup"))?.wait()?;
-    /// assert_eq!(Database::open(dir.path().join("backup"))?.view().len(), 1);
+    /// assert_eq!(Database::open(dir.path().join("backup"))?.view()?.len(), 1);
     /// # Ok::<(), ecsdb::Error>(())
     /// ```
     ///
@@ -115,9 +115,9 @@ impl Database {
     /// One look at everything. O(chunks + files): for a display or a log, not for each tick.
     ///
     /// # Errors
-    /// When a directory cannot be listed.
+    /// When a directory cannot be listed, or as [`Database::view`].
     pub fn stats(&self) -> Result<Stats> {
-        let view = self.inner.world.world.lock().view();
+        let view = self.view()?;
         let persistence = self.inner.persistence.as_ref();
         Ok(Stats {
             entities: view.len(),
