@@ -1,11 +1,17 @@
 //! What happens in the background, as a stream that the application can follow.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use ecsdb_wal::Lsn;
+use futures_core::Stream;
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
+use tokio_stream::wrappers::BroadcastStream;
+use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
 use crate::compact::CompactionInfo;
 use crate::control::Progress;
@@ -46,6 +52,8 @@ impl std::fmt::Display for Task {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Event {
+    /// So many events were lost, since the listener did not keep up.
+    Missed(u64),
     /// Work has begun.
     Started(Task),
     /// How far it is; about twice a second.
@@ -117,13 +125,9 @@ impl EventSender {
 
     /// A listener for what happens from here on; for nothing once the source is closed.
     pub fn listen(&self) -> Events {
-        Events(
-            self.0
-                .lock()
-                .as_ref()
-                .map(broadcast::Sender::subscribe)
-                .unwrap_or_else(|| broadcast::channel(1).1),
-        )
+        let sender = self.0.lock();
+        let receiver = sender.as_ref().map_or_else(|| broadcast::channel(1).1, broadcast::Sender::subscribe);
+        Events(BroadcastStream::new(receiver))
     }
 
     /// Ends the streams of all listeners, once they have taken what there is.
@@ -132,20 +136,24 @@ impl EventSender {
     }
 }
 
-/// A stream of events. A listener that does not keep up loses the oldest ones.
+/// A stream of events. A listener that does not keep up loses the oldest ones, and is told how many ([`Event::Missed`]).
 #[derive(Debug)]
-pub struct Events(broadcast::Receiver<Event>);
+pub struct Events(BroadcastStream<Event>);
+
+impl Stream for Events {
+    type Item = Event;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Event>> {
+        Pin::new(&mut self.0).poll_next(context).map(|next| {
+            next.map(|event| event.unwrap_or_else(|BroadcastStreamRecvError::Lagged(n)| Event::Missed(n)))
+        })
+    }
+}
 
 impl Events {
     /// The next event; `None` once the database is closed. Cancel safe.
     pub async fn next(&mut self) -> Option<Event> {
-        loop {
-            match self.0.recv().await {
-                Ok(event) => return Some(event),
-                Err(broadcast::error::RecvError::Lagged(_)) => {}
-                Err(broadcast::error::RecvError::Closed) => return None,
-            }
-        }
+        poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
     }
 
     /// As [`Events::next`], blocking the thread. Not for async code: use [`Events::next`] there.
@@ -155,12 +163,9 @@ impl Events {
 
     /// The next event if there is one already.
     pub fn try_next(&mut self) -> Option<Event> {
-        loop {
-            match self.0.try_recv() {
-                Ok(event) => return Some(event),
-                Err(broadcast::error::TryRecvError::Lagged(_)) => {}
-                Err(_) => return None,
-            }
+        match Pin::new(self).poll_next(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(event) => event,
+            Poll::Pending => None,
         }
     }
 }

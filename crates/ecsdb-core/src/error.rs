@@ -80,6 +80,12 @@ pub enum Error {
         /// Why.
         cause: CodecError,
     },
+    /// An entity does not have all that a query asks for.
+    #[error("entity {0} does not have all that the query asks for")]
+    NoMatch(Entity),
+    /// Several values were asked for to be changed at once, and one of them twice.
+    #[error("entity {0} is named twice, and cannot be changed twice at once")]
+    EntityTwice(Entity),
     /// A panic ended an operation of the transaction and was caught in its closure: what it did is not known, so that the
     /// transaction cannot be committed.
     #[error("a panic within an operation of the transaction was caught: it cannot be committed")]

@@ -63,7 +63,10 @@ pub use entity::{Entity, ParseEntityError};
 #[doc(hidden)]
 pub use error::Error as BundleError;
 pub use error::{Error, Result};
-pub use query::{Access, Chunks, Mode, Query, QueryIter, ReadQuery, Term, With, Without};
+pub use query::{
+    Access, Chunks, EntityMut, EntityRef, Filter, Has, Mode, Or, Prepared, Query, QueryIter, ReadQuery, With,
+    Without,
+};
 pub use raw::{Plain, memory_in_use};
 pub use replay::Applied;
 pub use restore::Restore;

@@ -144,12 +144,12 @@ impl<T> Spine<T> {
     }
 
     pub(crate) fn iter(&self) -> Iter<'_, T> {
-        Iter { stack: vec![Level::of(&self.root)] }
+        Iter { stack: ArrayVec::from_iter([Level::of(&self.root)]) }
     }
 
     /// The leaves' handles, with the branches above them unshared.
     pub(crate) fn iter_mut(&mut self) -> IterMut<'_, T> {
-        IterMut { stack: vec![LevelMut::of(&mut self.root)] }
+        IterMut { stack: ArrayVec::from_iter([LevelMut::of(&mut self.root)]) }
     }
 }
 
@@ -160,8 +160,26 @@ impl<T: Clone> Spine<T> {
     }
 }
 
+/// Levels of a tree at most, for 2^32 leaves.
+const DEPTH_MAX: usize = 8;
+
 pub(crate) struct Iter<'a, T> {
-    stack: Vec<Level<'a, T>>,
+    stack: ArrayVec<Level<'a, T>, DEPTH_MAX>,
+}
+
+impl<T> Clone for Iter<'_, T> {
+    fn clone(&self) -> Self {
+        Iter { stack: self.stack.clone() }
+    }
+}
+
+impl<T> Clone for Level<'_, T> {
+    fn clone(&self) -> Self {
+        match self {
+            Level::Branch(nodes) => Level::Branch(nodes.clone()),
+            Level::Leaves(leaves) => Level::Leaves(leaves.clone()),
+        }
+    }
 }
 
 enum Level<'a, T> {
@@ -211,7 +229,7 @@ impl<'a, T> Iterator for Iter<'a, T> {
 }
 
 pub(crate) struct IterMut<'a, T> {
-    stack: Vec<LevelMut<'a, T>>,
+    stack: ArrayVec<LevelMut<'a, T>, DEPTH_MAX>,
 }
 
 enum LevelMut<'a, T> {
@@ -229,6 +247,15 @@ impl<'a, T> LevelMut<'a, T> {
 }
 
 impl<T> IterMut<'_, T> {
+    /// The leaves that are still to come.
+    pub(crate) fn rest(&self) -> Iter<'_, T> {
+        let levels = self.stack.iter().map(|level| match level {
+            LevelMut::Branch(nodes) => Level::Branch(nodes.as_slice().iter()),
+            LevelMut::Leaves(leaves) => Level::Leaves(leaves.as_slice().iter()),
+        });
+        Iter { stack: levels.collect() }
+    }
+
     /// As [`Iter::ahead`].
     pub(crate) fn ahead(&self, n: usize) -> Option<&T> {
         match self.stack.last()? {

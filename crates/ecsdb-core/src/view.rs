@@ -7,7 +7,7 @@ use triomphe::Arc;
 use crate::component::Component;
 use crate::entity::Entity;
 use crate::error::{Error, Result};
-use crate::query::{Query, QueryIter, ReadQuery, Walk};
+use crate::query::{EntityRef, QueryIter, ReadQuery, ReadWalk, Walk};
 use crate::root::Root;
 
 /// A consistent picture of the world at one commit, for any thread, for as long as it lives.
@@ -92,6 +92,14 @@ impl View {
         Q::check(&self.root.schema)?;
         Ok(self.root.query())
     }
+
+    /// One entity, of which several components are read at once.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchEntity`].
+    pub fn entity(&self, entity: Entity) -> Result<EntityRef<'_>> {
+        EntityRef::new(&self.root, entity)
+    }
 }
 
 impl std::fmt::Debug for View {
@@ -130,8 +138,7 @@ impl Root {
         }
     }
 
-    pub(crate) fn query<Q: Query>(&self) -> QueryIter<'_, Q> {
-        let walk = Walk::Shared { archetypes: self.archetypes.iter(), chunks: None };
-        QueryIter::new(Some(walk), self.schema.clone())
+    pub(crate) fn query<Q: ReadQuery>(&self) -> QueryIter<'_, Q> {
+        QueryIter::new(Walk::Read(ReadWalk::new(self, None)))
     }
 }

@@ -48,13 +48,18 @@ pub use ecsdb_core::{
     __private, BundleError, BundleSink, BundleSource, BundleTypes, ComponentType, Storage, TypeSlot,
 };
 pub use ecsdb_core::{
-    Bundle, Chunks, CodecError, Component, ComponentDef, ComponentId, Describe, Description, Digest, Entity,
-    Error as WorldError, ParseEntityError, Plain, Query, QueryIter, ReadQuery, StorageKind, Transaction,
-    View, WeakView, With, Without, describe,
+    Access, Bundle, Chunks, CodecError, Component, ComponentDef, ComponentId, Describe, Description, Digest,
+    Entity, EntityMut, EntityRef, Error as WorldError, Filter, Has, Mode, Or, ParseEntityError, Plain,
+    Prepared, Query, QueryIter, ReadQuery, StorageKind, Transaction, View, WeakView, With, Without, describe,
 };
-pub use ecsdb_io::{Disk, Priority, PriorityStats, SchedulerStats, Vfs};
-pub use ecsdb_recovery::{DataLoss, Error as RecoveryError, Moment, Policy, RecoveryReport, Step, Verified};
-pub use ecsdb_wal::{Durability, LogError, LogStats, Lsn};
+pub use ecsdb_io::{
+    DirEntry, DirLock, Disk, FileOp, IoError, LockError, OpenMode, Priority, PriorityStats, SchedulerStats,
+    Vfs, VfsFile,
+};
+pub use ecsdb_recovery::{
+    DataLoss, Error as RecoveryError, Moment, Policy, RecoveryReport, Rejected, Step, Verified,
+};
+pub use ecsdb_wal::{Damage, Durability, LogError, LogStats, Lsn};
 
 /// The README's example.
 #[cfg(doctest)]

@@ -1,31 +1,70 @@
 //! Queries: which components, read or written, for every entity that has them.
 
+mod access;
+mod entity;
+mod filter;
 mod iter;
+mod prepared;
 mod term;
+mod tuple;
 
-pub(crate) use iter::Walk;
+use arrayvec::ArrayVec;
+
+pub use access::{Access, Mode};
+pub use entity::{EntityMut, EntityRef};
+pub use filter::{Filter, Or, With, Without};
 pub use iter::{Chunks, QueryIter};
-pub use term::{Access, Mode, Term, With, Without};
+pub(crate) use iter::{ReadWalk, Walk, WriteWalk};
+pub use prepared::Prepared;
+pub use term::Has;
 
 use crate::Result;
 use crate::archetype::Shape;
 use crate::entity::Entity;
-use crate::query::term::{Found, Slot};
+use crate::raw::Block;
 use crate::schema::Schema;
 use crate::world::World;
 
-/// What a query asks for: a [`Term`], or a tuple of up to eight.
+/// What a query asks for: a term, or a tuple of up to twelve queries.
 ///
 /// | term | gives | for entities that |
 /// |---|---|---|
 /// | `&T` | the value | have `T` |
 /// | `&mut T` | the value, to be changed (in a transaction) | have `T` |
-/// | `Option<&T>` | the value, or `None` | – |
+/// | `Option<&T>`, `Option<&mut T>` | the value, or `None` | – |
 /// | [`Entity`] | the id | – |
+/// | [`Has<T>`] | whether it has `T` | – |
 /// | [`With<T>`] | `()` | have `T` |
 /// | [`Without<T>`] | `()` | do not have `T` |
+/// | [`Or<(A, B, …)>`](Or) | `()` | match any of these filters |
 ///
-/// Asking for one component twice, once of it mutably, does not compile.
+/// Asking for one component twice, once of it mutably, does not compile, however deep in nested tuples:
+///
+/// ```compile_fail
+/// # use ecsdb_core::{Component, World};
+/// # #[derive(Component, Clone, Copy)]
+/// # #[component(name = "p", plain)]
+/// # #[repr(C)]
+/// # struct P(u32);
+/// # #[derive(Component, Clone, Copy)]
+/// # #[component(name = "q", plain)]
+/// # #[repr(C)]
+/// # struct Q(u32);
+/// World::new().begin().transaction().query::<((&Q, Option<&mut P>), &P)>();
+/// ```
+/// while this, which differs in one place, does:
+/// ```
+/// # use ecsdb_core::{Component, World};
+/// # #[derive(Component, Clone, Copy)]
+/// # #[component(name = "p", plain)]
+/// # #[repr(C)]
+/// # struct P(u32);
+/// # #[derive(Component, Clone, Copy)]
+/// # #[component(name = "q", plain)]
+/// # #[repr(C)]
+/// # struct Q(u32);
+/// World::new().begin().transaction().query::<((&Q, Option<&P>), &P)>();
+/// ```
 pub trait Query {
     /// What each entity gives.
     type Item<'a>;
@@ -34,169 +73,88 @@ pub trait Query {
     #[doc(hidden)]
     type Rows<'a>: Iterator<Item = Self::Item<'a>>;
     #[doc(hidden)]
-    const ACCESS: &'static [Access];
+    const ACCESS: Access;
     #[doc(hidden)]
-    const WRITES: bool = writes(Self::ACCESS);
+    const WRITES: bool = Self::ACCESS.writes();
     #[doc(hidden)]
-    const VALID: () = assert_valid(Self::ACCESS);
+    const VALID: () = Self::ACCESS.assert_valid();
 
+    /// Makes the component types known.
     #[doc(hidden)]
     fn register(world: &mut World) -> Result<()>;
+    /// Whether the component types are known as far as they are stored.
     #[doc(hidden)]
     fn check(schema: &Schema) -> Result<()>;
+    /// Adds, for each term, where an archetype has it; false when it does not match.
     #[doc(hidden)]
-    fn find(schema: &Schema, shape: &Shape, found: &mut Vec<Found>) -> bool;
+    fn find(schema: &Schema, shape: &Shape, found: &mut Found) -> bool;
+    /// Takes what the terms ask for out of a chunk, in the order in which they were found.
     #[doc(hidden)]
-    fn slices<'a>(found: &[Found], slots: &mut [Slot<'a>], ids: &'a [Entity]) -> Option<Self::Slices<'a>>;
+    fn slices<'a>(
+        found: &mut std::slice::Iter<'_, Place>,
+        slots: &mut Slots<'a>,
+        ids: &'a [Entity],
+    ) -> Option<Self::Slices<'a>>;
     #[doc(hidden)]
     fn rows<'a>(slices: Self::Slices<'a>) -> Self::Rows<'a>;
+    /// What is left of rows that were given in part.
+    #[doc(hidden)]
+    fn rest<'a>(rows: Self::Rows<'a>) -> Self::Slices<'a>;
 }
 
 /// A query that writes nothing, and so may read a view.
 pub trait ReadQuery: Query {}
 
-const fn writes(access: &[Access]) -> bool {
-    let mut i = 0;
-    while i < access.len() {
-        if matches!(access[i].mode, Mode::Write) {
-            return true;
-        }
-        i += 1;
-    }
-    false
+/// Terms of a query at most, all nested tuples together.
+const TERMS_MAX: usize = 24;
+
+/// Where an archetype has each term of a query.
+#[doc(hidden)]
+pub(crate) type Found = ArrayVec<Place, TERMS_MAX>;
+
+/// Where an archetype has what a term asks for.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// This column, to be read.
+    Read(usize),
+    /// This column, to be written.
+    Write(usize),
+    /// Nowhere, for a term that does without.
+    Absent,
+    /// Nowhere, for a term that only asks whether it is there.
+    Present,
 }
 
-const fn assert_valid(access: &[Access]) {
-    let mut i = 0;
-    while i < access.len() {
-        let mut j = 0;
-        while j < access.len() {
-            let both_data =
-                !matches!(access[i].mode, Mode::Filter) && !matches!(access[j].mode, Mode::Filter);
-            if i != j && both_data && matches!(access[i].mode, Mode::Write) {
-                assert!(
-                    !same(access[i].component, access[j].component),
-                    "a query asks for one component twice, and at least once mutably"
-                );
-            }
-            j += 1;
-        }
-        i += 1;
-    }
-}
+/// The columns of a chunk that a query asks for.
+#[doc(hidden)]
+pub(crate) type Slots<'a> = ArrayVec<(usize, Slot<'a>), TERMS_MAX>;
 
-const fn same(a: &str, b: &str) -> bool {
-    let (a, b) = (a.as_bytes(), b.as_bytes());
-    if a.len() != b.len() {
-        return false;
-    }
-    let mut i = 0;
-    while i < a.len() {
-        if a[i] != b[i] {
-            return false;
-        }
-        i += 1;
-    }
-    true
-}
-
-macro_rules! single {
-    ([$($generics:tt)*] $term:ty) => {
-        impl<$($generics)*> Query for $term {
-            type Item<'a> = <$term as Term>::Item<'a>;
-            type Slices<'a> = <$term as Term>::Slice<'a>;
-            type Rows<'a> = <$term as Term>::Rows<'a>;
-            const ACCESS: &'static [Access] = &[<$term as Term>::ACCESS];
-
-            fn register(world: &mut World) -> Result<()> {
-                <$term as Term>::register(world)
-            }
-            fn check(schema: &Schema) -> Result<()> {
-                <$term as Term>::check(schema)
-            }
-            fn find(schema: &Schema, shape: &Shape, found: &mut Vec<Found>) -> bool {
-                <$term as Term>::find(schema, shape).map(|f| found.push(f)).is_some()
-            }
-            fn slices<'a>(found: &[Found], slots: &mut [Slot<'a>], ids: &'a [Entity]) -> Option<Self::Slices<'a>> {
-                <$term as Term>::slice(*found.first()?, slots, ids)
-            }
-            fn rows<'a>(slices: Self::Slices<'a>) -> Self::Rows<'a> {
-                <$term as Term>::rows(slices)
-            }
-        }
-    };
-}
-
-single!(['t, T: crate::Component] &'t T);
-single!(['t, T: crate::Component] &'t mut T);
-single!(['t, T: crate::Component] Option<&'t T>);
-single!([] Entity);
-
-impl<T: crate::Component> ReadQuery for &T {}
-impl<T: crate::Component> ReadQuery for Option<&T> {}
-impl ReadQuery for Entity {}
-
-/// Rows of several terms side by side.
+/// A column of the chunk at hand.
 #[doc(hidden)]
 #[derive(Debug)]
-pub struct Zipped<T>(T);
-
-macro_rules! tuple {
-    ($($name:ident $index:tt),+) => {
-        impl<$($name: Term),+> Query for ($($name,)+) {
-            type Item<'a> = ($($name::Item<'a>,)+);
-            type Slices<'a> = ($($name::Slice<'a>,)+);
-            type Rows<'a> = Zipped<($($name::Rows<'a>,)+)>;
-            const ACCESS: &'static [Access] = &[$($name::ACCESS),+];
-
-            fn register(world: &mut World) -> Result<()> {
-                $($name::register(world)?;)+
-                Ok(())
-            }
-            fn check(schema: &Schema) -> Result<()> {
-                $($name::check(schema)?;)+
-                Ok(())
-            }
-            fn find(schema: &Schema, shape: &Shape, found: &mut Vec<Found>) -> bool {
-                $(match $name::find(schema, shape) {
-                    Some(f) => found.push(f),
-                    None => return false,
-                })+
-                true
-            }
-            fn slices<'a>(found: &[Found], slots: &mut [Slot<'a>], ids: &'a [Entity]) -> Option<Self::Slices<'a>> {
-                Some(($($name::slice(*found.get($index)?, slots, ids)?,)+))
-            }
-            #[inline]
-            fn rows<'a>(slices: Self::Slices<'a>) -> Self::Rows<'a> {
-                Zipped(($($name::rows(slices.$index),)+))
-            }
-        }
-
-        impl<$($name: Term + ReadTerm),+> ReadQuery for ($($name,)+) {}
-
-        impl<$($name: Iterator),+> Iterator for Zipped<($($name,)+)> {
-            type Item = ($($name::Item,)+);
-
-            #[inline]
-            fn next(&mut self) -> Option<Self::Item> {
-                Some(($(self.0.$index.next()?,)+))
-            }
-
-            fn size_hint(&self) -> (usize, Option<usize>) {
-                self.0.0.size_hint()
-            }
-        }
-    };
+pub enum Slot<'a> {
+    Shared(&'a Block),
+    Unique(&'a mut Block),
+    Taken,
 }
 
-use term::ReadTerm;
+impl<'a> Slot<'a> {
+    fn shared(slots: &mut Slots<'a>, column: usize) -> Option<&'a Block> {
+        match &slots.iter().find(|(at, _)| *at == column)?.1 {
+            Slot::Shared(block) => Some(block),
+            Slot::Unique(_) | Slot::Taken => None,
+        }
+    }
 
-tuple!(A 0);
-tuple!(A 0, B 1);
-tuple!(A 0, B 1, C 2);
-tuple!(A 0, B 1, C 2, D 3);
-tuple!(A 0, B 1, C 2, D 3, E 4);
-tuple!(A 0, B 1, C 2, D 3, E 4, F 5);
-tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6);
-tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7);
+    fn unique(slots: &mut Slots<'a>, column: usize) -> Option<&'a mut Block> {
+        let (_, slot) = slots.iter_mut().find(|(at, _)| *at == column)?;
+        match std::mem::replace(slot, Slot::Taken) {
+            Slot::Unique(block) => Some(block),
+            other => {
+                *slot = other;
+                None
+            }
+        }
+    }
+}

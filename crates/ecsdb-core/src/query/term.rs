@@ -1,123 +1,31 @@
 //! The terms of a query, and how each takes its slice out of a chunk.
 
-use std::iter::{Copied, RepeatN, repeat_n};
+use std::iter::{RepeatN, repeat_n};
 use std::marker::PhantomData;
 use std::slice;
 
+use super::{Access, Found, Mode, Place, Query, ReadQuery, Slot, Slots};
 use crate::archetype::Shape;
 use crate::component::Component;
 use crate::entity::Entity;
 use crate::error::{Error, Result};
-use crate::raw::Block;
 use crate::schema::Schema;
 use crate::world::World;
 
-/// What a term does with a component.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// Reads it.
-    Read,
-    /// Writes it.
-    Write,
-    /// Asks only whether it is there.
-    Filter,
-}
-
-/// What a term does, and with which component.
-#[derive(Debug, Clone, Copy)]
-pub struct Access {
-    /// The stable name; empty for [`Entity`].
-    pub component: &'static str,
-    /// What is done.
-    pub mode: Mode,
-}
-
-/// A part of a [`Query`](crate::Query); see there for the terms there are.
-pub trait Term {
-    /// What each entity gives.
-    type Item<'a>;
-    /// What each chunk gives.
-    type Slice<'a>;
-    #[doc(hidden)]
-    type Rows<'a>: Iterator<Item = Self::Item<'a>>;
-    #[doc(hidden)]
-    const ACCESS: Access;
-
-    #[doc(hidden)]
-    fn register(world: &mut World) -> Result<()>;
-    #[doc(hidden)]
-    fn check(schema: &Schema) -> Result<()>;
-    #[doc(hidden)]
-    fn find(schema: &Schema, shape: &Shape) -> Option<Found>;
-    #[doc(hidden)]
-    fn slice<'a>(found: Found, slots: &mut [Slot<'a>], ids: &'a [Entity]) -> Option<Self::Slice<'a>>;
-    #[doc(hidden)]
-    fn rows<'a>(slice: Self::Slice<'a>) -> Self::Rows<'a>;
-}
-
-/// A term that writes nothing.
-pub trait ReadTerm: Term {}
-
-/// Where a matching archetype has what a term asks for.
-#[doc(hidden)]
-#[derive(Debug, Clone, Copy)]
-pub enum Found {
-    Column(usize),
-    Nothing,
-}
-
-/// A column of the chunk at hand.
-#[doc(hidden)]
-#[derive(Debug)]
-pub enum Slot<'a> {
-    Shared(&'a Block),
-    Unique(&'a mut Block),
-    Taken,
-}
-
-impl<'a> Slot<'a> {
-    fn shared(&mut self) -> Option<&'a Block> {
-        match std::mem::replace(self, Slot::Taken) {
-            Slot::Shared(block) => {
-                *self = Slot::Shared(block);
-                Some(block)
-            }
-            Slot::Unique(block) => {
-                let block: &'a Block = block;
-                *self = Slot::Shared(block);
-                Some(block)
-            }
-            Slot::Taken => None,
-        }
-    }
-
-    fn unique(&mut self) -> Option<&'a mut Block> {
-        match std::mem::replace(self, Slot::Taken) {
-            Slot::Unique(block) => Some(block),
-            other => {
-                *self = other;
-                None
-            }
-        }
-    }
-}
-
-fn column_of<T: Component>(schema: &Schema, shape: &Shape) -> Option<usize> {
+pub(super) fn column_of<T: Component>(schema: &Schema, shape: &Shape) -> Option<usize> {
     shape.column_of(schema.id_of::<T>()?)
 }
 
 /// A stored component whose Rust type the schema does not know cannot be read as one.
-fn check_known<T: Component>(schema: &Schema) -> Result<()> {
+pub(super) fn check_known<T: Component>(schema: &Schema) -> Result<()> {
     if schema.id_of::<T>().is_none() && schema.named(T::NAME).is_some() {
         return Err(Error::NotRegistered(T::NAME));
     }
     Ok(())
 }
 
-macro_rules! component_term {
-    ($mode:ident) => {
-        const ACCESS: Access = Access { component: T::NAME, mode: Mode::$mode };
-
+macro_rules! of_component {
+    () => {
         fn register(world: &mut World) -> Result<()> {
             world.register::<T>().map(drop)
         }
@@ -128,96 +36,137 @@ macro_rules! component_term {
     };
 }
 
-impl<T: Component> Term for &T {
+impl<T: Component> Query for &T {
     type Item<'a> = &'a T;
-    type Slice<'a> = &'a [T];
+    type Slices<'a> = &'a [T];
     type Rows<'a> = slice::Iter<'a, T>;
-    component_term!(Read);
+    const ACCESS: Access = Access::One(T::NAME, Mode::Read);
+    of_component!();
 
-    fn find(schema: &Schema, shape: &Shape) -> Option<Found> {
-        column_of::<T>(schema, shape).map(Found::Column)
+    #[inline]
+    fn find(schema: &Schema, shape: &Shape, found: &mut Found) -> bool {
+        column_of::<T>(schema, shape).is_some_and(|column| found.try_push(Place::Read(column)).is_ok())
     }
 
     #[inline]
-    fn slice<'a>(found: Found, slots: &mut [Slot<'a>], _: &'a [Entity]) -> Option<&'a [T]> {
-        let Found::Column(column) = found else { return None };
-        slots.get_mut(column)?.shared()?.slice()
+    fn slices<'a>(
+        found: &mut slice::Iter<'_, Place>,
+        slots: &mut Slots<'a>,
+        _: &'a [Entity],
+    ) -> Option<&'a [T]> {
+        let Some(Place::Read(column)) = found.next() else { return None };
+        Slot::shared(slots, *column)?.slice()
     }
 
     #[inline]
-    fn rows<'a>(slice: Self::Slice<'a>) -> Self::Rows<'a> {
-        slice.iter()
+    fn rows<'a>(slices: Self::Slices<'a>) -> Self::Rows<'a> {
+        slices.iter()
+    }
+
+    fn rest<'a>(rows: Self::Rows<'a>) -> Self::Slices<'a> {
+        rows.as_slice()
     }
 }
 
-impl<T: Component> Term for &mut T {
+impl<T: Component> Query for &mut T {
     type Item<'a> = &'a mut T;
-    type Slice<'a> = &'a mut [T];
+    type Slices<'a> = &'a mut [T];
     type Rows<'a> = slice::IterMut<'a, T>;
-    component_term!(Write);
+    const ACCESS: Access = Access::One(T::NAME, Mode::Write);
+    of_component!();
 
-    fn find(schema: &Schema, shape: &Shape) -> Option<Found> {
-        column_of::<T>(schema, shape).map(Found::Column)
+    #[inline]
+    fn find(schema: &Schema, shape: &Shape, found: &mut Found) -> bool {
+        column_of::<T>(schema, shape).is_some_and(|column| found.try_push(Place::Write(column)).is_ok())
     }
 
     #[inline]
-    fn slice<'a>(found: Found, slots: &mut [Slot<'a>], _: &'a [Entity]) -> Option<&'a mut [T]> {
-        let Found::Column(column) = found else { return None };
-        slots.get_mut(column)?.unique()?.slice_mut()
+    fn slices<'a>(
+        found: &mut slice::Iter<'_, Place>,
+        slots: &mut Slots<'a>,
+        _: &'a [Entity],
+    ) -> Option<&'a mut [T]> {
+        let Some(Place::Write(column)) = found.next() else { return None };
+        Slot::unique(slots, *column)?.slice_mut()
     }
 
     #[inline]
-    fn rows<'a>(slice: Self::Slice<'a>) -> Self::Rows<'a> {
-        slice.iter_mut()
+    fn rows<'a>(slices: Self::Slices<'a>) -> Self::Rows<'a> {
+        slices.iter_mut()
+    }
+
+    fn rest<'a>(rows: Self::Rows<'a>) -> Self::Slices<'a> {
+        rows.into_slice()
     }
 }
 
-impl<T: Component> Term for Option<&T> {
-    type Item<'a> = Option<&'a T>;
-    type Slice<'a> = (Option<&'a [T]>, usize);
-    type Rows<'a> = OptionRows<'a, T>;
-    component_term!(Read);
-
-    fn find(schema: &Schema, shape: &Shape) -> Option<Found> {
-        Some(column_of::<T>(schema, shape).map_or(Found::Nothing, Found::Column))
-    }
-
-    #[inline]
-    fn slice<'a>(found: Found, slots: &mut [Slot<'a>], ids: &'a [Entity]) -> Option<Self::Slice<'a>> {
-        match found {
-            Found::Column(column) => Some((Some(slots.get_mut(column)?.shared()?.slice()?), ids.len())),
-            Found::Nothing => Some((None, ids.len())),
-        }
-    }
-
-    fn rows<'a>((values, len): Self::Slice<'a>) -> Self::Rows<'a> {
-        OptionRows { values: values.map(|values| values.iter()), len }
-    }
-}
-
-/// Rows of `Option<&T>`.
+/// An optional term gives its rows or as many times nothing.
 #[doc(hidden)]
 #[derive(Debug)]
-pub struct OptionRows<'a, T> {
-    values: Option<slice::Iter<'a, T>>,
+pub struct OptionRows<I> {
+    values: Option<I>,
     len: usize,
 }
 
-impl<'a, T> Iterator for OptionRows<'a, T> {
-    type Item = Option<&'a T>;
+impl<I: Iterator> Iterator for OptionRows<I> {
+    type Item = Option<I::Item>;
 
     #[inline]
-    fn next(&mut self) -> Option<Option<&'a T>> {
+    fn next(&mut self) -> Option<Option<I::Item>> {
         self.len = self.len.checked_sub(1)?;
         Some(self.values.as_mut().and_then(Iterator::next))
     }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.len, Some(self.len))
+    }
 }
 
-impl Term for Entity {
+macro_rules! optional {
+    ($term:ty) => {
+        impl<'t, T: Component> Query for Option<$term> {
+            type Item<'a> = Option<<$term as Query>::Item<'a>>;
+            type Slices<'a> = (Option<<$term as Query>::Slices<'a>>, usize);
+            type Rows<'a> = OptionRows<<$term as Query>::Rows<'a>>;
+            const ACCESS: Access = <$term as Query>::ACCESS;
+            of_component!();
+
+            fn find(schema: &Schema, shape: &Shape, found: &mut Found) -> bool {
+                <$term as Query>::find(schema, shape, found) || found.try_push(Place::Absent).is_ok()
+            }
+
+            #[inline]
+            fn slices<'a>(
+                found: &mut slice::Iter<'_, Place>,
+                slots: &mut Slots<'a>,
+                ids: &'a [Entity],
+            ) -> Option<Self::Slices<'a>> {
+                if found.as_slice().first() == Some(&Place::Absent) {
+                    found.next();
+                    return Some((None, ids.len()));
+                }
+                Some((Some(<$term as Query>::slices(found, slots, ids)?), ids.len()))
+            }
+
+            fn rows<'a>((values, len): Self::Slices<'a>) -> Self::Rows<'a> {
+                OptionRows { values: values.map(<$term as Query>::rows), len }
+            }
+
+            fn rest<'a>(rows: Self::Rows<'a>) -> Self::Slices<'a> {
+                (rows.values.map(<$term as Query>::rest), rows.len)
+            }
+        }
+    };
+}
+
+optional!(&'t T);
+optional!(&'t mut T);
+
+impl Query for Entity {
     type Item<'a> = Entity;
-    type Slice<'a> = &'a [Entity];
-    type Rows<'a> = Copied<slice::Iter<'a, Entity>>;
-    const ACCESS: Access = Access { component: "", mode: Mode::Filter };
+    type Slices<'a> = &'a [Entity];
+    type Rows<'a> = Ids<'a>;
+    const ACCESS: Access = Access::None;
 
     fn register(_: &mut World) -> Result<()> {
         Ok(())
@@ -227,57 +176,82 @@ impl Term for Entity {
         Ok(())
     }
 
-    fn find(_: &Schema, _: &Shape) -> Option<Found> {
-        Some(Found::Nothing)
+    fn find(_: &Schema, _: &Shape, _: &mut Found) -> bool {
+        true
     }
 
     #[inline]
-    fn slice<'a>(_: Found, _: &mut [Slot<'a>], ids: &'a [Entity]) -> Option<&'a [Entity]> {
+    fn slices<'a>(
+        _: &mut slice::Iter<'_, Place>,
+        _: &mut Slots<'a>,
+        ids: &'a [Entity],
+    ) -> Option<&'a [Entity]> {
         Some(ids)
     }
 
     #[inline]
-    fn rows<'a>(slice: Self::Slice<'a>) -> Self::Rows<'a> {
-        slice.iter().copied()
+    fn rows<'a>(slices: Self::Slices<'a>) -> Self::Rows<'a> {
+        Ids(slices.iter())
+    }
+
+    fn rest<'a>(rows: Self::Rows<'a>) -> Self::Slices<'a> {
+        rows.0.as_slice()
     }
 }
 
-/// Only entities that have `T`; gives `()`.
+/// The ids of rows.
+#[doc(hidden)]
 #[derive(Debug)]
-pub struct With<T>(PhantomData<fn() -> T>);
+pub struct Ids<'a>(slice::Iter<'a, Entity>);
 
-/// Only entities that do not have `T`; gives `()`.
-#[derive(Debug)]
-pub struct Without<T>(PhantomData<fn() -> T>);
+impl Iterator for Ids<'_> {
+    type Item = Entity;
 
-macro_rules! filter {
-    ($filter:ident, $wanted:literal) => {
-        impl<T: Component> Term for $filter<T> {
-            type Item<'a> = ();
-            type Slice<'a> = usize;
-            type Rows<'a> = RepeatN<()>;
-            component_term!(Filter);
+    #[inline]
+    fn next(&mut self) -> Option<Entity> {
+        self.0.next().copied()
+    }
 
-            fn find(schema: &Schema, shape: &Shape) -> Option<Found> {
-                (column_of::<T>(schema, shape).is_some() == $wanted).then_some(Found::Nothing)
-            }
-
-            fn slice<'a>(_: Found, _: &mut [Slot<'a>], ids: &'a [Entity]) -> Option<usize> {
-                Some(ids.len())
-            }
-
-            fn rows<'a>(len: usize) -> Self::Rows<'a> {
-                repeat_n((), len)
-            }
-        }
-
-        impl<T: Component> ReadTerm for $filter<T> {}
-    };
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
 }
 
-filter!(With, true);
-filter!(Without, false);
+/// Whether an entity has `T`.
+#[derive(Debug)]
+pub struct Has<T>(PhantomData<fn() -> T>);
 
-impl<T: Component> ReadTerm for &T {}
-impl<T: Component> ReadTerm for Option<&T> {}
-impl ReadTerm for Entity {}
+impl<T: Component> Query for Has<T> {
+    type Item<'a> = bool;
+    type Slices<'a> = (bool, usize);
+    type Rows<'a> = RepeatN<bool>;
+    const ACCESS: Access = Access::None;
+    of_component!();
+
+    fn find(schema: &Schema, shape: &Shape, found: &mut Found) -> bool {
+        let has = column_of::<T>(schema, shape).is_some();
+        found.try_push(if has { Place::Present } else { Place::Absent }).is_ok()
+    }
+
+    fn slices<'a>(
+        found: &mut slice::Iter<'_, Place>,
+        _: &mut Slots<'a>,
+        ids: &'a [Entity],
+    ) -> Option<(bool, usize)> {
+        Some((found.next() == Some(&Place::Present), ids.len()))
+    }
+
+    fn rows<'a>((has, len): Self::Slices<'a>) -> Self::Rows<'a> {
+        repeat_n(has, len)
+    }
+
+    fn rest<'a>(mut rows: Self::Rows<'a>) -> Self::Slices<'a> {
+        let len = rows.len();
+        (rows.next().unwrap_or(false), len)
+    }
+}
+
+impl<T: Component> ReadQuery for &T {}
+impl<T: Component> ReadQuery for Option<&T> {}
+impl<T: Component> ReadQuery for Has<T> {}
+impl ReadQuery for Entity {}

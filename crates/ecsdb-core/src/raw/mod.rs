@@ -19,3 +19,4 @@ pub(crate) use ops::{Ops, TypeOps};
 pub use plain::Plain;
 pub(crate) use plain::bytes_of;
 pub(crate) use prefetch::prefetch;
+pub(crate) use rows::disjoint_rows;

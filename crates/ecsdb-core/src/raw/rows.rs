@@ -3,6 +3,8 @@
 //! Nothing in here calls foreign code but [`Block::save_row`] and the encoding of values, so that a row on its way always
 //! arrives.
 
+use std::ptr::NonNull;
+
 use super::arena::{Arena, At};
 use super::block::Block;
 use super::ops::Ops;
@@ -161,4 +163,37 @@ impl Block {
             head[a..a + size].swap_with_slice(&mut tail[..size]);
         }
     }
+}
+
+/// Where a row is, for [`disjoint_rows`].
+pub(crate) struct RowPointer<T>(NonNull<T>);
+
+impl Block {
+    /// The place of a row; no reference to the other rows is made for it.
+    pub(crate) fn row_pointer<T: 'static>(&mut self, row: usize) -> Option<RowPointer<T>> {
+        if !self.is::<T>() || row >= self.len() {
+            return None;
+        }
+        NonNull::new(self.at(row).cast()).map(RowPointer)
+    }
+}
+
+/// Several rows of what `owner` owns, to be changed together. `row` gives the place of each, in a block that it has made private;
+/// `None` when it fails, or when two are the same.
+pub(crate) fn disjoint_rows<'a, O, T: 'static, const N: usize>(
+    owner: &'a mut O,
+    row: &mut impl FnMut(&mut O, usize) -> Option<RowPointer<T>>,
+) -> Option<[&'a mut T; N]> {
+    let mut pointers = [NonNull::<T>::dangling(); N];
+    for i in 0..N {
+        let pointer = row(owner, i)?.0;
+        if size_of::<T>() > 0 && pointers[..i].contains(&pointer) {
+            return None;
+        }
+        pointers[i] = pointer;
+    }
+    // SAFETY: each pointer is to an initialised row of a block that the owner alone has, and the owner is borrowed exclusively for
+    // as long; the rows are different ones (or have no bytes); `row_pointer` derives them from the block's memory without making references to
+    // other rows, and finding a later row moves no earlier one, since all blocks were private before.
+    Some(pointers.map(|mut pointer| unsafe { pointer.as_mut() }))
 }

@@ -7,9 +7,10 @@ use super::{ColumnPlace, Transaction};
 use crate::component::Component;
 use crate::entity::Entity;
 use crate::error::{Error, Result};
-use crate::query::{Query, QueryIter, Walk};
-use crate::raw::{Block, Ops, TypeOps};
-use crate::root::Resource;
+use crate::query::{EntityMut, EntityRef, Query, QueryIter, ReadQuery, ReadWalk, Walk, WriteWalk};
+use crate::raw::{Block, Ops, TypeOps, disjoint_rows};
+use crate::root::{Resource, Root};
+use crate::view::View;
 
 impl Transaction<'_> {
     /// True when the entity is alive. O(1).
@@ -62,20 +63,153 @@ impl Transaction<'_> {
     /// Iterates over the entities that have what the query asks for. Every chunk that is handed out to be
     /// written is kept as it was, once a transaction (a copy of 16 to 32 KiB), and compared at the commit, so that
     /// only what was really changed is logged.
+    ///
+    /// To look at other entities meanwhile, iterate [`Transaction::read`], which shares the transaction, or over a
+    /// [`Transaction::view`], which leaves it free to be written.
     pub fn query<Q: Query>(&mut self) -> QueryIter<'_, Q> {
         let () = Q::VALID;
         if let Err(e) = Q::register(self.world) {
             self.world.tx.fail(e);
-            return QueryIter::new(None, self.world.root.schema.clone());
+            return QueryIter::new(Walk::Nothing);
         }
-        if !Q::WRITES {
-            return self.world.root.query();
-        }
-        let lsn = self.lsn();
         let world = &mut *self.world;
-        let schema = world.root.schema.clone();
-        let archetypes = Arc::make_mut(&mut world.root).archetypes.iter_mut().enumerate();
-        QueryIter::new(Some(Walk::Unique { archetypes, chunks: None, state: &mut world.tx, lsn }), schema)
+        QueryIter::new(match Q::WRITES {
+            true => Walk::Write(WriteWalk::new(Arc::make_mut(&mut world.root), &mut world.tx, None)),
+            false => Walk::Read(ReadWalk::new(&world.root, None)),
+        })
+    }
+
+    /// Iterates over entities to be read only, while others are read by [`Transaction::get`] or another query: this
+    /// transaction's changes included.
+    ///
+    /// ```
+    /// # use ecsdb_core::{Component, Entity, World};
+    /// # #[derive(Component, Clone, Copy)]
+    /// # #[component(name = "hp", plain)]
+    /// # #[repr(C)]
+    /// # struct Hp(u32);
+    /// # #[derive(Component, Clone, Copy)]
+    /// # #[component(name = "target", plain)]
+    /// # #[repr(C)]
+    /// # struct Target(Entity);
+    /// # let mut world = World::new();
+    /// # let mut open = world.begin();
+    /// # let tx = open.transaction();
+    /// # let victim = tx.spawn(Hp(10));
+    /// # tx.spawn((Hp(1), Target(victim)));
+    /// let mut hits = Vec::new();
+    /// for (hp, target) in tx.read::<(&Hp, &Target)>()? {
+    ///     if tx.get::<Hp>(target.0)?.0 > hp.0 {
+    ///         hits.push(target.0);
+    ///     }
+    /// }
+    /// for victim in hits {
+    ///     tx.get_mut::<Hp>(victim)?.0 -= 1;
+    /// }
+    /// assert_eq!(tx.get::<Hp>(victim)?.0, 9);
+    /// # Ok::<(), ecsdb_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::NotRegistered`] when a component is stored, but its Rust type is not known yet.
+    pub fn read<Q: ReadQuery>(&self) -> Result<QueryIter<'_, Q>> {
+        let () = Q::VALID;
+        Q::check(&self.world.root.schema)?;
+        Ok(self.world.root.query())
+    }
+
+    /// A picture of the world as this transaction has it now, which stays what it is while the transaction goes on: for loops
+    /// that write, spawn and despawn while they iterate. O(1); what is written after it is copied first, 16 to 32 KiB at a time. It
+    /// is no state that was committed, and has the LSN of the last one that was.
+    ///
+    /// ```
+    /// # use ecsdb_core::{Component, Entity, World};
+    /// # #[derive(Component, Clone, Copy)]
+    /// # #[component(name = "hp", plain)]
+    /// # #[repr(C)]
+    /// # struct Hp(u32);
+    /// # let mut world = World::new();
+    /// # let mut open = world.begin();
+    /// # let tx = open.transaction();
+    /// # tx.spawn_batch([Hp(0), Hp(1)]);
+    /// let now = tx.view();
+    /// for (entity, hp) in now.query::<(Entity, &Hp)>()? {
+    ///     if hp.0 == 0 {
+    ///         tx.despawn(entity)?;
+    ///     }
+    /// }
+    /// assert_eq!((now.len(), tx.len()), (2, 1));
+    /// # Ok::<(), ecsdb_core::Error>(())
+    /// ```
+    pub fn view(&mut self) -> View {
+        self.world.tx.viewed = true;
+        View::new(self.world.root.clone())
+    }
+
+    /// One entity, of which several components are read at once.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchEntity`].
+    pub fn entity(&self, entity: Entity) -> Result<EntityRef<'_>> {
+        EntityRef::new(&self.world.root, entity)
+    }
+
+    /// One entity, of which several components are read or changed at once.
+    ///
+    /// ```
+    /// # use ecsdb_core::{Component, World};
+    /// # #[derive(Component, Clone, Copy)]
+    /// # #[component(name = "hp", plain)]
+    /// # #[repr(C)]
+    /// # struct Hp(u32);
+    /// # #[derive(Component, Clone, Copy)]
+    /// # #[component(name = "shield", plain)]
+    /// # #[repr(C)]
+    /// # struct Shield(u32);
+    /// # let mut world = World::new();
+    /// # let mut open = world.begin();
+    /// # let tx = open.transaction();
+    /// # let ship = tx.spawn((Hp(10), Shield(3)));
+    /// let (hp, shield) = tx.entity_mut(ship)?.get::<(&mut Hp, Option<&mut Shield>)>()?;
+    /// hp.0 -= 1;
+    /// if let Some(shield) = shield {
+    ///     shield.0 -= 1;
+    /// }
+    /// # Ok::<(), ecsdb_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::NoSuchEntity`].
+    pub fn entity_mut(&mut self, entity: Entity) -> Result<EntityMut<'_>> {
+        EntityMut::new(self.world, entity)
+    }
+
+    /// The values of one component of several entities, to be changed together. O(n²) comparisons of positions.
+    ///
+    /// # Errors
+    /// As of [`Transaction::get_mut`], or [`Error::EntityTwice`].
+    pub fn get_many_mut<T: Component, const N: usize>(
+        &mut self,
+        entities: [Entity; N],
+    ) -> Result<[&mut T; N]> {
+        for (i, entity) in entities.iter().enumerate() {
+            if entities[..i].contains(entity) {
+                return Err(Error::EntityTwice(*entity));
+            }
+            // Each is looked up, and kept as it was, before any is handed out.
+            self.get_mut::<T>(*entity)?;
+        }
+        let world = &mut *self.world;
+        let id = world.register::<T>()?;
+        let lsn = world.root.lsn + 1;
+        let mut row = |root: &mut Root, i: usize| {
+            let location = root.index.get(entities[i])?;
+            let column = root.archetype(location.archetype).shape.column_of(id)?;
+            let (chunk, row) = root.archetype(location.archetype).shape.split(location.row);
+            root.chunk_mut(location.archetype, chunk).columns[column].write(lsn).row_pointer::<T>(row)
+        };
+        disjoint_rows(Arc::make_mut(&mut world.root), &mut row)
+            .ok_or(Error::MissingComponent { entity: entities[0], component: T::NAME })
     }
 
     /// The value of a resource.
