@@ -128,7 +128,7 @@ impl Compare<'_> {
                     .copied()
                     .filter(|&entity| target.index.get(entity).is_none())
                     .collect();
-                pieces(&gone).for_each(|ids| self.encoder.despawn(ids.iter().copied()));
+                pieces(&gone).for_each(|ids| self.encoder.despawn(ids));
             }
         }
     }
@@ -164,7 +164,7 @@ impl Compare<'_> {
 
     /// Spawns those rows of a chunk of the target.
     fn spawn(&mut self, chunk: &Chunk, stored: &[(usize, &ComponentDef)], rows: &[u32]) -> Result<()> {
-        self.encoder.spawn(rows.iter().map(|&row| chunk.ids()[row as usize]), stored.len());
+        self.encoder.spawn(chunk.ids(), &Rows::List(rows), stored.len());
         for &(column, def) in stored {
             self.encoder.column(def, &chunk.columns[column].block, Rows::List(rows))?;
         }
@@ -195,14 +195,14 @@ impl Compare<'_> {
                 }
             }
         }
-        let ids = || chunk.ids()[rows.clone()].iter().copied();
+        let (ids, selected) = (chunk.ids(), Rows::Range(rows));
         if !pairing.removed.is_empty() {
-            self.encoder.remove(ids(), pairing.removed.iter().copied(), pairing.removed.len());
+            self.encoder.remove(ids, &selected, pairing.removed.iter().copied(), pairing.removed.len());
         }
         if !pairing.added.is_empty() {
-            self.encoder.put(ids(), pairing.added.len());
+            self.encoder.put(ids, &selected, pairing.added.len());
             for &(column, def) in &pairing.added {
-                self.encoder.column(def, &chunk.columns[column].block, Rows::Range(rows.clone()))?;
+                self.encoder.column(def, &chunk.columns[column].block, selected.clone())?;
             }
         }
         Ok(())
@@ -238,7 +238,7 @@ impl Compare<'_> {
         if rows.is_empty() {
             return Ok(());
         }
-        self.encoder.put(rows.iter().map(|&row| chunk.ids()[row as usize]), 1);
+        self.encoder.put(chunk.ids(), &Rows::List(rows), 1);
         self.encoder.column(def, block, Rows::List(rows))?;
         rows.clear();
         Ok(())

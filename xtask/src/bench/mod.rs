@@ -28,6 +28,12 @@ pub(crate) struct Args {
 
 #[derive(Subcommand)]
 enum What {
+    /// Entity operations beside hecs and bevy_ecs, which are built for it. `--help` after it shows its flags.
+    Ecs {
+        /// Flags of the benchmark: `--json FILE`, `--only ROW`, `--rounds N`, `--scale X`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        flags: Vec<String>,
+    },
     /// Snapshots, compaction and loading of a world of a gigabyte, in about six minutes.
     Lifecycle {
         #[command(flatten)]
@@ -90,6 +96,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             memory::run(report, dir.path())?;
             reopen::run(report, dir.path())
         }),
+        Some(What::Ecs { flags }) => {
+            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+            let mut command = std::process::Command::new(cargo);
+            command.args(["run", "--release", "--quiet", "--package", "ecsdb-bench-ecs", "--"]).args(flags);
+            anyhow::ensure!(command.status()?.success(), "the benchmark failed");
+            Ok(())
+        }
         Some(What::Lifecycle { options, rounds, scale }) => {
             measure(options, *rounds, |report| lifecycle::run(report, dir.path(), *scale))
         }

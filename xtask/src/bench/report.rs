@@ -75,6 +75,7 @@ impl Report {
     }
 
     /// A quantity that is the same in every run.
+    #[allow(dead_code, reason = "not of use in every benchmark that this file is part of")]
     pub(crate) fn exact(&mut self, name: &'static str, unit: &'static str, value: f64, reference: f64) {
         self.record(name, unit, &[(value, reference)]);
     }

@@ -12,11 +12,10 @@ use crate::entity::Entity;
 use crate::error::{Error, Result};
 use crate::raw::Block;
 use crate::schema::{ComponentDef, ComponentId, put_def};
+use crate::transaction::reset;
 
 /// From this size on a column is logged by reference rather than copied.
 const SHARE_BYTES_MIN: usize = 1024;
-/// What the buffers keep for the next transaction at most.
-const KEPT_BYTES: usize = 1 << 20;
 
 /// Rows of a block.
 #[derive(Debug, Clone)]
@@ -63,17 +62,16 @@ pub(crate) struct Encoder {
     /// Blocks that belong into `out` at an offset.
     shared: Vec<(usize, Bytes)>,
     runs: Vec<IdRun>,
+    ids: Vec<Entity>,
     value: Vec<u8>,
     values: Vec<u8>,
 }
 
 impl Encoder {
     pub(crate) fn clear(&mut self) {
-        self.out.clear();
-        self.out.shrink_to(KEPT_BYTES);
-        self.shared.clear();
-        self.shared.shrink_to(KEPT_BYTES / size_of::<(usize, Bytes)>());
-        self.values.shrink_to(KEPT_BYTES);
+        reset(&mut self.out);
+        reset(&mut self.shared);
+        reset(&mut self.values);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -94,30 +92,31 @@ impl Encoder {
         put_def(&mut self.out, def);
     }
 
-    /// Begins a spawn of these ids; as many columns follow.
-    pub(crate) fn spawn(&mut self, ids: impl Iterator<Item = Entity>, columns: usize) {
-        self.with_ids(Code::Spawn, ids);
+    /// Begins a spawn of these rows' ids; as many columns follow.
+    pub(crate) fn spawn(&mut self, ids: &[Entity], rows: &Rows<'_>, columns: usize) {
+        self.with_ids(Code::Spawn, ids, rows);
         put_varint(&mut self.out, columns as u64);
     }
 
-    /// Begins a put for these ids; as many columns follow.
-    pub(crate) fn put(&mut self, ids: impl Iterator<Item = Entity>, columns: usize) {
-        self.with_ids(Code::Put, ids);
+    /// Begins a put for these rows' ids; as many columns follow.
+    pub(crate) fn put(&mut self, ids: &[Entity], rows: &Rows<'_>, columns: usize) {
+        self.with_ids(Code::Put, ids, rows);
         put_varint(&mut self.out, columns as u64);
     }
 
-    pub(crate) fn despawn(&mut self, ids: impl Iterator<Item = Entity>) {
-        self.with_ids(Code::Despawn, ids);
+    pub(crate) fn despawn(&mut self, ids: &[Entity]) {
+        self.with_ids(Code::Despawn, ids, &Rows::Range(0..ids.len()));
     }
 
-    /// `n` components that these entities have no more.
+    /// `n` components that these rows' entities have no more.
     pub(crate) fn remove(
         &mut self,
-        ids: impl Iterator<Item = Entity>,
+        ids: &[Entity],
+        rows: &Rows<'_>,
         components: impl Iterator<Item = ComponentId>,
         n: usize,
     ) {
-        self.with_ids(Code::Remove, ids);
+        self.with_ids(Code::Remove, ids, rows);
         put_varint(&mut self.out, n as u64);
         components.for_each(|id| put_varint(&mut self.out, u64::from(id.0)));
     }
@@ -146,9 +145,16 @@ impl Encoder {
         self.out.extend_from_slice(&self.value);
     }
 
-    fn with_ids(&mut self, code: Code, ids: impl Iterator<Item = Entity>) {
+    fn with_ids(&mut self, code: Code, ids: &[Entity], rows: &Rows<'_>) {
         self.out.push(code as u8);
-        put_ids(&mut self.out, ids, &mut self.runs);
+        match rows {
+            Rows::Range(range) => put_ids(&mut self.out, &ids[range.clone()], &mut self.runs),
+            Rows::List(rows) => {
+                self.ids.clear();
+                self.ids.extend(rows.iter().map(|&row| ids[row as usize]));
+                put_ids(&mut self.out, &self.ids, &mut self.runs);
+            }
+        }
     }
 
     /// A column of the operation begun: the values of these rows. Plain ones side by side, each other with its length before it.

@@ -3,14 +3,32 @@
 //! Nothing in here calls foreign code but [`Block::save_row`] and the encoding of values, so that a row on its way always
 //! arrives.
 
+use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
 use super::arena::{Arena, At};
 use super::block::Block;
 use super::ops::Ops;
+use super::prefetch::prefetch;
 use crate::component::{CodecError, Component};
 
 impl Block {
+    /// Has a row brought into the cache while other work goes on.
+    #[inline]
+    pub(crate) fn prefetch_row(&self, row: usize) {
+        if let Some(row) = self.bytes_of_row(row) {
+            prefetch(row);
+        }
+    }
+
+    /// The memory of a row, to be named and not to be read.
+    #[inline]
+    fn bytes_of_row(&self, row: usize) -> Option<&[MaybeUninit<u8>]> {
+        // SAFETY: the row is within the allocation, and bytes that may not be initialised are all that is said of it.
+        (row < self.len())
+            .then(|| unsafe { std::slice::from_raw_parts(self.at(row).cast(), self.ops.size()) })
+    }
+
     /// Moves `row` into the arena and the last row into its place.
     #[inline]
     pub(crate) fn take_row(&mut self, row: usize, arena: &mut Arena) -> At {

@@ -80,7 +80,7 @@ fn encode(
         encoder.floor(floor);
     }
     for ids in pieces(&tx.despawned) {
-        encoder.despawn(ids.iter().copied());
+        encoder.despawn(ids);
     }
     let mut rows = std::mem::take(&mut tx.rows);
     for marks in tx.marks.chunks() {
@@ -142,7 +142,7 @@ fn spawned(
     rows.extend(marks.new.iter().map(|row| row as u32));
     let columns = stored(root, &archetype.shape);
     let selected = rows_of(rows);
-    encoder.spawn(selected.iter().map(|row| chunk.ids()[row]), columns.clone().count());
+    encoder.spawn(chunk.ids(), &selected, columns.clone().count());
     for (column, def) in columns {
         encoder.column(def, &chunk.columns[column].block, selected.clone())?;
     }
@@ -168,16 +168,15 @@ fn moved(
         }
         let before = root.archetype(origin).shape.clone();
         let selected = rows_of(rows);
-        let ids = || selected.iter().map(|row| chunk.ids()[row]);
         let gone = stored(root, &before).filter(|(_, def)| archetype.shape.column_of(def.id).is_none());
         let n = gone.clone().count();
         if n > 0 {
-            encoder.remove(ids(), gone.map(|(_, def)| def.id), n);
+            encoder.remove(chunk.ids(), &selected, gone.map(|(_, def)| def.id), n);
         }
         let added = stored(root, &archetype.shape).filter(|(_, def)| before.column_of(def.id).is_none());
         let n = added.clone().count();
         if n > 0 {
-            encoder.put(ids(), n);
+            encoder.put(chunk.ids(), &selected, n);
             for (column, def) in added {
                 encoder.column(def, &chunk.columns[column].block, selected.clone())?;
             }
@@ -251,7 +250,7 @@ fn write(
     // New entities, and components that are new, have been written before, so their values may stand here again.
     let whole = block.ops().is_plain() && rows.len() * 2 >= block.len();
     let selected = if whole { Rows::Range(0..block.len()) } else { rows_of(rows) };
-    encoder.put(selected.iter().map(|row| chunk.ids()[row]), 1);
+    encoder.put(chunk.ids(), &selected, 1);
     encoder.column(def, block, selected)
 }
 

@@ -371,9 +371,9 @@ impl ColumnMarks {
         }
         debug_assert_eq!(new.len(), old.len(), "a whole image is of the rows that there are");
         let half = block.len().div_ceil(2);
-        for (row, (new, old)) in new.chunks_exact(size).zip(old.chunks_exact(size)).enumerate() {
-            // The first byte tells most rows that differ, without a call.
-            if new[0] != old[0] || new != old {
+        for row in 0..block.len() {
+            let range = row * size..(row + 1) * size;
+            if differ(&new[range.clone()], &old[range]) {
                 rows.push(row as u32);
                 if rows.len() >= half {
                     rows.clear();
@@ -414,4 +414,12 @@ impl ColumnMarks {
             },
         }
     }
+}
+
+/// True when the bytes differ; what small values do is told without a call.
+#[inline]
+fn differ(new: &[u8], old: &[u8]) -> bool {
+    let (new_words, new_rest) = new.as_chunks::<4>();
+    let (old_words, old_rest) = old.as_chunks::<4>();
+    new_words.iter().zip(old_words).any(|(new, old)| new != old) || new_rest != old_rest
 }

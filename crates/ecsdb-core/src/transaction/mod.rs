@@ -15,7 +15,7 @@ mod values;
 
 pub(crate) use marks::ColumnPlace;
 pub use protocol::{OpenTransaction, PreparedTransaction};
-pub(crate) use state::TransactionState;
+pub(crate) use state::{TransactionState, reset};
 
 use crate::world::World;
 

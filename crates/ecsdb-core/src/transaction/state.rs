@@ -7,7 +7,7 @@ use crate::archetype::{Chunk, Column};
 use crate::change_set::Encoder;
 use crate::entity::Entity;
 use crate::error::Error;
-use crate::raw::{Arena, At, Block};
+use crate::raw::{Arena, At, Block, prefetch};
 
 #[derive(Default)]
 pub(crate) struct TransactionState {
@@ -39,23 +39,17 @@ pub(crate) struct TransactionState {
 }
 
 impl TransactionState {
-    /// Forgets the last transaction, whose values from before are dropped.
+    /// Begins with nothing; the last transaction has [ended](TransactionState::end).
     pub(crate) fn begin(&mut self) {
-        self.end();
         self.marks.begin();
     }
 
     /// Drops what is not needed once the transaction is committed or rolled back.
     pub(crate) fn end(&mut self) {
-        const KEPT: usize = 1 << 16;
-        self.undo.clear();
-        self.undo.shrink_to(KEPT);
-        self.places.clear();
-        self.places.shrink_to(KEPT);
-        self.despawned.clear();
-        self.despawned.shrink_to(KEPT);
-        self.freed.clear();
-        self.freed.shrink_to(KEPT);
+        reset(&mut self.undo);
+        reset(&mut self.places);
+        reset(&mut self.despawned);
+        reset(&mut self.freed);
         self.lost_generation = 0;
         self.failed = None;
         (self.busy, self.interrupted) = (false, false);
@@ -123,6 +117,10 @@ impl TransactionState {
         rows_max: usize,
         lsn: u64,
     ) -> &'c mut Block {
+        // Its id is looked at when the value is logged.
+        if let Some(id) = chunk.ids().get(row) {
+            prefetch(id);
+        }
         // A new row is undone as a whole, and logged as a whole.
         let new = self.marks.of_chunk(chunk).is_some_and(|marks| marks.new.contains(row));
         let column = &mut chunk.columns[place.column as usize];
@@ -153,5 +151,15 @@ impl TransactionState {
 
     pub(crate) fn image_of(&self, marks: u32) -> Option<&Image> {
         self.marks.columns().get(marks as usize)?.image.as_ref()
+    }
+}
+
+/// Empties a buffer; a burst's memory is given back.
+#[inline]
+pub(crate) fn reset<T>(buffer: &mut Vec<T>) {
+    const KEPT_BYTES: usize = 1 << 20;
+    buffer.clear();
+    if buffer.capacity() * size_of::<T>() > KEPT_BYTES {
+        buffer.shrink_to(KEPT_BYTES / size_of::<T>().max(1));
     }
 }

@@ -344,6 +344,11 @@ fn depart(root: &mut Root, marks: &mut Marks, location: Location, lsn: u64) -> O
     let archetype = root.archetype_mut(location.archetype);
     let (number, row) = archetype.shape.split(location.row);
     let Some(chunk) = archetype.chunks.get_mut(number) else { return Origin::Here };
+    // The rows that change places are on their way while their blocks are made private.
+    for column in chunk.columns.iter().chain([&chunk.entities]) {
+        column.block.prefetch_row(row);
+        column.block.prefetch_row(chunk.entities.block.len() - 1);
+    }
     chunk.unshare(lsn);
     marks.take_row(chunk, row, chunk.len() - 1)
 }
