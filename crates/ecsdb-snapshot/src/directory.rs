@@ -49,10 +49,22 @@ pub struct ColumnEntry {
     pub file: u32,
     /// The component, or `u32::MAX` for the entity ids.
     pub component: u32,
-    /// Bytes of the block frame's payload.
+    /// Bytes of the payload of its first block's frame.
     pub len: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Bytes of the frames of its further blocks, which follow the first, divided by 8.
+    pub more: u32,
+}
+
+impl ColumnEntry {
+    /// Where its last frame ends.
+    pub fn end(&self) -> u64 {
+        self.offset.saturating_add(self.stored_bytes())
+    }
+
+    /// Bytes of its frames.
+    pub fn stored_bytes(&self) -> u64 {
+        frame_len(u64::from(self.len)) + u64::from(self.more) * 8
+    }
 }
 
 const _: () = assert!(size_of::<ChunkEntry>() == 24 && size_of::<ColumnEntry>() == 32);
@@ -82,14 +94,14 @@ impl Directory {
 
     /// Bytes of the blocks it points to, frames included.
     pub fn stored_bytes(&self) -> u64 {
-        self.columns.iter().map(|column| frame_len(u64::from(column.len))).sum()
+        self.columns.iter().map(ColumnEntry::stored_bytes).sum()
     }
 
     /// The same of those in file `sequence` alone.
     pub fn stored_bytes_of(&self, sequence: u64) -> u64 {
         let file = self.files.iter().position(|&file| file == sequence);
         let own = self.columns.iter().filter(|column| Some(column.file as usize) == file);
-        own.map(|column| frame_len(u64::from(column.len))).sum()
+        own.map(ColumnEntry::stored_bytes).sum()
     }
 
     /// Every column by (chunk, component), to tell what a parent has.
@@ -185,8 +197,7 @@ mod tests {
 
     #[test]
     fn a_directory_reads_back_and_wrong_indices_are_refused() {
-        let column =
-            |component| ColumnEntry { changed: 3, offset: 96, file: 0, component, len: 40, reserved: 0 };
+        let column = |component| ColumnEntry { changed: 3, offset: 96, file: 0, component, len: 40, more: 0 };
         let mut directory = Directory {
             files: vec![7],
             archetypes: vec![(6, vec![1, 4])],

@@ -111,42 +111,68 @@ impl Worker {
         Ok(Worker { compressor, salt: encoder.salt, encoded: Vec::new() })
     }
 
-    fn batch(&mut self, tasks: impl Iterator<Item = Task>) -> Result<Vec<Block>> {
-        tasks.map(|task| self.block(task)).collect()
+    fn batch(&mut self, mut tasks: impl Iterator<Item = Task>) -> Result<Vec<Block>> {
+        let mut blocks = Vec::new();
+        tasks.try_for_each(|task| self.blocks(task, &mut blocks))?;
+        Ok(blocks)
     }
 
-    fn block(&mut self, task: Task) -> Result<Block> {
+    /// A column as one block, or as several when it is large.
+    fn blocks(&mut self, task: Task, blocks: &mut Vec<Block>) -> Result<()> {
         let memory = task.column.bytes();
         if memory.is_none() {
             self.encoded.clear();
             task.column.encode(&mut self.encoded).map_err(Error::Encode)?;
         }
-        let raw = memory.unwrap_or(&self.encoded);
-        if raw.len() > RAW_LEN_MAX {
-            return Err(Error::TooLarge { bytes: raw.len(), rows: task.rows });
+        let len = memory.map_or(self.encoded.len(), <[u8]>::len);
+        if len <= RAW_LEN_MAX {
+            let whole = memory.unwrap_or(&self.encoded);
+            let (encoding, compressed) = compress(&mut self.compressor, whole)?;
+            let stored = match (encoding, memory) {
+                (Encoding::Zstd, _) => Stored::Bytes(compressed),
+                (Encoding::Raw, Some(_)) => Stored::Memory(task.column.clone()),
+                (Encoding::Raw, None) => Stored::Bytes(std::mem::take(&mut self.encoded)),
+            };
+            blocks.push(self.block(&task, len, encoding, stored));
+            return Ok(());
         }
-        let mut compressed = Vec::new();
-        let encoding = match &mut self.compressor {
-            Some(compressor) => compressor.compress(raw, &mut compressed).map_err(Error::Compress)?,
-            None => Encoding::Raw,
+        let whole = match memory {
+            Some(memory) => memory.to_vec(),
+            None => std::mem::take(&mut self.encoded),
         };
+        for part in whole.chunks(RAW_LEN_MAX) {
+            let (encoding, compressed) = compress(&mut self.compressor, part)?;
+            let stored = match encoding {
+                Encoding::Zstd => compressed,
+                Encoding::Raw => part.to_vec(),
+            };
+            blocks.push(self.block(&task, part.len(), encoding, Stored::Bytes(stored)));
+        }
+        Ok(())
+    }
+
+    fn block(&self, task: &Task, raw_len: usize, encoding: Encoding, stored: Stored) -> Block {
         let header = BlockHeader {
             chunk: task.chunk,
             changed: task.column.changed,
             component: task.column.component.map_or(ENTITY_IDS, |id| id.0),
             rows: task.rows,
-            raw_len: raw.len() as u32,
+            raw_len: raw_len as u32,
             encoding: encoding as u8,
             reserved: [0; 3],
         };
-        let stored = match (encoding, memory) {
-            (Encoding::Zstd, _) => Stored::Bytes(compressed),
-            (Encoding::Raw, Some(_)) => Stored::Memory(task.column),
-            (Encoding::Raw, None) => Stored::Bytes(std::mem::take(&mut self.encoded)),
-        };
         let sum = checksum_append(checksum_append(self.salt, bytemuck::bytes_of(&header)), stored.bytes());
-        Ok(Block { header, stored, sum, entry: task.entry })
+        Block { header, stored, sum, entry: task.entry }
     }
+}
+
+fn compress(compressor: &mut Option<Compressor>, raw: &[u8]) -> Result<(Encoding, Vec<u8>)> {
+    let mut compressed = Vec::new();
+    let encoding = match compressor {
+        Some(compressor) => compressor.compress(raw, &mut compressed).map_err(Error::Compress)?,
+        None => Encoding::Raw,
+    };
+    Ok((encoding, compressed))
 }
 
 /// Batches under way between the threads that encode and the one that writes.

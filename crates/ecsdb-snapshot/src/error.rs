@@ -37,16 +37,6 @@ pub enum Error {
         /// The version read here.
         supported: u32,
     },
-    /// The values of one component of one chunk are too large together.
-    #[error(
-        "{rows} values of one component take {bytes} bytes, and a block of a snapshot has at most 1 GiB: make the values smaller"
-    )]
-    TooLarge {
-        /// Their bytes.
-        bytes: usize,
-        /// Their number.
-        rows: u32,
-    },
     /// The file belongs to another database.
     #[error("{} belongs to database {found:032x}, not {expected:032x}: it was copied here by mistake", path.display())]
     OtherDatabase {

@@ -20,7 +20,7 @@ pub(crate) const ALLOCATORS: u8 = 4;
 pub(crate) const DIRECTORY: u8 = 5;
 
 /// Largest block before compression: what a decompressor may allocate.
-pub(crate) const RAW_LEN_MAX: usize = 1 << 30;
+pub(crate) const RAW_LEN_MAX: usize = 64 << 20;
 
 /// In [`BlockHeader::component`]: the column of entity ids.
 pub(crate) const ENTITY_IDS: u32 = u32::MAX;

@@ -45,11 +45,15 @@ pub fn merge(
         let mut windows: Vec<Window> = sources.iter().map(|_| Window::default()).collect();
         for (entry, owner) in old.columns.iter().zip(old.owners()) {
             let file = entry.file as usize;
-            let (block, payload) = sources[file].block(entry, owner, &mut windows[file])?;
-            sums.push(checksum(0, payload));
-            raw_bytes += u64::from(block.raw_len);
             directory.columns.push(ColumnEntry { offset: out.offset(), file: 0, ..*entry });
-            out.frame(BLOCK, &[payload], None)?;
+            let mut at = entry.offset;
+            while at < entry.end() {
+                let (block, payload, next) = sources[file].block(entry, at, owner, &mut windows[file])?;
+                sums.push(checksum(0, payload));
+                raw_bytes += u64::from(block.raw_len);
+                out.frame(BLOCK, &[payload], None)?;
+                at = next;
+            }
             out.progress.blocks_done += 1;
             out.flush_if(WRITE_BYTES)?;
         }
@@ -78,11 +82,16 @@ fn compare(vfs: &dyn Vfs, path: &Path, old: &Directory, metadata: &Metadata, sum
     }
     let sources = merged.sources(vfs)?;
     let mut window = Window::default();
-    for (((entry, before), owner), sum) in new.columns.iter().zip(&old.columns).zip(old.owners()).zip(sums) {
-        let (_, payload) = sources[entry.file as usize].block(entry, owner, &mut window)?;
-        if (entry.changed, entry.component) != (before.changed, before.component)
-            || checksum(0, payload) != *sum
-        {
+    let mut sums = sums.iter();
+    for ((entry, before), owner) in new.columns.iter().zip(&old.columns).zip(old.owners()) {
+        let mut same = (entry.changed, entry.component) == (before.changed, before.component);
+        let mut at = entry.offset;
+        while at < entry.end() {
+            let (_, payload, next) = sources[entry.file as usize].block(entry, at, owner, &mut window)?;
+            same &= sums.next() == Some(&checksum(0, payload));
+            at = next;
+        }
+        if !same {
             return differs(entry.offset, "a block of the merged snapshot is not that of its chain");
         }
     }

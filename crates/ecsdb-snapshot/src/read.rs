@@ -290,7 +290,7 @@ impl Snapshot {
             .columns
             .iter()
             .filter(|column| Some(column.file as usize) == own)
-            .map(|column| column.offset.saturating_add(frame::frame_len(u64::from(column.len))))
+            .map(ColumnEntry::end)
             .max()
             .unwrap_or(96);
         let mut next = |kind: u8| -> Result<Vec<u8>> {
@@ -342,12 +342,9 @@ impl Source {
     /// Reads the blocks at the start of `entries` that lie side by side in this file, with one read, and says how many.
     fn read_run(&self, entries: &[ColumnEntry], window: &mut Window) -> Result<usize> {
         let first = &entries[0];
-        let end_of =
-            |entry: &ColumnEntry| entry.offset.saturating_add(frame::frame_len(u64::from(entry.len)));
-        let follows =
-            |pair: &&[ColumnEntry]| pair[1].file == first.file && pair[1].offset == end_of(&pair[0]);
+        let follows = |pair: &&[ColumnEntry]| pair[1].file == first.file && pair[1].offset == pair[0].end();
         let n = 1 + entries.windows(2).take_while(follows).count();
-        let end = end_of(&entries[n - 1]);
+        let end = entries[n - 1].end();
         if end > self.len {
             return Err(Error::damaged(
                 &self.path,
@@ -360,29 +357,29 @@ impl Source {
         Ok(n)
     }
 
-    /// The block of a directory entry, verified: its header and its stored bytes, with the header before them.
+    /// A block of a directory entry, the one at `at`, verified: its header, its stored bytes with the header before them, and
+    /// where the next one begins.
     pub(crate) fn block<'w>(
         &self,
         entry: &ColumnEntry,
+        at: u64,
         (uid, rows): (u64, u32),
         window: &'w mut Window,
-    ) -> Result<(BlockHeader, &'w [u8])> {
+    ) -> Result<(BlockHeader, &'w [u8], u64)> {
         let Source { file, path, salt, len } = self;
-        let at = entry.offset;
         // The directory's checksum vouches for the length; it is still held against the file's.
-        let bytes = frame::HEADER_LEN + entry.len as usize;
-        if at.saturating_add(bytes as u64) > *len {
+        if entry.end() > *len {
             return Err(Error::damaged(path, at, "a block goes on beyond the end of the file"));
         }
-        let bytes = window.get(&**file, at, bytes, *len)?;
-        let (header, payload) =
-            frame::read_frame(bytes, *salt).map_err(|damage| Error::frame(path, at, damage))?;
+        let (header, payload) = frame_at(window, &**file, path, at, entry.end(), *salt)?;
         let (block, _) = split_block(path, at, payload)?;
         let expected = (BLOCK, uid, entry.changed, entry.component, rows);
-        if (header.kind, block.chunk, block.changed, block.component, block.rows) != expected {
+        if (header.kind, block.chunk, block.changed, block.component, block.rows) != expected
+            || (at == entry.offset && header.len != entry.len)
+        {
             return Err(Error::damaged(path, at, "a block is another one than the directory says"));
         }
-        Ok((block, payload))
+        Ok((block, payload, at + header.frame_len()))
     }
 }
 
@@ -484,8 +481,23 @@ fn load_column(
     unpacker: &mut Unpacker,
 ) -> Result<(LoadedColumn, u64)> {
     let (path, at, rows) = (&source.path, entry.offset, owner.1);
-    let (block, payload) = source.block(entry, owner, window)?;
-    let raw = unpacker.unpack(path, at, &block, &payload[size_of::<BlockHeader>()..])?;
+    let (block, payload, mut next) = source.block(entry, at, owner, window)?;
+    let mut raw = unpacker.unpack(path, at, &block, &payload[size_of::<BlockHeader>()..])?;
+    let mut all;
+    if next < entry.end() {
+        all = raw.to_vec();
+        while next < entry.end() {
+            let (part, payload, after) = source.block(entry, next, owner, window)?;
+            all.extend_from_slice(unpacker.unpack(
+                path,
+                next,
+                &part,
+                &payload[size_of::<BlockHeader>()..],
+            )?);
+            next = after;
+        }
+        raw = &all;
+    }
     let component = (block.component != ENTITY_IDS).then_some(ComponentId(block.component));
     let column = loader.load(component, rows as usize, block.changed, raw).map_err(|cause| Error::World {
         path: path.clone(),

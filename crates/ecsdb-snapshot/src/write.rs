@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use ecsdb_core::View;
 use ecsdb_core::parts::{ChunkPart, ColumnPart};
+use ecsdb_io::frame::frame_len;
 use ecsdb_io::{Vfs, publish};
 use rustc_hash::FxHashMap;
 
@@ -100,33 +101,39 @@ pub(crate) fn verified(vfs: &dyn Vfs, path: &Path, written: Written) -> Result<W
 
 fn write_all(out: &mut Output<'_>, plan: Plan, options: &WriteOptions<'_>) -> Result<Written> {
     let Plan { mut directory, tasks, metadata, .. } = plan;
-    let blocks_written = tasks.len() as u64;
-    let blocks_shared = directory.columns.len() as u64 - blocks_written;
-    out.progress.blocks = blocks_written;
+    let columns_written = tasks.len() as u64;
+    let blocks_shared = directory.columns.len() as u64 - columns_written;
+    out.progress.blocks = columns_written;
     let own = directory.files.iter().position(|&file| file == out.header.sequence).unwrap_or(0) as u32;
     let encoder =
         Encoder { compression: options.compression, salt: out.header.salt, threads: options.threads };
     let mut raw_bytes = 0;
     encoder.run(tasks, |blocks| {
-        out.progress.blocks_done += blocks.len() as u64;
         // Each block's memory is given up here, once it was copied into the frame.
         for block in blocks {
             raw_bytes += u64::from(block.header.raw_len);
-            directory.columns[block.entry] = ColumnEntry {
-                changed: block.header.changed,
-                offset: out.offset(),
-                file: own,
-                component: block.header.component,
-                len: (size_of_val(&block.header) + block.stored().len()) as u32,
-                reserved: 0,
-            };
+            let len = (size_of_val(&block.header) + block.stored().len()) as u32;
+            let entry = &mut directory.columns[block.entry];
+            if entry.offset == 0 {
+                out.progress.blocks_done += 1;
+                *entry = ColumnEntry {
+                    changed: block.header.changed,
+                    offset: out.offset(),
+                    file: own,
+                    component: block.header.component,
+                    len,
+                    more: 0,
+                };
+            } else {
+                entry.more += (frame_len(u64::from(len)) / 8) as u32;
+            }
             out.frame(BLOCK, &[bytemuck::bytes_of(&block.header), block.stored()], Some(block.sum))?;
         }
         out.flush_if(WRITE_BYTES)
     })?;
     let [schema, resources, allocators] = &metadata;
     let written = finish(out, directory, [schema, resources, allocators])?;
-    Ok(Written { raw_bytes, blocks_written, blocks_shared, ..written })
+    Ok(Written { raw_bytes, blocks_written: columns_written, blocks_shared, ..written })
 }
 
 /// The frames after the blocks, and the footer.

@@ -181,3 +181,31 @@ fn an_increment_after_a_rollback_and_a_commit_under_the_same_lsn_has_the_commit(
     assert_eq!(loaded.view().get::<Pos>(ids[6]).unwrap().0, 1.5);
     assert_eq!(loaded.view().digest().unwrap(), world.view().digest().unwrap());
 }
+
+#[derive(Component, Clone, Debug, PartialEq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[component(name = "blob", archived)]
+struct Blob(Vec<u8>);
+
+/// Values whose column is too large for one block, all in one chunk: several full blocks, a rest, and values over their borders.
+#[test]
+fn columns_larger_than_a_block_are_written_in_several_and_merged_and_read_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = World::new();
+    let blob = |i: u8| Blob((0..3_000_001u32).map(|k| (k as u8).wrapping_mul(i)).collect());
+    let mut ids = Vec::new();
+    commit(&mut world, |tx| ids = tx.spawn_batch((0..24).map(|i| (blob(i), Name("x".into())))));
+    let digest = world.view().digest().unwrap();
+    for (sequence, compression) in [(1, None), (2, Some(1))] {
+        take(dir.path(), &world, sequence, compression, None);
+        let loaded = load(dir.path(), sequence, 2).unwrap();
+        assert_eq!(loaded.view().digest().unwrap(), digest);
+        assert_eq!(loaded.view().get::<Blob>(ids[23]).unwrap(), &blob(23));
+    }
+    let full = take(dir.path(), &world, 3, Some(1), None);
+    commit(&mut world, |tx| tx.get_mut::<Name>(ids[0]).unwrap().0.push('y'));
+    take(dir.path(), &world, 4, Some(1), Some((3, &full.directory)));
+    let chain = Snapshot::open(&Disk, &dir.path().join(FileKind::Snapshot.name(4))).unwrap();
+    let merged = dir.path().join(FileKind::Snapshot.name(5));
+    ecsdb_snapshot::merge(&Disk, &chain, &merged, 5, &mut |_| ControlFlow::Continue(())).unwrap();
+    assert_eq!(load(dir.path(), 5, 1).unwrap().view().digest().unwrap(), world.view().digest().unwrap());
+}
