@@ -17,3 +17,4 @@ mod golden;
 mod lifecycle;
 mod regressions;
 mod sigkill;
+mod unreadable;

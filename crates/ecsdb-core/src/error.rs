@@ -67,6 +67,14 @@ pub enum Error {
         "the digest of component {0}, which has a hash container, needs its Rust type: link it into this program"
     )]
     DigestNeedsType(String),
+    /// Stored values of a component are no values of the program's type, although its description is theirs. They are kept as they are.
+    #[error("component {component} is closed, since a stored value of it cannot be read: {why}")]
+    Unreadable {
+        /// The stable name.
+        component: &'static str,
+        /// Which value, and what is wrong with it.
+        why: String,
+    },
     /// The view was captured before this program's type of the component was registered.
     #[error(
         "component {0} was not registered when this view was captured: register it, then take a new view"

@@ -226,7 +226,7 @@ impl WorldBuilder {
         let mut world = World::with_root(std::mem::take(&mut self.root));
         let registered = world.register_linked();
         self.root = Arc::unwrap_or_clone(world.root);
-        registered
+        registered.map(drop)
     }
 
     /// What turns stored bytes into columns, for the threads that load them. All components are defined first.

@@ -64,6 +64,8 @@ pub(crate) struct Entry {
     pub(crate) ops: Ops,
     /// The Rust type, once one is known.
     rust_type: Option<(TypeId, &'static str)>,
+    /// Why its stored values cannot be read as the program's type, whose description is theirs all the same.
+    pub(crate) unreadable: Option<Arc<str>>,
 }
 
 /// The components of one world. Cloned on write: views keep the schema they were captured with.
@@ -93,6 +95,33 @@ impl Schema {
 
     pub(crate) fn defs(&self) -> impl Iterator<Item = &ComponentDef> {
         self.entries.iter().map(|e| &e.def)
+    }
+
+    /// Notes that a component's values stay as stored bytes.
+    pub(crate) fn close(&mut self, id: ComponentId, why: &str) {
+        self.entries[id.0 as usize].unreadable = Some(why.into());
+    }
+
+    /// Why values of `T`, which is not registered, cannot be read.
+    #[cold]
+    pub(crate) fn not_registered<T: Component>(&self) -> Option<Error> {
+        let entry = self.known(self.named(T::NAME)?);
+        if let Some(why) = &entry.unreadable {
+            return Some(Error::Unreadable { component: T::NAME, why: why.to_string() });
+        }
+        let own = (TypeId::of::<T>(), std::any::type_name::<T>());
+        // Another type has the name, or would have as good a right to it.
+        let other =
+            entry.rust_type.filter(|(known, _)| *known != own.0).map(|(_, name)| name).or_else(|| {
+                inventory::iter::<ComponentType>()
+                    .filter(|ty| ty.name == T::NAME && ty.type_id != own.0)
+                    .find(|ty| entry.def.mismatch(ty.version, ty.kind, (ty.description)()).is_none())
+                    .map(|ty| (ty.type_name)())
+            });
+        Some(match other {
+            Some(first) => Error::NameTaken { name: T::NAME.into(), first, second: own.1 },
+            None => Error::NotRegistered(T::NAME),
+        })
     }
 
     pub(crate) fn named(&self, name: &str) -> Option<ComponentId> {
@@ -179,10 +208,10 @@ impl Schema {
                 size: 0,
                 description: Arc::new(Description::none()),
             };
-            self.entries.push(Entry { def, ops: Ops::Bytes(0), rust_type: None });
+            self.entries.push(Entry { def, ops: Ops::Bytes(0), rust_type: None, unreadable: None });
         }
         self.by_name.insert(def.name.clone(), id);
-        self.entries[id.0 as usize] = Entry { def, ops, rust_type: None };
+        self.entries[id.0 as usize] = Entry { def, ops, rust_type: None, unreadable: None };
         Ok(id)
     }
 }

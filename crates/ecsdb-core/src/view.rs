@@ -112,10 +112,11 @@ impl Root {
     #[inline]
     pub(crate) fn get<T: Component>(&self, entity: Entity) -> Result<&T> {
         let location = self.index.get(entity).ok_or(Error::NoSuchEntity(entity))?;
-        let missing = || match self.schema.named(T::NAME) {
-            Some(_) if self.schema.id_of::<T>().is_none() => Error::NotRegistered(T::NAME),
-            _ => Error::MissingComponent { entity, component: T::NAME },
+        let missing = || match self.schema.id_of::<T>() {
+            None => self.schema.not_registered::<T>(),
+            Some(_) => None,
         };
+        let missing = || missing().unwrap_or(Error::MissingComponent { entity, component: T::NAME });
         let id = self.schema.id_of::<T>().ok_or_else(missing)?;
         let archetype = self.archetype(location.archetype);
         let column = archetype.shape.column_of(id).ok_or_else(missing)?;
@@ -133,8 +134,7 @@ impl Root {
                 .resource(id)
                 .and_then(|resource| resource.block.slice::<T>()?.first())
                 .ok_or(Error::NoSuchResource(T::NAME)),
-            None if self.schema.named(T::NAME).is_some() => Err(Error::NotRegistered(T::NAME)),
-            None => Err(Error::NoSuchResource(T::NAME)),
+            None => Err(self.schema.not_registered::<T>().unwrap_or(Error::NoSuchResource(T::NAME))),
         }
     }
 

@@ -80,34 +80,53 @@ impl World {
         }
     }
 
-    /// Registers those component types of this program which the world already has stored values of. Where two
-    /// types claim one name, neither is registered: the first to be used gets it.
+    /// Registers those component types of this program which the world already has stored values of. Of several types
+    /// with one name, that is registered whose description is the stored one; where several fit, none is: the first to be used gets it.
+    ///
+    /// A component of which a stored value cannot be read stays closed, its bytes kept ([`Error::Unreadable`]); those are returned,
+    /// each with the reason.
     ///
     /// # Errors
-    /// When the stored layout of one is another than the type's.
-    pub fn register_linked(&mut self) -> Result<()> {
-        let mut linked: FxHashMap<&str, Option<&ComponentType>> = FxHashMap::default();
+    /// When the stored type of one is another than the program's.
+    pub fn register_linked(&mut self) -> Result<Vec<(String, String)>> {
+        let mut linked: FxHashMap<&str, Vec<&ComponentType>> = FxHashMap::default();
         for ty in inventory::iter::<ComponentType> {
-            linked
-                .entry(ty.name)
-                .and_modify(|one| {
-                    if one.is_some_and(|one| one.type_id != ty.type_id) {
-                        *one = None;
-                    }
-                })
-                .or_insert(Some(ty));
-        }
-        let names: Vec<_> = self.root.schema.defs().map(|def| def.name.clone()).collect();
-        for name in names {
-            if let Some(Some(ty)) = linked.get(&*name) {
-                self.register_type(ty)?;
+            let types = linked.entry(ty.name).or_default();
+            if types.iter().all(|known| known.type_id != ty.type_id) {
+                types.push(ty);
             }
         }
-        Ok(())
+        let mut unreadable = Vec::new();
+        let defs: Vec<_> = self.root.schema.defs().cloned().collect();
+        for def in defs {
+            let Some(types) = linked.get(&*def.name) else { continue };
+            let fits = |ty: &&&ComponentType| def.mismatch(ty.version, ty.kind, (ty.description)()).is_none();
+            let ty = match (&types[..], types.iter().filter(fits).count()) {
+                // Registering the only one says how it differs, if it does.
+                ([only], _) => only,
+                (_, 1) => types.iter().find(fits).unwrap_or(&types[0]),
+                _ => continue,
+            };
+            match self.register_type(ty) {
+                Err(Error::Unreadable { component, why }) => unreadable.push((component.into(), why)),
+                Err(Error::Codec { component, cause }) => {
+                    let why = cause.to_string();
+                    let root = Arc::make_mut(&mut self.root);
+                    Arc::make_mut(&mut root.schema).close(def.id, &why);
+                    unreadable.push((component, why));
+                }
+                other => drop(other?),
+            }
+        }
+        Ok(unreadable)
     }
 
     fn register_type(&mut self, ty: &ComponentType) -> Result<ComponentId> {
-        let new = self.root.schema.named(ty.name).is_none();
+        let known = self.root.schema.named(ty.name);
+        if let Some(why) = known.and_then(|id| self.root.schema.known(id).unreadable.as_deref()) {
+            return Err(Error::Unreadable { component: ty.name, why: why.into() });
+        }
+        let new = known.is_none();
         let root = Arc::make_mut(&mut self.root);
         let mut schema = (*root.schema).clone();
         let (id, newly_known) = schema.register(ty)?;

@@ -164,7 +164,8 @@ impl<'a> History<'a> {
         }
         let Self { vfs, layout, manifest, .. } = *self;
         let mut report = RecoveryReport::default();
-        let mut world = replay::load(vfs, layout, manifest, &bases, options, &mut report, progress)?;
+        let mut options = options;
+        let mut world = replay::load(vfs, layout, manifest, &bases, &mut options, &mut report, progress)?;
         if report.snapshot.is_none() && self.logged_from > Lsn::ZERO {
             let what = report.rejected.into_iter().next().map_or_else(String::new, |first| first.reason);
             return Err(Error::NoBase { asked: moment.to_string(), what });

@@ -66,8 +66,10 @@ pub fn recover(
     let mut manifest = find::manifest(vfs, layout, options.policy, &mut report)?;
     clock.lap("manifest", &mut report);
 
+    let wanted = options.register;
+    let mut options = options;
     let mut world =
-        replay::load(vfs, layout, &manifest, &manifest.snapshots, options, &mut report, progress)?;
+        replay::load(vfs, layout, &manifest, &manifest.snapshots, &mut options, &mut report, progress)?;
     clock.lap("snapshot", &mut report);
 
     progress(&Step::Verify);
@@ -88,20 +90,47 @@ pub fn recover(
     clock.lap("verify", &mut report);
 
     progress(&Step::Replay { done: 0, total: report.log_bytes });
-    match replay::apply(vfs, &mut world, &scan, Until::END, options.threads, &mut report, progress) {
+    let mut applied =
+        replay::apply(vfs, &mut world, &scan, Until::END, options.threads, &mut report, progress);
+    if options.register
+        && matches!(&applied, Err(Error::Apply { cause: ecsdb_core::Error::Codec { .. }, .. }))
+    {
+        // A value that its type refuses closes its component, not the database: all over again, with the bytes as they are.
+        options.register = false;
+        report.forget_replay();
+        world =
+            replay::load(vfs, layout, &manifest, &manifest.snapshots, &mut options, &mut report, progress)?;
+        applied = replay::apply(vfs, &mut world, &scan, Until::END, options.threads, &mut report, progress);
+    }
+    match applied {
         Err(Error::Apply { lsn, cause }) if options.policy == Policy::Salvage => {
             // The world holds a part of that transaction: build it once more, without it and what follows.
             report.lost.push((lsn, 0, cause.to_string()));
             report.data_loss = DataLoss::Acknowledged;
-            world =
-                replay::load(vfs, layout, &manifest, &manifest.snapshots, options, &mut report, progress)?;
+            report.forget_replay();
+            world = replay::load(
+                vfs,
+                layout,
+                &manifest,
+                &manifest.snapshots,
+                &mut options,
+                &mut report,
+                progress,
+            )?;
             let until = Until { lsn: Lsn(lsn - 1), ..Until::END };
             replay::apply(vfs, &mut world, &scan, until, options.threads, &mut report, progress)?;
         }
         other => drop(other?),
     }
-    if options.register {
-        world.register_linked()?;
+    if wanted {
+        report.unreadable = world.register_linked()?;
+        for (component, why) in &report.unreadable {
+            tracing::warn!(
+                component,
+                why,
+                "a stored value cannot be read; its component is closed, its bytes are kept"
+            );
+        }
     }
     clock.lap("replay", &mut report);
 

@@ -34,7 +34,7 @@ pub(crate) fn load(
     layout: &Layout,
     manifest: &Manifest,
     entries: &[SnapshotEntry],
-    options: Options,
+    options: &mut Options,
     report: &mut RecoveryReport,
     progress: &mut dyn FnMut(&Step),
 ) -> Result<World> {
@@ -42,11 +42,19 @@ pub(crate) fn load(
     for entry in entries.iter().rev() {
         let path = layout.file(FileKind::Snapshot, entry.sequence);
         progress(&Step::Snapshot { sequence: entry.sequence, bytes: entry.bytes });
-        let load_options = LoadOptions { threads: options.threads, register: options.register };
-        let loaded = Snapshot::open(vfs, &path).and_then(|snapshot| {
+        let load = |register| {
+            let snapshot = Snapshot::open(vfs, &path)?;
             snapshot.expect(manifest.database, entry.sequence, entry.lsn)?;
-            snapshot.load(vfs, load_options)
-        });
+            snapshot.load(vfs, LoadOptions { threads: options.threads, register })
+        };
+        let mut loaded = load(options.register);
+        if options.register
+            && let Err(ecsdb_snapshot::Error::World { cause: ecsdb_core::Error::Codec { .. }, .. }) = &loaded
+        {
+            // The file is whole; it is the program's type that refuses a value. With the bytes as they are it loads.
+            options.register = false;
+            loaded = load(false);
+        }
         match loaded {
             Ok(loaded) => {
                 report.snapshot = Some((entry.sequence, entry.lsn));

@@ -68,11 +68,18 @@ pub struct RecoveryReport {
     pub removed: Vec<PathBuf>,
     /// Whether anything is missing.
     pub data_loss: DataLoss,
+    /// Components of which a stored value is refused by the program's type, and why: they are closed, and their bytes kept.
+    pub unreadable: Vec<(String, String)>,
     /// How long each step took.
     pub timings: Vec<(&'static str, Duration)>,
 }
 
 impl RecoveryReport {
+    /// The replay begins again.
+    pub(crate) fn forget_replay(&mut self) {
+        (self.transactions, self.operations, self.skipped) = (0, 0, 0);
+    }
+
     /// The whole time.
     pub fn duration(&self) -> Duration {
         self.timings.iter().map(|(_, time)| *time).sum()
@@ -91,6 +98,9 @@ impl fmt::Display for RecoveryReport {
         }
         write!(f, ", {} transactions replayed from {} log segments", self.transactions, self.segments)?;
         write!(f, " in {:.1} ms (incarnation {})", self.duration().as_secs_f64() * 1000.0, self.incarnation)?;
+        for (component, why) in &self.unreadable {
+            write!(f, "; component {component} is closed, its bytes are kept: {why}")?;
+        }
         if let Some(tail) = &self.tail {
             write!(f, "\n  end of the log: {tail}; {} bytes cut", self.cut_bytes)?;
         }

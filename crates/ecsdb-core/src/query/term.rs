@@ -8,7 +8,7 @@ use super::{Access, Found, Mode, Place, Query, ReadQuery, Slot, Slots};
 use crate::archetype::Shape;
 use crate::component::Component;
 use crate::entity::Entity;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::schema::Schema;
 use crate::world::World;
 
@@ -18,10 +18,10 @@ pub(super) fn column_of<T: Component>(schema: &Schema, shape: &Shape) -> Option<
 
 /// A stored component whose Rust type the schema does not know cannot be read as one.
 pub(super) fn check_known<T: Component>(schema: &Schema) -> Result<()> {
-    if schema.id_of::<T>().is_none() && schema.named(T::NAME).is_some() {
-        return Err(Error::NotRegistered(T::NAME));
+    match schema.id_of::<T>() {
+        None => schema.not_registered::<T>().map_or(Ok(()), Err),
+        Some(_) => Ok(()),
     }
-    Ok(())
 }
 
 macro_rules! of_component {
