@@ -1,4 +1,4 @@
-//! What contributors run: `cargo xtask floors`, `cargo xtask bench`, `cargo xtask soak`.
+//! What contributors run: `cargo xtask floors`, `bench`, `mutants`, `soak`.
 
 #![forbid(unsafe_code)]
 #![allow(
@@ -8,6 +8,7 @@
 
 mod bench;
 mod floors;
+mod mutants;
 mod soak;
 
 use clap::{Parser, Subcommand};
@@ -25,6 +26,8 @@ enum Command {
     Floors,
     /// Measure speed and size, each against a reference taken in the same run.
     Bench(bench::Args),
+    /// Break each rule on purpose, in a copy of the sources, and see that a test falls.
+    Mutants(mutants::Args),
     /// Run at full load, close and reopen now and then, and check that nothing is lost and that the disk does not fill.
     Soak(soak::Args),
 }
@@ -33,6 +36,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Floors => floors::check(),
         Command::Bench(args) => bench::run(&args),
+        Command::Mutants(args) => mutants::run(&args),
         Command::Soak(args) => soak::run(&args),
     }
 }

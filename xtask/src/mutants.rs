@@ -1,0 +1,100 @@
+//! `cargo xtask mutants`: breaks a rule of the engine on purpose, in a copy of the sources, and sees that a test falls.
+//!
+//! A mutant is a piece of source and what stands in its place. Each piece must be found exactly once, so that a mutant which the code
+//! has outgrown is told, and what is left must still compile, so that it is a test and not the compiler that kills it.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, ensure};
+use serde::Deserialize;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Only mutants whose name contains this.
+    #[arg(long, default_value = "")]
+    only: String,
+}
+
+#[derive(Deserialize)]
+struct Mutant {
+    name: String,
+    /// The rule that it breaks.
+    rule: String,
+    file: String,
+    from: String,
+    to: String,
+    /// What is tested: arguments of `cargo test`.
+    tests: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Mutants {
+    mutant: Vec<Mutant>,
+}
+
+const COPY: &str = "target/mutants/source";
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let Mutants { mutant: mutants } = toml::from_str(include_str!("mutants.toml"))?;
+    let chosen: Vec<_> = mutants.iter().filter(|mutant| mutant.name.contains(&args.only)).collect();
+    copy_sources()?;
+    let mut survivors = Vec::new();
+    for (i, mutant) in chosen.iter().enumerate() {
+        let killed = try_one(mutant).with_context(|| mutant.name.clone())?;
+        let outcome = if killed { "killed" } else { "SURVIVED" };
+        println!("{:>2} of {}: {outcome:<8} {} ({})", i + 1, chosen.len(), mutant.name, mutant.rule);
+        if !killed {
+            survivors.push(mutant.name.as_str());
+        }
+    }
+    println!("{} of {} mutants killed", chosen.len() - survivors.len(), chosen.len());
+    ensure!(survivors.is_empty(), "no test falls for: {}", survivors.join(", "));
+    Ok(())
+}
+
+/// The tracked files, as they are now.
+fn copy_sources() -> anyhow::Result<()> {
+    let listed = Command::new("git")
+        .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+        .output()?;
+    ensure!(listed.status.success(), "git ls-files failed");
+    for name in String::from_utf8(listed.stdout)?.split('\0').filter(|name| !name.is_empty()) {
+        let (from, to) = (Path::new(name), Path::new(COPY).join(name));
+        if !from.is_file() {
+            continue;
+        }
+        if let Some(parent) = to.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        // What is the same keeps its time, so that it is not built again.
+        let content = std::fs::read(from)?;
+        if std::fs::read(&to).ok().as_ref() != Some(&content) {
+            std::fs::write(&to, content)?;
+        }
+    }
+    Ok(())
+}
+
+/// True when a test falls.
+fn try_one(mutant: &Mutant) -> anyhow::Result<bool> {
+    let path = Path::new(COPY).join(&mutant.file);
+    let source = std::fs::read_to_string(&path).with_context(|| mutant.file.clone())?;
+    let found = source.matches(&mutant.from).count();
+    ensure!(found == 1, "the piece to be replaced is found {found} times in {}", mutant.file);
+    std::fs::write(&path, source.replacen(&mutant.from, &mutant.to, 1))?;
+    let tested = test(mutant, &["--no-run"]).and_then(|compiles| {
+        ensure!(compiles, "the mutant does not compile");
+        test(mutant, &[])
+    });
+    std::fs::write(&path, source)?;
+    Ok(!tested?)
+}
+
+fn test(mutant: &Mutant, more: &[&str]) -> anyhow::Result<bool> {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.arg("test").args(&mutant.tests).args(more).current_dir(COPY);
+    command.env("CARGO_TARGET_DIR", std::env::current_dir()?.join("target/mutants/build"));
+    command.env("RUSTFLAGS", "-Awarnings").stdout(Stdio::null()).stderr(Stdio::null());
+    Ok(command.status()?.success())
+}
