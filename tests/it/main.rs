@@ -15,6 +15,7 @@ mod facade;
 mod full_disk;
 mod golden;
 mod lifecycle;
+mod model;
 mod regressions;
 mod sigkill;
 mod unreadable;

@@ -11,6 +11,8 @@
 //! - `#[derive(Component)]` and `#[derive(Bundle)]` make types that entities can have.
 //!
 //! Start with `use ecsdb::prelude::*;`.
+//!
+#![doc = include_str!("../../../README.md")]
 #![forbid(unsafe_code)]
 
 // So that the derive macros' paths hold within this crate, too.
@@ -42,7 +44,10 @@ pub use ticket::Ticket;
 pub use ecsdb_compactor::{
     CompactionInfo, Error as StoreError, Event, Events, Progress, SnapshotInfo, StoreStats, Task,
 };
-pub use ecsdb_config::{ByteSize, Error as ConfigError, PersistenceConfig};
+pub use ecsdb_config::{
+    ArchiveSettings, ByteSize, CompactionSettings, Error as ConfigError, LogSettings, PersistenceConfig,
+    RecoverySettings, RetentionSettings, SnapshotSettings,
+};
 #[doc(hidden)]
 pub use ecsdb_core::{
     __private, BundleError, BundleSink, BundleSource, BundleTypes, ComponentType, Storage, TypeSlot,
@@ -60,11 +65,6 @@ pub use ecsdb_recovery::{
     DataLoss, Error as RecoveryError, Moment, Policy, RecoveryReport, Rejected, Step, Verified,
 };
 pub use ecsdb_wal::{Damage, Durability, LogError, LogStats, Lsn};
-
-/// The README's example.
-#[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-pub struct Readme;
 
 /// The example of the page on components.
 #[cfg(doctest)]

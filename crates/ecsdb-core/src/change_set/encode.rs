@@ -14,8 +14,8 @@ use crate::raw::Block;
 use crate::schema::{ComponentDef, ComponentId, put_def};
 use crate::transaction::reset;
 
-/// From this size on a column is logged by reference rather than copied.
-const SHARE_BYTES_MIN: usize = 1024;
+/// From this size on a column is logged by reference rather than copied, which costs an allocation and a copy of the block later.
+const SHARE_BYTES_MIN: usize = 4096;
 
 /// Rows of a block.
 #[derive(Debug, Clone)]

@@ -15,7 +15,7 @@ mod rows;
 pub(crate) use arena::{Arena, At};
 pub(crate) use block::Block;
 pub use block::memory_in_use;
-pub(crate) use ops::{Ops, TypeOps};
+pub(crate) use ops::{Ops, TypeOps, discard};
 pub use plain::Plain;
 pub(crate) use plain::bytes_of;
 pub(crate) use prefetch::prefetch;

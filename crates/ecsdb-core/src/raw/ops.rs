@@ -1,7 +1,7 @@
 //! What is known of a component's type once the type is erased: layout, and how to clone, drop, encode and
 //! decode it.
 
-use std::any::TypeId;
+use std::any::{Any, TypeId};
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -75,8 +75,7 @@ impl TypeOps {
             let dropped =
                 catch_unwind(AssertUnwindSafe(|| unsafe { (self.drop)(values.add(i * self.size), 1) }));
             if let Err(payload) = dropped {
-                // It may have a destructor of its own.
-                std::mem::forget(payload);
+                discard(payload);
             }
         }
     }
@@ -139,6 +138,13 @@ impl Ops {
             Ops::Typed(ops) => ops.plain,
             Ops::Bytes(_) => true,
         }
+    }
+}
+
+/// Drops what a panic carried, which may have a destructor that panics, too.
+pub(crate) fn discard(payload: Box<dyn Any + Send>) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(payload);
     }
 }
 

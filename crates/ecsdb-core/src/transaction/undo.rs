@@ -12,7 +12,7 @@ use super::marks::{ColumnPlace, Image};
 use crate::entity::Entity;
 use crate::index::Location;
 use crate::placement::Reshape;
-use crate::raw::{At, Block};
+use crate::raw::{At, Block, discard};
 use crate::root::Resource;
 use crate::schema::ComponentId;
 use crate::world::World;
@@ -142,7 +142,7 @@ impl World {
         match catch_unwind(AssertUnwindSafe(copy)) {
             Ok(()) => true,
             Err(payload) => {
-                std::mem::forget(payload);
+                discard(payload);
                 false
             }
         }

@@ -1,0 +1,94 @@
+//! Allocations in the steady state, counted: what a transaction needs it has from the one before.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use ecsdb_core::{Component, Entity, Transaction, World};
+
+struct Counting;
+
+thread_local!(static ALLOCATIONS: Cell<u64> = const { Cell::new(0) });
+
+// SAFETY: everything is the system allocator's; the counter is a plain number of the thread's own.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // While the thread ends nobody counts.
+        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's promise is handed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise is handed on.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+macro_rules! components {
+    ($($name:ident $stable:literal),*) => {$(
+        #[derive(Component, Clone, Copy, Default)]
+        #[component(name = $stable, plain)]
+        #[repr(C)]
+        struct $name { x: f32, y: f32, z: f32 }
+    )*};
+}
+
+components!(Position "position", Velocity "velocity", Extra "extra");
+
+fn commit(world: &mut World, f: impl FnOnce(&mut Transaction<'_>)) {
+    let lsn = world.lsn() + 1;
+    let mut open = world.begin();
+    f(open.transaction());
+    let prepared = open.prepare().unwrap();
+    assert!(!prepared.change_set().is_empty());
+    prepared.commit(lsn);
+}
+
+/// Allocations of 100 rounds, after as many that are not counted.
+fn steady(mut round: impl FnMut(usize)) -> u64 {
+    (0..100).for_each(&mut round);
+    let before = ALLOCATIONS.get();
+    (100..200).for_each(&mut round);
+    ALLOCATIONS.get() - before
+}
+
+#[test]
+fn what_happens_again_and_again_allocates_nothing() {
+    let mut world = World::new();
+    let bundle = || (Position::default(), Velocity { x: 1.0, y: 2.0, z: 3.0 });
+    let mut ids: Vec<Entity> = Vec::with_capacity(1_000);
+    commit(&mut world, |tx| ids.extend(tx.spawn_batch((0..100).map(|_| bundle()))));
+
+    let points = steady(|i| commit(&mut world, |tx| tx.get_mut::<Position>(ids[i % 100]).unwrap().x += 1.0));
+    let ticks = steady(|_| {
+        commit(&mut world, |tx| {
+            for (p, v) in tx.query::<(&mut Position, &Velocity)>() {
+                (p.x, p.y, p.z) = (p.x + v.x, p.y + v.y, p.z + v.z);
+            }
+        });
+    });
+    let inserts = steady(|i| {
+        commit(&mut world, |tx| tx.insert(ids[i % 100], Velocity { x: i as f32, y: 0.0, z: 0.0 }).unwrap())
+    });
+    let moves = steady(|i| {
+        commit(&mut world, |tx| tx.insert(ids[i % 100], Extra::default()).unwrap());
+        commit(&mut world, |tx| assert!(tx.remove::<Extra>(ids[i % 100]).unwrap().is_some()));
+    });
+    let lives = steady(|i| {
+        commit(&mut world, |tx| tx.despawn(ids[i % 100]).unwrap());
+        commit(&mut world, |tx| ids[i % 100] = tx.spawn(bundle()));
+    });
+    let found = [
+        ("point commits", points),
+        ("ticks", ticks),
+        ("inserts in place", inserts),
+        ("inserts and removals", moves),
+        ("despawns and spawns", lives),
+    ];
+    assert!(found.iter().all(|(_, allocations)| *allocations == 0), "allocations in 100 rounds: {found:?}");
+}
