@@ -264,7 +264,7 @@ impl Description {
     /// Reads the stored form.
     ///
     /// # Errors
-    /// [`Error::Malformed`] when the bytes are none.
+    /// [`Error::Malformed`](crate::Error::Malformed) when the bytes are none.
     pub fn from_bytes(bytes: &[u8]) -> Result<Description> {
         let mut reader = Reader::new(bytes);
         let archive_format = reader.byte()?;

@@ -4,7 +4,7 @@
 use super::Describe;
 use crate::limits;
 
-/// The value is nested more deeply than [`limits::VALUE_DEPTH_MAX`].
+/// The value is nested more deeply than is allowed.
 #[derive(Debug)]
 pub struct TooDeep;
 
