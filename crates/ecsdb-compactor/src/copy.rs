@@ -5,7 +5,6 @@ use std::time::Instant;
 use ecsdb_core::View;
 use ecsdb_io::{DirEntry, FileKind, Layout, TEMPORARY_SUFFIX, Vfs, create_dir_durably, remove_temporaries};
 use ecsdb_snapshot::{Manifest, SnapshotEntry, WriteOptions, write};
-use ecsdb_wal::Lsn;
 
 use crate::control::Control;
 use crate::error::{Error, Result};
@@ -31,7 +30,7 @@ impl Store {
             return Err(Error::TargetWithin(layout.root().into()));
         }
         // A copy holds nothing whose commit may still be reported as failed.
-        self.log.wait(Lsn(view.lsn()))?;
+        self.log.wait(view.lsn())?;
         let info = write_database(&*self.vfs, layout, view, &self.settings(), control)?;
         self.events.send(Event::Copied(info));
         Ok(info)
@@ -80,7 +79,7 @@ pub fn write_database(
             vfs.remove(&path)?;
         }
     }
-    let lsn = view.lsn();
+    let lsn = view.lsn().0;
     let mut manifest =
         Manifest { next_snapshot: 2, durable_lsn: lsn, seen_lsn: lsn, ..Manifest::with_new_identity(vfs) };
     let options = WriteOptions {

@@ -89,7 +89,7 @@ impl Store {
         control: &Control,
     ) -> Result<SnapshotInfo> {
         let started = Instant::now();
-        let lsn = Lsn(view.lsn());
+        let lsn = view.lsn();
         let _span = tracing::info_span!("snapshot", lsn = lsn.0).entered();
         // What a snapshot holds must be durable in the log first: were the log to fail now, the snapshot would bring back
         // transactions whose commit was reported as failed.

@@ -53,7 +53,7 @@ impl Open {
         let changes = prepared.change_set();
         let payload = Payload { inline: changes.inline, shared: changes.shared };
         let lsn = self.log.append(payload, Durability::Immediate).unwrap();
-        prepared.commit(lsn.0);
+        prepared.commit(lsn);
     }
 
     fn control(&self) -> Control {

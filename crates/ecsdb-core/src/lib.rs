@@ -59,6 +59,7 @@ pub use component::{CodecError, Component, Storage, StorageKind};
 pub use describe::{Describe, Description};
 pub use digest::Digest;
 pub use ecsdb_derive::{Bundle, Component, Describe};
+pub use ecsdb_id::Lsn;
 pub use entity::{Entity, ParseEntityError};
 #[doc(hidden)]
 pub use error::Error as BundleError;

@@ -9,6 +9,7 @@
 
 use std::sync::Arc as SharedArc;
 
+use ecsdb_id::Lsn;
 use triomphe::Arc;
 
 use crate::archetype::{Archetype, Chunk, Column, EntityRow, Shape, ids_of};
@@ -309,7 +310,7 @@ impl WorldBuilder {
     ///
     /// # Errors
     /// When an entity stands twice, or the allocators do not fit the entities.
-    pub fn finish(mut self, lsn: u64, allocators: &[u8]) -> Result<World> {
+    pub fn finish(mut self, lsn: Lsn, allocators: &[u8]) -> Result<World> {
         let mut reader = Reader::new(allocators);
         let len = reader.varint_u32()?;
         let next_chunk = reader.varint()?;
@@ -345,7 +346,7 @@ impl WorldBuilder {
         self.root.index = index;
         // REC-7: the maximum over all sources.
         self.root.next_chunk = next_chunk.max(chunks);
-        self.root.lsn = lsn;
+        self.root.lsn = lsn.0;
         Ok(World::with_root(self.root))
     }
 }

@@ -1,5 +1,6 @@
 //! Replay: applying a logged change set to the world.
 
+use ecsdb_id::Lsn;
 use triomphe::Arc;
 
 use crate::archetype::{Archetype, Chunk};
@@ -32,7 +33,8 @@ impl World {
     /// # Errors
     /// [`Error::Malformed`] or [`Error::Codec`] when the bytes are no change set, with the offset. The world may
     /// then hold a part of it and must be dropped.
-    pub fn apply(&mut self, lsn: u64, change_set: &[u8]) -> Result<Applied> {
+    pub fn apply(&mut self, lsn: Lsn, change_set: &[u8]) -> Result<Applied> {
+        let lsn = lsn.0;
         if lsn <= self.root.lsn {
             return Ok(Applied::default());
         }

@@ -3,6 +3,7 @@
 //! The change set that does it is applied to the live world by the code that replays it from a log, so that both
 //! come out the same. The old root is kept until the change set is logged, and put back when it cannot be.
 
+use ecsdb_id::Lsn;
 use triomphe::Arc;
 
 use crate::change_set::{ChangeSet, Encoder};
@@ -16,7 +17,7 @@ use crate::world::World;
 /// not committed, dropping it puts back what was there before.
 ///
 /// ```
-/// # use ecsdb_core::{Component, World};
+/// # use ecsdb_core::{Component, Lsn, World};
 /// # #[derive(Component, Clone, Copy)]
 /// # #[component(name = "hp", plain)]
 /// # #[repr(C)]
@@ -24,15 +25,15 @@ use crate::world::World;
 /// # let mut world = World::new();
 /// # let mut open = world.begin();
 /// # let entity = open.transaction().spawn(Hp(10));
-/// # open.prepare()?.commit(1);
+/// # open.prepare()?.commit(Lsn(1));
 /// let good = world.view();
 /// let mut open = world.begin();
 /// open.transaction().despawn(entity)?;
-/// open.prepare()?.commit(2);
+/// open.prepare()?.commit(Lsn(2));
 ///
 /// let restore = world.restore(&good)?;
 /// let _to_be_logged = restore.change_set().to_vec();
-/// restore.commit(3);
+/// restore.commit(Lsn(3));
 /// assert_eq!(world.view().get::<Hp>(entity)?.0, 10);
 /// # Ok::<(), ecsdb_core::Error>(())
 /// ```
@@ -67,7 +68,7 @@ impl World {
         let before = Some(self.root.clone());
         let restore = Restore { world: self, before, change_set };
         if !restore.change_set.is_empty() {
-            let applied = restore.world.apply(restore.world.root.lsn + 1, &restore.change_set)?;
+            let applied = restore.world.apply(restore.world.lsn().next(), &restore.change_set)?;
             debug_assert!(applied.skipped == 0, "the operations are on what exists");
         }
         Ok(restore)
@@ -82,7 +83,7 @@ impl Restore<'_> {
 
     /// Makes the change permanent under `lsn`, the one under which the change set was logged; with an empty change
     /// set, the last commit's. O(1), and dropping what is no longer needed.
-    pub fn commit(mut self, lsn: u64) {
+    pub fn commit(mut self, lsn: Lsn) {
         if !self.change_set.is_empty() {
             self.world.undefined.clear();
         }

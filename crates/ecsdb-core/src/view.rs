@@ -2,6 +2,7 @@
 
 use std::sync::{Arc as SharedArc, Weak};
 
+use ecsdb_id::Lsn;
 use triomphe::Arc;
 
 use crate::component::Component;
@@ -47,9 +48,9 @@ impl View {
         &self.root
     }
 
-    /// LSN of the last transaction in the picture; 0 for an empty world.
-    pub fn lsn(&self) -> u64 {
-        self.root.lsn
+    /// LSN of the last transaction in the picture; [`Lsn::ZERO`] for an empty world.
+    pub fn lsn(&self) -> Lsn {
+        Lsn(self.root.lsn)
     }
 
     /// Entities alive. O(1).

@@ -2,6 +2,7 @@
 
 use std::any::TypeId;
 
+use ecsdb_id::Lsn;
 use rustc_hash::FxHashMap;
 use triomphe::Arc;
 
@@ -37,15 +38,15 @@ impl World {
         Self::default()
     }
 
-    /// LSN of the last committed or applied transaction; 0 for none.
-    pub fn lsn(&self) -> u64 {
-        self.root.lsn
+    /// LSN of the last committed or applied transaction; [`Lsn::ZERO`] for none.
+    pub fn lsn(&self) -> Lsn {
+        Lsn(self.root.lsn)
     }
 
     /// Goes on after `lsn`, when LSNs up to it are known to be used. A lower one changes nothing.
-    pub fn advance_lsn(&mut self, lsn: u64) {
-        if lsn > self.root.lsn {
-            Arc::make_mut(&mut self.root).lsn = lsn;
+    pub fn advance_lsn(&mut self, lsn: Lsn) {
+        if lsn.0 > self.root.lsn {
+            Arc::make_mut(&mut self.root).lsn = lsn.0;
         }
     }
 

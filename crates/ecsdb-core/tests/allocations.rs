@@ -41,7 +41,7 @@ macro_rules! components {
 components!(Position "position", Velocity "velocity", Extra "extra");
 
 fn commit(world: &mut World, f: impl FnOnce(&mut Transaction<'_>)) {
-    let lsn = world.lsn() + 1;
+    let lsn = world.lsn().next();
     let mut open = world.begin();
     f(open.transaction());
     let prepared = open.prepare().unwrap();

@@ -50,7 +50,7 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 fn commit<T>(world: &mut World, f: impl FnOnce(&mut ecsdb_core::Transaction<'_>) -> T) -> T {
-    let lsn = world.lsn() + 1;
+    let lsn = world.lsn().next();
     let mut open = world.begin();
     let result = f(open.transaction());
     open.prepare().unwrap().commit(lsn);

@@ -7,11 +7,11 @@ mod common;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use common::rebuild;
-use ecsdb_core::{CodecError, Component, Describe, Description, Entity, Error, Transaction, World};
+use ecsdb_core::{CodecError, Component, Describe, Description, Entity, Error, Lsn, Transaction, World};
 use proptest::prelude::*;
 
 fn commit<T>(world: &mut World, f: impl FnOnce(&mut Transaction<'_>) -> T) -> Result<(T, Vec<u8>), Error> {
-    let lsn = world.lsn() + 1;
+    let lsn = world.lsn().next();
     let mut open = world.begin();
     let result = f(open.transaction());
     let prepared = open.prepare()?;
@@ -176,7 +176,7 @@ fn ids_and_types_that_are_not_numbers_are_stored_in_plain_and_archived_component
     })
     .unwrap();
     let mut replayed = World::new();
-    replayed.apply(1, &bytes).unwrap();
+    replayed.apply(Lsn(1), &bytes).unwrap();
     let mut late = rebuild_without_types(&world);
     for world in [&mut replayed, &mut late] {
         world.register_linked().unwrap();
@@ -207,9 +207,9 @@ proptest! {
         let early = {
             let mut world = World::new();
             world.register::<Mixed>().unwrap();
-            world.apply(1, &spoiled).map(|_| world)
+            world.apply(Lsn(1), &spoiled).map(|_| world)
         };
-        replayed.apply(1, &spoiled).unwrap();
+        replayed.apply(Lsn(1), &spoiled).unwrap();
         let late = replayed.register::<Mixed>();
         prop_assert_eq!(early.is_ok(), late.is_ok());
         match early {
@@ -289,7 +289,7 @@ fn refuse_and_go_on() {
     }
     let e = refused(&mut world, &|tx| drop(tx.spawn_batch([Blob(vec![1; (256 << 20) + 1])])));
     assert!(e.to_string().contains("at most 268435456"), "{e}");
-    assert_eq!(world.lsn(), 0);
+    assert_eq!(world.lsn(), Lsn::ZERO);
 
     let large = vec![Large([7; 1 << 17]); 3];
     let (ids, bytes) = commit(&mut world, |tx| tx.spawn_batch(large.iter().copied())).unwrap();
@@ -298,7 +298,7 @@ fn refuse_and_go_on() {
     on_a_stack_of(256 << 10, || {
         let mut replayed = World::new();
         for (lsn, bytes) in [(1, &bytes), (2, &more), (3, &rest)] {
-            replayed.apply(lsn, bytes).unwrap();
+            replayed.apply(Lsn(lsn), bytes).unwrap();
             // What comes after is read as the type.
             replayed.register_linked().unwrap();
         }
@@ -329,7 +329,7 @@ fn equal_values_have_one_digest_whatever_the_order_of_their_hash_containers() {
     let digest = world.view().digest().unwrap();
     assert_eq!(digest, other.view().digest().unwrap());
     let mut replayed = World::new();
-    replayed.apply(1, &bytes).unwrap();
+    replayed.apply(Lsn(1), &bytes).unwrap();
     assert!(matches!(replayed.view().digest(), Err(Error::DigestNeedsType(name)) if name == "d.bag"));
     replayed.register_linked().unwrap();
     assert_eq!(digest, replayed.view().digest().unwrap());

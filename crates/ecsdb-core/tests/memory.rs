@@ -10,7 +10,7 @@ use ecsdb_core::{Component, Entity, World, memory_in_use};
 struct Heavy([u64; 512]);
 
 fn commit<T>(world: &mut World, f: impl FnOnce(&mut ecsdb_core::Transaction<'_>) -> T) -> T {
-    let lsn = world.lsn() + 1;
+    let lsn = world.lsn().next();
     let mut open = world.begin();
     let result = f(open.transaction());
     open.prepare().unwrap().commit(lsn);

@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::collections::HashSet;
 
 use common::*;
-use ecsdb_core::{Entity, View, With, World};
+use ecsdb_core::{Entity, Lsn, View, With, World};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 
@@ -44,7 +44,7 @@ proptest! {
         let mut given: HashSet<Entity> = HashSet::new();
         for (ops, end, take_view) in &transactions {
             let mut next = model.clone();
-            let lsn = world.lsn() + 1;
+            let lsn = world.lsn().next();
             let outcome = catch_unwind(AssertUnwindSafe(|| {
                 let mut open = world.begin();
                 for op in ops {
@@ -56,7 +56,7 @@ proptest! {
                     End::Commit => {
                         let prepared = open.prepare().unwrap();
                         let bytes = prepared.change_set().to_vec();
-                        prepared.commit(if bytes.is_empty() { lsn - 1 } else { lsn });
+                        prepared.commit(if bytes.is_empty() { Lsn(lsn.0 - 1) } else { lsn });
                         Some(bytes)
                     }
                 }
@@ -95,7 +95,7 @@ proptest! {
         // What is given out from here on was never given out before, after a restart either: not even by transactions that
         // were rolled back, once the log says so.
         let head = World::begin(&mut world).prepare().unwrap().change_set().to_vec();
-        let lsn = replica.lsn() + 1;
+        let lsn = replica.lsn().next();
         replica.apply(lsn, &head).unwrap();
         for mut world in [world, replica] {
             let mut open = world.begin();
@@ -116,7 +116,7 @@ fn a_rollback_undoes_a_change_made_after_a_row_came_into_a_chunk_already_handed_
     let tx = open.transaction();
     let a = tx.spawn((Pos { x: 0, y: 0 }, Name("a".into()), Hp(1)));
     let b = tx.spawn((Pos { x: 0, y: 0 }, Name("b".into())));
-    open.prepare().unwrap().commit(1);
+    open.prepare().unwrap().commit(Lsn(1));
 
     let mut open = world.begin();
     let tx = open.transaction();

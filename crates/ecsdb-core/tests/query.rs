@@ -18,7 +18,7 @@ fn steps() -> impl Strategy<Value = Steps> {
 
 /// Runs a step and keeps the model.
 fn step(world: &mut World, model: &mut Model, (ops, end): &(Vec<Op>, End)) {
-    let (lsn, mut next) = (world.lsn() + 1, model.clone());
+    let (lsn, mut next) = (world.lsn().next(), model.clone());
     let mut open = world.begin();
     ops.iter().for_each(|op| run(op, open.transaction(), &mut next));
     if matches!(end, End::Commit) {

@@ -6,7 +6,7 @@
 mod common;
 
 use common::*;
-use ecsdb_core::{Component, Entity, Error, View, World};
+use ecsdb_core::{Component, Entity, Error, Lsn, View, World};
 use proptest::prelude::*;
 
 type Steps = Vec<(Vec<Op>, End)>;
@@ -48,13 +48,13 @@ impl Database {
 
     fn step(&mut self, (ops, end): &(Vec<Op>, End)) {
         let mut next = self.model.clone();
-        let lsn = self.world.lsn() + 1;
+        let lsn = self.world.lsn().next();
         let mut open = self.world.begin();
         ops.iter().for_each(|op| run(op, open.transaction(), &mut next));
         if matches!(end, End::Commit) {
             let prepared = open.prepare().unwrap();
             let bytes = prepared.change_set().to_vec();
-            prepared.commit(if bytes.is_empty() { lsn - 1 } else { lsn });
+            prepared.commit(if bytes.is_empty() { Lsn(lsn.0 - 1) } else { lsn });
             self.model = next;
             self.replay(lsn, &bytes);
         } else {
@@ -63,7 +63,7 @@ impl Database {
         self.world.compact_chunks(9);
     }
 
-    fn replay(&mut self, lsn: u64, bytes: &[u8]) {
+    fn replay(&mut self, lsn: Lsn, bytes: &[u8]) {
         if !bytes.is_empty() {
             assert_eq!(self.replica.apply(lsn, bytes).unwrap().skipped, 0);
         }
@@ -79,7 +79,7 @@ impl Database {
 
         let restore = self.world.restore(target).unwrap();
         let bytes = restore.change_set().to_vec();
-        let lsn = before.2 + u64::from(!bytes.is_empty());
+        let lsn = Lsn(before.2.0 + u64::from(!bytes.is_empty()));
         restore.commit(lsn);
         assert_eq!(self.world.lsn(), lsn);
         self.world.register_linked().unwrap();
@@ -136,7 +136,7 @@ proptest! {
 }
 
 fn commit<T>(world: &mut World, f: impl FnOnce(&mut ecsdb_core::Transaction<'_>) -> T) -> T {
-    let lsn = world.lsn() + 1;
+    let lsn = world.lsn().next();
     let mut open = world.begin();
     let result = f(open.transaction());
     open.prepare().unwrap().commit(lsn);
@@ -177,9 +177,9 @@ fn what_is_equal_costs_nothing_and_a_changed_column_little_more_than_its_bytes()
     assert!(world.view().sparsity() < sparse.sparsity());
     assert!(world.restore(&sparse).unwrap().change_set().is_empty());
     let restore = world.restore(&target).unwrap();
-    restore.commit(9);
+    restore.commit(Lsn(9));
     assert_eq!(world.view().digest().unwrap(), target.digest().unwrap());
-    assert_eq!(world.lsn(), 9);
+    assert_eq!(world.lsn(), Lsn(9));
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn slots_that_are_free_in_both_keep_the_higher_generation() {
     let kept = commit(&mut other, |tx| [tx.spawn(Hp(3)), tx.spawn(Hp(4))])[1];
     let target = other.view();
     let restore = world.restore(&target).unwrap();
-    restore.commit(2);
+    restore.commit(Lsn(2));
     world.register_linked().unwrap();
     assert_eq!(world.view().get::<Hp>(kept).unwrap().0, 4);
 
@@ -205,7 +205,7 @@ fn slots_that_are_free_in_both_keep_the_higher_generation() {
     commit(&mut other, |tx| tx.despawn(six).unwrap());
     let mut world = World::new();
     commit(&mut world, |tx| tx.spawn(Hp(1)));
-    world.restore(&other.view()).unwrap().commit(2);
+    world.restore(&other.view()).unwrap().commit(Lsn(2));
     let next = commit(&mut world, |tx| tx.spawn(Hp(5)));
     assert!(next.generation() > 6, "{next}");
     assert!(!given_out.contains(&next));
@@ -243,7 +243,7 @@ fn a_restore_that_fails_half_way_leaves_the_world_as_it_was() {
     let mut bytes = open.prepare().unwrap().change_set().to_vec();
     *bytes.last_mut().unwrap() ^= 0x40;
     let mut spoiled = World::new();
-    spoiled.apply(1, &bytes).unwrap();
+    spoiled.apply(Lsn(1), &bytes).unwrap();
 
     let mut world = World::new();
     let ids = commit(&mut world, |tx| tx.spawn_batch((0..300).map(|x| (Pos { x, y: 0 }, Name("a".into())))));

@@ -10,16 +10,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use common::*;
-use ecsdb_core::{Component, Entity, Error, Transaction, World};
+use ecsdb_core::{Component, Entity, Error, Lsn, Transaction, World};
 
 /// Commits and gives the logged bytes.
 fn commit<T>(world: &mut World, f: impl FnOnce(&mut Transaction<'_>) -> T) -> (T, Vec<u8>) {
-    let lsn = world.lsn() + 1;
+    let lsn = world.lsn().next();
     let mut open = world.begin();
     let result = f(open.transaction());
     let prepared = open.prepare().unwrap();
     let bytes = prepared.change_set().to_vec();
-    prepared.commit(if bytes.is_empty() { lsn - 1 } else { lsn });
+    prepared.commit(if bytes.is_empty() { Lsn(lsn.0 - 1) } else { lsn });
     (result, bytes)
 }
 
@@ -29,7 +29,7 @@ type Step<'a, S> = &'a dyn Fn(&mut Transaction<'_>, S);
 fn agree<S: Copy>(setup: impl Fn(&mut Transaction<'_>) -> S, steps: &[Step<'_, S>]) -> (World, S) {
     let (mut world, mut replica) = (World::new(), World::new());
     let (state, bytes) = commit(&mut world, &setup);
-    replica.apply(1, &bytes).unwrap();
+    replica.apply(Lsn(1), &bytes).unwrap();
     for step in steps {
         let (_, bytes) = commit(&mut world, |tx| step(tx, state));
         if !bytes.is_empty() {
@@ -236,8 +236,8 @@ fn ids_given_out_in_vain_cost_the_next_commit_a_few_bytes_however_many_they_are(
 
     // After a restart, too, none of them means another entity.
     let mut reopened = World::new();
-    reopened.apply(1, &small).unwrap();
-    reopened.apply(2, &bytes).unwrap();
+    reopened.apply(Lsn(1), &small).unwrap();
+    reopened.apply(Lsn(2), &bytes).unwrap();
     reopened.register_linked().unwrap();
     let lost: std::collections::HashSet<Entity> = lost.into_iter().chain([id]).collect();
     for world in [&mut world, &mut reopened] {
@@ -256,7 +256,7 @@ fn rows_that_were_spawned_are_iterated_in_the_same_order_after_replay() {
                 tx.spawn(Hp(i));
             });
         });
-        replica.apply(lsn, &bytes).unwrap();
+        replica.apply(Lsn(lsn), &bytes).unwrap();
     }
     replica.register_linked().unwrap();
     let order = |world: &World| -> Vec<(Entity, u64)> {

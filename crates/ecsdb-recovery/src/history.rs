@@ -170,7 +170,7 @@ impl<'a> History<'a> {
             let what = report.rejected.into_iter().next().map_or_else(String::new, |first| first.reason);
             return Err(Error::NoBase { asked: moment.to_string(), what });
         }
-        let base = Lsn(world.lsn());
+        let base = world.lsn();
         let scan = scan(vfs, layout, manifest, base)?;
         report.segments = scan.segments.len();
         if let Tail::Corrupt { damage, first_lost, evidence } = &scan.tail
@@ -182,7 +182,7 @@ impl<'a> History<'a> {
         if options.register {
             world.register_linked()?;
         }
-        report.last_lsn = world.lsn();
+        report.last_lsn = world.lsn().0;
         report.entities = world.view().len() as u64;
         Ok(Reconstructed { world, unix_ns, report })
     }

@@ -74,13 +74,13 @@ pub fn recover(
 
     progress(&Step::Verify);
     sync_log(vfs, layout)?;
-    let scan = scan_log(vfs, layout, &manifest, Lsn(world.lsn()))?;
+    let scan = scan_log(vfs, layout, &manifest, world.lsn())?;
     report.segments = scan.segments.len();
     report.log_bytes = scan.segments.iter().map(|segment| segment.end.offset).sum();
-    judge(&scan, Lsn(world.lsn()), options.policy, &mut report)?;
+    judge(&scan, world.lsn(), options.policy, &mut report)?;
     if scan.last_file + 1 < manifest.next_segment {
         let (first_lost, what) =
-            (scan.last_lsn.0.max(world.lsn()) + 1, find::missing_segment(layout, &manifest));
+            (scan.last_lsn.max(world.lsn()).next().0, find::missing_segment(layout, &manifest));
         if options.policy != Policy::Salvage {
             return Err(Error::Corrupt { first_lost, what });
         }
@@ -97,7 +97,6 @@ pub fn recover(
     {
         // A value that its type refuses closes its component, not the database: all over again, with the bytes as they are.
         options.register = false;
-        report.forget_replay();
         world =
             replay::load(vfs, layout, &manifest, &manifest.snapshots, &mut options, &mut report, progress)?;
         applied = replay::apply(vfs, &mut world, &scan, Until::END, options.threads, &mut report, progress);
@@ -107,7 +106,6 @@ pub fn recover(
             // The world holds a part of that transaction: build it once more, without it and what follows.
             report.lost.push((lsn, 0, cause.to_string()));
             report.data_loss = DataLoss::Acknowledged;
-            report.forget_replay();
             world = replay::load(
                 vfs,
                 layout,
@@ -158,10 +156,10 @@ pub fn recover(
         }
     }
     // WAL-7, REC-7: above everything ever seen, in any source.
-    let seen = scan.seen_lsn.0.max(world.lsn()).max(manifest.durable_lsn).max(manifest.seen_lsn);
-    report.last_lsn = world.lsn();
+    let seen = scan.seen_lsn.max(world.lsn()).0.max(manifest.durable_lsn).max(manifest.seen_lsn);
+    report.last_lsn = world.lsn().0;
     report.entities = world.view().len() as u64;
-    world.advance_lsn(seen);
+    world.advance_lsn(Lsn(seen));
     manifest.incarnation = manifest.incarnation.max(scan.incarnation) + 1;
     let snapshot_files = find::numbers(vfs, layout, FileKind::Snapshot)?;
     manifest.next_snapshot =

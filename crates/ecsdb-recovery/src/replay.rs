@@ -100,12 +100,12 @@ pub(crate) fn apply(
 ) -> Result<u64> {
     (report.transactions, report.operations, report.skipped) = (0, 0, 0);
     let (mut reported, mut last_unix_ns) = (0, 0);
-    let after = Lsn(world.lsn());
+    let after = world.lsn();
     let mut apply = |batch: &Batch| -> Result<()> {
         let mut from = 0;
         for &(lsn, unix_ns, end) in &batch.transactions {
             let applied = world
-                .apply(lsn.0, &batch.bytes[from..end])
+                .apply(lsn, &batch.bytes[from..end])
                 .map_err(|cause| Error::Apply { lsn: lsn.0, cause })?;
             report.transactions += 1;
             report.operations += applied.operations;

@@ -75,11 +75,6 @@ pub struct RecoveryReport {
 }
 
 impl RecoveryReport {
-    /// The replay begins again.
-    pub(crate) fn forget_replay(&mut self) {
-        (self.transactions, self.operations, self.skipped) = (0, 0, 0);
-    }
-
     /// The whole time.
     pub fn duration(&self) -> Duration {
         self.timings.iter().map(|(_, time)| *time).sum()

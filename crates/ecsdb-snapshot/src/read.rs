@@ -184,7 +184,7 @@ impl Snapshot {
             builder.chunk(chunk.uid, *rows_log2, &components, own).map_err(meta)?;
         }
         self.load_resources(&mut builder, &metadata.resources)?;
-        let world = builder.finish(self.header.lsn, &metadata.allocators).map_err(meta)?;
+        let world = builder.finish(ecsdb_core::Lsn(self.header.lsn), &metadata.allocators).map_err(meta)?;
         Ok(Loaded { world, bytes_read: read.into_inner(), raw_bytes: raw.into_inner() })
     }
 

@@ -74,7 +74,7 @@ pub fn write(
     let header = Header {
         database: options.database,
         sequence: options.sequence,
-        lsn: view.lsn(),
+        lsn: view.lsn().0,
         created_unix_ns: vfs.now_unix_ns(),
         parent: options.parent.map_or(0, |(sequence, _)| sequence),
         salt: vfs.random_u64() as u32,

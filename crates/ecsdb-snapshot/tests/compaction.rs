@@ -52,7 +52,7 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 fn commit(world: &mut World, f: impl FnOnce(&mut ecsdb_core::Transaction<'_>)) {
-    let lsn = world.lsn() + 1;
+    let lsn = world.lsn().next();
     let mut open = world.begin();
     f(open.transaction());
     open.prepare().unwrap().commit(lsn);

@@ -4,7 +4,7 @@
 
 use std::ops::ControlFlow;
 
-use ecsdb_core::{Component, World, memory_in_use};
+use ecsdb_core::{Component, Lsn, World, memory_in_use};
 use ecsdb_io::{Disk, FileKind};
 use ecsdb_snapshot::{WriteOptions, write};
 
@@ -20,7 +20,7 @@ fn what_is_written_already_costs_the_writer_no_copy() {
         let mut world = World::new();
         let mut open = world.begin();
         open.transaction().spawn_batch((0..60_000).map(|x| Wide([x; 64])));
-        open.prepare().unwrap().commit(1);
+        open.prepare().unwrap().commit(Lsn(1));
         let alone = memory_in_use();
         let path = dir.path().join(FileKind::Snapshot.name(sequence));
         let options = WriteOptions { database: 9, sequence, compression, threads, parent: None };
@@ -32,7 +32,7 @@ fn what_is_written_already_costs_the_writer_no_copy() {
                 let mut open = world.begin();
                 open.transaction().query::<&mut Wide>().for_each(|wide| wide.0[0] += 1);
                 // The images and the change set hold the old blocks while the transaction is open.
-                open.prepare().unwrap().commit(2);
+                open.prepare().unwrap().commit(Lsn(2));
                 let twice = memory_in_use();
                 assert!(twice - alone < alone / 3, "{alone} then {twice}");
             }

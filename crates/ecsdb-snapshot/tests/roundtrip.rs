@@ -8,7 +8,7 @@
 
 use std::ops::ControlFlow;
 
-use ecsdb_core::{Component, Entity, World};
+use ecsdb_core::{Component, Entity, Lsn, World};
 use ecsdb_io::{Disk, FileKind};
 use ecsdb_snapshot::{Directory, Error, LoadOptions, Snapshot, Stopped, WriteOptions, Written, write};
 
@@ -27,7 +27,7 @@ struct Name(String);
 struct Cache(Vec<u8>);
 
 fn commit(world: &mut World, f: impl FnOnce(&mut ecsdb_core::Transaction<'_>)) {
-    let lsn = world.lsn() + 1;
+    let lsn = world.lsn().next();
     let mut open = world.begin();
     f(open.transaction());
     open.prepare().unwrap().commit(lsn);
@@ -75,7 +75,7 @@ fn a_snapshot_loads_as_the_same_world_with_and_without_compression_and_types() {
         for threads in [1, 2] {
             let mut loaded = load(dir.path(), sequence, threads).unwrap();
             assert_eq!(loaded.view().digest().unwrap(), digest);
-            assert_eq!(loaded.lsn(), 1);
+            assert_eq!(loaded.lsn(), Lsn(1));
             assert_eq!(loaded.view().get::<Name>(ids[7]).unwrap().0, "entity 7");
             // Both go on alike: the same id is given out next.
             let mut next = None;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::log::Shared;
-use crate::lsn::Lsn;
+use ecsdb_id::Lsn;
 
 /// The thread and the flags by which it is told what to do.
 #[derive(Debug, Default)]

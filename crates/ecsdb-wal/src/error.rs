@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use ecsdb_io::IoError;
 
-use crate::lsn::Lsn;
 use crate::reader::Damage;
+use ecsdb_id::Lsn;
 
 /// What the fallible functions of this crate return.
 pub type Result<T, E = LogError> = std::result::Result<T, E>;

@@ -6,9 +6,9 @@ use bytemuck::{Pod, Zeroable};
 use ecsdb_io::{checksum, checksum_append};
 
 use crate::error::LogError;
-use crate::lsn::Lsn;
 use crate::options::SegmentEnd;
 use crate::reader::Damage;
+use ecsdb_id::Lsn;
 
 pub(crate) const MAGIC: [u8; 8] = *b"ECSDBLOG";
 pub(crate) const VERSION: u32 = 2;

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use crate::error::Result;
 use crate::log::Shared;
-use crate::lsn::Lsn;
+use ecsdb_id::Lsn;
 
 /// Completes when a transaction is on stable storage; made by [`Log::durable`](crate::Log::durable).
 ///

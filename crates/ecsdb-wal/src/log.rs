@@ -13,13 +13,13 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use crate::background::Background;
 use crate::error::{LogError, Result};
 use crate::future::Durable;
-use crate::lsn::Lsn;
 use crate::options::{Durability, LogOptions, LogStart, Payload, Threads};
 use crate::prepare::Preparer;
 use crate::queue::Queue;
 use crate::stats::{Counters, LogStats, add};
 use crate::waiters::{Parked, Waiters, Woken};
 use crate::writer::Writer;
+use ecsdb_id::Lsn;
 
 /// A log open for appending. Cloning gives another handle; the log closes when the last one is dropped, or by
 /// [`Log::close`].

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::lsn::Lsn;
+use ecsdb_id::Lsn;
 
 /// The options of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]

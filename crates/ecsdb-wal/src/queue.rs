@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use ecsdb_io::frame::{ALIGN, HEADER_LEN};
 
-use crate::lsn::Lsn;
 use crate::options::Payload;
+use ecsdb_id::Lsn;
 
 /// What was appended since the queue was last taken.
 #[derive(Debug, Default)]

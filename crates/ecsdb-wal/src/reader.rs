@@ -8,7 +8,7 @@ use ecsdb_io::{OpenMode, Vfs, VfsFile, seekable};
 
 use crate::error::{LogError, Result};
 use crate::format::{CLOSE, GROUP, GroupInfo, HEADER_BYTES, PAGE, SegmentHeader};
-use crate::lsn::Lsn;
+use ecsdb_id::Lsn;
 
 /// Bytes read at once.
 const WINDOW_BYTES: u64 = 1 << 20;

@@ -4,9 +4,9 @@ use ecsdb_io::Vfs;
 
 use crate::error::{LogError, Result};
 use crate::format::{CONTINUES, GROUP, GroupInfo, PAGE, TRANSACTION};
-use crate::lsn::Lsn;
 use crate::reader::{Damage, NoFrame, SegmentReader};
 use crate::scan::LogScan;
+use ecsdb_id::Lsn;
 
 /// A logged transaction.
 #[derive(Debug)]

@@ -13,9 +13,9 @@ use ecsdb_io::frame::FrameDamage;
 use crate::error::{LogError, Result};
 use crate::files::{SegmentFile, segment_files};
 use crate::format::{CLOSE, CONTINUES, GROUP, GroupInfo, PAGE, SegmentHeader, TRANSACTION};
-use crate::lsn::Lsn;
 use crate::options::SegmentEnd;
 use crate::reader::{Damage, NoFrame, SegmentReader};
+use ecsdb_id::Lsn;
 
 /// A used segment.
 #[derive(Debug, Clone)]

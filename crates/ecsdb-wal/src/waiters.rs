@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::Waker;
 use std::thread::Thread;
 
-use crate::lsn::Lsn;
+use ecsdb_id::Lsn;
 
 const WAITING: u8 = 0;
 const DONE: u8 = 1;

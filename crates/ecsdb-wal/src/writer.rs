@@ -11,11 +11,11 @@ use ecsdb_io::frame::{self, FrameHeader, HEADER_LEN, frame_len};
 use ecsdb_io::{IoError, OpenMode, Vfs, VfsFile, checksum, checksum_append};
 
 use crate::format::{CLOSE, CONTINUES, GROUP, GroupInfo, HEADER_BYTES, PAGE, SegmentHeader, TRANSACTION};
-use crate::lsn::Lsn;
 use crate::options::{LogOptions, LogStart, SegmentEnd};
 use crate::prepare::Preparer;
 use crate::queue::{Entry, Queue};
 use crate::stats::{Counters, add};
+use ecsdb_id::Lsn;
 
 /// Bytes of a group or close frame.
 const GROUP_BYTES: u64 = frame_len(size_of::<GroupInfo>() as u64);

@@ -404,7 +404,7 @@ impl Database {
                 lsn
             }
         };
-        prepared.commit(lsn.0);
+        prepared.commit(lsn);
         self.inner.world.committed(lsn);
         Ok(lsn)
     }

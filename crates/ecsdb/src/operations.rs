@@ -124,7 +124,7 @@ impl Database {
             live_bytes: view.live_bytes(),
             memory_bytes: ecsdb_core::memory_in_use(),
             sparse_fraction: view.sparsity(),
-            lsn: Lsn(view.lsn()),
+            lsn: view.lsn(),
             durable_lsn: self.durable_lsn(),
             last_stall: self.inner.world.last_stall(),
             log: persistence.map(|persistence| persistence.log.stats()),

@@ -54,7 +54,7 @@ const ROWS_AT_ONCE: usize = 512;
 
 impl SharedWorld {
     pub(crate) fn new(world: World) -> Self {
-        let lsn = Arc::new(AtomicU64::new(world.lsn()));
+        let lsn = Arc::new(AtomicU64::new(world.lsn().0));
         SharedWorld { world: Arc::new(Mutex::new(world)), lsn, stall: Arc::default() }
     }
 

@@ -84,13 +84,13 @@ fn replace(world: &SharedWorld, log: &Log, past: &Reconstructed) -> Result<Lsn> 
     let changes = restore.change_set();
     if changes.is_empty() {
         restore.commit(last);
-        return Ok(Lsn(last));
+        return Ok(last);
     }
     // WAL-3: queued before anybody sees it. When the log refuses, the world is put back as it was.
     let payload = Payload { inline: changes.inline, shared: changes.shared };
     let lsn = log.append(payload, Durability::Immediate)?;
-    debug_assert_eq!(lsn.0, last + 1, "the log numbers transactions as the world does");
-    restore.commit(lsn.0);
+    debug_assert_eq!(lsn, last.next(), "the log numbers transactions as the world does");
+    restore.commit(lsn);
     world.committed(lsn);
     if let Err(e) = live.register_linked() {
         // Whoever uses the component is told again.

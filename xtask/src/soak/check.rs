@@ -20,7 +20,7 @@ impl Notes {
     /// Notes the world as it is now.
     pub(super) fn take(&mut self, db: &Database) -> ecsdb::Result<(Lsn, Digest)> {
         let view = db.view()?;
-        let note = (Lsn(view.lsn()), view.digest()?);
+        let note = (view.lsn(), view.digest()?);
         if self.0.len() == NOTES_MAX {
             self.0.remove(0);
         }

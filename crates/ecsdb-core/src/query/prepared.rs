@@ -16,7 +16,7 @@ use crate::view::View;
 /// world, transaction and view: what it knows is checked each time, and looked up anew where it does not hold.
 ///
 /// ```
-/// use ecsdb_core::{Component, Prepared, World};
+/// use ecsdb_core::{Component, Lsn, Prepared, World};
 ///
 /// #[derive(Component, Clone, Copy)]
 /// #[component(name = "hp", plain)]
@@ -30,7 +30,7 @@ use crate::view::View;
 ///     let tx = open.transaction();
 ///     tx.spawn(Hp(10));
 ///     wounded.query(tx).for_each(|hp| hp.0 -= 1);
-///     open.prepare()?.commit(lsn);
+///     open.prepare()?.commit(Lsn(lsn));
 /// }
 /// # Ok::<(), ecsdb_core::Error>(())
 /// ```

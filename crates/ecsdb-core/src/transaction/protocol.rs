@@ -1,6 +1,7 @@
 //! The steps of a transaction, as types: open, prepared, committed. What a user's closure gets is the
 //! [`Transaction`] inside, which can do none of them.
 
+use ecsdb_id::Lsn;
 use triomphe::Arc;
 
 use super::Transaction;
@@ -11,7 +12,7 @@ use crate::world::World;
 /// A transaction under way. Dropping it undoes everything.
 ///
 /// ```
-/// use ecsdb_core::{Component, World};
+/// use ecsdb_core::{Component, Lsn, World};
 ///
 /// #[derive(Component, Clone, Copy)]
 /// #[component(name = "hp", plain)]
@@ -23,7 +24,7 @@ use crate::world::World;
 /// let entity = open.transaction().spawn(Hp(10));
 /// let prepared = open.prepare()?;
 /// let _to_be_logged = prepared.change_set().to_vec();
-/// prepared.commit(1);
+/// prepared.commit(Lsn(1));
 /// assert_eq!(world.view().get::<Hp>(entity)?.0, 10);
 /// # Ok::<(), ecsdb_core::Error>(())
 /// ```
@@ -84,7 +85,8 @@ impl PreparedTransaction<'_> {
     /// change set, the last commit's. O(entities despawned).
     ///
     /// A panic in the destructor of a value that is no more is caught: the commit stands.
-    pub fn commit(mut self, lsn: u64) {
+    pub fn commit(mut self, lsn: Lsn) {
+        let lsn = lsn.0;
         self.0.finished = true;
         let world = &mut *self.0.tx.world;
         if world.tx.encoder.is_empty() {

@@ -1,4 +1,6 @@
-//! The log sequence number.
+//! What the crates of ecsdb call things by, on the ground floor, so that core, log and facade speak of one [`Lsn`].
+
+#![forbid(unsafe_code)]
 
 /// The number of a transaction: dense, from 1, never used twice in one database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -18,5 +20,12 @@ impl Lsn {
 impl std::fmt::Display for Lsn {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         std::fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// From a plain number, as it stands in files.
+impl From<u64> for Lsn {
+    fn from(number: u64) -> Self {
+        Lsn(number)
     }
 }
