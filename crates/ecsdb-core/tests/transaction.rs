@@ -218,6 +218,57 @@ fn destructors_that_panic_stop_neither_a_rollback_nor_a_commit_nor_one_another()
     PANIC_IN_DROP.store(false, Ordering::Relaxed);
 }
 
+/// Everything of each kind of operation, undone.
+fn change_everything(tx: &mut Transaction<'_>, ids: &[Entity]) {
+    tx.query::<&mut Touchy>().for_each(|touchy| touchy.0.push('x'));
+    tx.get_mut::<Hp>(ids[0]).unwrap().0 = 99;
+    tx.insert(ids[1], (Tag, Hp(7))).unwrap();
+    tx.despawn(ids[2]).unwrap();
+    tx.spawn((Touchy("new".into()), Hp(5)));
+    tx.remove::<Touchy>(ids[3]).unwrap();
+}
+
+#[test]
+fn a_picture_of_a_transaction_stays_what_it_was_when_the_transaction_is_rolled_back() {
+    let mut world = World::new();
+    let (ids, _) = commit(&mut world, |tx| tx.spawn_batch((0..10).map(|i| (Touchy(format!("{i}")), Hp(i)))));
+    let before = world.view().digest().unwrap();
+    let mut open = world.begin();
+    change_everything(open.transaction(), &ids);
+    let (picture, shown) = (open.transaction().view(), open.transaction().view().digest().unwrap());
+    open.transaction().query::<(&mut Hp, &mut Touchy)>().for_each(|(hp, touchy)| {
+        hp.0 += 1;
+        touchy.0.clear();
+    });
+    drop(open);
+    assert_eq!(world.view().digest().unwrap(), before);
+    assert_eq!(picture.digest().unwrap(), shown);
+
+    // Undoing what a picture shares takes copies. When one cannot be made, nothing is built on the half that is left.
+    let mut open = world.begin();
+    change_everything(open.transaction(), &ids);
+    let picture = open.transaction().view();
+    PANIC_IN_CLONE.set(true);
+    drop(open);
+    PANIC_IN_CLONE.set(false);
+    assert!(world.is_poisoned());
+    assert!(matches!(world.begin().prepare().map(drop), Err(Error::Poisoned)));
+    drop(picture);
+}
+
+#[test]
+fn a_transaction_that_is_forgotten_is_rolled_back_before_the_next() {
+    let mut world = World::new();
+    let (ids, _) = commit(&mut world, |tx| tx.spawn_batch((0..10).map(|i| (Touchy(format!("{i}")), Hp(i)))));
+    let before = world.view().digest().unwrap();
+    let mut open = world.begin();
+    change_everything(open.transaction(), &ids);
+    std::mem::forget(open);
+    drop(world.begin());
+    assert_eq!(world.view().digest().unwrap(), before);
+    let [] = world.begin().transaction().get_many_mut::<Hp, 0>([]).unwrap();
+}
+
 #[test]
 fn ids_given_out_in_vain_cost_the_next_commit_a_few_bytes_however_many_they_are() {
     let mut world = World::new();

@@ -43,6 +43,11 @@ pub struct PreparedTransaction<'w>(OpenTransaction<'w>);
 impl World {
     /// Begins a transaction.
     pub fn begin(&mut self) -> OpenTransaction<'_> {
+        if self.tx.open {
+            // Somebody has forgotten a transaction rather than dropped it.
+            self.roll_back();
+            self.tx.end();
+        }
         self.tx.begin();
         OpenTransaction { tx: Transaction { world: self }, finished: false }
     }

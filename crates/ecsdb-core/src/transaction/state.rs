@@ -30,6 +30,8 @@ pub(crate) struct TransactionState {
     pub(crate) on_the_way: Vec<(usize, Saved)>,
     /// What a method that returns no `Result` could not do: the commit will fail with it.
     pub(crate) failed: Option<Error>,
+    /// A transaction has begun, and not ended.
+    pub(crate) open: bool,
     /// An operation is under way.
     pub(crate) busy: bool,
     /// A panic ended one, and was caught: what it did is not known.
@@ -42,6 +44,7 @@ impl TransactionState {
     /// Begins with nothing; the last transaction has [ended](TransactionState::end).
     pub(crate) fn begin(&mut self) {
         self.marks.begin();
+        self.open = true;
     }
 
     /// Drops what is not needed once the transaction is committed or rolled back.
@@ -54,6 +57,7 @@ impl TransactionState {
         self.failed = None;
         (self.busy, self.interrupted) = (false, false);
         self.viewed = false;
+        self.open = false;
         self.encoder.clear();
         self.marks.forget_images();
         self.arena.clear();

@@ -208,8 +208,9 @@ impl Transaction<'_> {
             let (chunk, row) = root.archetype(location.archetype).shape.split(location.row);
             root.chunk_mut(location.archetype, chunk).columns[column].write(lsn).row_pointer::<T>(row)
         };
+        let entity = entities.first().copied().unwrap_or(Entity::NONE);
         disjoint_rows(Arc::make_mut(&mut world.root), &mut row)
-            .ok_or(Error::MissingComponent { entity: entities[0], component: T::NAME })
+            .ok_or(Error::MissingComponent { entity, component: T::NAME })
     }
 
     /// The value of a resource.
