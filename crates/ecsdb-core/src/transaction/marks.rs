@@ -421,5 +421,6 @@ impl ColumnMarks {
 fn differ(new: &[u8], old: &[u8]) -> bool {
     let (new_words, new_rest) = new.as_chunks::<4>();
     let (old_words, old_rest) = old.as_chunks::<4>();
-    new_words.iter().zip(old_words).any(|(new, old)| new != old) || new_rest != old_rest
+    new_words.iter().zip(old_words).any(|(new, old)| new != old)
+        || new_rest.iter().zip(old_rest).any(|(new, old)| new != old)
 }
