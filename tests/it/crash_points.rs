@@ -122,7 +122,7 @@ fn verify(disk: &SimDisk, events: &[Event]) -> Result<Lsn, String> {
 /// Compares what was opened after a crash with the history. Gives the LSN it came back to.
 pub(crate) fn verify_open(db: &Database, events: &[Event]) -> Result<Lsn, String> {
     let report = db.recovery_report().ok_or("no report")?;
-    let last = Lsn(report.last_lsn);
+    let last = report.last_lsn;
     let digest = db.view().unwrap().digest().map_err(|e| e.to_string())?;
     let empty = Database::in_memory().view().unwrap().digest().map_err(|e| e.to_string())?;
     let mut acknowledged = Lsn::ZERO;

@@ -49,7 +49,7 @@ fn a_value_that_its_type_refuses_closes_its_component_and_nothing_else() {
         let db = Database::open(&path).unwrap();
         let report = db.recovery_report().unwrap();
         assert!(
-            matches!(&report.unreadable[..], [(name, why)] if name == "test.fussy" && why.contains("seven"))
+            matches!(&report.closed[..], [closed] if closed.component == "test.fussy" && closed.why.contains("seven"))
         );
         assert_eq!(report.data_loss, ecsdb::DataLoss::None);
         let view = db.view().unwrap();

@@ -74,7 +74,7 @@ pub use restore::Restore;
 pub use schema::{ComponentDef, ComponentId};
 pub use transaction::{OpenTransaction, PreparedTransaction, Transaction};
 pub use view::{View, WeakView};
-pub use world::World;
+pub use world::{Unreadable, World};
 
 /// What the derive macros name.
 #[doc(hidden)]

@@ -32,6 +32,15 @@ pub struct World {
     pub(crate) poisoned: bool,
 }
 
+/// A component of which a stored value is refused by the program's type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// The stable name.
+    pub component: String,
+    /// What is wrong with the value.
+    pub why: String,
+}
+
 impl World {
     /// An empty world.
     pub fn new() -> Self {
@@ -89,7 +98,7 @@ impl World {
     ///
     /// # Errors
     /// When the stored type of one is another than the program's.
-    pub fn register_linked(&mut self) -> Result<Vec<(String, String)>> {
+    pub fn register_linked(&mut self) -> Result<Vec<Unreadable>> {
         let mut linked: FxHashMap<&str, Vec<&ComponentType>> = FxHashMap::default();
         for ty in inventory::iter::<ComponentType> {
             let types = linked.entry(ty.name).or_default();
@@ -109,12 +118,14 @@ impl World {
                 _ => continue,
             };
             match self.register_type(ty) {
-                Err(Error::Unreadable { component, why }) => unreadable.push((component.into(), why)),
+                Err(Error::Unreadable { component, why }) => {
+                    unreadable.push(Unreadable { component: component.into(), why });
+                }
                 Err(Error::Codec { component, cause }) => {
                     let why = cause.to_string();
                     let root = Arc::make_mut(&mut self.root);
                     Arc::make_mut(&mut root.schema).close(def.id, &why);
-                    unreadable.push((component, why));
+                    unreadable.push(Unreadable { component, why });
                 }
                 other => drop(other?),
             }

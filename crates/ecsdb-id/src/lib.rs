@@ -4,6 +4,7 @@
 
 /// The number of a transaction: dense, from 1, never used twice in one database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(transparent))]
 pub struct Lsn(pub u64);
 
 impl Lsn {

@@ -182,7 +182,7 @@ impl<'a> History<'a> {
         if options.register {
             world.register_linked()?;
         }
-        report.last_lsn = world.lsn().0;
+        report.last_lsn = world.lsn();
         report.entities = world.view().len() as u64;
         Ok(Reconstructed { world, unix_ns, report })
     }

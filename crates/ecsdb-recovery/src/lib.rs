@@ -24,5 +24,5 @@ pub use history::{History, Moment, Reconstructed, lock_closed};
 pub use policy::{Existence, Options, Policy};
 pub use recover::{Recovered, recover};
 pub use repair::garbage;
-pub use report::{DataLoss, RecoveryReport, Rejected, Step};
+pub use report::{ClosedComponent, DataLoss, LoadedSnapshot, Lost, RecoveryReport, Rejected, Step};
 pub use verify::{Verified, verify};

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use ecsdb_core::World;
+use ecsdb_core::{Unreadable, World};
 use ecsdb_io::{DirLock, FileKind, IoError, Layout, OpenMode, Vfs, publish};
 use ecsdb_snapshot::Manifest;
 use ecsdb_wal::{LogScan, LogStart, Lsn, SegmentEnd, Tail};
@@ -12,7 +12,7 @@ use ecsdb_wal::{LogScan, LogStart, Lsn, SegmentEnd, Tail};
 use crate::error::{Error, Result};
 use crate::policy::{Existence, Options, Policy};
 use crate::replay::Until;
-use crate::report::{DataLoss, RecoveryReport, Step};
+use crate::report::{ClosedComponent, DataLoss, Lost, RecoveryReport, Step};
 use crate::{find, history, repair, replay};
 
 /// Reports kept in the report directory.
@@ -84,7 +84,7 @@ pub fn recover(
         if options.policy != Policy::Salvage {
             return Err(Error::Corrupt { first_lost, what });
         }
-        report.lost.push((first_lost, 0, what));
+        report.lost.push(Lost { first: Lsn(first_lost), last: None, why: what });
         report.data_loss = DataLoss::Acknowledged;
     }
     clock.lap("verify", &mut report);
@@ -104,7 +104,7 @@ pub fn recover(
     match applied {
         Err(Error::Apply { lsn, cause }) if options.policy == Policy::Salvage => {
             // The world holds a part of that transaction: build it once more, without it and what follows.
-            report.lost.push((lsn, 0, cause.to_string()));
+            report.lost.push(Lost { first: Lsn(lsn), last: None, why: cause.to_string() });
             report.data_loss = DataLoss::Acknowledged;
             world = replay::load(
                 vfs,
@@ -121,13 +121,13 @@ pub fn recover(
         other => drop(other?),
     }
     if wanted {
-        report.unreadable = world.register_linked()?;
-        for (component, why) in &report.unreadable {
+        for Unreadable { component, why } in world.register_linked()? {
             tracing::warn!(
                 component,
                 why,
                 "a stored value cannot be read; its component is closed, its bytes are kept"
             );
+            report.closed.push(ClosedComponent { component, why });
         }
     }
     clock.lap("replay", &mut report);
@@ -146,7 +146,7 @@ pub fn recover(
         repair::cut_tail(vfs, layout, &scan, &mut report)?;
     }
     // REC-8, CKP-3: what does not load is nothing to fall back to, nor to share blocks with.
-    let loaded = report.snapshot.map(|(sequence, _)| sequence);
+    let loaded = report.snapshot.map(|loaded| loaded.sequence);
     let good =
         manifest.snapshots.iter().rposition(|entry| Some(entry.sequence) == loaded).map_or(0, |i| i + 1);
     for entry in manifest.snapshots.drain(good..) {
@@ -157,7 +157,7 @@ pub fn recover(
     }
     // WAL-7, REC-7: above everything ever seen, in any source.
     let seen = scan.seen_lsn.max(world.lsn()).0.max(manifest.durable_lsn).max(manifest.seen_lsn);
-    report.last_lsn = world.lsn().0;
+    report.last_lsn = world.lsn();
     report.entities = world.view().len() as u64;
     world.advance_lsn(Lsn(seen));
     manifest.incarnation = manifest.incarnation.max(scan.incarnation) + 1;
@@ -167,13 +167,13 @@ pub fn recover(
     let segment = manifest.next_segment.max(scan.last_file + 1);
     manifest.next_segment = segment + 1;
     // What was replayed was synced above (REC-4). What was merely seen beyond a torn tail was never durable.
-    manifest.durable_lsn = report.last_lsn;
+    manifest.durable_lsn = report.last_lsn.0;
     manifest.seen_lsn = seen;
     report.incarnation = manifest.incarnation;
     clock.lap("repair", &mut report);
     let previous = scan.segments.last().map_or(
         // Without a log there is a past all the same, of which this one knows nothing.
-        SegmentEnd { last_lsn: Lsn(report.last_lsn), ..SegmentEnd::default() },
+        SegmentEnd { last_lsn: report.last_lsn, ..SegmentEnd::default() },
         |segment| segment.end,
     );
     let log_start = LogStart {
@@ -253,7 +253,8 @@ fn judge(scan: &LogScan, snapshot: Lsn, policy: Policy, report: &mut RecoveryRep
         if policy != Policy::Salvage {
             return Err(gap);
         }
-        report.lost.push((snapshot.0 + 1, first.header.previous.last_lsn.0, gap.to_string()));
+        let last = Some(first.header.previous.last_lsn);
+        report.lost.push(Lost { first: snapshot.next(), last, why: gap.to_string() });
         report.data_loss = DataLoss::Acknowledged;
     }
     match &scan.tail {
@@ -273,8 +274,8 @@ fn judge(scan: &LogScan, snapshot: Lsn, policy: Policy, report: &mut RecoveryRep
                 .iter()
                 .map(|segment| segment.header.first_lsn)
                 .find(|first| first > first_lost)
-                .map_or(0, |first| first.0 - 1);
-            report.lost.push((first_lost.0, next, what));
+                .map(|first| Lsn(first.0 - 1));
+            report.lost.push(Lost { first: *first_lost, last: next, why: what });
             report.data_loss = DataLoss::Acknowledged;
             Ok(())
         }

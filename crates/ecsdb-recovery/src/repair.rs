@@ -36,7 +36,7 @@ pub(crate) fn cut_tail(
     if let Tail::Torn { damage, bytes, incomplete } = &scan.tail {
         report.tail = Some(damage.to_string());
         report.cut_bytes = *bytes;
-        report.rolled_back = incomplete.map(|lsn| lsn.0);
+        report.rolled_back = *incomplete;
         if damage.offset > 0 {
             set_aside(vfs, layout, &damage.path, damage.offset, report)?;
             let file = vfs.open(&damage.path, OpenMode::ReadWrite)?;

@@ -9,7 +9,7 @@ use ecsdb_wal::{LogScan, Lsn, Replay};
 
 use crate::error::{Error, Result};
 use crate::policy::{Options, Policy};
-use crate::report::{RecoveryReport, Rejected, Step};
+use crate::report::{LoadedSnapshot, RecoveryReport, Rejected, Step};
 
 /// Bytes of log between two progress reports.
 const PROGRESS_BYTES: u64 = 4 << 20;
@@ -57,7 +57,8 @@ pub(crate) fn load(
         }
         match loaded {
             Ok(loaded) => {
-                report.snapshot = Some((entry.sequence, entry.lsn));
+                let (sequence, lsn) = (entry.sequence, Lsn(entry.lsn));
+                report.snapshot = Some(LoadedSnapshot { sequence, lsn });
                 return Ok(loaded.world);
             }
             Err(e) if e.is_damage() => {

@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ecsdb_id::Lsn;
+
 use serde::Serialize;
 
 /// Whether anything is missing.
@@ -36,8 +38,8 @@ pub struct RecoveryReport {
     pub created: bool,
     /// This opening's number.
     pub incarnation: u64,
-    /// The snapshot that was loaded: file number and LSN.
-    pub snapshot: Option<(u64, u64)>,
+    /// The snapshot that was loaded.
+    pub snapshot: Option<LoadedSnapshot>,
     /// Manifests and snapshots that could not be used.
     pub rejected: Vec<Rejected>,
     /// Log segments read.
@@ -51,27 +53,56 @@ pub struct RecoveryReport {
     /// Operations on entities or components that are not there; without loss there are none.
     pub skipped: u64,
     /// The last transaction in the world now.
-    pub last_lsn: u64,
+    pub last_lsn: Lsn,
     /// Entities in the world now.
     pub entities: u64,
     /// Bytes cut off the end of the log.
     pub cut_bytes: u64,
     /// A transaction of which only a part was in the log, and which was therefore rolled back.
-    pub rolled_back: Option<u64>,
+    pub rolled_back: Option<Lsn>,
     /// What was wrong with the end of the log, if anything was.
     pub tail: Option<String>,
-    /// Lost transactions: first and last LSN, and why. The last one is 0 when it is not known.
-    pub lost: Vec<(u64, u64, String)>,
+    /// Lost transactions.
+    pub lost: Vec<Lost>,
     /// Copies of what was cut or damaged.
     pub set_aside: Vec<PathBuf>,
     /// Leftovers of interrupted operations that were removed.
     pub removed: Vec<PathBuf>,
     /// Whether anything is missing.
     pub data_loss: DataLoss,
-    /// Components of which a stored value is refused by the program's type, and why: they are closed, and their bytes kept.
-    pub unreadable: Vec<(String, String)>,
+    /// Components of which a stored value is refused by the program's type: they are closed, and their bytes kept.
+    pub closed: Vec<ClosedComponent>,
     /// How long each step took.
     pub timings: Vec<(&'static str, Duration)>,
+}
+
+/// The snapshot that a recovery began with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct LoadedSnapshot {
+    /// The file's number.
+    pub sequence: u64,
+    /// Its last transaction.
+    pub lsn: Lsn,
+}
+
+/// A component of which a stored value is refused by the program's type.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ClosedComponent {
+    /// Its stable name.
+    pub component: String,
+    /// What is wrong with the value.
+    pub why: String,
+}
+
+/// Transactions that are lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Lost {
+    /// The first of them.
+    pub first: Lsn,
+    /// The last of them; `None` when it is not known.
+    pub last: Option<Lsn>,
+    /// Why.
+    pub why: String,
 }
 
 impl RecoveryReport {
@@ -88,12 +119,12 @@ impl fmt::Display for RecoveryReport {
         }
         write!(f, "recovered {} entities to LSN {}", self.entities, self.last_lsn)?;
         match self.snapshot {
-            Some((sequence, lsn)) => write!(f, ": snapshot {sequence} (LSN {lsn})")?,
+            Some(LoadedSnapshot { sequence, lsn }) => write!(f, ": snapshot {sequence} (LSN {lsn})")?,
             None => write!(f, ": no snapshot")?,
         }
         write!(f, ", {} transactions replayed from {} log segments", self.transactions, self.segments)?;
         write!(f, " in {:.1} ms (incarnation {})", self.duration().as_secs_f64() * 1000.0, self.incarnation)?;
-        for (component, why) in &self.unreadable {
+        for ClosedComponent { component, why } in &self.closed {
             write!(f, "; component {component} is closed, its bytes are kept: {why}")?;
         }
         if let Some(tail) = &self.tail {
@@ -111,10 +142,10 @@ impl fmt::Display for RecoveryReport {
         for path in &self.set_aside {
             write!(f, "\n  set aside {}", path.display())?;
         }
-        for (first, last, why) in &self.lost {
+        for Lost { first, last, why } in &self.lost {
             match last {
-                0 => write!(f, "\n  LOST from LSN {first} on: {why}")?,
-                _ => write!(f, "\n  LOST LSN {first} to {last}: {why}")?,
+                None => write!(f, "\n  LOST from LSN {first} on: {why}")?,
+                Some(last) => write!(f, "\n  LOST LSN {first} to {last}: {why}")?,
             }
         }
         let loss = match self.data_loss {

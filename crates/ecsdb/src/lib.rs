@@ -62,7 +62,8 @@ pub use ecsdb_io::{
     Vfs, VfsFile,
 };
 pub use ecsdb_recovery::{
-    DataLoss, Error as RecoveryError, Moment, Policy, RecoveryReport, Rejected, Step, Verified,
+    ClosedComponent, DataLoss, Error as RecoveryError, LoadedSnapshot, Lost, Moment, Policy, RecoveryReport,
+    Rejected, Step, Verified,
 };
 pub use ecsdb_wal::{Damage, Durability, LogError, LogStats, Lsn};
 
