@@ -15,7 +15,7 @@ use rkyv::validation::Validator;
 use rkyv::validation::archive::ArchiveValidator;
 use rkyv::validation::shared::SharedValidator;
 
-use crate::describe::{Describe, Description, TooDeep, canonical, check_depth};
+use crate::describe::{Describe, Description, TooDeep, canonical, check_depth, nested_bytes_max};
 use crate::limits;
 use crate::raw::{Plain, TypeOps, bytes_of};
 
@@ -95,6 +95,8 @@ pub struct Storage<T> {
     pub(crate) is_valid: Option<fn(&[u8]) -> bool>,
     /// Alignment of the archive.
     pub(crate) archive_align: usize,
+    /// Bytes in memory of parts that lie one within another: what reading a value needs of a stack.
+    nested_bytes: fn() -> usize,
 }
 
 /// A value that could not be encoded, or bytes that are no value.
@@ -157,6 +159,7 @@ impl<T> Storage<T> {
             },
             is_valid: if T::ANY_BYTES { None } else { Some(T::is_valid) },
             archive_align: 1,
+            nested_bytes: || 0,
         }
     }
 
@@ -197,6 +200,7 @@ impl<T> Storage<T> {
             canonical: |value, out| Ok(canonical(value, out)?),
             is_valid: None,
             archive_align: align_of::<T::Archived>(),
+            nested_bytes: nested_bytes_max::<T>,
         }
     }
 
@@ -211,6 +215,7 @@ impl<T> Storage<T> {
             canonical: encode,
             is_valid: None,
             archive_align: 1,
+            nested_bytes: || 0,
         }
     }
 
@@ -223,6 +228,7 @@ impl<T> Storage<T> {
             canonical: |_, _| Err(CodecError::Transient),
             is_valid: None,
             archive_align: 1,
+            nested_bytes: || 0,
         }
     }
 
@@ -340,6 +346,7 @@ pub struct ComponentType {
     pub(crate) description: fn() -> &'static Description,
     pub(crate) kind: StorageKind,
     pub(crate) archive_align: usize,
+    pub(crate) nested_bytes: fn() -> usize,
     pub(crate) ops: &'static TypeOps,
     pub(crate) type_id: TypeId,
     pub(crate) type_name: fn() -> &'static str,
@@ -355,6 +362,7 @@ impl ComponentType {
             description: T::description,
             kind: T::STORAGE.kind(),
             archive_align: T::STORAGE.archive_align,
+            nested_bytes: T::STORAGE.nested_bytes,
             ops: TypeOps::of::<T>(),
             type_id: TypeId::of::<T>(),
             type_name: std::any::type_name::<T>,

@@ -21,10 +21,8 @@ use std::str::FromStr;
 /// let id: Entity = "12v3".parse().unwrap();
 /// assert_eq!((id.index(), id.generation(), id.to_string()), (12, 3, "12v3".into()));
 /// ```
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
-)]
-#[rkyv(derive(PartialEq, Eq, PartialOrd, Ord, Hash))]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, rkyv::Archive, rkyv::Serialize)]
+#[rkyv(derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash))]
 #[repr(transparent)]
 pub struct Entity(NonZeroU64);
 
@@ -65,6 +63,20 @@ impl Entity {
             Some(number) if bits >> 32 > 0 => Some(Entity(number)),
             _ => None,
         }
+    }
+}
+
+/// Archived bits of which the half that is the generation is zero.
+#[derive(Debug, thiserror::Error)]
+#[error("an id of generation 0, which no entity has")]
+struct NoGeneration;
+
+impl<D: rkyv::rancor::Fallible + ?Sized> rkyv::Deserialize<Entity, D> for ArchivedEntity
+where
+    D::Error: rkyv::rancor::Source,
+{
+    fn deserialize(&self, _: &mut D) -> Result<Entity, D::Error> {
+        Entity::from_bits(self.0.get()).ok_or_else(|| rkyv::rancor::Source::new(NoGeneration))
     }
 }
 

@@ -9,6 +9,9 @@ use crate::error::{Error, Result};
 pub(crate) const PLAIN_BYTES_MAX: usize = 1 << 20;
 /// Bytes of an archived component in memory, without what it has on the heap.
 pub(crate) const INLINE_BYTES_MAX: usize = 64 << 10;
+/// Bytes in memory of an archived component's parts that lie one within another, boxed ones too: with what a debug build copies of
+/// them, they fit on the stack of any thread that reads values.
+pub(crate) const NESTED_BYTES_MAX: usize = 256 << 10;
 /// Alignment of a component, in memory and in an archive.
 pub(crate) const ALIGN_MAX: usize = 64;
 /// Bytes of the archive of one value.
@@ -32,13 +35,11 @@ fn refuse(component: &str, what: &'static str, found: usize, max: usize) -> Resu
 }
 
 /// A definition, whether it is registered by a program or read from a file.
-pub(crate) fn check_definition(
-    name: &str,
-    plain_bytes: Option<usize>,
-    description: &Description,
-) -> Result<()> {
+pub(crate) fn check_definition(name: &str, plain_bytes: usize, description: &Description) -> Result<()> {
     refuse(name, "bytes of its name", name.len(), NAME_BYTES_MAX)?;
-    refuse(name, "bytes of its type", plain_bytes.unwrap_or(0), PLAIN_BYTES_MAX)?;
+    refuse(name, "bytes of its type", plain_bytes, PLAIN_BYTES_MAX)?;
+    refuse(name, "types in its description", description.types(), DESCRIBED_TYPES_MAX)?;
+    refuse(name, "bytes of its description", description.to_bytes().len(), DESCRIPTION_BYTES_MAX)?;
     refuse(name, "alignment of a part of its type", description.align_max() as usize, ALIGN_MAX)
 }
 
@@ -46,6 +47,11 @@ pub(crate) fn check_definition(
 pub(crate) fn check_type(name: &str, plain: bool, size: usize, align: usize) -> Result<()> {
     refuse(name, "bytes of its type", size, if plain { PLAIN_BYTES_MAX } else { INLINE_BYTES_MAX })?;
     refuse(name, "alignment of its type", align, ALIGN_MAX)
+}
+
+/// The parts of an archived component's Rust type.
+pub(crate) fn check_parts(name: &str, nested_bytes: usize) -> Result<()> {
+    refuse(name, "bytes in memory of its parts that lie one within another", nested_bytes, NESTED_BYTES_MAX)
 }
 
 /// The archive of one value, when it is written and when it is read.
@@ -63,6 +69,7 @@ mod tests {
         for (what, limit) in [
             ("bytes of a plain component", PLAIN_BYTES_MAX),
             ("bytes of an archived component's Rust type", INLINE_BYTES_MAX),
+            ("bytes in memory of its parts", NESTED_BYTES_MAX),
             ("alignment of a component", ALIGN_MAX),
             ("bytes of the archive of one value", VALUE_BYTES_MAX),
             ("levels of nesting", VALUE_DEPTH_MAX),

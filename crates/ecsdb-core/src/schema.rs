@@ -185,7 +185,10 @@ impl Schema {
         if def.id.0 >= limits::COMPONENTS_MAX || def.name.is_empty() {
             return malformed("a component definition is out of bounds");
         }
-        limits::check_definition(&def.name, Some(def.size as usize), &def.description)?;
+        limits::check_definition(&def.name, def.size as usize, &def.description)?;
+        if def.kind == StorageKind::Plain && def.description.bytes() != Some(def.size) {
+            return malformed("a plain component has another size than its description");
+        }
         let ops = match def.kind {
             StorageKind::Plain => Ops::Bytes(def.size),
             _ => Ops::Typed(TypeOps::of::<StoredValue>()),
@@ -228,7 +231,8 @@ fn check_type(ty: &ComponentType, def: &ComponentDef) -> Result<()> {
     if ty.kind != StorageKind::Transient {
         limits::check_type(ty.name, ty.kind == StorageKind::Plain, ty.ops.size(), ty.ops.align())?;
         limits::check_type(ty.name, true, 0, ty.archive_align)?;
-        limits::check_definition(ty.name, Some(def.size as usize), &def.description)?;
+        limits::check_parts(ty.name, (ty.nested_bytes)())?;
+        limits::check_definition(ty.name, def.size as usize, &def.description)?;
     }
     if def.description.is_unordered() && def.description.has_opaque_parts() {
         return Err(Error::NoCanonicalForm(ty.name.into()));

@@ -26,6 +26,9 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
         ));
     }
     let opaque = crate::describe::Attribute::parse(&input.attrs)?.opaque;
+    if let (Some((name, _)), Storage::Plain | Storage::Transient) = (&opaque, &attributes.storage) {
+        return Err(Error::new_spanned(name, "only an `archived` component can be opaque as a whole"));
+    }
     let ident = &input.ident;
     let name = &attributes.name;
     let version = attributes.version;

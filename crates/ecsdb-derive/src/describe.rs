@@ -1,7 +1,7 @@
 //! `#[derive(Describe)]`, which `#[derive(Component)]` implies: what a type consists of, and for plain types the proof that its
 //! memory bytes are its value.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{format_ident, quote};
 use syn::spanned::Spanned;
 use syn::{Data, DataEnum, DeriveInput, Error, Field, Fields, LitInt, LitStr, Result};
@@ -67,6 +67,9 @@ pub(crate) fn describe(
     krate: &TokenStream,
 ) -> Result<TokenStream> {
     let ident = &input.ident;
+    if opaque.is_none() {
+        refuse_rkyv(&input.attrs, &["as", "remote"])?;
+    }
     let mut generics = input.generics.clone();
     for parameter in generics.type_params_mut() {
         parameter.bounds.push(syn::parse_quote!(#krate::Describe));
@@ -95,6 +98,8 @@ pub(crate) fn describe(
     Ok(quote! {
         impl #impl_generics #krate::Describe for #ident #ty_generics #where_clause {
             fn shape(types: &mut #krate::describe::Types) -> #krate::describe::Shape {
+                #[allow(unused_imports)]
+                use #krate::__private::NoArchive as _;
                 let _ = &types;
                 #shape
             }
@@ -119,26 +124,70 @@ pub(crate) fn describe(
     })
 }
 
+/// Refuses what makes an archive of another form than the type's own, since it would be described as what it is not.
+fn refuse_rkyv(attributes: &[syn::Attribute], refused: &[&str]) -> Result<()> {
+    for attribute in attributes.iter().filter(|a| a.path().is_ident("rkyv")) {
+        let syn::Meta::List(list) = &attribute.meta else { continue };
+        let mut begins = true;
+        for token in list.tokens.clone() {
+            match &token {
+                TokenTree::Ident(ident) if begins && refused.iter().any(|word| ident == word) => {
+                    return Err(Error::new_spanned(
+                        &token,
+                        format!(
+                            "`{ident}` gives the archive a form that is not described: declare the part opaque, \
+                             #[describe(opaque = \"name\", version = 1)], and raise the version when the form changes"
+                        ),
+                    ));
+                }
+                TokenTree::Punct(punct) => begins = punct.as_char() == ',',
+                _ => begins = false,
+            }
+        }
+    }
+    Ok(())
+}
+
 /// An expression for each field: its description.
 fn parts(
     fields: &Fields,
     krate: &TokenStream,
     offset: impl Fn(&syn::Member) -> TokenStream,
 ) -> Result<Vec<TokenStream>> {
-    let _ = krate;
     let all = fields.members().zip(fields);
     all.map(|(member, field)| {
         let name = match &member {
-            syn::Member::Named(ident) => ident.to_string().trim_start_matches("r#").to_string(),
+            syn::Member::Named(ident) => plain_name(ident),
             syn::Member::Unnamed(index) => index.index.to_string(),
         };
         let (ty, offset) = (&field.ty, offset(&member));
-        Ok(match Attribute::parse(&field.attrs)?.opaque {
-            Some((opaque, version)) => quote!(types.opaque_field::<#ty>(#name, #offset, #opaque, #version)),
-            None => quote::quote_spanned!(ty.span()=> types.field::<#ty>(#name, #offset)),
+        let opaque = Attribute::parse(&field.attrs)?.opaque;
+        if opaque.is_none() {
+            refuse_rkyv(&field.attrs, &["with", "getter"])?;
+        }
+        Ok(match opaque {
+            Some((opaque, version)) => quote! {
+                types.opaque_field::<#ty>(
+                    #name,
+                    #offset,
+                    (#opaque, #version),
+                    #krate::__private::Probe::<#ty>::ARCHIVE,
+                )
+            },
+            None => {
+                // An error points at the field's type; names must be those of this macro, whoever wrote the type.
+                let span = Span::call_site().located_at(ty.span());
+                let field = quote::quote_spanned!(span=> types.field::<#ty>);
+                quote!(#field(#name, #offset))
+            }
         })
     })
     .collect()
+}
+
+/// An identifier's name, however it is written.
+fn plain_name(ident: &syn::Ident) -> String {
+    ident.to_string().trim_start_matches("r#").to_string()
 }
 
 /// Statements that show each field, given as a reference, to the visitor.
@@ -160,7 +209,7 @@ fn enumeration(data: &DataEnum, krate: &TokenStream) -> Result<(TokenStream, Tok
     // What tells a variant without fields is its discriminant, where the enum is its memory; an archive counts them.
     let mut next = quote!(0i64);
     for variant in &data.variants {
-        let (ident, name) = (&variant.ident, variant.ident.to_string());
+        let (ident, name) = (&variant.ident, plain_name(&variant.ident));
         let number = match &variant.discriminant {
             Some((_, expression)) => quote!(((#expression) as i64)),
             None => next,

@@ -1,6 +1,7 @@
 //! How two descriptions differ: the first place, from the root, where they do.
 
 use super::description::{Description, Field, Shape, TypeIndex};
+use crate::limits;
 
 impl Description {
     /// How `self`, the stored description, differs from `program`, that of the program's type: which part, and what it is in
@@ -57,6 +58,10 @@ impl Compare<'_> {
         if self.seen.contains(&(a, b)) {
             return None;
         }
+        // No program's types lie so deep, but stored ones may.
+        if self.path.len() > limits::VALUE_DEPTH_MAX {
+            return self.differ("the types are nested too deeply to be compared".into());
+        }
         self.seen.push((a, b));
         let (stored, program) = (self.stored, self.program);
         let (old, new) = (stored.types.get(a.0 as usize)?, program.types.get(b.0 as usize)?);
@@ -88,6 +93,8 @@ impl Compare<'_> {
             }
             (Shape::Array(a, n), Shape::Array(b, m)) if n == m => self.part("[]", *a, *b),
             (Shape::Sequence(a), Shape::Sequence(b))
+            | (Shape::Slice(a), Shape::Slice(b))
+            | (Shape::OrderedSet(a), Shape::OrderedSet(b))
             | (Shape::Set(a), Shape::Set(b))
             | (Shape::Option(a), Shape::Option(b))
             | (Shape::Box(a), Shape::Box(b)) => self.part("[]", *a, *b),

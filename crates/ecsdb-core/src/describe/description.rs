@@ -21,6 +21,8 @@ pub struct Description {
     pub(super) archive_format: u8,
     /// The root first. Types refer to one another by their places here.
     pub(super) types: Vec<Type>,
+    /// Follows from the types, and is asked for with every value.
+    recursive: bool,
 }
 
 /// One type.
@@ -61,14 +63,50 @@ pub enum Primitive {
     NonZeroU32 = 20,
     NonZeroU64 = 21,
     Duration = 22,
+    NonZeroU128 = 23,
+    NonZeroI8 = 24,
+    NonZeroI16 = 25,
+    NonZeroI32 = 26,
+    NonZeroI64 = 27,
+    NonZeroI128 = 28,
+    /// `Box<str>`, whose archive is another than a string's.
+    BoxStr = 29,
 }
 
 impl Primitive {
-    const ALL: [Primitive; 23] = {
+    const ALL: [Primitive; 30] = {
         use Primitive::*;
         [
-            Bool, Char, U8, U16, U32, U64, U128, I8, I16, I32, I64, I128, F32, F64, String, Entity, Usize,
-            Isize, NonZeroU8, NonZeroU16, NonZeroU32, NonZeroU64, Duration,
+            Bool,
+            Char,
+            U8,
+            U16,
+            U32,
+            U64,
+            U128,
+            I8,
+            I16,
+            I32,
+            I64,
+            I128,
+            F32,
+            F64,
+            String,
+            Entity,
+            Usize,
+            Isize,
+            NonZeroU8,
+            NonZeroU16,
+            NonZeroU32,
+            NonZeroU64,
+            Duration,
+            NonZeroU128,
+            NonZeroI8,
+            NonZeroI16,
+            NonZeroI32,
+            NonZeroI64,
+            NonZeroI128,
+            BoxStr,
         ]
     };
 }
@@ -84,8 +122,12 @@ pub enum Shape {
     Enum(Vec<Variant>),
     /// So many values of one type.
     Array(TypeIndex, u64),
-    /// `Vec`, `BTreeSet`: any number of values, in order.
+    /// `Vec`: any number of values, in order.
     Sequence(TypeIndex),
+    /// `Box<[T]>`: the same, in another archive.
+    Slice(TypeIndex),
+    /// `BTreeSet`: any number of values, in order.
+    OrderedSet(TypeIndex),
     /// `HashSet`: any number of values, in no order.
     Set(TypeIndex),
     /// `BTreeMap`: keys and values, in order.
@@ -128,6 +170,8 @@ pub struct Types {
     stored: Stored,
     known: Vec<TypeId>,
     types: Vec<Type>,
+    /// Bytes of each in memory, whichever way it is stored.
+    in_memory: Vec<usize>,
 }
 
 impl Types {
@@ -138,6 +182,7 @@ impl Types {
         }
         let at = self.types.len();
         self.known.push(TypeId::of::<T>());
+        self.in_memory.push(size_of::<T>());
         let (size, align) = T::layout(self.stored);
         // Its place is taken before its parts are described, since they may refer to it.
         self.types.push(Type { size: size as u32, align: align as u32, shape: Shape::Struct(Vec::new()) });
@@ -152,24 +197,69 @@ impl Types {
         Field { name: name.into(), offset, ty: self.index_of::<T>() }
     }
 
-    /// A field of type `T` that is not described.
+    /// A field of type `T` that is not described, with size and alignment of its archive, if that is known.
     pub fn opaque_field<T: 'static>(
         &mut self,
         name: &str,
         offset: usize,
-        opaque: &str,
-        version: u32,
+        opaque: (&str, u32),
+        archive: (usize, usize),
     ) -> Field {
-        let (size, align) = match self.stored {
-            Stored::Memory => (size_of::<T>() as u32, align_of::<T>() as u32),
-            Stored::Archive => (0, 0),
+        let (offset, (size, align)) = match self.stored {
+            Stored::Memory => (offset as u32, (size_of::<T>(), align_of::<T>())),
+            Stored::Archive => (0, archive),
         };
         // No other type refers to it, so it is known under none.
         self.known.push(TypeId::of::<Types>());
-        self.types.push(Type { size, align, shape: Shape::Opaque(opaque.into(), version) });
-        let ty = TypeIndex(self.types.len() as u32 - 1);
-        Field { name: name.into(), offset: if self.stored == Stored::Memory { offset as u32 } else { 0 }, ty }
+        self.in_memory.push(size_of::<T>());
+        let shape = Shape::Opaque(opaque.0.into(), opaque.1);
+        self.types.push(Type { size: size as u32, align: align as u32, shape });
+        Field { name: name.into(), offset, ty: TypeIndex(self.types.len() as u32 - 1) }
     }
+
+    fn of<T: Describe>(stored: Stored) -> Types {
+        let mut types = Types { stored, known: Vec::new(), types: Vec::new(), in_memory: Vec::new() };
+        types.index_of::<T>();
+        types
+    }
+}
+
+/// The types in an order in which parts stand before what they are parts of; `None` when a type contains itself. In O(types and
+/// parts), on the heap, since stored types can be any.
+fn parts_first(types: &[Type]) -> Option<Vec<usize>> {
+    let mut users = vec![0usize; types.len()];
+    types.iter().for_each(|ty| ty.shape.each_part(|part| users[part.0 as usize] += 1));
+    let mut order: Vec<usize> = (0..types.len()).filter(|&at| users[at] == 0).collect();
+    let mut next = 0;
+    while let Some(ty) = order.get(next).map(|&at| &types[at]) {
+        next += 1;
+        ty.shape.each_part(|part| {
+            let part = part.0 as usize;
+            users[part] -= 1;
+            if users[part] == 0 {
+                order.push(part);
+            }
+        });
+    }
+    order.reverse();
+    (order.len() == types.len()).then_some(order)
+}
+
+/// Bytes in memory of parts that lie one within another, at most, boxed ones too: what reading a value holds on its stack, some of
+/// it several times.
+pub(crate) fn nested_bytes_max<T: Describe>() -> usize {
+    let Types { types, in_memory, .. } = Types::of::<T>(Stored::Memory);
+    let Some(order) = parts_first(&types) else {
+        let largest = in_memory.iter().max().copied().unwrap_or(0);
+        return largest.saturating_mul(limits::VALUE_DEPTH_MAX);
+    };
+    let mut nested = in_memory;
+    for at in order {
+        let mut parts = 0;
+        types[at].shape.each_part(|part| parts = parts.max(nested[part.0 as usize]));
+        nested[at] = nested[at].saturating_add(parts);
+    }
+    nested.into_iter().max().unwrap_or(0)
 }
 
 /// How archives are laid out by the rkyv that is linked: its cargo features are the choice of any crate in the program.
@@ -183,10 +273,14 @@ fn archive_format() -> u8 {
 
 impl Description {
     fn of<T: Describe>(stored: Stored) -> Description {
-        let mut types = Types { stored, known: Vec::new(), types: Vec::new() };
-        types.index_of::<T>();
+        let types = Types::of::<T>(stored);
         let archive_format = if stored == Stored::Archive { archive_format() } else { 0 };
-        Description { archive_format, types: types.types }
+        Description::new(archive_format, types.types)
+    }
+
+    fn new(archive_format: u8, types: Vec<Type>) -> Description {
+        let recursive = parts_first(&types).is_none();
+        Description { archive_format, types, recursive }
     }
 
     /// Of a type that is stored as its memory bytes.
@@ -201,7 +295,7 @@ impl Description {
 
     /// Of a type that is not stored.
     pub const fn none() -> Description {
-        Description { archive_format: 0, types: Vec::new() }
+        Description { archive_format: 0, types: Vec::new(), recursive: false }
     }
 
     /// What a type of this description consists of; the component itself is `TypeIndex(0)`.
@@ -216,28 +310,22 @@ impl Description {
 
     /// True when values can contain values of their own type, so that nothing but a limit bounds their depth.
     pub(crate) fn is_recursive(&self) -> bool {
-        // A type is described before its parts, so every way back to an earlier one closes a circle or is a second use: look
-        // for circles by depth-first search.
-        fn circle(types: &[Type], at: usize, state: &mut [u8]) -> bool {
-            match std::mem::replace(&mut state[at], 1) {
-                1 => return true,
-                2 => {
-                    state[at] = 2;
-                    return false;
-                }
-                _ => {}
-            }
-            let mut found = false;
-            types[at].shape.each_part(|part| found = found || circle(types, part.0 as usize, state));
-            state[at] = 2;
-            found
-        }
-        !self.types.is_empty() && circle(&self.types, 0, &mut vec![0; self.types.len()])
+        self.recursive
     }
 
     /// True when the same value can be stored in different ways, since it has parts without an order.
     pub(crate) fn is_unordered(&self) -> bool {
         self.types.iter().any(|ty| matches!(ty.shape, Shape::Set(_) | Shape::HashMap(..)))
+    }
+
+    /// Bytes of a value that is stored as its memory.
+    pub(crate) fn bytes(&self) -> Option<u32> {
+        self.types.first().map(|ty| ty.size)
+    }
+
+    /// How many types it has.
+    pub(crate) fn types(&self) -> usize {
+        self.types.len()
     }
 
     pub(crate) fn has_opaque_parts(&self) -> bool {
@@ -277,12 +365,14 @@ impl Description {
             let (size, align) = (reader.varint_u32()?, reader.varint_u32()?);
             types.push(Type { size, align, shape: Shape::decode(&mut reader)? });
         }
-        let description = Description { archive_format, types };
         let mut whole = reader.is_empty();
-        for ty in &description.types {
-            ty.shape.each_part(|part| whole &= (part.0 as u64) < n);
+        for ty in &types {
+            ty.shape.each_part(|part| whole &= u64::from(part.0) < n);
         }
-        if whole { Ok(description) } else { reader.malformed("a description is not whole") }
+        if !whole {
+            return reader.malformed("a description is not whole");
+        }
+        Ok(Description::new(archive_format, types))
     }
 }
 
@@ -297,6 +387,8 @@ impl Shape {
             }
             Shape::Array(part, _)
             | Shape::Sequence(part)
+            | Shape::Slice(part)
+            | Shape::OrderedSet(part)
             | Shape::Set(part)
             | Shape::Option(part)
             | Shape::Box(part) => each(*part),
@@ -360,6 +452,14 @@ impl Shape {
                 put_text(out, name);
                 put_varint(out, u64::from(*version));
             }
+            Shape::Slice(element) => {
+                out.push(11);
+                part(out, element);
+            }
+            Shape::OrderedSet(element) => {
+                out.push(12);
+                part(out, element);
+            }
         }
     }
 
@@ -392,6 +492,8 @@ impl Shape {
             8 => Shape::Option(part(reader)?),
             9 => Shape::Box(part(reader)?),
             10 => Shape::Opaque(take_text(reader)?, reader.varint_u32()?),
+            11 => Shape::Slice(part(reader)?),
+            12 => Shape::OrderedSet(part(reader)?),
             _ => return reader.malformed("this is no shape of a type that this version knows"),
         })
     }
@@ -447,11 +549,13 @@ mod tests {
             fields,
         });
         prop_oneof![
-            (0usize..23).prop_map(|at| Shape::Primitive(Primitive::ALL[at])),
+            (0..Primitive::ALL.len()).prop_map(|at| Shape::Primitive(Primitive::ALL[at])),
             fields().prop_map(Shape::Struct),
             proptest::collection::vec(variant, 0..3).prop_map(Shape::Enum),
             (ty(), any::<u64>()).prop_map(|(ty, len)| Shape::Array(ty, len)),
             ty().prop_map(Shape::Sequence),
+            ty().prop_map(Shape::Slice),
+            ty().prop_map(Shape::OrderedSet),
             ty().prop_map(Shape::Set),
             (ty(), ty()).prop_map(|(key, value)| Shape::Map(key, value)),
             (ty(), ty()).prop_map(|(key, value)| Shape::HashMap(key, value)),
@@ -464,7 +568,7 @@ mod tests {
     pub(super) fn description() -> impl Strategy<Value = Description> {
         let ty = (0u32..9, 0u32..9, shape()).prop_map(|(size, align, shape)| Type { size, align, shape });
         (any::<u8>(), proptest::collection::vec(ty, 5))
-            .prop_map(|(archive_format, types)| Description { archive_format, types })
+            .prop_map(|(archive_format, types)| Description::new(archive_format, types))
     }
 
     proptest! {

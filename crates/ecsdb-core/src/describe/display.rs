@@ -2,10 +2,12 @@
 
 use std::fmt;
 
-use super::description::{Description, Field, Shape, TypeIndex};
+use super::description::{Description, Field, Primitive, Shape, TypeIndex};
 
 /// Levels of nesting that are written out.
 const DEPTH_MAX: usize = 8;
+/// Bytes after which nothing more is written out: a type with many parts, each with many, has a text without end.
+const BYTES_MAX: usize = 4096;
 
 impl fmt::Display for Description {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -16,48 +18,93 @@ impl fmt::Display for Description {
 impl Description {
     /// One type as text.
     pub(super) fn text(&self, ty: TypeIndex) -> String {
-        self.nested(ty, 0)
+        let mut text = Text { description: self, out: String::new(), open: Vec::new() };
+        text.ty(ty);
+        text.out
     }
+}
 
-    fn nested(&self, ty: TypeIndex, depth: usize) -> String {
-        let Some(shape) = self.shape(ty) else { return "?".into() };
-        if depth > DEPTH_MAX {
-            return "…".into();
+struct Text<'a> {
+    description: &'a Description,
+    out: String,
+    /// The types that this place lies within.
+    open: Vec<TypeIndex>,
+}
+
+impl Text<'_> {
+    fn ty(&mut self, ty: TypeIndex) {
+        let Some(shape) = self.description.shape(ty) else { return self.out.push('?') };
+        if self.open.len() > DEPTH_MAX || self.open.contains(&ty) || self.out.len() > BYTES_MAX {
+            return self.out.push('…');
         }
-        let part = |ty: &TypeIndex| self.nested(*ty, depth + 1);
+        self.open.push(ty);
         match shape {
-            Shape::Primitive(primitive) => {
-                let name = format!("{primitive:?}");
-                if matches!(name.as_str(), "String" | "Entity" | "Duration") || name.starts_with("Non") {
-                    name
-                } else {
-                    name.to_lowercase()
-                }
-            }
-            Shape::Struct(fields) => self.fields(fields, depth),
+            Shape::Primitive(primitive) => self.primitive(*primitive),
+            Shape::Struct(fields) => self.fields(fields),
             Shape::Enum(variants) => {
-                let variants = variants.iter().map(|variant| match variant.fields.is_empty() {
-                    true => variant.name.clone(),
-                    false => format!("{} {}", variant.name, self.fields(&variant.fields, depth)),
+                self.out.push_str("enum { ");
+                self.list(variants, |text, variant| {
+                    text.out.push_str(&variant.name);
+                    if !variant.fields.is_empty() {
+                        text.out.push(' ');
+                        text.fields(&variant.fields);
+                    }
                 });
-                format!("enum {{ {} }}", variants.collect::<Vec<_>>().join(", "))
+                self.out.push_str(" }");
             }
-            Shape::Array(element, len) => format!("[{}; {len}]", part(element)),
-            Shape::Sequence(element) => format!("Vec<{}>", part(element)),
-            Shape::Set(element) => format!("HashSet<{}>", part(element)),
-            Shape::Map(key, value) => format!("BTreeMap<{}, {}>", part(key), part(value)),
-            Shape::HashMap(key, value) => format!("HashMap<{}, {}>", part(key), part(value)),
-            Shape::Option(inner) => format!("Option<{}>", part(inner)),
-            Shape::Box(inner) => format!("Box<{}>", part(inner)),
-            Shape::Opaque(name, version) => format!("opaque {name} version {version}"),
+            Shape::Array(element, len) => self.around("[", &[*element], &format!("; {len}]")),
+            Shape::Sequence(element) => self.around("Vec<", &[*element], ">"),
+            Shape::Slice(element) => self.around("Box<[", &[*element], "]>"),
+            Shape::OrderedSet(element) => self.around("BTreeSet<", &[*element], ">"),
+            Shape::Set(element) => self.around("HashSet<", &[*element], ">"),
+            Shape::Map(key, value) => self.around("BTreeMap<", &[*key, *value], ">"),
+            Shape::HashMap(key, value) => self.around("HashMap<", &[*key, *value], ">"),
+            Shape::Option(inner) => self.around("Option<", &[*inner], ">"),
+            Shape::Box(inner) => self.around("Box<", &[*inner], ">"),
+            Shape::Opaque(name, version) => self.out.push_str(&format!("opaque {name} version {version}")),
+        }
+        self.open.pop();
+    }
+
+    fn primitive(&mut self, primitive: Primitive) {
+        use Primitive::*;
+        let name = format!("{primitive:?}");
+        match primitive {
+            BoxStr => self.out.push_str("Box<str>"),
+            String | Entity | Duration => self.out.push_str(&name),
+            _ if name.starts_with("NonZero") => self.out.push_str(&name),
+            _ => self.out.push_str(&name.to_lowercase()),
         }
     }
 
-    fn fields(&self, fields: &[Field], depth: usize) -> String {
+    fn around(&mut self, before: &str, parts: &[TypeIndex], after: &str) {
+        self.out.push_str(before);
+        self.list(parts, |text, part| text.ty(*part));
+        self.out.push_str(after);
+    }
+
+    fn fields(&mut self, fields: &[Field]) {
         if fields.is_empty() {
-            return "()".into();
+            return self.out.push_str("()");
         }
-        let text = |field: &Field| format!("{}: {}", field.name, self.nested(field.ty, depth + 1));
-        format!("{{ {} }}", fields.iter().map(text).collect::<Vec<_>>().join(", "))
+        self.out.push_str("{ ");
+        self.list(fields, |text, field| {
+            text.out.push_str(&field.name);
+            text.out.push_str(": ");
+            text.ty(field.ty);
+        });
+        self.out.push_str(" }");
+    }
+
+    fn list<T>(&mut self, items: &[T], one: impl Fn(&mut Self, &T)) {
+        for (i, item) in items.iter().enumerate() {
+            if i > 0 {
+                self.out.push_str(", ");
+            }
+            if self.out.len() > BYTES_MAX {
+                return self.out.push('…');
+            }
+            one(self, item);
+        }
     }
 }

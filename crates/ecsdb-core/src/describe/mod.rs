@@ -12,6 +12,7 @@ mod foreign;
 mod standard;
 mod visit;
 
+pub(crate) use description::nested_bytes_max;
 pub use description::{Description, Field, Primitive, Shape, TypeIndex, Types, Variant};
 pub use visit::{TooDeep, Visitor};
 pub(crate) use visit::{canonical, check_depth};

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::marker::PhantomData;
-use std::num::{NonZeroU8, NonZeroU16, NonZeroU32, NonZeroU64};
+use std::num::{
+    NonZeroI8, NonZeroI16, NonZeroI32, NonZeroI64, NonZeroI128, NonZeroU8, NonZeroU16, NonZeroU32,
+    NonZeroU64, NonZeroU128,
+};
 use std::time::Duration;
 
 use super::{Describe, Primitive, Shape, Stored, TooDeep, Types, Visitor};
@@ -56,6 +59,12 @@ primitive! {
     NonZeroU16: NonZeroU16, |v| v.get().to_le_bytes();
     NonZeroU32: NonZeroU32, |v| v.get().to_le_bytes();
     NonZeroU64: NonZeroU64, |v| v.get().to_le_bytes();
+    NonZeroU128: NonZeroU128, |v| v.get().to_le_bytes();
+    NonZeroI8: NonZeroI8, |v| v.get().to_le_bytes();
+    NonZeroI16: NonZeroI16, |v| v.get().to_le_bytes();
+    NonZeroI32: NonZeroI32, |v| v.get().to_le_bytes();
+    NonZeroI64: NonZeroI64, |v| v.get().to_le_bytes();
+    NonZeroI128: NonZeroI128, |v| v.get().to_le_bytes();
     Entity: Entity, |v| v.to_bits().to_le_bytes();
     Duration: Duration, |v| v.as_nanos().to_le_bytes();
 }
@@ -80,7 +89,7 @@ impl Describe for String {
 
 impl Describe for Box<str> {
     fn shape(_: &mut Types) -> Shape {
-        Shape::Primitive(Primitive::String)
+        Shape::Primitive(Primitive::BoxStr)
     }
     fn layout(stored: Stored) -> (usize, usize) {
         layout_of::<Self>(stored)
@@ -119,8 +128,8 @@ fn visit_all<'a, T: Describe>(
 }
 
 container!([T: Describe] Vec<T>, types => Shape::Sequence(types.index_of::<T>()), |v, visitor| visit_all(v.len(), v.iter(), visitor));
-container!([T: Describe] Box<[T]>, types => Shape::Sequence(types.index_of::<T>()), |v, visitor| visit_all(v.len(), v.iter(), visitor));
-container!([T: Describe] BTreeSet<T>, types => Shape::Sequence(types.index_of::<T>()), |v, visitor| visit_all(v.len(), v.iter(), visitor));
+container!([T: Describe] Box<[T]>, types => Shape::Slice(types.index_of::<T>()), |v, visitor| visit_all(v.len(), v.iter(), visitor));
+container!([T: Describe] BTreeSet<T>, types => Shape::OrderedSet(types.index_of::<T>()), |v, visitor| visit_all(v.len(), v.iter(), visitor));
 container!([T: Describe, const N: usize] [T; N], types => Shape::Array(types.index_of::<T>(), N as u64), |v, visitor| {
     visitor.nested(|visitor| v.iter().try_for_each(|value| value.visit(visitor)))
 });
@@ -187,3 +196,7 @@ tuple!(A 0, B 1, C 2, D 3, E 4);
 tuple!(A 0, B 1, C 2, D 3, E 4, F 5);
 tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6);
 tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7);
+tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8);
+tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9);
+tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10);
+tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10, L 11);

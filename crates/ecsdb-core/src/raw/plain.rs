@@ -1,7 +1,10 @@
 //! Plain types: those whose memory bytes are their value.
 
 use crate::entity::Entity;
-use std::num::{NonZeroU8, NonZeroU16, NonZeroU32, NonZeroU64};
+use std::num::{
+    NonZeroI8, NonZeroI16, NonZeroI32, NonZeroI64, NonZeroI128, NonZeroU8, NonZeroU16, NonZeroU32,
+    NonZeroU64, NonZeroU128,
+};
 
 /// A type whose memory bytes are its value, stored as they are. `#[component(plain)]` and `#[describe(plain)]` implement it for
 /// structs and field-less enums.
@@ -63,7 +66,18 @@ macro_rules! not_zero {
     )*};
 }
 
-not_zero!(NonZeroU8, NonZeroU16, NonZeroU32, NonZeroU64);
+not_zero!(
+    NonZeroU8,
+    NonZeroU16,
+    NonZeroU32,
+    NonZeroU64,
+    NonZeroU128,
+    NonZeroI8,
+    NonZeroI16,
+    NonZeroI32,
+    NonZeroI64,
+    NonZeroI128
+);
 
 // SAFETY: one byte, 0 or 1.
 unsafe impl Plain for bool {
