@@ -292,7 +292,8 @@ where
     A: Portable + for<'a> CheckBytes<HighValidator<'a, rancor::Error>>,
 {
     limits::check_value(bytes.len())?;
-    let depth = NonZeroUsize::new(limits::VALUE_DEPTH_MAX + 1);
+    // rkyv counts the root as a level, and goes one level less deep than its bound says.
+    let depth = NonZeroUsize::new(limits::VALUE_DEPTH_MAX + 2);
     let mut validator =
         Validator::new(ArchiveValidator::with_max_depth(bytes, depth), SharedValidator::new());
     let at = rkyv::api::root_position::<A>(bytes.len());

@@ -175,6 +175,39 @@ pub mod __private {
 /// #[derive(ecsdb_core::Describe)]
 /// struct Counter { n: u32 }
 /// ```
+/// The same in an archived component:
+/// ```compile_fail
+/// # use ecsdb_core::Component;
+/// #[derive(Component, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+/// #[component(name = "p", archived)]
+/// struct P { x: std::sync::Arc<std::sync::Mutex<u32>> }
+/// ```
+/// A part whose archive has a form that is not described (with `#[describe(opaque = "p.x", version = 1)]` it compiles):
+/// ```compile_fail
+/// # use ecsdb_core::Component;
+/// #[derive(Component, Clone, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+/// #[component(name = "p", archived)]
+/// struct P { #[rkyv(with = rkyv::with::AsVec)] x: std::collections::BTreeMap<u32, u32> }
+/// ```
+/// ```
+/// # use ecsdb_core::Component;
+/// #[derive(Component, Clone, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+/// #[component(name = "p", archived)]
+/// struct P {
+///     #[rkyv(with = rkyv::with::AsVec)]
+///     #[describe(opaque = "p.x", version = 1)]
+///     x: std::collections::BTreeMap<u32, u32>,
+/// }
+/// ```
+/// A plain component that is opaque as a whole:
+/// ```compile_fail
+/// # use ecsdb_core::Component;
+/// #[derive(Component, Clone, Copy)]
+/// #[component(name = "p", plain)]
+/// #[describe(opaque = "p", version = 1)]
+/// #[repr(C)]
+/// struct P { x: u32 }
+/// ```
 /// A plain enum without a number type:
 /// ```compile_fail
 /// # use ecsdb_core::Component;

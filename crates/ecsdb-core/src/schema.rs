@@ -110,14 +110,19 @@ impl Schema {
             return Some(Error::Unreadable { component: T::NAME, why: why.to_string() });
         }
         let own = (TypeId::of::<T>(), std::any::type_name::<T>());
+        let registered = entry.rust_type.filter(|(known, _)| *known != own.0).map(|(_, name)| name);
+        if registered.is_none()
+            && let Some(mismatch) = entry.def.mismatch(T::VERSION, T::STORAGE.kind(), T::description())
+        {
+            return Some(mismatch);
+        }
         // Another type has the name, or would have as good a right to it.
-        let other =
-            entry.rust_type.filter(|(known, _)| *known != own.0).map(|(_, name)| name).or_else(|| {
-                inventory::iter::<ComponentType>()
-                    .filter(|ty| ty.name == T::NAME && ty.type_id != own.0)
-                    .find(|ty| entry.def.mismatch(ty.version, ty.kind, (ty.description)()).is_none())
-                    .map(|ty| (ty.type_name)())
-            });
+        let other = registered.or_else(|| {
+            inventory::iter::<ComponentType>()
+                .filter(|ty| ty.name == T::NAME && ty.type_id != own.0)
+                .find(|ty| entry.def.mismatch(ty.version, ty.kind, (ty.description)()).is_none())
+                .map(|ty| (ty.type_name)())
+        });
         Some(match other {
             Some(first) => Error::NameTaken { name: T::NAME.into(), first, second: own.1 },
             None => Error::NotRegistered(T::NAME),

@@ -249,6 +249,15 @@ fn parts_first(types: &[Type]) -> Option<Vec<usize>> {
 /// it several times.
 pub(crate) fn nested_bytes_max<T: Describe>() -> usize {
     let Types { types, in_memory, .. } = Types::of::<T>(Stored::Memory);
+    // An enum counts by the fields of all its variants: a debug build has a place on the stack for those of each.
+    let counted = types.iter().zip(&in_memory).map(|(ty, &bytes)| {
+        let mut fields = 0usize;
+        if let Shape::Enum(_) = &ty.shape {
+            ty.shape.each_part(|part| fields = fields.saturating_add(in_memory[part.0 as usize]));
+        }
+        fields.max(bytes)
+    });
+    let in_memory: Vec<usize> = counted.collect();
     let Some(order) = parts_first(&types) else {
         let largest = in_memory.iter().max().copied().unwrap_or(0);
         return largest.saturating_mul(limits::VALUE_DEPTH_MAX);
