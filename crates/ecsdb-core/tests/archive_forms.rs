@@ -111,6 +111,7 @@ macro_rules! lists {
         #[rkyv(serialize_bounds(__S: rkyv::ser::Writer, __S::Error: rkyv::rancor::Source))]
         #[rkyv(deserialize_bounds(__D::Error: rkyv::rancor::Source))]
         #[rkyv(bytecheck(bounds(__C: rkyv::validation::ArchiveContext, __C::Error: rkyv::rancor::Source)))]
+        #[allow(clippy::large_enum_variant, reason = "to be large on the stack")]
         enum $name {
             End,
             More([u8; $bytes], #[rkyv(omit_bounds)] Box<$name>),
