@@ -16,6 +16,8 @@ mod full_disk;
 mod golden;
 mod lifecycle;
 mod model;
+mod own_files;
 mod regressions;
 mod sigkill;
 mod unreadable;
+mod waiting;

@@ -15,6 +15,7 @@ use crate::store::{Store, Work};
 
 /// A compaction that is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CompactionInfo {
     /// LSN of the full snapshot that it leaves.
     pub lsn: Lsn,

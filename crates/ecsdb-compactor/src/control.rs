@@ -16,6 +16,7 @@ const REPORT_EVERY: Duration = Duration::from_millis(500);
 
 /// How far some work is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Progress {
     /// Parts done; what a part is depends on the work (blocks of a snapshot, say).
     pub done: u64,
@@ -37,7 +38,7 @@ impl std::fmt::Display for Progress {
     }
 }
 
-/// The reins of one piece of work; clones share them.
+/// The control handle of one piece of work; clones are the same handle.
 #[derive(Debug, Clone)]
 pub struct Control(Arc<Shared>);
 
@@ -64,7 +65,7 @@ struct Clock {
 }
 
 impl Control {
-    /// The reins of new work.
+    /// A control handle for new work.
     pub fn new(task: Task, events: EventSender) -> Self {
         let now = Instant::now();
         Control(Arc::new(Shared {

@@ -15,6 +15,7 @@ use crate::store::{Store, Work};
 
 /// A snapshot that is published and verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SnapshotInfo {
     /// The file's number.
     pub sequence: u64,

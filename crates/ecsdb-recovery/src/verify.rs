@@ -12,6 +12,7 @@ use crate::report::Step;
 
 /// What was found.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct Verified {
     /// Snapshot files read.
     pub snapshots: usize,

@@ -29,6 +29,16 @@ pub struct Builder {
     threads: Threads,
 }
 
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder")
+            .field("config", &self.config)
+            .field("vfs", &self.vfs)
+            .field("threads", &self.threads)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Builder {
     /// A builder with these settings.
     pub fn new(config: PersistenceConfig) -> Self {

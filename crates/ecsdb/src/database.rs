@@ -217,7 +217,7 @@ impl Database {
     /// As [`Database::write`].
     pub async fn write_async<T, F>(&self, f: F) -> Result<T>
     where
-        T: Send + Unpin + 'static,
+        T: Send + 'static,
         F: FnOnce(&mut Transaction<'_>) -> Result<T, Abort> + Send + 'static,
     {
         self.write_async_with(Durability::Immediate, f).await
@@ -229,7 +229,7 @@ impl Database {
     /// As [`Database::write`].
     pub async fn write_async_with<T, F>(&self, durability: Durability, f: F) -> Result<T>
     where
-        T: Send + Unpin + 'static,
+        T: Send + 'static,
         F: FnOnce(&mut Transaction<'_>) -> Result<T, Abort> + Send + 'static,
     {
         let ticket = self.submit_async_with(durability, f).await?;
@@ -256,6 +256,8 @@ impl Database {
         T: Send + 'static,
         F: FnOnce(&mut Transaction<'_>) -> Result<T, Abort> + Send + 'static,
     {
+        // Asked here, since another thread would wait for this one.
+        self.inner.not_within_a_transaction()?;
         let db = self.clone();
         run_blocking(move || db.submit_with(durability, f)).await?
     }
@@ -354,6 +356,8 @@ impl Database {
     /// # Errors
     /// As [`Database::close`].
     pub async fn close_async(&self) -> Result<()> {
+        // Asked here, since another thread would wait for this one.
+        self.inner.not_within_a_transaction()?;
         let db = self.clone();
         run_blocking(move || db.close()).await?
     }

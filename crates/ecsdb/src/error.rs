@@ -2,7 +2,9 @@
 
 use std::error::Error as StdError;
 
-use crate::{ConfigError, LogError, RecoveryError, StoreError, WorldError};
+use ecsdb_snapshot::Error as SnapshotError;
+
+use crate::{ConfigError, LockError, LogError, RecoveryError, StoreError, WorldError};
 
 /// What the fallible functions of this crate return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -42,6 +44,9 @@ pub enum Error {
     /// The database is in memory only.
     #[error("the database is in memory only: there is nothing to {0}")]
     InMemory(&'static str),
+    /// A ticket or a job was waited for that has given its result already.
+    #[error("the {0} has given its result already")]
+    Finished(&'static str),
     /// A background task panicked; the database goes on.
     #[error("the {0} panicked; this is a bug of ecsdb")]
     Panicked(&'static str),
@@ -61,7 +66,7 @@ pub enum ErrorKind {
     Config,
     /// There is no database, or no such moment of its past.
     NotFound,
-    /// There is a database already.
+    /// There is a database already, or something else where a new one was to go.
     AlreadyExists,
     /// Somebody else has the database open; the text names who.
     Locked,
@@ -102,13 +107,13 @@ impl Error {
         match self {
             Error::World(e) => world_kind(e),
             Error::Aborted(_) => ErrorKind::Aborted,
-            Error::Log(LogError::TransactionTooLarge { .. }) => ErrorKind::Call,
             Error::Log(e) => log_kind(e),
+            Error::Store(e) => store_kind(e),
             Error::Recovery(e) => recovery_kind(e),
             Error::Config(_) => ErrorKind::Config,
-            Error::Store(_) | Error::Thread(_) => ErrorKind::Retry,
+            Error::Thread(_) => ErrorKind::Retry,
             Error::Closed => ErrorKind::Closed,
-            Error::Nested | Error::InMemory(_) => ErrorKind::Call,
+            Error::Nested | Error::InMemory(_) | Error::Finished(_) => ErrorKind::Call,
             Error::Panicked(_) => ErrorKind::Bug,
         }
     }
@@ -131,9 +136,22 @@ impl Error {
             Error::Recovery(e) => e,
             Error::Config(e) => e,
             Error::Thread(e) => e,
-            Error::Closed | Error::Nested | Error::InMemory(_) | Error::Panicked(_) => self,
+            Error::Closed | Error::Nested | Error::InMemory(_) | Error::Finished(_) | Error::Panicked(_) => {
+                self
+            }
         };
         error.downcast_ref()
+    }
+
+    /// The closure's own error by value, if it is of this type; otherwise this error as it was.
+    ///
+    /// # Errors
+    /// This error, when it is of another type.
+    pub fn downcast<E: StdError + 'static>(self) -> Result<E, Self> {
+        match self {
+            Error::Aborted(e) => e.downcast().map(|e| *e).map_err(Error::Aborted),
+            other => Err(other),
+        }
     }
 
     /// True when the disk is full: free space, then reopen.
@@ -166,20 +184,57 @@ fn log_kind(e: &LogError) -> ErrorKind {
         LogError::NewerVersion { .. } | LogError::OlderVersion { .. } => ErrorKind::Version,
         LogError::Damaged(_) | LogError::OtherDatabase { .. } => ErrorKind::Damaged,
         LogError::Closed => ErrorKind::Closed,
+        LogError::TransactionTooLarge { .. } => ErrorKind::Call,
+        // Outside the pipeline: nothing that was committed depends on it.
+        LogError::Io(_) | LogError::Thread(_) => ErrorKind::Retry,
+        LogError::NotAppended { .. } => ErrorKind::Bug,
         _ => ErrorKind::Reopen,
+    }
+}
+
+fn snapshot_kind(e: &SnapshotError) -> ErrorKind {
+    match e {
+        SnapshotError::NewerVersion { .. } | SnapshotError::OlderVersion { .. } => ErrorKind::Version,
+        SnapshotError::Encode(e) => world_kind(e),
+        SnapshotError::World {
+            cause: WorldError::SchemaMismatch { .. } | WorldError::NameTaken { .. },
+            ..
+        } => ErrorKind::Schema,
+        SnapshotError::Cancelled => ErrorKind::Cancelled,
+        SnapshotError::Io(_) | SnapshotError::Compress(_) => ErrorKind::Retry,
+        _ => ErrorKind::Damaged,
+    }
+}
+
+fn store_kind(e: &StoreError) -> ErrorKind {
+    match e {
+        StoreError::Snapshot(e) => snapshot_kind(e),
+        StoreError::Log(e) => log_kind(e),
+        StoreError::Recovery(e) => recovery_kind(e),
+        StoreError::World(e) => world_kind(e),
+        StoreError::Locked(e) => lock_kind(e),
+        StoreError::TargetNotEmpty(_) => ErrorKind::AlreadyExists,
+        StoreError::TargetWithin(_) => ErrorKind::Call,
+        StoreError::Cancelled => ErrorKind::Cancelled,
+        _ => ErrorKind::Retry,
+    }
+}
+
+fn lock_kind(e: &LockError) -> ErrorKind {
+    match e {
+        LockError::Held { .. } => ErrorKind::Locked,
+        LockError::Io(_) => ErrorKind::Retry,
     }
 }
 
 fn recovery_kind(e: &RecoveryError) -> ErrorKind {
     match e {
-        RecoveryError::Locked(_) => ErrorKind::Locked,
+        RecoveryError::Locked(e) => lock_kind(e),
         RecoveryError::NoDatabase { .. } | RecoveryError::OutOfRange { .. } => ErrorKind::NotFound,
         RecoveryError::DatabaseExists { .. } => ErrorKind::AlreadyExists,
         RecoveryError::World(e) => world_kind(e),
         RecoveryError::Log(e) => log_kind(e),
-        RecoveryError::Snapshot(
-            ecsdb_snapshot::Error::NewerVersion { .. } | ecsdb_snapshot::Error::OlderVersion { .. },
-        ) => ErrorKind::Version,
+        RecoveryError::Snapshot(e) => snapshot_kind(e),
         RecoveryError::Io(_) => ErrorKind::Retry,
         _ => ErrorKind::Damaged,
     }

@@ -1,6 +1,6 @@
 //! Work in the background that somebody asked for: follow it, hold it, stop it, wait for it.
 
-use std::future::{Future, IntoFuture};
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
@@ -12,11 +12,12 @@ use crate::error::{Error, Result};
 
 /// A piece of work in the background: a snapshot, a compaction, a copy, a restore. Dropping the handle lets it go on.
 ///
-/// Wait for it, blocking ([`Job::wait`]) or with `.await`.
+/// Wait for it, blocking ([`Job::wait`]) or with `.await`: a job is a future, under any executor.
 #[derive(Debug)]
 pub struct Job<T> {
     control: Control,
-    result: oneshot::Receiver<Result<T>>,
+    /// `None` once it has given the result.
+    result: Option<oneshot::Receiver<Result<T>>>,
     /// Told when the sender is gone, whatever ended the work.
     ended: Weak<()>,
 }
@@ -34,15 +35,11 @@ impl<T> JobResult<T> {
     }
 }
 
-/// A [`Job`] being awaited.
-#[derive(Debug)]
-pub struct JobFuture<T>(oneshot::Receiver<Result<T>>);
-
 impl<T> Job<T> {
     pub(crate) fn new(control: Control) -> (Self, JobResult<T>) {
         let (sender, result) = oneshot::channel();
         let alive = Arc::new(());
-        let job = Job { control, result, ended: Arc::downgrade(&alive) };
+        let job = Job { control, result: Some(result), ended: Arc::downgrade(&alive) };
         (job, JobResult { sender, _alive: alive })
     }
 
@@ -51,7 +48,7 @@ impl<T> Job<T> {
     /// # Errors
     /// When it failed or was cancelled; the database goes on, and what was there before is still there.
     pub fn wait(self) -> Result<T> {
-        pollster::block_on(self.into_future())
+        pollster::block_on(self)
     }
 
     /// Asks it to stop at its next step; waiting for it then fails with an error for which
@@ -81,23 +78,15 @@ impl<T> Job<T> {
     }
 }
 
-impl<T> IntoFuture for Job<T> {
-    type Output = Result<T>;
-    type IntoFuture = JobFuture<T>;
-
-    fn into_future(self) -> JobFuture<T> {
-        JobFuture(self.result)
-    }
-}
-
-impl<T> Future for JobFuture<T> {
+/// Completes when the work is done or has failed. Polled again after that, it gives [`Error::Finished`].
+impl<T> Future for Job<T> {
     type Output = Result<T>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
-        Pin::new(&mut self.0).poll(context).map(|received| match received {
-            Ok(result) => result,
-            // The thread is gone without having said anything.
-            Err(_) => Err(Error::Panicked("background thread")),
-        })
+        let Some(result) = &mut self.result else { return Poll::Ready(Err(Error::Finished("job"))) };
+        let received = std::task::ready!(Pin::new(result).poll(context));
+        self.result = None;
+        // Without a result the thread is gone without having said anything.
+        Poll::Ready(received.unwrap_or(Err(Error::Panicked("background thread"))))
     }
 }

@@ -36,7 +36,7 @@ mod ticket;
 pub use builder::Builder;
 pub use database::Database;
 pub use error::{Abort, Error, ErrorKind, Result};
-pub use job::{Job, JobFuture};
+pub use job::Job;
 pub use restore::{restore_copy, verify};
 pub use stats::Stats;
 pub use ticket::Ticket;

@@ -36,7 +36,7 @@ struct State {
     paused: bool,
     woken: bool,
     schedule: Schedule,
-    /// The reins of the work under way.
+    /// The control handle of the work under way.
     control: Option<Control>,
 }
 
@@ -294,7 +294,7 @@ impl Worker {
         self.snapshot_at = Instant::now();
     }
 
-    /// Runs work under reins that closing the database pulls.
+    /// Runs work under a control handle through which closing the database cancels it.
     fn under_control<T>(
         &self,
         task: Task,

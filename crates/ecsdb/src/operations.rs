@@ -21,6 +21,16 @@ impl Database {
     /// Begins a snapshot of the world as of now, in the background. Afterwards what it makes superfluous is archived and deleted, as
     /// the settings say.
     ///
+    /// ```
+    /// # use ecsdb::prelude::*;
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let db = Database::open(dir.path())?;
+    /// db.write(|tx| Ok(tx.spawn(())))?;
+    /// let info = db.snapshot()?.wait()?; // or `.await`
+    /// assert_eq!(info.lsn, db.lsn());
+    /// # Ok::<(), ecsdb::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::InMemory`], [`Error::Closed`], or when the thread cannot be started.
     pub fn snapshot(&self) -> Result<Job<SnapshotInfo>> {
@@ -72,6 +82,18 @@ impl Database {
     /// The earlier world is put together in the background; writers wait only while it is compared with the present one and the difference
     /// applied. Ids of entities that were made since become invalid, and may be given out again.
     ///
+    /// ```
+    /// # use ecsdb::prelude::*;
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let db = Database::open(dir.path())?;
+    /// let ship = db.write(|tx| Ok(tx.spawn(())))?;
+    /// let before = db.lsn();
+    /// db.write(|tx| Ok(tx.despawn(ship)?))?;
+    /// db.restore(Moment::Lsn(before))?.wait()?;
+    /// assert!(db.view()?.contains(ship));
+    /// # Ok::<(), ecsdb::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Database::snapshot`]. The job fails when the moment is not among what is retained (the error names the range), or when the
     /// difference is larger than `log.transaction_bytes_max`.
@@ -105,6 +127,22 @@ impl Database {
     }
 
     /// What happens in the background, from here on. In memory nothing ever does.
+    ///
+    /// ```
+    /// # use ecsdb::{Event, prelude::*};
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let db = Database::open(dir.path())?;
+    /// let mut events = db.events();
+    /// db.write(|tx| Ok(tx.spawn(())))?;
+    /// db.snapshot()?.wait()?;
+    /// while let Some(event) = events.blocking_next() {
+    ///     if let Event::SnapshotTaken(info) = event {
+    ///         println!("snapshot {} has {} bytes", info.sequence, info.bytes);
+    ///         break;
+    ///     }
+    /// }
+    /// # Ok::<(), ecsdb::Error>(())
+    /// ```
     pub fn events(&self) -> Events {
         match &self.inner.persistence {
             Some(persistence) => persistence.events.listen(),
@@ -113,6 +151,16 @@ impl Database {
     }
 
     /// One look at everything. O(chunks + files): for a display or a log, not for each tick.
+    ///
+    /// ```
+    /// # use ecsdb::prelude::*;
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let db = Database::open(dir.path())?;
+    /// db.write(|tx| Ok(tx.spawn(())))?;
+    /// let stats = db.stats()?;
+    /// assert_eq!((stats.entities, stats.lsn, stats.durable_lsn), (1, Lsn(1), Lsn(1)));
+    /// # Ok::<(), ecsdb::Error>(())
+    /// ```
     ///
     /// # Errors
     /// When a directory cannot be listed, or as [`Database::view`].
@@ -135,6 +183,16 @@ impl Database {
 
     /// Changes settings while the database runs. What of `snapshot`, `archive`, `retention` and `compaction` is changed holds from
     /// the next piece of work on. Nothing is stored: the next opening goes by the settings that it is given.
+    ///
+    /// ```
+    /// # use ecsdb::prelude::*;
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let db = Database::open(dir.path())?;
+    /// db.configure(|config| config.snapshot.after_transactions = 10_000)?;
+    /// let refused = db.configure(|config| config.snapshot.chain_max = 0).unwrap_err();
+    /// assert_eq!(refused.kind(), ErrorKind::Config);
+    /// # Ok::<(), ecsdb::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::InMemory`], or [`Error::Config`] for a value out of range, or for one that cannot change while the database runs

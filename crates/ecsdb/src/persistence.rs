@@ -147,9 +147,9 @@ impl Persistence {
         let control = Control::new(task, self.events.clone());
         let (job, sender) = Job::new(control.clone());
         let events = self.events.clone();
-        let reins = control.clone();
+        let of_work = control.clone();
         let run = move || {
-            let result = work(&reins);
+            let result = work(&of_work);
             if let Err(e) = &result
                 && !e.is_cancelled()
             {
@@ -196,7 +196,7 @@ impl Persistence {
 
     /// Ends the background work, closes the log, and releases the directory, in this order.
     pub(crate) fn close(&self) -> Result<()> {
-        // All reins at once, and no limit on the rate: whoever waits for another's turn gets it.
+        // All work is cancelled at once, and there is no limit on the rate: whoever waits for another's turn gets it.
         if let Some(scheduler) = &self.scheduler {
             scheduler.set_rate_limit(Priority::Snapshot, None);
         }

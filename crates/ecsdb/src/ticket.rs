@@ -6,7 +6,9 @@ use std::task::{Context, Poll};
 
 use ecsdb_wal::{Durable, Log, Lsn};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+
+const FINISHED: Error = Error::Finished("ticket");
 
 /// A transaction that is committed, visible and queued for the log, but perhaps not on stable storage yet.
 ///
@@ -51,22 +53,25 @@ impl<T> Ticket<T> {
         if let Some(log) = &self.log {
             log.wait(self.lsn)?;
         }
-        self.value.take().ok_or(crate::Error::Panicked("ticket, which was awaited already,"))
+        self.value.take().ok_or(FINISHED)
     }
 
     pub(crate) fn into_value(self) -> Result<T> {
-        self.value.ok_or(crate::Error::Panicked("ticket, which was awaited already,"))
+        self.value.ok_or(FINISHED)
     }
 }
 
-/// Completes when the transaction is on stable storage. Polled again after that, it stays pending.
-impl<T: Unpin> Future for Ticket<T> {
+// The value is moved out, and never pinned.
+impl<T> Unpin for Ticket<T> {}
+
+/// Completes when the transaction is on stable storage. Polled again after that, it gives [`Error::Finished`].
+impl<T> Future for Ticket<T> {
     type Output = Result<T>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
         let ticket = &mut *self;
         if ticket.value.is_none() {
-            return Poll::Pending;
+            return Poll::Ready(Err(FINISHED));
         }
         if let Some(log) = &ticket.log {
             let durable = ticket.durable.get_or_insert_with(|| log.durable(ticket.lsn));
@@ -75,9 +80,6 @@ impl<T: Unpin> Future for Ticket<T> {
                 Poll::Ready(durable) => durable?,
             }
         }
-        match ticket.value.take() {
-            Some(value) => Poll::Ready(Ok(value)),
-            None => Poll::Pending,
-        }
+        Poll::Ready(ticket.value.take().ok_or(FINISHED))
     }
 }
