@@ -4,7 +4,7 @@ use ecsdb::prelude::*;
 use ecsdb::{ByteSize, PersistenceConfig};
 
 use crate::report::Report;
-use crate::{own, time};
+use crate::{own, time, try_time};
 
 const HOT: usize = 64;
 
@@ -59,18 +59,16 @@ pub(crate) fn run(report: &mut Report, n: usize) -> anyhow::Result<()> {
             "ns/commit",
             || Ok(time(commits, || order.iter().for_each(|&id| bare.add(id)))),
             || {
-                let mut failed = None;
-                let ns = time(commits, || {
-                    for &id in &order {
-                        let done = db.write_with(Durability::Buffered, |tx| {
+                let ns = try_time(commits, || {
+                    order.iter().try_for_each(|&id| {
+                        db.write_with(Durability::Buffered, |tx| {
                             tx.get_mut::<own::Position>(id)?.x += 1.0;
                             Ok(())
-                        });
-                        failed = failed.take().or(done.err());
-                    }
-                });
+                        })
+                    })
+                })?;
                 db.sync()?;
-                failed.map_or(Ok(ns), |e| Err(e.into()))
+                Ok(ns)
             },
         )?;
     }

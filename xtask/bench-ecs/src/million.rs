@@ -3,7 +3,7 @@
 use ecsdb::prelude::*;
 
 use crate::report::{Report, number};
-use crate::{Row, beside_peers, own, peer, time};
+use crate::{Row, beside_peers, own, peer, time, try_time};
 
 type Hecs = (hecs::World, Vec<hecs::Entity>);
 type Bevy = (bevy_ecs::world::World, Vec<bevy_ecs::entity::Entity>);
@@ -53,7 +53,7 @@ fn spawning(report: &mut Report, n: usize) -> anyhow::Result<()> {
         Row {
             ecsdb: &mut || {
                 let db = Database::in_memory();
-                Ok(time(n, || db.write(|tx| Ok(tx.spawn_batch((0..n).map(|_| own_pair()))))))
+                try_time(n, || db.write(|tx| Ok(tx.spawn_batch((0..n).map(|_| own_pair())))))
             },
             hecs: &mut || {
                 let mut world = hecs::World::new();
@@ -71,7 +71,7 @@ fn spawning(report: &mut Report, n: usize) -> anyhow::Result<()> {
         Row {
             ecsdb: &mut || {
                 let db = Database::in_memory();
-                Ok(time(n, || db.write(|tx| Ok((0..n).map(|_| tx.spawn(own_pair())).collect::<Vec<_>>()))))
+                try_time(n, || db.write(|tx| Ok((0..n).map(|_| tx.spawn(own_pair())).collect::<Vec<_>>())))
             },
             hecs: &mut || {
                 let mut world = hecs::World::new();
@@ -92,7 +92,7 @@ fn structure(report: &mut Report, n: usize) -> anyhow::Result<()> {
         Row {
             ecsdb: &mut || {
                 let (db, ids) = own_world(n)?;
-                Ok(time(n, || db.write(|tx| Ok(ids.iter().try_for_each(|&id| tx.despawn(id))?))))
+                try_time(n, || db.write(|tx| Ok(ids.iter().try_for_each(|&id| tx.despawn(id))?)))
             },
             hecs: &mut || {
                 let (mut world, ids) = hecs_world(n);
@@ -118,7 +118,7 @@ fn structure(report: &mut Report, n: usize) -> anyhow::Result<()> {
                     ids.iter().try_for_each(|&id| tx.remove::<own::Extra>(id).map(drop))?;
                     Ok(())
                 };
-                Ok(time(n, || db.write(insert).and_then(|()| db.write(remove))))
+                try_time(n, || db.write(insert).and_then(|()| db.write(remove)))
             },
             hecs: &mut || {
                 let (mut world, ids) = hecs_world(n);
@@ -188,7 +188,7 @@ fn reading(report: &mut Report, n: usize) -> anyhow::Result<()> {
         "iterate",
         Row {
             ecsdb: &mut || {
-                Ok(time(n * PASSES, || -> ecsdb::Result<f32> {
+                try_time(n * PASSES, || -> ecsdb::Result<f32> {
                     let mut sum = 0.0;
                     for _ in 0..PASSES {
                         view.query::<&own::Position>()
@@ -196,7 +196,7 @@ fn reading(report: &mut Report, n: usize) -> anyhow::Result<()> {
                             .for_each(|p| sum += p.x + p.y + p.z);
                     }
                     Ok(sum)
-                }))
+                })
             },
             hecs: &mut || {
                 time(n * PASSES, || {
@@ -232,14 +232,14 @@ fn writing(report: &mut Report, n: usize) -> anyhow::Result<()> {
         "get_mut_random",
         Row {
             ecsdb: &mut || {
-                Ok(time(n, || {
+                try_time(n, || {
                     db.write(|tx| {
                         for &id in &own_ids {
                             tx.get_mut::<own::Position>(id)?.x += 1.0;
                         }
                         Ok(())
                     })
-                }))
+                })
             },
             hecs: &mut || {
                 time(n, || {
@@ -276,7 +276,7 @@ fn writing(report: &mut Report, n: usize) -> anyhow::Result<()> {
             }))
         },
         || {
-            Ok(time(n, || {
+            try_time(n, || {
                 db.write(|tx| {
                     for (positions, velocities) in tx.query::<(&mut own::Position, &own::Velocity)>().chunks()
                     {
@@ -288,7 +288,7 @@ fn writing(report: &mut Report, n: usize) -> anyhow::Result<()> {
                     }
                     Ok(())
                 })
-            }))
+            })
         },
     )
 }
