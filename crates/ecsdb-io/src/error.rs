@@ -104,11 +104,11 @@ impl IoError {
     /// The same failure, told to one more waiter. [`io::Error`] cannot be cloned: the system's code is kept
     /// where there is one, and otherwise the kind and the text.
     pub fn duplicate(&self) -> Self {
-        let source = match self.cause.raw_os_error() {
+        let cause = match self.cause.raw_os_error() {
             Some(code) => io::Error::from_raw_os_error(code),
             None => io::Error::new(self.cause.kind(), self.cause.to_string()),
         };
-        IoError { op: self.op, path: self.path.clone(), cause: source }
+        IoError { op: self.op, path: self.path.clone(), cause }
     }
 }
 

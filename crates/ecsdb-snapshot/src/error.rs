@@ -1,5 +1,6 @@
 //! What can be wrong with a snapshot or a manifest: which file, where in it, and what to do.
 
+use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 
 use ecsdb_io::{IoError, frame::FrameDamage};
@@ -108,6 +109,15 @@ impl Error {
     /// True when the disk is full.
     pub fn is_full_disk(&self) -> bool {
         matches!(self, Error::Io(e) if e.is_full_disk())
+    }
+
+    /// Whether a file's format is the one that is read here.
+    pub(crate) fn check_version(path: &Path, found: u32, supported: u32) -> Result<()> {
+        match found.cmp(&supported) {
+            Ordering::Equal => Ok(()),
+            Ordering::Greater => Err(Error::NewerVersion { path: path.into(), found, supported }),
+            Ordering::Less => Err(Error::OlderVersion { path: path.into(), found, supported }),
+        }
     }
 
     /// True when the file's content, not the system, is at fault: another snapshot may do.

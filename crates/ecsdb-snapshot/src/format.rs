@@ -91,12 +91,7 @@ impl Header {
         if raw.checksum != checksum(0, &bytes[..92]) {
             return Err(Error::damaged(path, 0, "the header's checksum does not match"));
         }
-        if raw.version > VERSION {
-            return Err(Error::NewerVersion { path: path.into(), found: raw.version, supported: VERSION });
-        }
-        if raw.version < VERSION {
-            return Err(Error::OlderVersion { path: path.into(), found: raw.version, supported: VERSION });
-        }
+        Error::check_version(path, raw.version, VERSION)?;
         Ok(Header {
             database: u128::from_le_bytes(raw.database),
             sequence: raw.sequence,

@@ -225,12 +225,7 @@ impl Manifest {
         if header.magic != MAGIC {
             return Err(Error::damaged(path, 0, "this is no manifest: the magic bytes are missing"));
         }
-        if header.version > VERSION {
-            return Err(Error::NewerVersion { path: path.into(), found: header.version, supported: VERSION });
-        }
-        if header.version < VERSION {
-            return Err(Error::OlderVersion { path: path.into(), found: header.version, supported: VERSION });
-        }
+        Error::check_version(path, header.version, VERSION)?;
         let (frame, payload) =
             frame::read_frame(rest, header.salt).map_err(|damage| Error::frame(path, 16, damage))?;
         if frame.kind != KIND || frame.link != ecsdb_io::checksum(0, head) {

@@ -46,14 +46,11 @@ pub fn merge(
         for (entry, owner) in old.columns.iter().zip(old.owners()) {
             let file = entry.file as usize;
             directory.columns.push(ColumnEntry { offset: out.offset(), file: 0, ..*entry });
-            let mut at = entry.offset;
-            while at < entry.end() {
-                let (block, payload, next) = sources[file].block(entry, at, owner, &mut windows[file])?;
+            sources[file].each_block(entry, owner, &mut windows[file], |block, payload| {
                 sums.push(checksum(0, payload));
                 raw_bytes += u64::from(block.raw_len);
-                out.frame(BLOCK, &[payload], None)?;
-                at = next;
-            }
+                out.frame(BLOCK, &[payload], None)
+            })?;
             out.progress.blocks_done += 1;
             out.flush_if(WRITE_BYTES)?;
         }
@@ -85,12 +82,10 @@ fn compare(vfs: &dyn Vfs, path: &Path, old: &Directory, metadata: &Metadata, sum
     let mut sums = sums.iter();
     for ((entry, before), owner) in new.columns.iter().zip(&old.columns).zip(old.owners()) {
         let mut same = (entry.changed, entry.component) == (before.changed, before.component);
-        let mut at = entry.offset;
-        while at < entry.end() {
-            let (_, payload, next) = sources[entry.file as usize].block(entry, at, owner, &mut window)?;
+        sources[entry.file as usize].each_block(entry, owner, &mut window, |_, payload| {
             same &= sums.next() == Some(&checksum(0, payload));
-            at = next;
-        }
+            Ok(())
+        })?;
         if !same {
             return differs(entry.offset, "a block of the merged snapshot is not that of its chain");
         }

@@ -359,7 +359,7 @@ impl Source {
 
     /// A block of a directory entry, the one at `at`, verified: its header, its stored bytes with the header before them, and
     /// where the next one begins.
-    pub(crate) fn block<'w>(
+    fn block<'w>(
         &self,
         entry: &ColumnEntry,
         at: u64,
@@ -380,6 +380,23 @@ impl Source {
             return Err(Error::damaged(path, at, "a block is another one than the directory says"));
         }
         Ok((block, payload, at + header.frame_len()))
+    }
+
+    /// All blocks of a directory entry, one after the other, as [`Source::block`] gives them.
+    pub(crate) fn each_block(
+        &self,
+        entry: &ColumnEntry,
+        owner: (u64, u32),
+        window: &mut Window,
+        mut each: impl FnMut(&BlockHeader, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let mut at = entry.offset;
+        while at < entry.end() {
+            let (block, payload, next) = self.block(entry, at, owner, window)?;
+            each(&block, payload)?;
+            at = next;
+        }
+        Ok(())
     }
 }
 
