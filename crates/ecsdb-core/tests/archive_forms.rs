@@ -3,21 +3,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod common;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::num::{NonZeroI64, NonZeroU8, NonZeroU128};
 
-use ecsdb_core::{Component, Describe, Description, Entity, Error, Lsn, Transaction, World};
+use common::try_commit as commit;
+use ecsdb_core::{Component, Describe, Description, Entity, Error, Lsn, World};
 use proptest::prelude::*;
-
-fn commit<T>(world: &mut World, f: impl FnOnce(&mut Transaction<'_>) -> T) -> Result<(T, Vec<u8>), Error> {
-    let lsn = world.lsn().next();
-    let mut open = world.begin();
-    let result = f(open.transaction());
-    let prepared = open.prepare()?;
-    let bytes = prepared.change_set().to_vec();
-    prepared.commit(lsn);
-    Ok((result, bytes))
-}
 
 fn replayed(change_set: &[u8]) -> World {
     let mut world = World::new();

@@ -6,19 +6,9 @@ mod common;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use common::rebuild;
+use common::{rebuild, try_commit as commit};
 use ecsdb_core::{CodecError, Component, Describe, Description, Entity, Error, Lsn, Transaction, World};
 use proptest::prelude::*;
-
-fn commit<T>(world: &mut World, f: impl FnOnce(&mut Transaction<'_>) -> T) -> Result<(T, Vec<u8>), Error> {
-    let lsn = world.lsn().next();
-    let mut open = world.begin();
-    let result = f(open.transaction());
-    let prepared = open.prepare()?;
-    let bytes = prepared.change_set().to_vec();
-    prepared.commit(lsn);
-    Ok((result, bytes))
-}
 
 /// Types of one program, and what became of them in another.
 macro_rules! versions {

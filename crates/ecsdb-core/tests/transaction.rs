@@ -14,13 +14,7 @@ use ecsdb_core::{Component, Entity, Error, Lsn, Transaction, World};
 
 /// Commits and gives the logged bytes.
 fn commit<T>(world: &mut World, f: impl FnOnce(&mut Transaction<'_>) -> T) -> (T, Vec<u8>) {
-    let lsn = world.lsn().next();
-    let mut open = world.begin();
-    let result = f(open.transaction());
-    let prepared = open.prepare().unwrap();
-    let bytes = prepared.change_set().to_vec();
-    prepared.commit(if bytes.is_empty() { Lsn(lsn.0 - 1) } else { lsn });
-    (result, bytes)
+    try_commit(world, f).unwrap()
 }
 
 type Step<'a, S> = &'a dyn Fn(&mut Transaction<'_>, S);

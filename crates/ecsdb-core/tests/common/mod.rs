@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use ecsdb_core::parts::WorldBuilder;
-use ecsdb_core::{Component, ComponentId, Entity, Transaction, View, With, Without, World};
+use ecsdb_core::{Component, ComponentId, Entity, Error, Transaction, View, With, Without, World};
 use proptest::prelude::*;
 
 #[derive(Component, Clone, Copy, Debug, PartialEq)]
@@ -319,6 +319,21 @@ pub(crate) fn stored(model: &Model) -> Model {
     let mut model = model.clone();
     model.rows.values_mut().for_each(|row| row.cache = None);
     model
+}
+
+/// Runs a transaction and commits it as a log would have it: under the next LSN, if there is something to log. Returns what the
+/// closure gave, and the change set.
+pub(crate) fn try_commit<T>(
+    world: &mut World,
+    f: impl FnOnce(&mut Transaction<'_>) -> T,
+) -> Result<(T, Vec<u8>), Error> {
+    let last = world.lsn();
+    let mut open = world.begin();
+    let result = f(open.transaction());
+    let prepared = open.prepare()?;
+    let bytes = prepared.change_set().to_vec();
+    prepared.commit(if bytes.is_empty() { last } else { last.next() });
+    Ok((result, bytes))
 }
 
 /// Takes a view apart and puts it together again.
