@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::raw::{Arena, At};
 use crate::root::Root;
 use crate::schema::ComponentId;
+use crate::tuples::for_tuples;
 
 /// Components to spawn or insert together: a component, a tuple of bundles (up to 12), or a struct with
 /// `#[derive(Bundle)]`.
@@ -97,7 +98,7 @@ pub(crate) struct BundleInfo {
 }
 
 macro_rules! tuple_bundle {
-    ($($name:ident),*) => {
+    ($($name:ident $index:tt),*) => {
         impl<$($name: Bundle),*> Bundle for ($($name,)*) {
             type Removed = ($($name::Removed,)*);
 
@@ -124,15 +125,4 @@ macro_rules! tuple_bundle {
 }
 
 tuple_bundle!();
-tuple_bundle!(A);
-tuple_bundle!(A, B);
-tuple_bundle!(A, B, C);
-tuple_bundle!(A, B, C, D);
-tuple_bundle!(A, B, C, D, E);
-tuple_bundle!(A, B, C, D, E, F);
-tuple_bundle!(A, B, C, D, E, F, G);
-tuple_bundle!(A, B, C, D, E, F, G, H);
-tuple_bundle!(A, B, C, D, E, F, G, H, I);
-tuple_bundle!(A, B, C, D, E, F, G, H, I, J);
-tuple_bundle!(A, B, C, D, E, F, G, H, I, J, K);
-tuple_bundle!(A, B, C, D, E, F, G, H, I, J, K, L);
+for_tuples!(tuple_bundle);

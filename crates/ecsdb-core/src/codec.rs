@@ -12,7 +12,14 @@ pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-/// Reads what [`put_varint`] writes and fixed-width numbers; never beyond the end, never allocating from what it reads.
+/// Bytes with their length before them.
+#[inline]
+pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+/// Reads what [`put_varint`] and [`put_bytes`] write and fixed-width numbers; never beyond the end, never allocating from what it reads.
 #[derive(Debug, Clone)]
 pub(crate) struct Reader<'a> {
     bytes: &'a [u8],
@@ -56,6 +63,13 @@ impl<'a> Reader<'a> {
             }
             None => self.malformed("the bytes end too early"),
         }
+    }
+
+    /// What [`put_bytes`] writes.
+    #[inline]
+    pub(crate) fn bytes(&mut self) -> Result<&'a [u8]> {
+        let len = self.varint()?;
+        self.take(usize::try_from(len).unwrap_or(usize::MAX))
     }
 
     #[inline]
@@ -102,6 +116,18 @@ mod tests {
             let mut reader = Reader::new(&out);
             prop_assert_eq!(reader.varint().unwrap(), value);
             prop_assert!(reader.is_empty());
+        }
+
+        #[test]
+        fn bytes_read_back_and_a_wrong_length_is_refused(bytes: Vec<u8>, len: u64) {
+            let mut out = Vec::new();
+            put_bytes(&mut out, &bytes);
+            let mut reader = Reader::new(&out);
+            prop_assert_eq!(reader.bytes().unwrap(), &bytes);
+            prop_assert!(reader.is_empty());
+            let mut out = Vec::new();
+            put_varint(&mut out, len.max(1));
+            prop_assert!(Reader::new(&out).bytes().is_err());
         }
     }
 }

@@ -15,6 +15,7 @@ use rkyv::validation::Validator;
 use rkyv::validation::archive::ArchiveValidator;
 use rkyv::validation::shared::SharedValidator;
 
+use crate::buffers::KEPT_BYTES;
 use crate::describe::{Describe, Description, TooDeep, canonical, check_depth, nested_bytes_max};
 use crate::limits;
 use crate::raw::{Plain, TypeOps, bytes_of};
@@ -257,9 +258,6 @@ type Aligned = AlignedVec<{ limits::ALIGN_MAX }>;
 /// Where an archive is written: to no more bytes than a value may have.
 #[derive(Debug, Default)]
 pub struct Buffer(Aligned);
-
-/// A buffer up to this size is kept for the next value.
-const KEPT_BYTES: usize = 1 << 20;
 
 impl Buffer {
     fn keep(mut self) {

@@ -147,7 +147,7 @@ impl Compare<'_> {
         for chunk in archetype.chunks.iter() {
             let (spans, new) = match_rows(chunk, present);
             if !new.is_empty() {
-                self.spawn(chunk, &stored, &new)?;
+                self.encoder.spawn(chunk, &Rows::List(&new), stored.iter().copied())?;
             }
             for span in spans {
                 let pairing = pairings
@@ -156,17 +156,12 @@ impl Compare<'_> {
                 self.span(chunk, &span, pairing, &mut changed)?;
             }
             for &(column, def) in &stored {
-                self.write(def, chunk, &chunk.columns[column].block, &mut changed[column])?;
+                let rows = &mut changed[column];
+                if !rows.is_empty() {
+                    self.encoder.put(chunk, &Rows::List(rows), std::iter::once((column, def)))?;
+                    rows.clear();
+                }
             }
-        }
-        Ok(())
-    }
-
-    /// Spawns those rows of a chunk of the target.
-    fn spawn(&mut self, chunk: &Chunk, stored: &[(usize, &ComponentDef)], rows: &[u32]) -> Result<()> {
-        self.encoder.spawn(chunk.ids(), &Rows::List(rows), stored.len());
-        for &(column, def) in stored {
-            self.encoder.column(def, &chunk.columns[column].block, Rows::List(rows))?;
         }
         Ok(())
     }
@@ -195,17 +190,9 @@ impl Compare<'_> {
                 }
             }
         }
-        let (ids, selected) = (chunk.ids(), Rows::Range(rows));
-        if !pairing.removed.is_empty() {
-            self.encoder.remove(ids, &selected, pairing.removed.iter().copied(), pairing.removed.len());
-        }
-        if !pairing.added.is_empty() {
-            self.encoder.put(ids, &selected, pairing.added.len());
-            for &(column, def) in &pairing.added {
-                self.encoder.column(def, &chunk.columns[column].block, selected.clone())?;
-            }
-        }
-        Ok(())
+        let selected = Rows::Range(rows);
+        self.encoder.remove(chunk, &selected, pairing.removed.iter().copied());
+        self.encoder.put(chunk, &selected, pairing.added.iter().copied())
     }
 
     fn is_same(
@@ -225,23 +212,6 @@ impl Compare<'_> {
             encoded.map_err(|e| Error::codec(&self.present.schema.known(id).def.name, e))?;
         }
         Ok(self.values[0] == self.values[1])
-    }
-
-    /// Writes those rows of a column of the target, and forgets them.
-    fn write(
-        &mut self,
-        def: &ComponentDef,
-        chunk: &Chunk,
-        block: &Arc<Block>,
-        rows: &mut Vec<u32>,
-    ) -> Result<()> {
-        if rows.is_empty() {
-            return Ok(());
-        }
-        self.encoder.put(chunk.ids(), &Rows::List(rows), 1);
-        self.encoder.column(def, block, Rows::List(rows))?;
-        rows.clear();
-        Ok(())
     }
 
     fn resources(&mut self) -> Result<()> {

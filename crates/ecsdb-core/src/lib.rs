@@ -20,6 +20,7 @@ extern crate self as ecsdb_core;
 
 mod archetype;
 mod backlinks;
+mod buffers;
 mod bundle;
 mod change_set;
 mod codec;
@@ -45,6 +46,7 @@ mod schema;
 mod spine;
 mod stored_value;
 mod transaction;
+mod tuples;
 mod view;
 mod world;
 

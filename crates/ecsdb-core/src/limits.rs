@@ -43,7 +43,7 @@ pub(crate) fn check_definition(name: &str, plain_bytes: usize, description: &Des
     refuse(name, "alignment of a part of its type", description.align_max() as usize, ALIGN_MAX)
 }
 
-/// The Rust type of a component.
+/// The Rust type of a component, with the greater alignment of it and its archive.
 pub(crate) fn check_type(name: &str, plain: bool, size: usize, align: usize) -> Result<()> {
     refuse(name, "bytes of its type", size, if plain { PLAIN_BYTES_MAX } else { INLINE_BYTES_MAX })?;
     refuse(name, "alignment of its type", align, ALIGN_MAX)

@@ -13,7 +13,7 @@ use ecsdb_id::Lsn;
 use triomphe::Arc;
 
 use crate::archetype::{Archetype, Chunk, Column, EntityRow, Shape, ids_of};
-use crate::codec::{Reader, put_varint};
+use crate::codec::{Reader, put_bytes, put_varint};
 use crate::component::StorageKind;
 use crate::entity::Entity;
 use crate::error::{Error, Result};
@@ -175,8 +175,7 @@ impl ColumnPart {
             value.clear();
             let encoded = self.block.encode_row(row, &mut value);
             encoded.map_err(|e| Error::codec(self.name.as_deref().unwrap_or(""), e))?;
-            put_varint(out, value.len() as u64);
-            out.extend_from_slice(&value);
+            put_bytes(out, &value);
         }
         Ok(())
     }
@@ -387,9 +386,7 @@ impl ColumnLoader {
         } else {
             let mut reader = Reader::new(bytes);
             for _ in 0..rows {
-                let len = reader.varint()?;
-                let value = reader.take(usize::try_from(len).unwrap_or(usize::MAX))?;
-                block.push_stored(value, rows).map_err(|e| Error::codec(name, e))?;
+                block.push_stored(reader.bytes()?, rows).map_err(|e| Error::codec(name, e))?;
             }
             if !reader.is_empty() {
                 return reader.malformed("a stored column is longer than its rows");

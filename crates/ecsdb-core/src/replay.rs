@@ -363,11 +363,10 @@ impl<'a> Values<'a> {
     }
 
     fn next(&mut self) -> Result<&'a [u8]> {
-        let len = match self.size {
-            Some(size) => size,
-            None => usize::try_from(self.reader.varint()?).unwrap_or(usize::MAX),
-        };
-        self.reader.take(len)
+        match self.size {
+            Some(size) => self.reader.take(size),
+            None => self.reader.bytes(),
+        }
     }
 
     fn skip(&mut self) -> Result<()> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use crate::codec::{Reader, put_varint};
+use crate::codec::{Reader, put_bytes, put_varint};
 use crate::component::{Component, ComponentType, StorageKind};
 use crate::describe::Description;
 use crate::error::{Error, Result};
@@ -234,8 +234,8 @@ fn stored_size(ty: &ComponentType) -> u32 {
 /// What a program's type must keep to, and any definition.
 fn check_type(ty: &ComponentType, def: &ComponentDef) -> Result<()> {
     if ty.kind != StorageKind::Transient {
-        limits::check_type(ty.name, ty.kind == StorageKind::Plain, ty.ops.size(), ty.ops.align())?;
-        limits::check_type(ty.name, true, 0, ty.archive_align)?;
+        let align = ty.ops.align().max(ty.archive_align);
+        limits::check_type(ty.name, ty.kind == StorageKind::Plain, ty.ops.size(), align)?;
         limits::check_parts(ty.name, (ty.nested_bytes)())?;
         limits::check_definition(ty.name, def.size as usize, &def.description)?;
     }
@@ -251,11 +251,8 @@ pub(crate) fn put_def(out: &mut Vec<u8>, def: &ComponentDef) {
     out.push(def.kind as u8);
     put_varint(out, u64::from(def.version));
     put_varint(out, u64::from(def.size));
-    put_varint(out, def.name.len() as u64);
-    out.extend_from_slice(def.name.as_bytes());
-    let description = def.description.to_bytes();
-    put_varint(out, description.len() as u64);
-    out.extend_from_slice(&description);
+    put_bytes(out, def.name.as_bytes());
+    put_bytes(out, &def.description.to_bytes());
 }
 
 /// Reads what [`put_def`] writes.
@@ -266,12 +263,10 @@ pub(crate) fn take_def(reader: &mut Reader<'_>) -> Result<ComponentDef> {
         _ => return reader.malformed("this is no kind of component that this version knows"),
     };
     let (version, size) = (reader.varint_u32()?, reader.varint_u32()?);
-    let len = reader.varint()?;
-    let Ok(name) = std::str::from_utf8(reader.take(usize::try_from(len).unwrap_or(usize::MAX))?) else {
+    let Ok(name) = std::str::from_utf8(reader.bytes()?) else {
         return reader.malformed("a component name is not UTF-8");
     };
-    let len = reader.varint()?;
-    let description = reader.take(usize::try_from(len).unwrap_or(usize::MAX))?;
+    let description = reader.bytes()?;
     if description.len() > limits::DESCRIPTION_BYTES_MAX {
         return reader.malformed("a description has more than 1 MiB");
     }

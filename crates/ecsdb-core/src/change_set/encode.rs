@@ -7,12 +7,13 @@ use triomphe::Arc;
 
 use super::ids::{IdRun, put_ids};
 use super::{ChangeSet, Code};
-use crate::codec::put_varint;
+use crate::archetype::Chunk;
+use crate::buffers::reset;
+use crate::codec::{put_bytes, put_varint};
 use crate::entity::Entity;
 use crate::error::{Error, Result};
 use crate::raw::Block;
 use crate::schema::{ComponentDef, ComponentId, put_def};
-use crate::transaction::reset;
 
 /// From this size on a column is logged by reference rather than copied, which costs an allocation and a copy of the block later.
 const SHARE_BYTES_MIN: usize = 4096;
@@ -92,33 +93,64 @@ impl Encoder {
         put_def(&mut self.out, def);
     }
 
-    /// Begins a spawn of these rows' ids; as many columns follow.
-    pub(crate) fn spawn(&mut self, ids: &[Entity], rows: &Rows<'_>, columns: usize) {
-        self.with_ids(Code::Spawn, ids, rows);
-        put_varint(&mut self.out, columns as u64);
+    /// These rows of a chunk as new entities, with the values of these columns.
+    ///
+    /// # Errors
+    /// As of [`Encoder::put`].
+    pub(crate) fn spawn<'d>(
+        &mut self,
+        chunk: &Chunk,
+        rows: &Rows<'_>,
+        columns: impl Iterator<Item = (usize, &'d ComponentDef)> + Clone,
+    ) -> Result<()> {
+        self.rows(Code::Spawn, chunk, rows, columns)
     }
 
-    /// Begins a put for these rows' ids; as many columns follow.
-    pub(crate) fn put(&mut self, ids: &[Entity], rows: &Rows<'_>, columns: usize) {
-        self.with_ids(Code::Put, ids, rows);
-        put_varint(&mut self.out, columns as u64);
+    /// The values of these columns for the entities of these rows of a chunk; nothing without columns.
+    ///
+    /// # Errors
+    /// When a value cannot be encoded: the change set is then to be dropped.
+    pub(crate) fn put<'d>(
+        &mut self,
+        chunk: &Chunk,
+        rows: &Rows<'_>,
+        columns: impl Iterator<Item = (usize, &'d ComponentDef)> + Clone,
+    ) -> Result<()> {
+        if columns.clone().next().is_none() {
+            return Ok(());
+        }
+        self.rows(Code::Put, chunk, rows, columns)
+    }
+
+    fn rows<'d>(
+        &mut self,
+        code: Code,
+        chunk: &Chunk,
+        rows: &Rows<'_>,
+        mut columns: impl Iterator<Item = (usize, &'d ComponentDef)> + Clone,
+    ) -> Result<()> {
+        self.with_ids(code, chunk.ids(), rows);
+        put_varint(&mut self.out, columns.clone().count() as u64);
+        columns.try_for_each(|(column, def)| self.column(def, &chunk.columns[column].block, rows))
     }
 
     pub(crate) fn despawn(&mut self, ids: &[Entity]) {
         self.with_ids(Code::Despawn, ids, &Rows::Range(0..ids.len()));
     }
 
-    /// `n` components that these rows' entities have no more.
+    /// Components that these rows' entities have no more; nothing without any.
     pub(crate) fn remove(
         &mut self,
-        ids: &[Entity],
+        chunk: &Chunk,
         rows: &Rows<'_>,
-        components: impl Iterator<Item = ComponentId>,
-        n: usize,
+        components: impl Iterator<Item = ComponentId> + Clone,
     ) {
-        self.with_ids(Code::Remove, ids, rows);
-        put_varint(&mut self.out, n as u64);
-        components.for_each(|id| put_varint(&mut self.out, u64::from(id.0)));
+        let n = components.clone().count();
+        if n > 0 {
+            self.with_ids(Code::Remove, chunk.ids(), rows);
+            put_varint(&mut self.out, n as u64);
+            components.for_each(|id| put_varint(&mut self.out, u64::from(id.0)));
+        }
     }
 
     pub(crate) fn remove_resource(&mut self, id: ComponentId) {
@@ -136,13 +168,8 @@ impl Encoder {
         block.encode_row(0, &mut self.value).map_err(|e| Error::codec(&def.name, e))?;
         self.out.push(Code::PutResource as u8);
         put_varint(&mut self.out, u64::from(def.id.0));
-        self.bytes_of_value();
+        put_bytes(&mut self.out, &self.value);
         Ok(())
-    }
-
-    fn bytes_of_value(&mut self) {
-        put_varint(&mut self.out, self.value.len() as u64);
-        self.out.extend_from_slice(&self.value);
     }
 
     fn with_ids(&mut self, code: Code, ids: &[Entity], rows: &Rows<'_>) {
@@ -157,22 +184,17 @@ impl Encoder {
         }
     }
 
-    /// A column of the operation begun: the values of these rows. Plain ones side by side, each other with its length before it.
-    ///
-    /// # Errors
-    /// When a value cannot be encoded: the change set is then to be dropped.
-    pub(crate) fn column(&mut self, def: &ComponentDef, block: &Arc<Block>, rows: Rows<'_>) -> Result<()> {
+    /// The values of these rows of a column. Plain ones side by side, each other with its length before it.
+    fn column(&mut self, def: &ComponentDef, block: &Arc<Block>, rows: &Rows<'_>) -> Result<()> {
         put_varint(&mut self.out, u64::from(def.id.0));
         let Some(bytes) = block.bytes() else {
             self.values.clear();
             for row in rows.iter() {
                 self.value.clear();
                 block.encode_row(row, &mut self.value).map_err(|e| Error::codec(&def.name, e))?;
-                put_varint(&mut self.values, self.value.len() as u64);
-                self.values.extend_from_slice(&self.value);
+                put_bytes(&mut self.values, &self.value);
             }
-            put_varint(&mut self.out, self.values.len() as u64);
-            self.out.extend_from_slice(&self.values);
+            put_bytes(&mut self.out, &self.values);
             return Ok(());
         };
         let size = block.ops().size();
@@ -188,7 +210,7 @@ impl Encoder {
                 }
             }
             Rows::List(rows) => {
-                for &row in rows {
+                for &row in *rows {
                     let start = row as usize * size;
                     self.out.extend_from_slice(&bytes[start..start + size]);
                 }

@@ -124,7 +124,7 @@ impl<'a> Operation<'a> {
                 Operation::Remove { ids: Ids::decode(reader)?, components: Components::decode(reader)? }
             }
             Code::PutResource => {
-                Operation::PutResource { id: take_component(reader)?, value: take_bytes(reader)? }
+                Operation::PutResource { id: take_component(reader)?, value: reader.bytes()? }
             }
             Code::RemoveResource => Operation::RemoveResource { id: take_component(reader)? },
             Code::Floor => Operation::Floor(reader.varint_u32()?),
@@ -134,11 +134,6 @@ impl<'a> Operation<'a> {
 
 fn take_component(reader: &mut Reader<'_>) -> Result<ComponentId> {
     Ok(ComponentId(reader.varint_u32()?))
-}
-
-fn take_bytes<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8]> {
-    let len = reader.varint()?;
-    reader.take(usize::try_from(len).unwrap_or(usize::MAX))
 }
 
 /// The columns of an operation: each component with the bytes of its values, one for each id.
@@ -154,7 +149,7 @@ impl<'a> Columns<'a> {
         let columns = Columns { reader: reader.clone(), left };
         for _ in 0..left {
             take_component(reader)?;
-            take_bytes(reader)?;
+            reader.bytes()?;
         }
         Ok(columns)
     }
@@ -166,7 +161,7 @@ impl<'a> Iterator for Columns<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
         // Checked in `decode`.
-        Some((take_component(&mut self.reader).ok()?, take_bytes(&mut self.reader).ok()?))
+        Some((take_component(&mut self.reader).ok()?, self.reader.bytes().ok()?))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::any::TypeId;
 
 use super::{Describe, Stored};
-use crate::codec::{Reader, put_varint};
+use crate::codec::{Reader, put_bytes, put_varint};
 use crate::error::Result;
 use crate::limits;
 
@@ -409,7 +409,10 @@ impl Shape {
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
-        let part = |out: &mut Vec<u8>, ty: &TypeIndex| put_varint(out, u64::from(ty.0));
+        let parts = |out: &mut Vec<u8>, code: u8, parts: &[TypeIndex]| {
+            out.push(code);
+            parts.iter().for_each(|ty| put_varint(out, u64::from(ty.0)));
+        };
         match self {
             Shape::Primitive(primitive) => out.extend([0, *primitive as u8]),
             Shape::Struct(fields) => {
@@ -420,55 +423,28 @@ impl Shape {
                 out.push(2);
                 put_varint(out, variants.len() as u64);
                 for variant in variants {
-                    put_text(out, &variant.name);
+                    put_bytes(out, variant.name.as_bytes());
                     out.extend_from_slice(&variant.number.to_le_bytes());
                     put_fields(out, &variant.fields);
                 }
             }
             Shape::Array(element, len) => {
-                out.push(3);
-                part(out, element);
+                parts(out, 3, &[*element]);
                 put_varint(out, *len);
             }
-            Shape::Sequence(element) => {
-                out.push(4);
-                part(out, element);
-            }
-            Shape::Set(element) => {
-                out.push(5);
-                part(out, element);
-            }
-            Shape::Map(key, value) => {
-                out.push(6);
-                part(out, key);
-                part(out, value);
-            }
-            Shape::HashMap(key, value) => {
-                out.push(7);
-                part(out, key);
-                part(out, value);
-            }
-            Shape::Option(inner) => {
-                out.push(8);
-                part(out, inner);
-            }
-            Shape::Box(inner) => {
-                out.push(9);
-                part(out, inner);
-            }
+            Shape::Sequence(element) => parts(out, 4, &[*element]),
+            Shape::Set(element) => parts(out, 5, &[*element]),
+            Shape::Map(key, value) => parts(out, 6, &[*key, *value]),
+            Shape::HashMap(key, value) => parts(out, 7, &[*key, *value]),
+            Shape::Option(inner) => parts(out, 8, &[*inner]),
+            Shape::Box(inner) => parts(out, 9, &[*inner]),
             Shape::Opaque(name, version) => {
                 out.push(10);
-                put_text(out, name);
+                put_bytes(out, name.as_bytes());
                 put_varint(out, u64::from(*version));
             }
-            Shape::Slice(element) => {
-                out.push(11);
-                part(out, element);
-            }
-            Shape::OrderedSet(element) => {
-                out.push(12);
-                part(out, element);
-            }
+            Shape::Slice(element) => parts(out, 11, &[*element]),
+            Shape::OrderedSet(element) => parts(out, 12, &[*element]),
         }
     }
 
@@ -508,14 +484,8 @@ impl Shape {
     }
 }
 
-fn put_text(out: &mut Vec<u8>, text: &str) {
-    put_varint(out, text.len() as u64);
-    out.extend_from_slice(text.as_bytes());
-}
-
 fn take_text(reader: &mut Reader<'_>) -> Result<String> {
-    let len = reader.varint()?;
-    match std::str::from_utf8(reader.take(usize::try_from(len).unwrap_or(usize::MAX))?) {
+    match std::str::from_utf8(reader.bytes()?) {
         Ok(text) => Ok(text.into()),
         Err(_) => reader.malformed("a name is not UTF-8"),
     }
@@ -524,7 +494,7 @@ fn take_text(reader: &mut Reader<'_>) -> Result<String> {
 fn put_fields(out: &mut Vec<u8>, fields: &[Field]) {
     put_varint(out, fields.len() as u64);
     for field in fields {
-        put_text(out, &field.name);
+        put_bytes(out, field.name.as_bytes());
         put_varint(out, u64::from(field.offset));
         put_varint(out, u64::from(field.ty.0));
     }

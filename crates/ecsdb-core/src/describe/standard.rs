@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::{Describe, Primitive, Shape, Stored, TooDeep, Types, Visitor};
 use crate::entity::Entity;
+use crate::tuples::for_tuples;
 
 /// In an archive, what a primitive or a container takes follows from the archive's format.
 fn layout_of<T>(stored: Stored) -> (usize, usize) {
@@ -188,15 +189,4 @@ macro_rules! tuple {
 }
 
 tuple!();
-tuple!(A 0);
-tuple!(A 0, B 1);
-tuple!(A 0, B 1, C 2);
-tuple!(A 0, B 1, C 2, D 3);
-tuple!(A 0, B 1, C 2, D 3, E 4);
-tuple!(A 0, B 1, C 2, D 3, E 4, F 5);
-tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6);
-tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7);
-tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8);
-tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9);
-tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10);
-tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10, L 11);
+for_tuples!(tuple);

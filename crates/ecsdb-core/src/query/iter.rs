@@ -10,6 +10,7 @@ use crate::root::Root;
 use crate::schema::Schema;
 use crate::spine;
 use crate::transaction::TransactionState;
+use crate::world::World;
 
 /// The results of a query, entity by entity; [`QueryIter::chunks`] gives them as slices.
 ///
@@ -70,7 +71,7 @@ impl<'a> ReadWalk<'a> {
 }
 
 impl<'a> WriteWalk<'a> {
-    pub(crate) fn new(
+    fn new(
         root: &'a mut Root,
         state: &'a mut TransactionState,
         known: Option<std::slice::Iter<'a, (u32, Found)>>,
@@ -85,6 +86,18 @@ impl<'a, Q: Query> QueryIter<'a, Q> {
     pub(crate) fn new(walk: Walk<'a>) -> Self {
         let chunks = Chunks { walk, found: Found::new(), ready: ArrayVec::new(), batch: 1 };
         QueryIter { chunks, rows: None }
+    }
+
+    /// Over the world of the transaction under way, whose component types are registered.
+    pub(crate) fn of_transaction(
+        world: &'a mut World,
+        known: Option<std::slice::Iter<'a, (u32, Found)>>,
+    ) -> Self {
+        let World { root, tx, .. } = world;
+        QueryIter::new(match Q::WRITES {
+            true => Walk::Write(WriteWalk::new(Arc::make_mut(root), tx, known)),
+            false => Walk::Read(ReadWalk::new(root, known)),
+        })
     }
 
     /// The results chunk by chunk; first the rows that are left of the chunk at hand, if some of it were given already.

@@ -14,7 +14,7 @@ pub use access::{Access, Mode};
 pub use entity::{EntityMut, EntityRef};
 pub use filter::{Filter, Or, With, Without};
 pub use iter::{Chunks, QueryIter};
-pub(crate) use iter::{ReadWalk, Walk, WriteWalk};
+pub(crate) use iter::{ReadWalk, Walk};
 pub use prepared::Prepared;
 pub use term::Has;
 

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use triomphe::Arc;
 
-use super::{Found, Query, QueryIter, ReadQuery, ReadWalk, Walk, WriteWalk};
+use super::{Found, Query, QueryIter, ReadQuery, ReadWalk, Walk};
 use crate::archetype::Shape;
 use crate::error::Result;
 use crate::root::Root;
@@ -71,12 +71,7 @@ impl<Q: Query> Prepared<Q> {
             return QueryIter::new(Walk::Nothing);
         }
         self.look_at(&tx.world.root);
-        let world = &mut *tx.world;
-        let known = Some(self.matching.iter());
-        QueryIter::new(match Q::WRITES {
-            true => Walk::Write(WriteWalk::new(Arc::make_mut(&mut world.root), &mut world.tx, known)),
-            false => Walk::Read(ReadWalk::new(&world.root, known)),
-        })
+        QueryIter::of_transaction(tx.world, Some(self.matching.iter()))
     }
 
     /// As [`View::query`].

@@ -7,6 +7,7 @@
 use std::mem::MaybeUninit;
 
 use super::ops::Ops;
+use crate::buffers::KEPT_BYTES;
 
 /// The buffer's unit, and the greatest alignment of a value.
 #[derive(Clone, Copy)]
@@ -18,8 +19,6 @@ const UNIT: usize = 64;
 const STEP: usize = 8;
 /// Units of the first buffer.
 const UNITS_MIN: usize = 64;
-/// A buffer up to this size is kept from one transaction to the next, whatever that needs.
-const KEPT_BYTES: usize = 1 << 20;
 /// Transactions that must have done with a quarter of the buffer before it is given back.
 const IDLE_MAX: u32 = 64;
 

@@ -140,13 +140,7 @@ fn spawned(
     }
     rows.clear();
     rows.extend(marks.new.iter().map(|row| row as u32));
-    let columns = stored(root, &archetype.shape);
-    let selected = rows_of(rows);
-    encoder.spawn(chunk.ids(), &selected, columns.clone().count());
-    for (column, def) in columns {
-        encoder.column(def, &chunk.columns[column].block, selected.clone())?;
-    }
-    Ok(())
+    encoder.spawn(chunk, &rows_of(rows), stored(root, &archetype.shape))
 }
 
 /// Entities that had other components: what they have no more, and what they did not have.
@@ -169,18 +163,9 @@ fn moved(
         let before = root.archetype(origin).shape.clone();
         let selected = rows_of(rows);
         let gone = stored(root, &before).filter(|(_, def)| archetype.shape.column_of(def.id).is_none());
-        let n = gone.clone().count();
-        if n > 0 {
-            encoder.remove(chunk.ids(), &selected, gone.map(|(_, def)| def.id), n);
-        }
+        encoder.remove(chunk, &selected, gone.map(|(_, def)| def.id));
         let added = stored(root, &archetype.shape).filter(|(_, def)| before.column_of(def.id).is_none());
-        let n = added.clone().count();
-        if n > 0 {
-            encoder.put(chunk.ids(), &selected, n);
-            for (column, def) in added {
-                encoder.column(def, &chunk.columns[column].block, selected.clone())?;
-            }
-        }
+        encoder.put(chunk, &selected, added)?;
     }
     Ok(())
 }
@@ -245,13 +230,13 @@ fn write(
     if rows.is_empty() {
         return Ok(());
     }
-    let block = &chunk.columns[column.place.column as usize].block;
+    let column = column.place.column as usize;
+    let block = &chunk.columns[column].block;
     // A value that is the same costs its bytes, a gap a new run of ids: whole columns are shorter unless few rows changed.
     // New entities, and components that are new, have been written before, so their values may stand here again.
     let whole = block.ops().is_plain() && rows.len() * 2 >= block.len();
     let selected = if whole { Rows::Range(0..block.len()) } else { rows_of(rows) };
-    encoder.put(chunk.ids(), &selected, 1);
-    encoder.column(def, block, selected)
+    encoder.put(chunk, &selected, std::iter::once((column, def)))
 }
 
 /// Resources that were put, handed out or removed, as they stand now.

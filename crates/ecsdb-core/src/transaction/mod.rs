@@ -15,7 +15,7 @@ mod values;
 
 pub(crate) use marks::ColumnPlace;
 pub use protocol::{OpenTransaction, PreparedTransaction};
-pub(crate) use state::{TransactionState, reset};
+pub(crate) use state::TransactionState;
 
 use crate::world::World;
 

@@ -4,6 +4,7 @@
 use super::marks::{ColumnPlace, Image, Marks, Saved};
 use super::undo::Step;
 use crate::archetype::{Chunk, Column};
+use crate::buffers::reset;
 use crate::change_set::Encoder;
 use crate::entity::Entity;
 use crate::error::Error;
@@ -155,15 +156,5 @@ impl TransactionState {
 
     pub(crate) fn image_of(&self, marks: u32) -> Option<&Image> {
         self.marks.columns().get(marks as usize)?.image.as_ref()
-    }
-}
-
-/// Empties a buffer; a burst's memory is given back.
-#[inline]
-pub(crate) fn reset<T>(buffer: &mut Vec<T>) {
-    const KEPT_BYTES: usize = 1 << 20;
-    buffer.clear();
-    if buffer.capacity() * size_of::<T>() > KEPT_BYTES {
-        buffer.shrink_to(KEPT_BYTES / size_of::<T>().max(1));
     }
 }

@@ -7,7 +7,7 @@ use super::{ColumnPlace, Transaction};
 use crate::component::Component;
 use crate::entity::Entity;
 use crate::error::{Error, Result};
-use crate::query::{EntityMut, EntityRef, Query, QueryIter, ReadQuery, ReadWalk, Walk, WriteWalk};
+use crate::query::{EntityMut, EntityRef, Query, QueryIter, ReadQuery, Walk};
 use crate::raw::{Block, Ops, TypeOps, disjoint_rows};
 use crate::root::{Resource, Root};
 use crate::view::View;
@@ -56,7 +56,7 @@ impl Transaction<'_> {
         world.tx.enter();
         let chunk = Arc::make_mut(&mut world.root).chunk_mut(location.archetype, number);
         let block = world.tx.cell(chunk, place, row, rows_max, lsn);
-        world.tx.busy = false;
+        world.tx.leave();
         block.slice_mut::<T>().and_then(|rows| rows.get_mut(row)).ok_or_else(missing)
     }
 
@@ -72,11 +72,7 @@ impl Transaction<'_> {
             self.world.tx.fail(e);
             return QueryIter::new(Walk::Nothing);
         }
-        let world = &mut *self.world;
-        QueryIter::new(match Q::WRITES {
-            true => Walk::Write(WriteWalk::new(Arc::make_mut(&mut world.root), &mut world.tx, None)),
-            false => Walk::Read(ReadWalk::new(&world.root, None)),
-        })
+        QueryIter::of_transaction(self.world, None)
     }
 
     /// Iterates over entities to be read only, while others are read by [`Transaction::get`] or another query: this
