@@ -9,7 +9,7 @@ use crate::entity::Entity;
 use crate::error::{Error, Result};
 use crate::spine::Spine;
 
-const LEAF_BITS: u32 = 8;
+const LEAF_BITS: u32 = 10;
 const LEAF: usize = 1 << LEAF_BITS;
 /// No slot: the end of the free list.
 pub(crate) const NONE: u32 = u32::MAX;

@@ -35,7 +35,7 @@ pub struct Chunks<'a, Q: Query> {
 /// Chunks looked up at a time at most. Each lookup follows a chain of pointers that are seldom in the cache; the
 /// processor follows many chains at once when nothing else stands between them, and none while it works on a
 /// chunk's rows (`docs/architecture.md` has the measurement).
-const BATCH_MAX: usize = 32;
+const BATCH_MAX: usize = 8;
 
 pub(crate) enum Walk<'a> {
     Read(ReadWalk<'a>),

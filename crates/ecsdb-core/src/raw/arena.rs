@@ -6,7 +6,7 @@
 
 use std::mem::MaybeUninit;
 
-use super::ops::Ops;
+use super::ops::{Ops, copy_row};
 use crate::buffers::KEPT_BYTES;
 
 /// The buffer's unit, and the greatest alignment of a value.
@@ -107,7 +107,7 @@ impl Arena {
         // SAFETY: just reserved, and the caller's value is of that size and in another allocation.
         unsafe {
             let to = self.units.as_mut_ptr().cast::<u8>().add(offset);
-            std::ptr::copy_nonoverlapping(value, to, size);
+            copy_row(value, to, size);
         }
         if ops.is_plain() {
             return At((offset / STEP) as u32);

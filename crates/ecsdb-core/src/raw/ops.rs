@@ -3,6 +3,7 @@
 
 use std::any::{Any, TypeId};
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::component::{CodecError, Component, StorageKind};
@@ -177,4 +178,22 @@ unsafe fn decode_value<T: Component>(bytes: &[u8], to: *mut u8) -> Result<(), Co
     // SAFETY: the caller's pointer is to room for a `T`.
     unsafe { to.cast::<T>().write(value) };
     Ok(())
+}
+
+/// Copies one row; what small ones take is done without a call.
+///
+/// SAFETY: `from` can be read and `to` written for `size` bytes, and they do not overlap.
+#[inline]
+pub(super) unsafe fn copy_row(from: *const u8, to: *mut u8, size: usize) {
+    macro_rules! of_size {
+        ($($size:literal),*) => {
+            match size {
+                // SAFETY: as the caller says; bytes have no alignment.
+                $($size => unsafe { to.cast::<[MaybeUninit<u8>; $size]>().write(from.cast::<[MaybeUninit<u8>; $size]>().read()) },)*
+                // SAFETY: as the caller says.
+                _ => unsafe { std::ptr::copy_nonoverlapping(from, to, size) },
+            }
+        };
+    }
+    of_size!(4, 8, 12, 16, 24, 32);
 }

@@ -8,7 +8,7 @@ use std::ptr::NonNull;
 
 use super::arena::{Arena, At};
 use super::block::Block;
-use super::ops::Ops;
+use super::ops::{Ops, copy_row};
 use super::prefetch::prefetch;
 use crate::component::{CodecError, Component};
 
@@ -39,7 +39,7 @@ impl Block {
         unsafe {
             let at = arena.take(self.ops, self.at(row));
             if row != last {
-                std::ptr::copy_nonoverlapping(self.at(last), self.at(row), self.ops.size());
+                copy_row(self.at(last), self.at(row), self.ops.size());
             }
             at
         }
@@ -55,9 +55,9 @@ impl Block {
         // arena's value, which is of this type and which the arena then counts no more.
         unsafe {
             if row != self.len() {
-                std::ptr::copy_nonoverlapping(self.at(row), self.at(self.len()), self.ops.size());
+                copy_row(self.at(row), self.at(self.len()), self.ops.size());
             }
-            std::ptr::copy_nonoverlapping(value, self.at(row), self.ops.size());
+            copy_row(value, self.at(row), self.ops.size());
         }
         arena.give(self.ops, at);
         self.len += 1;
@@ -152,6 +152,14 @@ impl Block {
         }
     }
 
+    /// Copies a plain row back from the arena.
+    pub(crate) fn restore_row(&mut self, row: usize, at: At, arena: &Arena) {
+        let size = self.ops.size();
+        if let Some(bytes) = self.bytes_mut().and_then(|bytes| bytes.get_mut(row * size..(row + 1) * size)) {
+            bytes.copy_from_slice(arena.bytes(at, size));
+        }
+    }
+
     /// Overwrites a row; the value before is dropped.
     pub(crate) fn overwrite_stored(&mut self, row: usize, bytes: &[u8]) -> Result<(), CodecError> {
         let mut new = Block::new(self.ops, 1);
@@ -165,11 +173,13 @@ impl Block {
     /// Takes plain row `row` out, the last row moving into its place.
     #[inline]
     pub(crate) fn remove_plain(&mut self, row: usize) {
-        let (last, size) = (self.len() - 1, self.ops.size());
-        if let Some(bytes) = self.bytes_mut() {
-            bytes.copy_within(last * size..(last + 1) * size, row * size);
+        assert!(row < self.len() && self.ops.is_plain());
+        self.len -= 1;
+        let last = self.len();
+        if row != last {
+            // SAFETY: both rows are within the allocation, and they are different ones; plain rows have no destructor.
+            unsafe { copy_row(self.at(last), self.at(row), self.ops.size()) };
         }
-        self.truncate(last);
     }
 
     /// Exchanges two plain rows.

@@ -69,6 +69,9 @@ pub(crate) enum Image {
 
 /// Columns up to this many bytes are kept as bytes.
 const IMAGE_BYTES_MAX: usize = 2048;
+/// Once one row in so many was saved by itself, the next ones are cheaper saved as a whole.
+const SINGLES_PART: usize = 16;
+const SINGLES_MIN: usize = 16;
 
 /// The marks of one column.
 pub(crate) struct ColumnMarks {
@@ -77,6 +80,8 @@ pub(crate) struct ColumnMarks {
     /// By row, valid where marked.
     saved: Vec<Packed>,
     pub(crate) image: Option<Image>,
+    /// Rows saved one by one.
+    singles: u32,
     /// All rows are marked, each saved in the image at its own place, and `marked` and `saved` do not say so.
     whole: bool,
 }
@@ -110,6 +115,7 @@ impl Marks {
         self.sequence += 1;
         for marks in &mut self.columns[..self.columns_used] {
             marks.marked.clear();
+            marks.singles = 0;
             marks.whole = false;
         }
         for marks in &mut self.chunks[..self.chunks_used] {
@@ -159,6 +165,7 @@ impl Marks {
                     marked: RowSet::default(),
                     saved: Vec::new(),
                     image: None,
+                    singles: 0,
                     whole: false,
                 });
             }
@@ -333,6 +340,29 @@ impl ColumnMarks {
         }
     }
 
+    /// Notes that a row was saved by itself. True when that was done so often that the column is better kept as a whole.
+    #[inline]
+    pub(crate) fn count_single(&mut self, block: &Block) -> bool {
+        self.singles += 1;
+        self.singles as usize > (block.len() / SINGLES_PART).max(SINGLES_MIN)
+            && self.image.is_none()
+            && block.ops().is_plain()
+    }
+
+    /// Keeps a plain column, of which some rows were saved and none came or went, as it was. False when that is not known any more.
+    pub(crate) fn keep_image_of_beginning(&mut self, block: &Block, arena: &Arena) -> bool {
+        self.singles = 0;
+        let mut image = block.clone();
+        for row in self.marked.iter() {
+            let Saved::Arena(at) = self.saved[row].saved() else { return false };
+            image.restore_row(row, at, arena);
+        }
+        self.image = Some(Image::Block(Arc::new(image)));
+        self.marked.clear();
+        self.whole = true;
+        true
+    }
+
     /// Says of each row of a whole image where it is saved, before rows come or go.
     fn list_image_rows(&mut self) {
         if !std::mem::take(&mut self.whole) {
@@ -370,18 +400,7 @@ impl ColumnMarks {
             return;
         }
         debug_assert_eq!(new.len(), old.len(), "a whole image is of the rows that there are");
-        let half = block.len().div_ceil(2);
-        for row in 0..block.len() {
-            let range = row * size..(row + 1) * size;
-            if differ(&new[range.clone()], &old[range]) {
-                rows.push(row as u32);
-                if rows.len() >= half {
-                    rows.clear();
-                    rows.extend(0..block.len() as u32);
-                    return;
-                }
-            }
-        }
+        differing_rows(new, old, size, rows);
     }
 
     /// True when a value differs from what it was.
@@ -416,11 +435,40 @@ impl ColumnMarks {
     }
 }
 
-/// True when the bytes differ; what small values do is told without a call.
-#[inline]
-fn differ(new: &[u8], old: &[u8]) -> bool {
-    let (new_words, new_rest) = new.as_chunks::<4>();
-    let (old_words, old_rest) = old.as_chunks::<4>();
-    new_words.iter().zip(old_words).any(|(new, old)| new != old)
-        || new_rest.iter().zip(old_rest).any(|(new, old)| new != old)
+/// The rows of `size` bytes that differ; all of them, when half of them do.
+fn differing_rows(new: &[u8], old: &[u8], size: usize, rows: &mut Vec<u32>) {
+    fn of_size<const SIZE: usize>(new: &[u8], old: &[u8], rows: &mut Vec<u32>) {
+        let (new, old) = (new.as_chunks::<SIZE>().0, old.as_chunks::<SIZE>().0);
+        collect(new.len(), |row| new[row] != old[row], rows);
+    }
+    /// Counts some before it lists any, without a branch for each, so that the compiler takes several at a time.
+    fn collect(len: usize, differs: impl Fn(usize) -> bool, rows: &mut Vec<u32>) {
+        const AT_ONCE: usize = 64;
+        let half = len.div_ceil(2);
+        let mut differing = 0;
+        for start in (0..len).step_by(AT_ONCE) {
+            let end = len.min(start + AT_ONCE);
+            differing += (start..end).map(|row| usize::from(differs(row))).sum::<usize>();
+            if differing >= half {
+                rows.extend(0..len as u32);
+                return;
+            }
+        }
+        if differing > 0 {
+            rows.extend((0..len).filter(|&row| differs(row)).map(|row| row as u32));
+        }
+    }
+    match size {
+        4 => of_size::<4>(new, old, rows),
+        8 => of_size::<8>(new, old, rows),
+        12 => of_size::<12>(new, old, rows),
+        16 => of_size::<16>(new, old, rows),
+        24 => of_size::<24>(new, old, rows),
+        32 => of_size::<32>(new, old, rows),
+        64 => of_size::<64>(new, old, rows),
+        _ => {
+            let range = |row: usize| row * size..(row + 1) * size;
+            collect(new.len() / size, |row| new[range(row)] != old[range(row)], rows);
+        }
+    }
 }

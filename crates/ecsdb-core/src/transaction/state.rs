@@ -127,10 +127,14 @@ impl TransactionState {
             prefetch(id);
         }
         // A new row is undone as a whole, and logged as a whole.
-        let new = self.marks.of_chunk(chunk).is_some_and(|marks| marks.new.contains(row));
+        let arrivals = self.marks.of_chunk(chunk);
+        let (rows_came, new) = (arrivals.is_some(), arrivals.is_some_and(|marks| marks.new.contains(row)));
         let column = &mut chunk.columns[place.column as usize];
         if !new && !self.marks.column(column, place).is_marked(row) {
             self.save(column, place, row, rows_max, lsn);
+            if !rows_came && self.marks.column(column, place).count_single(&column.block) {
+                self.widen(column, place);
+            }
         }
         column.write(lsn)
     }
@@ -139,6 +143,15 @@ impl TransactionState {
         // Copied first, since a `clone` may panic: nothing has happened then.
         let at = column.write(lsn).save_row(row, &mut self.arena);
         self.saved(column, place, row, rows_max, at);
+    }
+
+    /// Keeps all of a column, of which many rows were saved one by one and none came, as it was when the transaction began.
+    #[cold]
+    fn widen(&mut self, column: &mut Column, place: ColumnPlace) {
+        let marks = self.marks.column(column, place);
+        if marks.keep_image_of_beginning(&column.block, &self.arena) {
+            self.undo.push(Step::Column { place, marks: column.marks.index });
+        }
     }
 
     /// Notes that the value of `row` from before is at `at`.

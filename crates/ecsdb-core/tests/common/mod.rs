@@ -70,6 +70,8 @@ pub(crate) enum Op {
     RemovePos(prop::sample::Index),
     RemoveNameCache(prop::sample::Index),
     SetPos(prop::sample::Index, i32),
+    /// One by one, so many that the rest is kept as a whole.
+    SetMany(i32, u32),
     SetName(prop::sample::Index, u8),
     MoveAll(i32),
     MoveSome(i32, u64),
@@ -109,6 +111,7 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
         3 => i().prop_map(RemovePos),
         2 => i().prop_map(RemoveNameCache),
         5 => (i(), x()).prop_map(|(i, x)| SetPos(i, x)),
+        2 => (x(), 1u32..4).prop_map(|(x, k)| SetMany(x, k)),
         4 => (i(), n()).prop_map(|(i, x)| SetName(i, x)),
         3 => x().prop_map(MoveAll),
         3 => (x(), 1u64..5).prop_map(|(x, k)| MoveSome(x, k)),
@@ -237,6 +240,14 @@ pub(crate) fn run(op: &Op, tx: &mut Transaction<'_>, model: &mut Model) {
                 }
                 (None, Err(_)) => {}
                 other => panic!("{other:?}"),
+            }
+        }
+        Op::SetMany(x, k) => {
+            for (&e, row) in model.rows.iter_mut().filter(|(e, _)| e.index() % k == 0) {
+                if let Some(pos) = &mut row.pos {
+                    pos.y = *x;
+                    tx.get_mut::<Pos>(e).unwrap().y = *x;
+                }
             }
         }
         Op::SetName(i, n) => {
