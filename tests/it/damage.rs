@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use ecsdb::prelude::*;
-use ecsdb::{DataLoss, Error, Policy, RecoveryError};
+use ecsdb::{DataLoss, Error, PersistenceConfig, Policy, RecoveryError};
 
 use crate::components::Counter;
 use crate::golden::copy_dir;
@@ -26,6 +26,18 @@ fn crashed() -> (tempfile::TempDir, PathBuf) {
     let copy = dir.path().join("crashed");
     copy_dir(&dir.path().join("live"), &copy);
     let segment = newest_segment(&copy);
+    (dir, segment)
+}
+
+/// The same, of a database that was closed.
+fn closed() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Database::open(dir.path()).unwrap();
+    for i in 0..6 {
+        db.write(|tx| Ok(tx.spawn(Counter(i)))).unwrap();
+    }
+    db.close().unwrap();
+    let segment = newest_segment(dir.path());
     (dir, segment)
 }
 
@@ -80,15 +92,60 @@ fn a_segment_that_the_manifest_knows_of_and_that_is_gone_is_corruption() {
     refused_then_salvaged(&segment);
 }
 
+/// What a database is before the damage.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Before {
+    /// Its process was killed, with the next segment prepared.
+    Killed,
+    /// The same, without it.
+    KilledEarly,
+    /// Closed.
+    Closed,
+}
+
+/// The kinds of loss of a whole segment: however much of it is gone, it is never taken for a write that was not finished (REC-13).
 #[test]
-fn what_nothing_proves_to_have_been_durable_is_set_aside_and_reported_as_unacknowledged() {
-    for cut in [true, false] {
-        let (_dir, segment) = crashed();
-        spoil(&segment, |bytes| if cut { bytes.truncate(2_000) } else { bytes[..4096].fill(0) });
-        let db = open(&segment, Policy::TruncateTail).unwrap();
-        let report = db.recovery_report().unwrap();
-        assert_eq!(report.data_loss, DataLoss::Unacknowledged, "{report}");
-        assert!(report.tail.is_some(), "{report}");
-        assert_eq!(report.set_aside.is_empty(), cut, "{report}");
+fn a_segment_that_lost_its_header_its_records_or_its_length_is_corruption() {
+    type Spoil = (&'static str, fn(&mut Vec<u8>));
+    let kinds: [Spoil; 9] = [
+        ("a flipped bit in the header", |bytes| bytes[110] ^= 4),
+        ("a flipped bit in what checksums start from", |bytes| bytes[20] ^= 4),
+        ("a zeroed sector", |bytes| bytes[..512].fill(0)),
+        ("a zeroed page", |bytes| bytes[..4096].fill(0)),
+        ("cut to nothing", Vec::clear),
+        ("cut within the header", |bytes| bytes.truncate(100)),
+        ("cut within the header's page", |bytes| bytes.truncate(2_000)),
+        ("cut to the header", |bytes| bytes.truncate(4096)),
+        ("cut within the records", |bytes| bytes.truncate(4096 + 100)),
+    ];
+    let kinds_closed: [Spoil; 2] =
+        [("zeroed behind the header", |bytes| bytes[4096..].fill(0)), ("zeroed", |bytes| bytes.fill(0))];
+    for before in [Before::Killed, Before::KilledEarly, Before::Closed] {
+        let more = if before == Before::Closed { &kinds_closed[..] } else { &[] };
+        for (what, spoil_it) in kinds.iter().chain(more) {
+            println!("{before:?}: {what}");
+            let (_dir, segment) = if before == Before::Closed { closed() } else { crashed() };
+            let dir = segment.parent().unwrap().parent().unwrap();
+            if before == Before::KilledEarly {
+                std::fs::remove_file(dir.join("log/0000000000000002.seg")).unwrap();
+            }
+            spoil(&segment, spoil_it);
+            let verified = ecsdb::verify(&PersistenceConfig::new(dir), |_| {}).unwrap();
+            assert!(!verified.faults.is_empty(), "{verified:?}");
+            for policy in [Policy::Strict, Policy::TruncateTail] {
+                match open(&segment, policy) {
+                    Err(Error::Recovery(RecoveryError::Corrupt { .. })) => {}
+                    other => panic!("{other:?}"),
+                }
+            }
+            let db = open(&segment, Policy::Salvage).unwrap();
+            assert_eq!(db.recovery_report().unwrap().data_loss, DataLoss::Acknowledged);
+            db.write(|tx| Ok(tx.spawn(Counter(9)))).unwrap();
+            let digest = db.view().unwrap().digest().unwrap();
+            db.close().unwrap();
+            // And never again in the way.
+            let again = open(&segment, Policy::Strict).unwrap();
+            assert_eq!(again.view().unwrap().digest().unwrap(), digest);
+        }
     }
 }

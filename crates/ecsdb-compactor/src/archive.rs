@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use ecsdb_io::{FileKind, OpenMode, VfsFile, create_dir_durably, publish, seekable};
-use ecsdb_wal::{LogError, LogScan, Lsn, ScannedSegment, SegmentEnd, SegmentReader, segment_files};
+use ecsdb_recovery::log_dirs;
+use ecsdb_wal::{LogScan, Lsn, ScannedSegment, SegmentEnd, SegmentReader, segment_files};
 
 use crate::error::{Error, Result};
 use crate::event::{Event, Task};
@@ -37,7 +38,9 @@ impl Store {
     fn list_archive(&self) -> Result<Vec<ArchivedSegment>> {
         let vfs = &*self.direct_vfs;
         let archive = self.layout.archive_dir();
-        let files = segment_files(vfs, &[archive, self.layout.log_dir()])?;
+        // The copy in the archive is what is asked for.
+        let [log, kept] = log_dirs(&self.layout, &self.manifest());
+        let files = segment_files(vfs, &[kept, log])?;
         let mut archived: Vec<(ArchivedSegment, PathBuf)> = Vec::new();
         let mut ends = Vec::new();
         for file in files {
@@ -48,9 +51,11 @@ impl Store {
                 }
                 Ok(None) => continue,
                 // What cannot be read any more hinders nobody who does not need it.
-                Err(LogError::Damaged(_)) => {
-                    SegmentEnd { segment: file.number - 1, last_lsn: Lsn(u64::MAX), ..SegmentEnd::default() }
-                }
+                Err(e) if e.is_damage() => SegmentEnd {
+                    segment: file.number.saturating_sub(1),
+                    last_lsn: Lsn(u64::MAX),
+                    ..SegmentEnd::default()
+                },
                 Err(e) => return Err(e.into()),
             };
             if file.path.parent() == Some(archive) {
@@ -71,7 +76,7 @@ impl Store {
                 Some(end) => end.last_lsn,
                 None => match LogScan::file(vfs, path) {
                     Ok(scanned) => scanned.end.last_lsn,
-                    Err(LogError::Damaged(_)) => Lsn::ZERO,
+                    Err(e) if e.is_damage() => Lsn::ZERO,
                     Err(e) => return Err(e.into()),
                 },
             };
@@ -103,7 +108,7 @@ impl Store {
     pub(crate) fn archive_below(&self, work: &mut Work, first_needed: u64) -> Result<()> {
         let mut known = self.archived(work)?.last().map_or(0, |last| last.number);
         known = known.max(self.manifest().first_archived.saturating_sub(1));
-        let segments = segment_files(&*self.direct_vfs, &[self.layout.log_dir()])?;
+        let segments = segment_files(&*self.direct_vfs, &[self.layout.log_dir().into()])?;
         for pair in segments.windows(2) {
             let [file, next] = pair else { continue };
             if file.number <= known || file.number >= first_needed {

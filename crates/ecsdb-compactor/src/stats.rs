@@ -145,10 +145,10 @@ impl Store {
             }
         }
         drop(noted);
-        for file in segment_files(&*self.direct_vfs, &[self.layout.log_dir()])? {
+        for file in segment_files(&*self.direct_vfs, &[self.layout.log_dir().into()])? {
             (stats.segments, stats.log_bytes) = (stats.segments + 1, stats.log_bytes + file.bytes);
         }
-        for file in segment_files(&*self.direct_vfs, &[self.layout.archive_dir()])? {
+        for file in segment_files(&*self.direct_vfs, &[self.layout.archive_dir().into()])? {
             stats.archive_bytes += file.bytes;
         }
         for path in garbage(&*self.direct_vfs, &self.layout, &manifest)? {

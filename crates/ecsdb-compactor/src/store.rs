@@ -152,6 +152,18 @@ impl Store {
         Ok(published?)
     }
 
+    /// Publishes how far the log has come, if no manifest says so yet: what is missing of it at the next opening is then seen.
+    ///
+    /// # Errors
+    /// When the manifest cannot be published; nothing else changes then.
+    pub fn note_log(&self) -> Result<()> {
+        let manifest = self.manifest();
+        if manifest.durable_lsn < self.log.durable_lsn().0 || manifest.next_segment <= self.log.segment() {
+            self.publish(|_| {})?;
+        }
+        Ok(())
+    }
+
     /// Archives and deletes what the settings and recovery have no more use for.
     ///
     /// # Errors
@@ -183,7 +195,7 @@ impl Store {
             .and_then(|i| manifest.snapshots.get(i));
         let least = least.unwrap_or(manifest.snapshots.len());
         let covered = fallback.map_or(Lsn::ZERO, |entry| Lsn(entry.lsn));
-        let dirs = [self.layout.log_dir()];
+        let dirs = [self.layout.log_dir().into()];
         let first_segment =
             LogScan::first_needed(&*self.direct_vfs, &dirs, covered)?.max(manifest.first_segment);
         if settings.archive.is_some() {

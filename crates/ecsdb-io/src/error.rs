@@ -101,6 +101,20 @@ impl IoError {
         self.cause.kind() == io::ErrorKind::NotFound
     }
 
+    /// True when it is this file that cannot be read, or the medium under it, so that another one may do. Not so when the system is short
+    /// of handles or memory, or does not allow it: then all others would be taken for damaged, too.
+    pub fn is_of_the_file(&self) -> bool {
+        use io::ErrorKind::{InvalidData, IsADirectory, NotADirectory, NotFound, Other, UnexpectedEof};
+        /// `EIO`, and what Windows says of a bad sector (`ERROR_CRC`).
+        const MEDIUM: i32 = if cfg!(windows) { 23 } else { 5 };
+        let reading = matches!(self.op, FileOp::Open | FileOp::Read | FileOp::Metadata);
+        let of_the_file = matches!(
+            self.cause.kind(),
+            NotFound | UnexpectedEof | IsADirectory | NotADirectory | InvalidData | Other
+        );
+        reading && (of_the_file || self.cause.raw_os_error() == Some(MEDIUM))
+    }
+
     /// The same failure, told to one more waiter. [`io::Error`] cannot be cloned: the system's code is kept
     /// where there is one, and otherwise the kind and the text.
     pub fn duplicate(&self) -> Self {

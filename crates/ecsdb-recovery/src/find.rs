@@ -2,7 +2,7 @@
 
 use ecsdb_io::{FileKind, Layout, Vfs};
 use ecsdb_snapshot::{Manifest, Snapshot, SnapshotEntry};
-use ecsdb_wal::SegmentReader;
+use ecsdb_wal::{LogDir, SegmentReader};
 
 use crate::error::{Error, Result};
 use crate::policy::Policy;
@@ -104,13 +104,17 @@ pub(crate) fn numbers(vfs: &dyn Vfs, layout: &Layout, kind: FileKind) -> Result<
         Err(e) if e.is_not_found() => return Ok(Vec::new()),
         entries => entries?,
     };
-    let mut numbers: Vec<u64> = entries.iter().filter_map(|entry| kind.parse(&entry.name)).collect();
+    // A directory with the name of such a file is none of ours.
+    let files = entries.iter().filter(|entry| !entry.is_dir);
+    let mut numbers: Vec<u64> = files.filter_map(|entry| kind.parse(&entry.name)).collect();
     numbers.sort_unstable();
     Ok(numbers)
 }
 
-/// The text for a log that ends before the newest segment that the manifest knows of.
-pub(crate) fn missing_segment(layout: &Layout, manifest: &Manifest) -> String {
-    let path = layout.file(FileKind::Segment, manifest.next_segment - 1);
-    format!("{} is missing, and may have had transactions that were durable", path.display())
+/// Where the log's segments lie, the log's own directory first, and from where on they count.
+pub fn log_dirs<'a>(layout: &'a Layout, manifest: &Manifest) -> [LogDir<'a>; 2] {
+    [
+        LogDir { path: layout.log_dir(), first: manifest.first_segment },
+        LogDir { path: layout.archive_dir(), first: manifest.first_archived },
+    ]
 }

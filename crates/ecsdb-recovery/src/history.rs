@@ -5,9 +5,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use ecsdb_core::World;
 use ecsdb_io::{DirLock, Layout, Vfs};
 use ecsdb_snapshot::{Manifest, SnapshotEntry};
-use ecsdb_wal::{LogError, LogScan, Lsn, SegmentReader, Tail, segment_files};
+use ecsdb_wal::{Known, LogScan, Lsn, SegmentReader, Tail, segment_files};
 
 use crate::error::{Error, Result};
+use crate::find::log_dirs;
 use crate::policy::{Existence, Options, Policy};
 use crate::replay::Until;
 use crate::report::{RecoveryReport, Step};
@@ -110,19 +111,21 @@ impl<'a> History<'a> {
         let scan = scan(vfs, layout, manifest, newest.0)?;
         let last = scan.segments.last().map_or((Lsn::ZERO, 0), |last| (scan.last_lsn, last.last_unix_ns));
         let (mut logged_from, mut logged_from_unix_ns) = newest;
-        // Where the log begins stands in the first header that counts.
-        for file in segment_files(vfs, &[layout.log_dir(), layout.archive_dir()])? {
-            if file.number < manifest.first_archived {
-                continue;
-            }
+        // From where on the log is without a hole stands in the headers: each names the segment before it (REC-16).
+        let mut before = None;
+        for file in segment_files(vfs, &log_dirs(layout, manifest))? {
             match SegmentReader::open(vfs, &file.path) {
-                Ok(Some(reader)) => {
+                Ok(Some(reader)) if reader.header().database == manifest.database => {
                     let header = reader.header();
-                    (logged_from, logged_from_unix_ns) = (header.previous.last_lsn, header.created_unix_ns);
-                    break;
+                    if before != Some(header.previous.segment) {
+                        (logged_from, logged_from_unix_ns) =
+                            (header.previous.last_lsn, header.created_unix_ns);
+                    }
+                    before = Some(header.sequence);
                 }
-                // Whatever needs this one cannot be gone back to.
-                Ok(None) | Err(LogError::Damaged(_)) => {}
+                // It is missed by the one after it.
+                Ok(_) => {}
+                Err(e) if e.is_damage() => {}
                 Err(e) => return Err(e.into()),
             }
         }
@@ -178,6 +181,13 @@ impl<'a> History<'a> {
         {
             return Err(Error::Corrupt { first_lost: first_lost.0, what: format!("{damage} ({evidence})") });
         }
+        // What the log does not lead to from the base is not there.
+        if let Some(first) = scan.segments.first()
+            && first.header.previous.last_lsn > base
+            && until.lsn > base
+        {
+            return Err(Error::Gap { snapshot: base.0, log_begins: first.header.previous.last_lsn.0 });
+        }
         let unix_ns = replay::apply(vfs, &mut world, &scan, until, options.threads, &mut report, progress)?;
         if options.register {
             world.register_linked()?;
@@ -225,9 +235,9 @@ impl<'a> History<'a> {
 
 /// The log and the archive from the segment on that has what comes after `after`.
 fn scan(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest, after: Lsn) -> Result<LogScan> {
-    let dirs = [layout.log_dir(), layout.archive_dir()];
-    let from = LogScan::first_needed(vfs, &dirs, after)?.max(manifest.first_archived);
-    Ok(LogScan::run(vfs, &dirs, manifest.database, Lsn::ZERO, from)?)
+    let dirs = log_dirs(layout, manifest);
+    let from = LogScan::first_needed(vfs, &dirs, after)?;
+    Ok(LogScan::run(vfs, &dirs, manifest.database, Known::default(), from)?)
 }
 
 fn unix_ns(time: SystemTime) -> u64 {

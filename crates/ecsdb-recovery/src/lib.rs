@@ -20,6 +20,7 @@ mod report;
 mod verify;
 
 pub use error::{Error, Result};
+pub use find::log_dirs;
 pub use history::{History, Moment, Reconstructed, lock_closed};
 pub use policy::{Existence, Options, Policy};
 pub use recover::{Recovered, recover};

@@ -12,7 +12,8 @@ pub enum Policy {
     /// refuses to open.
     #[default]
     TruncateTail,
-    /// Everything that verifies is kept, damaged files are set aside untouched, and what is lost is listed.
+    /// Goes on with what was before the first loss: a state that there was. What comes after it was made for another one; it is set aside
+    /// whole, and listed.
     Salvage,
 }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 use ecsdb_core::{Unreadable, World};
 use ecsdb_io::{DirLock, FileKind, IoError, Layout, OpenMode, Vfs, publish};
 use ecsdb_snapshot::Manifest;
-use ecsdb_wal::{LogScan, LogStart, Lsn, SegmentEnd, Tail};
+use ecsdb_wal::{Known, LogDir, LogScan, LogStart, Lsn, ScannedSegment, SegmentEnd, Tail};
 
 use crate::error::{Error, Result};
 use crate::policy::{Existence, Options, Policy};
@@ -33,6 +33,8 @@ pub struct Recovered {
     pub report: RecoveryReport,
     /// Segments that hold nothing that counts.
     unused: Vec<PathBuf>,
+    /// Segments that are longer than what counts of them.
+    cuts: Vec<repair::Cut>,
     policy: Policy,
 }
 
@@ -77,21 +79,11 @@ pub fn recover(
     let scan = scan_log(vfs, layout, &manifest, world.lsn())?;
     report.segments = scan.segments.len();
     report.log_bytes = scan.segments.iter().map(|segment| segment.end.offset).sum();
-    judge(&scan, world.lsn(), options.policy, &mut report)?;
-    if scan.last_file + 1 < manifest.next_segment {
-        let (first_lost, what) =
-            (scan.last_lsn.max(world.lsn()).next().0, find::missing_segment(layout, &manifest));
-        if options.policy != Policy::Salvage {
-            return Err(Error::Corrupt { first_lost, what });
-        }
-        report.lost.push(Lost { first: Lsn(first_lost), last: None, why: what });
-        report.data_loss = DataLoss::Acknowledged;
-    }
+    let whole = judge(&scan, world.lsn(), options.policy, &mut report)?;
     clock.lap("verify", &mut report);
 
     progress(&Step::Replay { done: 0, total: report.log_bytes });
-    let mut applied =
-        replay::apply(vfs, &mut world, &scan, Until::END, options.threads, &mut report, progress);
+    let mut applied = replay::apply(vfs, &mut world, &scan, whole, options.threads, &mut report, progress);
     if options.register
         && matches!(&applied, Err(Error::Apply { cause: ecsdb_core::Error::Codec { .. }, .. }))
     {
@@ -99,7 +91,7 @@ pub fn recover(
         options.register = false;
         world =
             replay::load(vfs, layout, &manifest, &manifest.snapshots, &mut options, &mut report, progress)?;
-        applied = replay::apply(vfs, &mut world, &scan, Until::END, options.threads, &mut report, progress);
+        applied = replay::apply(vfs, &mut world, &scan, whole, options.threads, &mut report, progress);
     }
     match applied {
         Err(Error::Apply { lsn, cause }) if options.policy == Policy::Salvage => {
@@ -115,7 +107,7 @@ pub fn recover(
                 &mut report,
                 progress,
             )?;
-            let until = Until { lsn: Lsn(lsn - 1), ..Until::END };
+            let until = Until { lsn: Lsn(lsn - 1), ..whole };
             replay::apply(vfs, &mut world, &scan, until, options.threads, &mut report, progress)?;
         }
         other => drop(other?),
@@ -138,12 +130,15 @@ pub fn recover(
         // Files without any manifest would look like one that was lost.
         manifest.publish(vfs, layout)?;
     }
-    if matches!(scan.tail, Tail::Corrupt { .. }) {
-        for segment in scan.segments.iter().filter(|segment| segment.damage.is_some()) {
-            repair::set_aside(vfs, layout, &segment.path, 0, &mut report)?;
+    repair::set_tail_aside(vfs, layout, &scan, &mut report)?;
+    if let Some(lost) = report.lost.first() {
+        // Of what comes after a loss nothing counts, and all of it is kept.
+        let after =
+            |segment: &&ScannedSegment| segment.damage.is_some() || segment.end.last_lsn >= lost.first;
+        let paths: Vec<_> = scan.segments.iter().filter(after).map(|segment| segment.path.clone()).collect();
+        for path in paths {
+            repair::set_aside(vfs, layout, &path, 0, &mut report)?;
         }
-    } else {
-        repair::cut_tail(vfs, layout, &scan, &mut report)?;
     }
     // REC-8, CKP-3: what does not load is nothing to fall back to, nor to share blocks with.
     let loaded = report.snapshot.map(|loaded| loaded.sequence);
@@ -183,8 +178,10 @@ pub fn recover(
         lsn: Lsn(seen + 1),
         previous,
     };
+    // After a loss the files stay what they are.
+    let cuts = if report.lost.is_empty() { repair::cuts(layout, &scan) } else { Vec::new() };
     let (unused, policy) = (scan.unused, options.policy);
-    Ok(Recovered { world, manifest, log_start, lock, report, unused, policy })
+    Ok(Recovered { world, manifest, log_start, lock, report, unused, cuts, policy })
 }
 
 impl Recovered {
@@ -202,6 +199,7 @@ impl Recovered {
         let mut clock = Clock::new();
         let Recovered { manifest, report, .. } = self;
         manifest.publish(vfs, layout)?;
+        repair::cut_to_end(vfs, &self.cuts)?;
         repair::remove_unused(vfs, layout, &self.unused, report)?;
         if self.policy != Policy::Salvage {
             repair::remove_orphans(vfs, layout, manifest, report)?;
@@ -235,51 +233,62 @@ fn sync_log(vfs: &dyn Vfs, layout: &Layout) -> Result<(), IoError> {
 }
 
 fn scan_log(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest, after: Lsn) -> Result<LogScan> {
-    // The archive, too: a snapshot that is not valid may make older log needed again (REC-8).
-    let dirs = [layout.log_dir(), layout.archive_dir()];
-    // REC-11: segments that the snapshot covers are not read.
-    let from = LogScan::first_needed(vfs, &dirs, after)?;
     // What the snapshot holds is not lost, wherever the log ends.
     let durable = if manifest.durable_lsn > after.0 { Lsn(manifest.durable_lsn) } else { Lsn::ZERO };
-    Ok(LogScan::run(vfs, &dirs, manifest.database, durable, from)?)
+    let known = Known { durable, next_segment: manifest.next_segment };
+    let all = find::log_dirs(layout, manifest);
+    let scan = |dirs: &[LogDir<'_>]| -> Result<LogScan> {
+        // REC-11: segments that the snapshot covers are not read.
+        let from = LogScan::first_needed(vfs, dirs, after)?;
+        Ok(LogScan::run(vfs, dirs, manifest.database, known, from)?)
+    };
+    // REC-14: the archive is looked at only when a snapshot that is not valid makes older log needed again (REC-8).
+    let own = scan(&all[..1])?;
+    let reaches = own.segments.first().is_none_or(|first| first.header.previous.last_lsn <= after);
+    if reaches { Ok(own) } else { scan(&all) }
 }
 
-/// Decides whether the log may be used as it is (REC-2).
-fn judge(scan: &LogScan, snapshot: Lsn, policy: Policy, report: &mut RecoveryReport) -> Result<()> {
+/// Decides whether the log may be used as it is (REC-2), and up to where it is whole: what comes after a loss was made for another
+/// state than the one before it.
+fn judge(scan: &LogScan, snapshot: Lsn, policy: Policy, report: &mut RecoveryReport) -> Result<Until> {
     if let Some(first) = scan.segments.first()
         && first.header.previous.last_lsn > snapshot
     {
         let gap = Error::Gap { snapshot: snapshot.0, log_begins: first.header.previous.last_lsn.0 };
-        if policy != Policy::Salvage {
-            return Err(gap);
-        }
-        let last = Some(first.header.previous.last_lsn);
-        report.lost.push(Lost { first: snapshot.next(), last, why: gap.to_string() });
-        report.data_loss = DataLoss::Acknowledged;
+        return lost(scan, snapshot.next(), gap, policy, report);
     }
     match &scan.tail {
-        Tail::Clean => Ok(()),
+        Tail::Clean => Ok(Until::END),
         Tail::Torn { .. } => {
             report.data_loss = report.data_loss.max(DataLoss::Unacknowledged);
-            Ok(())
+            Ok(Until::END)
         }
         Tail::Corrupt { damage, first_lost, evidence } => {
             let what = format!("{damage} ({evidence})");
-            if policy != Policy::Salvage {
-                return Err(Error::Corrupt { first_lost: first_lost.0, what });
-            }
-            // Lost until the next segment that is there begins.
-            let next = scan
-                .segments
-                .iter()
-                .map(|segment| segment.header.first_lsn)
-                .find(|first| first > first_lost)
-                .map(|first| Lsn(first.0 - 1));
-            report.lost.push(Lost { first: *first_lost, last: next, why: what });
-            report.data_loss = DataLoss::Acknowledged;
-            Ok(())
+            lost(scan, *first_lost, Error::Corrupt { first_lost: first_lost.0, what }, policy, report)
         }
     }
+}
+
+/// Everything from `first` on is lost: an error, but for a salvage, which goes on with what was before.
+fn lost(
+    scan: &LogScan,
+    first: Lsn,
+    error: Error,
+    policy: Policy,
+    report: &mut RecoveryReport,
+) -> Result<Until> {
+    if policy != Policy::Salvage {
+        return Err(error);
+    }
+    let last = (scan.seen_lsn >= first).then_some(scan.seen_lsn);
+    let why = match error {
+        Error::Corrupt { what, .. } => what,
+        other => other.to_string(),
+    };
+    report.lost.push(Lost { first, last, why });
+    report.data_loss = DataLoss::Acknowledged;
+    Ok(Until { lsn: Lsn(first.0 - 1), ..Until::END })
 }
 
 fn write_report(vfs: &dyn Vfs, layout: &Layout, report: &RecoveryReport) -> Result<(), IoError> {

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ecsdb_io::{FileKind, IoError, Layout, OpenMode, Vfs, publish};
+use ecsdb_io::{FileKind, IoError, Layout, OpenMode, Vfs, VfsFile, publish};
 use ecsdb_snapshot::Manifest;
 use ecsdb_wal::{LogScan, Tail};
 
@@ -26,8 +26,8 @@ pub(crate) fn remove_temporaries(vfs: &dyn Vfs, layout: &Layout, report: &mut Re
     Ok(())
 }
 
-/// Cuts a torn tail.
-pub(crate) fn cut_tail(
+/// Copies what is behind the last whole transaction aside, before it is cut.
+pub(crate) fn set_tail_aside(
     vfs: &dyn Vfs,
     layout: &Layout,
     scan: &LogScan,
@@ -39,19 +39,36 @@ pub(crate) fn cut_tail(
         report.rolled_back = *incomplete;
         if damage.offset > 0 {
             set_aside(vfs, layout, &damage.path, damage.offset, report)?;
-            let file = vfs.open(&damage.path, OpenMode::ReadWrite)?;
-            file.set_len(damage.offset)?;
-            file.sync_data()?;
         }
-    } else if let (Tail::Clean, Some(last)) = (&scan.tail, scan.segments.last())
-        && last.bytes > last.end.offset
-    {
-        // Nothing but preallocated zeros.
-        let file = vfs.open(&last.path, OpenMode::ReadWrite)?;
-        file.set_len(last.end.offset)?;
+    }
+    Ok(())
+}
+
+/// Cuts segments to their end. The next one is there by now, and says where that is: until then a file that is shorter than it was made
+/// has lost something.
+pub(crate) fn cut_to_end(vfs: &dyn Vfs, segments: &[Cut]) -> Result<()> {
+    for Cut { path, end } in segments {
+        let file = vfs.open(path, OpenMode::ReadWrite)?;
+        file.set_len(*end)?;
         file.sync_data()?;
     }
     Ok(())
+}
+
+/// What is to be cut: preallocated zeros, and what [`set_tail_aside`] has copied.
+#[derive(Debug)]
+pub(crate) struct Cut {
+    path: PathBuf,
+    end: u64,
+}
+
+/// The undamaged segments in the log's directory that are longer than what counts of them.
+pub(crate) fn cuts(layout: &Layout, scan: &LogScan) -> Vec<Cut> {
+    let own = |path: &Path| path.parent() == Some(layout.log_dir());
+    let longer = |segment: &&ecsdb_wal::ScannedSegment| {
+        own(&segment.path) && segment.bytes > segment.end.offset.next_multiple_of(4096)
+    };
+    scan.segments.iter().filter(longer).map(|s| Cut { path: s.path.clone(), end: s.end.offset }).collect()
 }
 
 /// Removes segments that hold nothing that counts: without a header they would be in the way of every opening to come.
@@ -64,7 +81,11 @@ pub(crate) fn remove_unused(
     for path in unused {
         // A blank file holds nothing; one whose header is torn or damaged is set aside first.
         set_aside(vfs, layout, path, 0, report)?;
-        vfs.remove(path)?;
+        match vfs.remove(path) {
+            // It was moved, since it cannot be read.
+            Err(e) if e.is_not_found() => continue,
+            removed => removed?,
+        }
         report.removed.push(path.clone());
     }
     vfs.sync_dir(layout.log_dir())?;
@@ -105,8 +126,8 @@ pub fn garbage(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<Ve
     Ok(garbage)
 }
 
-/// Copies a file from `offset` on into the quarantine directory, unless it is all zeros. The same bytes are copied once, however
-/// often recovery is started again.
+/// Copies a file from `offset` on into the quarantine directory, unless it is all zeros; one that cannot be read is moved there. The same
+/// bytes are copied once, however often recovery is started again.
 pub(crate) fn set_aside(
     vfs: &dyn Vfs,
     layout: &Layout,
@@ -114,41 +135,59 @@ pub(crate) fn set_aside(
     offset: u64,
     report: &mut RecoveryReport,
 ) -> Result<()> {
-    let from = vfs.open(path, OpenMode::Read)?;
-    let end = from.len()?;
-    let mut buffer = vec![0; COPY_BYTES];
-    let mut chunk = |at: u64| -> Result<Vec<u8>, IoError> {
-        let n = (end - at).min(COPY_BYTES as u64) as usize;
-        from.read_exact_at(&mut buffer[..n], at)?;
-        Ok(buffer[..n].to_vec())
-    };
-    let mut at = offset;
-    while at < end {
-        let bytes = chunk(at)?;
-        if bytes.iter().any(|&byte| byte != 0) {
-            break;
-        }
-        at += bytes.len() as u64;
-    }
-    if at >= end {
-        return Ok(());
-    }
     let dir = layout.quarantine_dir();
-    vfs.create_dir_all(&dir)?;
-    vfs.sync_dir(layout.root())?;
     let name = path.file_name().map_or_else(|| "file".into(), |name| name.to_string_lossy());
     let target: PathBuf = dir.join(format!("{name}.from-{offset}"));
-    if vfs.file_len(&target)?.is_none() {
-        publish(vfs, &target, |to| {
-            let mut at = offset;
-            while at < end {
-                let bytes = chunk(at)?;
-                to.write_at(&bytes, at - offset)?;
-                at += bytes.len() as u64;
-            }
-            Ok::<(), IoError>(())
-        })?;
+    let make_dir = || -> Result<(), IoError> {
+        vfs.create_dir_all(&dir)?;
+        vfs.sync_dir(layout.root())
+    };
+    let copy = || -> Result<bool, IoError> {
+        let from = vfs.open(path, OpenMode::Read)?;
+        let end = from.len()?;
+        if !has_content(&*from, offset, end)? {
+            return Ok(false);
+        }
+        make_dir()?;
+        if vfs.file_len(&target)?.is_none() {
+            publish(vfs, &target, |to| copy_range(&*from, offset..end, &**to))?;
+        }
+        Ok(true)
+    };
+    match copy() {
+        Ok(true) => report.set_aside.push(target),
+        Ok(false) => {}
+        // Somebody has moved it there already: this opening's last try.
+        Err(e) if e.is_not_found() && vfs.file_len(&target)?.is_some() => report.set_aside.push(target),
+        Err(e) if offset == 0 && e.is_of_the_file() && !e.is_not_found() => {
+            make_dir()?;
+            vfs.rename(path, &target)?;
+            vfs.sync_dir(&dir)?;
+            report.set_aside.push(target);
+        }
+        Err(e) => return Err(e.into()),
     }
-    report.set_aside.push(target);
+    Ok(())
+}
+
+fn has_content(file: &dyn VfsFile, from: u64, end: u64) -> Result<bool, IoError> {
+    let mut buffer = vec![0; COPY_BYTES];
+    for at in (from..end).step_by(COPY_BYTES) {
+        let bytes = &mut buffer[..(end - at).min(COPY_BYTES as u64) as usize];
+        file.read_exact_at(bytes, at)?;
+        if bytes.iter().any(|&byte| byte != 0) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn copy_range(from: &dyn VfsFile, range: std::ops::Range<u64>, to: &dyn VfsFile) -> Result<(), IoError> {
+    let mut buffer = vec![0; COPY_BYTES];
+    for at in range.clone().step_by(COPY_BYTES) {
+        let bytes = &mut buffer[..(range.end - at).min(COPY_BYTES as u64) as usize];
+        from.read_exact_at(bytes, at)?;
+        to.write_at(bytes, at - range.start)?;
+    }
     Ok(())
 }

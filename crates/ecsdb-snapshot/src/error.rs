@@ -120,10 +120,10 @@ impl Error {
         }
     }
 
-    /// True when the file's content, not the system, is at fault: another snapshot may do.
+    /// True when the file or the medium, not the system, is at fault: another snapshot may do.
     pub fn is_damage(&self) -> bool {
         match self {
-            Error::Io(e) => e.cause.kind() == std::io::ErrorKind::UnexpectedEof || e.is_not_found(),
+            Error::Io(e) => e.is_of_the_file(),
             Error::Frame { .. } | Error::Damaged { .. } | Error::MissingParent { .. } => true,
             Error::World { cause, .. } => !matches!(
                 cause,

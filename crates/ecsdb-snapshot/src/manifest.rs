@@ -172,8 +172,11 @@ impl Manifest {
     /// When the directory cannot be listed.
     pub fn generations(vfs: &dyn Vfs, layout: &Layout) -> Result<Vec<u64>> {
         let entries = vfs.read_dir(layout.dir_of(FileKind::Manifest))?;
-        let mut generations: Vec<u64> =
-            entries.iter().filter_map(|entry| FileKind::Manifest.parse(&entry.name)).collect();
+        let mut generations: Vec<u64> = entries
+            .iter()
+            .filter(|entry| !entry.is_dir)
+            .filter_map(|entry| FileKind::Manifest.parse(&entry.name))
+            .collect();
         generations.sort_unstable();
         Ok(generations)
     }
@@ -225,12 +228,13 @@ impl Manifest {
         if header.magic != MAGIC {
             return Err(Error::damaged(path, 0, "this is no manifest: the magic bytes are missing"));
         }
-        Error::check_version(path, header.version, VERSION)?;
         let (frame, payload) =
             frame::read_frame(rest, header.salt).map_err(|damage| Error::frame(path, 16, damage))?;
         if frame.kind != KIND || frame.link != ecsdb_io::checksum(0, head) {
             return Err(Error::damaged(path, 16, "the frame is not of this file"));
         }
+        // The version is believed once its checksum is; versions to come keep the frame (REC-1, REC-10).
+        Error::check_version(path, header.version, VERSION)?;
         let Some((fields, entries)) = payload.split_at_checked(size_of::<Fields>()) else {
             return Err(Error::damaged(path, 16, "the manifest is shorter than its fields"));
         };

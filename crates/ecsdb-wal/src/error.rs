@@ -109,6 +109,17 @@ pub enum LogError {
     },
 }
 
+impl LogError {
+    /// True when a file or the medium under it, not the system, is at fault: what it held is lost, and nothing else.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            LogError::Damaged(_) => true,
+            LogError::Io(e) => e.is_of_the_file(),
+            _ => false,
+        }
+    }
+}
+
 impl From<IoError> for LogError {
     fn from(e: IoError) -> Self {
         LogError::Io(Arc::new(e))

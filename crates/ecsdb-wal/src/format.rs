@@ -39,7 +39,8 @@ pub(crate) struct RawHeader {
     bytes: u64,
     created_unix_ns: u64,
     previous_link: u32,
-    reserved: [u8; 24],
+    prepared_pages: u32,
+    reserved: [u8; 20],
     checksum: u32,
 }
 
@@ -47,6 +48,7 @@ pub(crate) const HEADER_BYTES: usize = 128;
 const _: () = assert!(size_of::<RawHeader>() == HEADER_BYTES);
 const _: () = assert!(std::mem::offset_of!(RawHeader, incarnation) == 32);
 const _: () = assert!(std::mem::offset_of!(RawHeader, previous_link) == 96);
+const _: () = assert!(std::mem::offset_of!(RawHeader, prepared_pages) == 100);
 const _: () = assert!(std::mem::offset_of!(RawHeader, checksum) == 124);
 
 /// What the head of a segment says.
@@ -68,6 +70,8 @@ pub struct SegmentHeader {
     pub bytes: u64,
     /// When it was begun, in nanoseconds since 1970-01-01 UTC.
     pub created_unix_ns: u64,
+    /// Bytes that the file had on stable storage when it was begun; 0 when that is not known.
+    pub prepared_bytes: u64,
 }
 
 impl SegmentHeader {
@@ -82,6 +86,7 @@ impl SegmentHeader {
             previous: SegmentEnd::default(),
             bytes: 0,
             created_unix_ns: 0,
+            prepared_bytes: 0,
         }
     }
 
@@ -100,7 +105,9 @@ impl SegmentHeader {
             bytes: self.bytes,
             created_unix_ns: self.created_unix_ns,
             previous_link: self.previous.link,
-            reserved: [0; 24],
+            // Only whole pages are promised; what is too large to be said is not.
+            prepared_pages: u32::try_from(self.prepared_bytes / PAGE).unwrap_or(0),
+            reserved: [0; 20],
             checksum: 0,
         };
         raw.checksum = checksum(0, &bytemuck::bytes_of(&raw)[..124]);
@@ -140,6 +147,7 @@ impl SegmentHeader {
             },
             bytes: raw.bytes,
             created_unix_ns: raw.created_unix_ns,
+            prepared_bytes: u64::from(raw.prepared_pages) * PAGE,
         })
     }
 

@@ -27,12 +27,12 @@ mod writer;
 
 pub use ecsdb_id::Lsn;
 pub use error::{LogError, Result};
-pub use files::{SegmentFile, segment_files};
+pub use files::{LogDir, SegmentFile, segment_files};
 pub use format::SegmentHeader;
 pub use future::Durable;
 pub use log::Log;
 pub use options::{Durability, LogOptions, LogStart, Payload, SegmentEnd, Threads};
 pub use reader::{Damage, SegmentReader};
 pub use replay::{Replay, Transaction};
-pub use scan::{LogScan, ScannedSegment, Tail};
+pub use scan::{Known, LogScan, ScannedSegment, Tail};
 pub use stats::LogStats;

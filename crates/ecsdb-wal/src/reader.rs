@@ -7,7 +7,7 @@ use ecsdb_io::frame::{ALIGN, FrameDamage, FrameHeader, HEADER_LEN, frame_len, he
 use ecsdb_io::{OpenMode, Vfs, VfsFile, seekable};
 
 use crate::error::{LogError, Result};
-use crate::format::{CLOSE, GROUP, GroupInfo, HEADER_BYTES, PAGE, SegmentHeader};
+use crate::format::{HEADER_BYTES, PAGE, SegmentHeader, TRANSACTION};
 use ecsdb_id::Lsn;
 
 /// Bytes read at once.
@@ -56,8 +56,8 @@ pub(crate) enum NoFrame {
 pub(crate) struct Remains {
     /// All zeros, or nothing at all.
     pub(crate) blank: bool,
-    /// An LSN that was durable when this was written; 0 when nothing says so.
-    pub(crate) durable: Lsn,
+    /// Something is behind the header's page.
+    pub(crate) has_records: bool,
     /// The highest LSN of a transaction.
     pub(crate) seen: Lsn,
 }
@@ -89,20 +89,22 @@ impl SegmentReader {
         Ok(Some(SegmentReader::new(file, path, Some(header), header.frame_salt(), len)))
     }
 
-    /// Looks through a file whose header does not validate, or is blank: what lies behind it, and the highest LSN that a frame
-    /// which still validates says was durable, if the part of the header is left that their checksums start from.
+    /// Looks through a file whose header does not validate, or is blank: what lies behind it, and the highest LSN of a frame that still
+    /// validates, if the part of the header is left that their checksums start from.
     pub(crate) fn without_header(vfs: &dyn Vfs, path: &Path) -> Result<Remains> {
         let (file, len, head) = SegmentReader::head(vfs, path)?;
         let salt = SegmentHeader::salt_of_damaged(&head);
         let mut reader = SegmentReader::new(file, path, None, salt, len);
-        let mut remains =
-            Remains { blank: reader.first_nonzero(0)?.is_none(), durable: Lsn::ZERO, seen: Lsn::ZERO };
+        let mut remains = Remains {
+            blank: reader.first_nonzero(0)?.is_none(),
+            has_records: reader.first_nonzero(PAGE)?.is_some(),
+            seen: Lsn::ZERO,
+        };
         let mut at = PAGE;
         while let Some(found) = reader.resync(at)? {
             let Ok(frame) = reader.frame(found, u64::MAX) else { break };
-            match (frame.header.kind, GroupInfo::decode(frame.payload)) {
-                (GROUP | CLOSE, Some(info)) => remains.durable = remains.durable.max(Lsn(info.durable)),
-                _ => remains.seen = remains.seen.max(Lsn(frame.header.sequence)),
+            if frame.header.kind == TRANSACTION {
+                remains.seen = remains.seen.max(Lsn(frame.header.sequence));
             }
             at = frame.end;
         }

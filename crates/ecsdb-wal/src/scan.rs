@@ -1,8 +1,9 @@
 //! The scan: every segment and the chain between them verified, and the end of the log judged.
 //!
 //! A torn tail is what a crash leaves of a write that was not synced; damage anywhere else is loss of something that was
-//! durable. The two are told apart by proof: a segment that a later one follows was synced; and a frame that still
-//! validates after a break says, in its group's head, up to which LSN everything was durable when it was written. Valid
+//! durable. The two are told apart by proof: a segment that a later one follows was synced, and so was the header of one that has
+//! records, or after which another was prepared; no file is shorter than it was made; and a frame that still
+//! validates after a break says, at its group's head or end, up to which LSN everything was durable when it was written. Valid
 //! frames after a break alone prove nothing: un-synced sectors reach the disk in any order.
 
 use std::path::{Path, PathBuf};
@@ -11,10 +12,10 @@ use ecsdb_io::Vfs;
 use ecsdb_io::frame::FrameDamage;
 
 use crate::error::{LogError, Result};
-use crate::files::{SegmentFile, segment_files};
+use crate::files::{LogDir, SegmentFile, segment_files};
 use crate::format::{CLOSE, CONTINUES, GROUP, GroupInfo, PAGE, SegmentHeader, TRANSACTION};
 use crate::options::SegmentEnd;
-use crate::reader::{Damage, NoFrame, SegmentReader};
+use crate::reader::{Damage, NoFrame, Remains, SegmentReader};
 use ecsdb_id::Lsn;
 
 /// A used segment.
@@ -78,12 +79,33 @@ pub struct LogScan {
     pub incarnation: u64,
 }
 
+/// What is known of a log from elsewhere: a manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Known {
+    /// An LSN that was durable; [`Lsn::ZERO`] when none is known.
+    pub durable: Lsn,
+    /// The segment before this one, or a later one, was there with its header; 0 when that is not known.
+    pub next_segment: u64,
+}
+
+/// A segment file without a valid header.
+struct Headless {
+    number: u64,
+    damage: Damage,
+    bytes: u64,
+    remains: Remains,
+}
+
 /// A segment walked to its end.
 struct Walked {
     end: SegmentEnd,
     /// Where and why the walk stopped before the end of the file.
     stop: Option<Damage>,
     blank: bool,
+    /// The last frame is one of a clean end.
+    closed: bool,
+    /// The disk would not give what is there.
+    unreadable: bool,
     incomplete: Option<Lsn>,
     seen: Lsn,
     last_unix_ns: u64,
@@ -95,28 +117,35 @@ impl LogScan {
     ///
     /// # Errors
     /// When a file operation fails.
-    pub fn first_needed(vfs: &dyn Vfs, dirs: &[&Path], after: Lsn) -> Result<u64> {
+    pub fn first_needed(vfs: &dyn Vfs, dirs: &[LogDir<'_>], after: Lsn) -> Result<u64> {
         let mut first = 0;
         for file in segment_files(vfs, dirs)? {
             match SegmentReader::open(vfs, &file.path) {
                 Ok(Some(reader)) if reader.header().first_lsn <= after.next() => first = file.number,
                 Ok(Some(_)) => return Ok(first),
                 // What is wrong with it, and whether it matters, is for the scan to say.
-                Ok(None) | Err(LogError::Damaged(_)) => {}
+                Ok(None) => {}
+                Err(e) if e.is_damage() => {}
                 Err(e) => return Err(e),
             }
         }
         Ok(first)
     }
 
-    /// Reads every segment in `dirs`, of copies of one segment that in the earlier directory. `database` is the identity they must have. `durable` is an LSN that is known
-    /// from elsewhere (a manifest) to have been durable. `from` is the number of the first segment that is needed; older files are
+    /// Reads every segment in `dirs`, of copies of one segment that in the earlier directory; the first directory is the log's own.
+    /// `database` is the identity they must have. `from` is the number of the first segment that is needed; older files are
     /// not looked at. O(bytes).
     ///
     /// # Errors
-    /// When a file cannot be read, is of another database or of a newer version. Damage is no error here: it is in the
-    /// result.
-    pub fn run(vfs: &dyn Vfs, dirs: &[&Path], database: u128, durable: Lsn, from: u64) -> Result<LogScan> {
+    /// When a directory cannot be listed, or a segment of the log is of another database or of a newer version. Damage is no error
+    /// here, nor is a file that cannot be read: it is in the result.
+    pub fn run(
+        vfs: &dyn Vfs,
+        dirs: &[LogDir<'_>],
+        database: u128,
+        known: Known,
+        from: u64,
+    ) -> Result<LogScan> {
         let mut scan = LogScan {
             segments: Vec::new(),
             unused: Vec::new(),
@@ -126,82 +155,67 @@ impl LogScan {
             last_file: 0,
             incarnation: 0,
         };
-        let mut readers = Vec::new();
-        let mut bad_header = None;
+        let own = dirs.first().map(|dir| dir.path);
+        let (mut readers, mut headless) = (Vec::new(), Vec::new());
         for SegmentFile { number, path, bytes } in segment_files(vfs, dirs)? {
             scan.last_file = scan.last_file.max(number);
             if number < from {
                 continue;
             }
-            match SegmentReader::open(vfs, &path) {
+            let is_own = path.parent() == own;
+            let damage = match SegmentReader::open(vfs, &path) {
                 Ok(Some(reader)) => {
                     let header = reader.header();
-                    if header.database != database {
-                        return Err(LogError::OtherDatabase {
-                            path,
-                            found: header.database,
-                            expected: database,
-                        });
-                    }
-                    if header.sequence != number {
-                        let what = format!("its header is that of segment {}", header.sequence);
-                        let damage = Damage::new(&path, 0, Lsn::ZERO, what);
-                        let remains = SegmentReader::without_header(vfs, &path)?;
-                        bad_header = Some((readers.len(), damage, bytes, remains));
-                        if path.parent() == dirs.first().copied() {
-                            scan.unused.push(path);
-                        }
+                    if header.database == database && header.sequence == number {
+                        readers.push(reader);
                         continue;
                     }
-                    readers.push(reader);
-                }
-                Ok(None) => {
-                    let remains = SegmentReader::without_header(vfs, &path)?;
-                    if !remains.blank {
-                        let damage = Damage::new(&path, 0, Lsn::ZERO, "the segment header was never written");
-                        bad_header.get_or_insert((readers.len(), damage, bytes, remains));
+                    if header.database != database && is_own {
+                        let (found, expected) = (header.database, database);
+                        return Err(LogError::OtherDatabase { path, found, expected });
                     }
-                    scan.unused.push(path);
+                    Damage::new(
+                        &path,
+                        0,
+                        Lsn::ZERO,
+                        format!("its header is that of segment {}", header.sequence),
+                    )
                 }
-                Err(LogError::Damaged(damage)) => {
-                    let remains = SegmentReader::without_header(vfs, &path)?;
-                    // An archived file is never the log's to remove.
-                    if path.parent() == dirs.first().copied() {
-                        scan.unused.push(path);
-                    }
-                    bad_header.get_or_insert((readers.len(), damage, bytes, remains));
+                Ok(None) => Damage::new(&path, 0, Lsn::ZERO, "the segment header was never written"),
+                Err(LogError::Damaged(damage)) => damage,
+                Err(e) if e.is_damage() => {
+                    Damage::new(&path, 0, Lsn::ZERO, format!("it cannot be read: {e}"))
                 }
                 Err(e) => return Err(e),
+            };
+            let remains = match SegmentReader::without_header(vfs, &path) {
+                Ok(remains) => remains,
+                // What cannot be read may have anything in it.
+                Err(e) if e.is_damage() => Remains { blank: false, has_records: true, seen: Lsn::ZERO },
+                Err(e) => return Err(e),
+            };
+            scan.seen_lsn = scan.seen_lsn.max(remains.seen);
+            // An archived file is never the log's to remove.
+            if is_own {
+                scan.unused.push(path);
             }
+            headless.push(Headless { number, damage, bytes, remains });
         }
         let count = readers.len();
         let mut broken: Option<Tail> = None;
         for i in 0..count {
             let declared = readers.get(i + 1).map(|next| next.header().previous);
-            scan.segment(&mut readers[i], declared, durable, &mut broken)?;
+            scan.segment(&mut readers[i], declared, known.durable, &mut broken)?;
         }
-        if let Some((before, mut damage, bytes, remains)) = bad_header {
-            damage.lsn = scan.last_lsn.next();
-            scan.seen_lsn = scan.seen_lsn.max(remains.seen);
-            // A header is written together with its segment's first records, so a torn one is the last, and nothing in
-            // it says that any of them had been durable.
-            let tail = if before < count {
-                corrupt(damage, "a later segment follows".into())
-            } else if remains.durable > scan.last_lsn {
-                let evidence = format!("a record in it says that LSN {} had been durable", remains.durable);
-                corrupt(damage, evidence)
-            } else {
-                Tail::Torn { damage, bytes, incomplete: None }
-            };
-            scan.judge(tail, &mut broken);
-        }
+        scan.judge_headless(own, &headless, known, &mut broken);
         if let Some(tail) = broken {
             scan.tail = tail;
         }
+        let durable = known.durable;
         if scan.tail == Tail::Clean && durable > scan.last_lsn {
             let (path, offset) = match scan.segments.last() {
                 Some(last) => (last.path.clone(), last.end.offset),
-                None => (dirs.first().map_or_else(PathBuf::new, |dir| dir.to_path_buf()), 0),
+                None => (own.map_or_else(PathBuf::new, Path::to_path_buf), 0),
             };
             let damage = Damage::new(&path, offset, scan.last_lsn.next(), "the log ends here");
             scan.tail = corrupt(damage, format!("LSN {durable} is known to have been durable"));
@@ -212,6 +226,51 @@ impl LogScan {
         }
         scan.seen_lsn = scan.seen_lsn.max(scan.last_lsn);
         Ok(scan)
+    }
+
+    /// Judges what is behind the last segment with a header: nothing, a beginning that was never durable, or damage (REC-13). Of a
+    /// file before that the chain says whether it is missed.
+    fn judge_headless(
+        &mut self,
+        own: Option<&Path>,
+        headless: &[Headless],
+        known: Known,
+        broken: &mut Option<Tail>,
+    ) {
+        let last = self.segments.last().map_or(0, |segment| segment.header.sequence);
+        let expected = self.last_lsn.next();
+        let behind = || headless.iter().filter(|file| file.number > last);
+        // A segment is prepared, and all zeros, once the one before has its header.
+        let prepared = behind().filter(|file| file.remains.blank && file.bytes > 0).last();
+        for file in behind() {
+            let damage = Damage { lsn: expected, ..file.damage.clone() };
+            let evidence = match prepared {
+                Some(prepared) if prepared.number > file.number => {
+                    format!("{} was prepared after it had one", prepared.damage.path.display())
+                }
+                _ if file.number < known.next_segment => "the manifest knows it".into(),
+                // Far behind the end of the log, it is a file of somebody else's.
+                _ if file.remains.has_records && file.number == last + 1 => {
+                    "there is something behind it, and a header is durable before any record".into()
+                }
+                _ if file.remains.blank || file.number > last + 1 => continue,
+                _ => {
+                    self.judge(Tail::Torn { damage, bytes: file.bytes, incomplete: None }, broken);
+                    continue;
+                }
+            };
+            self.judge(corrupt(damage, evidence), broken);
+        }
+        let missing = match prepared {
+            Some(prepared) if prepared.number > last + 1 => prepared.number - 1,
+            _ => known.next_segment.saturating_sub(1),
+        };
+        if missing > last && !headless.iter().any(|file| file.number == missing) {
+            let name = ecsdb_io::FileKind::Segment.name(missing);
+            let path = own.map_or_else(|| PathBuf::from(&name), |own| own.join(&name));
+            let damage = Damage::new(&path, 0, expected, "the segment is missing");
+            self.judge(corrupt(damage, "it was there, with its header".into()), broken);
+        }
     }
 
     /// Reads and verifies one segment file by itself: what it holds. O(bytes).
@@ -269,7 +328,22 @@ impl LogScan {
                 damage = Some(found.clone());
                 self.judge(corrupt(found, evidence), broken);
             }
-            (None, Some(stop)) => self.judge_tail(reader, &walked, stop.clone(), durable, broken)?,
+            (None, Some(stop)) if walked.unreadable => {
+                self.judge(corrupt(stop.clone(), "the disk does not give what is there".into()), broken);
+            }
+            (None, stop) => {
+                if let Some(stop) = stop {
+                    self.judge_tail(reader, &walked, stop.clone(), durable, broken)?;
+                }
+                // No file is made shorter than it was, but by a clean end.
+                if reader.file_len() < header.prepared_bytes && !walked.closed {
+                    let lsn = walked.end.last_lsn.next();
+                    let what = format!("the file ends at byte {}", reader.file_len());
+                    let found = Damage::new(reader.path(), walked.end.offset, lsn, what);
+                    let evidence = format!("it had {} bytes when it was begun", header.prepared_bytes);
+                    self.judge(corrupt(found, evidence), broken);
+                }
+            }
             _ => {}
         }
         if intact {
@@ -353,6 +427,8 @@ fn walk(reader: &mut SegmentReader, limit: u64) -> Result<Walked> {
         },
         stop: None,
         blank: false,
+        closed: false,
+        unreadable: false,
         incomplete: None,
         seen: Lsn(header.first_lsn.0.saturating_sub(1)),
         last_unix_ns: header.created_unix_ns,
@@ -364,7 +440,12 @@ fn walk(reader: &mut SegmentReader, limit: u64) -> Result<Walked> {
         let stop = |what: String| Some(Damage::new(&path, here, expected, what));
         let frame = match reader.frame(at, limit) {
             Ok(frame) => frame,
-            Err(NoFrame::Failed(e)) => return Err(e),
+            Err(NoFrame::Failed(e)) if !e.is_damage() => return Err(e),
+            Err(NoFrame::Failed(e)) => {
+                walked.unreadable = true;
+                walked.stop = stop(format!("it cannot be read: {e}"));
+                break;
+            }
             Err(NoFrame::Damaged(damage)) => {
                 // The end of the file is an end like any other, if nothing but zeros is left of it.
                 // But no segment that was made is shorter than its header page.
@@ -383,6 +464,7 @@ fn walk(reader: &mut SegmentReader, limit: u64) -> Result<Walked> {
             break;
         }
         (at, link) = (frame.end, frame.sum);
+        walked.closed = frame.header.kind == CLOSE;
         match frame.header.kind {
             TRANSACTION => {
                 walked.seen = expected;

@@ -28,6 +28,8 @@ pub(crate) struct Writer {
     preparer: Preparer,
     file: Arc<dyn VfsFile>,
     header: SegmentHeader,
+    /// Bytes of the segment at most.
+    limit: u64,
     salt: u32,
     /// Where the next frame begins.
     offset: u64,
@@ -82,6 +84,7 @@ impl Writer {
             previous: start.previous,
             bytes,
             created_unix_ns: vfs.now_unix_ns(),
+            prepared_bytes: bytes,
         };
         let path = dir.join(ecsdb_io::FileKind::Segment.name(start.segment));
         let ((), file) = ecsdb_io::publish(&*vfs, &path, |file| {
@@ -96,6 +99,7 @@ impl Writer {
             preparer,
             file,
             header,
+            limit: bytes,
             salt: header.frame_salt(),
             offset: PAGE,
             tail: Vec::with_capacity(PAGE as usize),
@@ -139,22 +143,25 @@ impl Writer {
         counters: &Counters,
     ) -> Result<(), IoError> {
         let mut in_group = false;
+        let mut begun = 0;
         let mut lsn = queue.first;
         for i in 0..queue.entries.len() {
             let entry = queue.entries[i];
             let group = if in_group { 0 } else { GROUP_BYTES };
             let frames = self.frames_len(entry.len);
-            // Room for the close frame is always kept.
-            if self.offset + self.pending + group + frames + GROUP_BYTES > self.header.bytes
+            // Room for the frames that end the group and the log is always kept.
+            if self.offset + self.pending + group + frames + 2 * GROUP_BYTES > self.limit
                 && (in_group || self.transactions > 0)
             {
+                self.end_group(begun, lsn, durable);
                 self.put(queue, counters)?;
                 self.rotate_for(GROUP_BYTES + frames, lsn, counters)?;
                 in_group = false;
             }
             if !in_group {
                 // WAL-9: a transaction that no segment takes is the first of one that is as large as it needs.
-                self.grow_for(GROUP_BYTES + frames)?;
+                self.grow_for(GROUP_BYTES + frames);
+                begun = self.offset + self.pending;
                 self.group(GROUP, lsn, durable);
                 in_group = true;
             }
@@ -166,11 +173,22 @@ impl Writer {
             self.transactions += 1;
             lsn = lsn.next();
         }
+        if in_group {
+            self.end_group(begun, lsn, durable);
+        }
         let transactions = queue.entries.len() as u64;
         add(&counters.transactions, transactions);
         add(&counters.groups, 1);
         metrics::counter!("ecsdb_log_transactions_total").increment(transactions);
         self.put(queue, counters)
+    }
+
+    /// Says once more, behind a group that goes beyond the page it began in, what was durable: a page that is damaged takes the end of
+    /// the group before and the head of this one with it, and there has to be a witness that the former was no torn write (REC-2).
+    fn end_group(&mut self, begun: u64, next: Lsn, durable: Lsn) {
+        if begun / PAGE != (self.offset + self.pending) / PAGE {
+            self.group(GROUP, next, durable);
+        }
     }
 
     /// Brings everything written to stable storage.
@@ -197,7 +215,8 @@ impl Writer {
     pub(crate) fn close(&mut self, counters: &Counters) -> Result<(), IoError> {
         self.group(CLOSE, self.last.next(), self.last);
         self.put(&Queue::default(), counters)?;
-        // What was preallocated and not used is given back.
+        self.sync(counters)?;
+        // What was preallocated and not used is given back: now that the end is known to be one, and a shorter file is no loss.
         self.file.set_len(self.offset.next_multiple_of(PAGE))?;
         self.sync(counters)
     }
@@ -340,8 +359,9 @@ impl Writer {
         Ok(())
     }
 
-    /// Goes on in a new segment with room for `needed` bytes of frames. The old one is synced first, so that
-    /// damage anywhere but in the last segment is never a torn tail (REC-2).
+    /// Goes on in a new segment with room for `needed` bytes of frames. The old one is synced first, so that damage anywhere but in the
+    /// last segment is never a torn tail, and so is the header before any record: one that is missing with records behind it, or with
+    /// a segment prepared after it, is damage (REC-2, REC-13).
     fn rotate_for(&mut self, needed: u64, first_lsn: Lsn, counters: &Counters) -> Result<(), IoError> {
         if self.unsynced {
             self.sync(counters)?;
@@ -357,47 +377,42 @@ impl Writer {
             offset: self.offset,
             link: self.link,
         };
-        self.header = SegmentHeader {
+        // Written without a detour from here on, however it was prepared.
+        let file = self.vfs.open(&prepared.path, OpenMode::ReadWrite)?;
+        let limit = bytes.max((PAGE + needed + 2 * GROUP_BYTES).next_multiple_of(PAGE));
+        let header = SegmentHeader {
             sequence,
             salt: self.vfs.random_u64() as u32,
             first_lsn,
             previous,
-            bytes: bytes.max((PAGE + needed + GROUP_BYTES).next_multiple_of(PAGE)),
+            bytes: limit,
             created_unix_ns: self.vfs.now_unix_ns(),
+            prepared_bytes: file.len()?.max(PAGE),
             ..self.header
         };
-        // Written without a detour from here on, however it was prepared.
-        self.file = self.vfs.open(&prepared.path, OpenMode::ReadWrite)?;
+        let mut page = header.encode().to_vec();
+        page.resize(PAGE as usize, 0);
+        file.write_at(&page, 0)?;
+        file.sync_data()?;
+        (self.file, self.header, self.limit) = (file, header, limit);
         self.salt = self.header.frame_salt();
         self.link = self.header.link();
         self.transactions = 0;
-        // The header is written with the first frames: as a tail of one whole page.
         self.offset = PAGE;
-        self.tail = self.header_page();
+        self.tail.clear();
         self.prepare_next();
         Ok(())
     }
 
-    /// Makes the segment as large as its first transaction needs.
-    fn grow_for(&mut self, needed: u64) -> Result<(), IoError> {
-        let bytes = (self.offset + needed + GROUP_BYTES).next_multiple_of(PAGE);
-        if self.transactions == 0 && bytes > self.header.bytes {
-            self.header.bytes = bytes;
-            // The header's checksum is what the first frame links to, and goes out with it.
-            self.link = self.header.link();
-            self.tail = self.header_page();
+    /// Lets the segment become as large as its first transaction needs.
+    fn grow_for(&mut self, needed: u64) {
+        if self.transactions == 0 {
+            self.limit = self.limit.max((self.offset + needed + 2 * GROUP_BYTES).next_multiple_of(PAGE));
         }
-        Ok(())
-    }
-
-    fn header_page(&self) -> Vec<u8> {
-        let mut page = self.header.encode().to_vec();
-        page.resize(PAGE as usize, 0);
-        page
     }
 
     fn next_bytes(&self) -> u64 {
-        (self.header.bytes * 2).min(self.segment_bytes_max)
+        (self.limit * 2).min(self.segment_bytes_max)
     }
 
     fn prepare_next(&mut self) {

@@ -210,6 +210,15 @@ impl Persistence {
         }
         // The log first: what is queued in it may need one more segment.
         let closed = self.log.close();
+        // With everything durable, and nothing to come, the manifest says where the log ends (REC-13). Whoever closes has lost nothing if
+        // that fails.
+        if closed.is_ok()
+            && let Err(e) = self.store.note_log()
+        {
+            tracing::warn!(error = %e, "the end of the log could not be noted in the manifest");
+            let error = e.to_string();
+            self.events.send(Event::Failed { task: Task::Retention, error, retry_in: None });
+        }
         if let Some(scheduler) = &self.scheduler {
             scheduler.close();
         }
