@@ -5,6 +5,7 @@
     reason = "tests spoil files behind the back of the engine, and fail by panicking"
 )]
 
+mod bad_files;
 mod calls;
 mod components;
 mod crash_lifecycle;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ecsdb_io::FileKind;
+use ecsdb_io::{FileKind, numbered_files};
 use ecsdb_recovery::garbage;
 use ecsdb_snapshot::{Directory, Snapshot};
 use ecsdb_wal::{Lsn, segment_files};
@@ -83,9 +83,9 @@ impl Store {
 
     /// The numbers and bytes of the snapshot files.
     pub(crate) fn snapshot_sizes(&self) -> Result<Vec<(u64, u64)>> {
-        let entries = self.direct_vfs.read_dir(self.layout.snapshot_dir())?;
-        let sizes = entries.iter().filter_map(|e| Some((FileKind::Snapshot.parse(&e.name)?, e.len)));
-        Ok(sizes.collect())
+        let dir = self.layout.snapshot_dir();
+        let files = numbered_files(&*self.direct_vfs, dir, &[FileKind::Snapshot])?;
+        Ok(files.into_iter().map(|file| (file.number, file.bytes)).collect())
     }
 
     /// Looks at the directories and gives the sizes. O(files). Waits for nobody: while a snapshot or a compaction is under way, what

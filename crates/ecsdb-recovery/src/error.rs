@@ -87,6 +87,16 @@ pub enum Error {
         /// Which file, and what is wrong.
         what: String,
     },
+    /// A file has a number that leaves too few for what is to come.
+    #[error(
+        "a file in {} has the number {highest}, which no database reaches: it is a stranger's. Move it elsewhere", dir.display()
+    )]
+    NumbersUsedUp {
+        /// The database.
+        dir: PathBuf,
+        /// The number.
+        highest: u64,
+    },
     /// A logged transaction cannot be applied although its checksum holds.
     #[error("the transaction with LSN {lsn} cannot be applied: {cause}")]
     Apply {

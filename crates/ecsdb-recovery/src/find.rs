@@ -1,6 +1,6 @@
 //! Finding what there is: the newest manifest that validates, or the absence of everything.
 
-use ecsdb_io::{FileKind, Layout, Vfs};
+use ecsdb_io::{FileKind, IoError, Layout, Vfs, numbered_files};
 use ecsdb_snapshot::{Manifest, Snapshot, SnapshotEntry};
 use ecsdb_wal::{LogDir, SegmentReader};
 
@@ -98,17 +98,9 @@ fn used_segments(vfs: &dyn Vfs, layout: &Layout) -> Result<Vec<(u64, u128)>> {
 }
 
 /// The numbers of the files of a kind, ascending.
-pub(crate) fn numbers(vfs: &dyn Vfs, layout: &Layout, kind: FileKind) -> Result<Vec<u64>> {
-    let entries = match vfs.read_dir(layout.dir_of(kind)) {
-        // There is no archive before something was archived.
-        Err(e) if e.is_not_found() => return Ok(Vec::new()),
-        entries => entries?,
-    };
-    // A directory with the name of such a file is none of ours.
-    let files = entries.iter().filter(|entry| !entry.is_dir);
-    let mut numbers: Vec<u64> = files.filter_map(|entry| kind.parse(&entry.name)).collect();
-    numbers.sort_unstable();
-    Ok(numbers)
+pub(crate) fn numbers(vfs: &dyn Vfs, layout: &Layout, kind: FileKind) -> Result<Vec<u64>, IoError> {
+    let files = numbered_files(vfs, layout.dir_of(kind), &[kind])?;
+    Ok(files.into_iter().map(|file| file.number).collect())
 }
 
 /// Where the log's segments lie, the log's own directory first, and from where on they count.

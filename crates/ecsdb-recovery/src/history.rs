@@ -177,7 +177,7 @@ impl<'a> History<'a> {
         let scan = scan(vfs, layout, manifest, base)?;
         report.segments = scan.segments.len();
         if let Tail::Corrupt { damage, first_lost, evidence } = &scan.tail
-            && (base < *first_lost && *first_lost <= until.lsn.min(self.last.0))
+            && (base < until.lsn && *first_lost <= until.lsn.min(self.last.0))
         {
             return Err(Error::Corrupt { first_lost: first_lost.0, what: format!("{damage} ({evidence})") });
         }

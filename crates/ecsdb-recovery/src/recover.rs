@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ecsdb_core::{Unreadable, World};
-use ecsdb_io::{DirLock, FileKind, IoError, Layout, OpenMode, Vfs, publish};
+use ecsdb_io::{
+    DirLock, FileKind, IoError, Layout, OpenMode, Vfs, create_dir_durably, next_free_number, numbered_files,
+    publish,
+};
 use ecsdb_snapshot::Manifest;
 use ecsdb_wal::{Known, LogDir, LogScan, LogStart, Lsn, ScannedSegment, SegmentEnd, Tail};
 
@@ -15,6 +18,8 @@ use crate::replay::Until;
 use crate::report::{ClosedComponent, DataLoss, Lost, RecoveryReport, Step};
 use crate::{find, history, repair, replay};
 
+/// Numbers of files that there must be for an opening: more than any will ever use.
+const NUMBERS_MIN: u64 = 1 << 40;
 /// Reports kept in the report directory.
 const REPORTS_KEPT: usize = 8;
 
@@ -156,10 +161,14 @@ pub fn recover(
     report.entities = world.view().len() as u64;
     world.advance_lsn(Lsn(seen));
     manifest.incarnation = manifest.incarnation.max(scan.incarnation) + 1;
-    let snapshot_files = find::numbers(vfs, layout, FileKind::Snapshot)?;
-    manifest.next_snapshot =
-        manifest.next_snapshot.max(snapshot_files.last().map_or(0, |last| last.saturating_add(1)));
-    let segment = manifest.next_segment.max(scan.last_file + 1);
+    let free = |kind| next_free_number(vfs, layout.dir_of(kind), kind);
+    manifest.next_snapshot = manifest.next_snapshot.max(free(FileKind::Snapshot)?);
+    manifest.generation = manifest.generation.max(free(FileKind::Manifest)?.saturating_sub(1));
+    let segment = manifest.next_segment.max(scan.last_file + 1).max(free(FileKind::Segment)?);
+    let highest = manifest.next_snapshot.max(manifest.generation).max(segment);
+    if highest > FileKind::NUMBER_MAX - NUMBERS_MIN {
+        return Err(Error::NumbersUsedUp { dir: layout.root().into(), highest });
+    }
     manifest.next_segment = segment + 1;
     // What was replayed was synced above (REC-4). What was merely seen beyond a torn tail was never durable.
     manifest.durable_lsn = report.last_lsn.0;
@@ -205,7 +214,10 @@ impl Recovered {
             repair::remove_orphans(vfs, layout, manifest, report)?;
         }
         clock.lap("publish", report);
-        write_report(vfs, layout, report)?;
+        // REC-14: the database does not need it.
+        if let Err(e) = write_report(vfs, layout, report) {
+            tracing::warn!(error = %e, "the recovery report could not be written");
+        }
         tracing::info!("{report}");
         progress(&Step::Done);
         Ok(())
@@ -213,10 +225,9 @@ impl Recovered {
 }
 
 fn make_directories(vfs: &dyn Vfs, layout: &Layout) -> Result<(), IoError> {
-    let report_dir = layout.report_dir();
-    for dir in [layout.root(), layout.log_dir(), layout.snapshot_dir(), &report_dir] {
+    for dir in [layout.root(), layout.log_dir(), layout.snapshot_dir()] {
         // WAL-12: the directory's own name, too.
-        ecsdb_io::create_dir_durably(vfs, dir)?;
+        create_dir_durably(vfs, dir)?;
     }
     Ok(())
 }
@@ -224,10 +235,8 @@ fn make_directories(vfs: &dyn Vfs, layout: &Layout) -> Result<(), IoError> {
 /// REC-4: a process that crashed leaves written pages which only the operating system has. What recovery builds on must be
 /// on stable storage first.
 fn sync_log(vfs: &dyn Vfs, layout: &Layout) -> Result<(), IoError> {
-    for entry in vfs.read_dir(layout.log_dir())? {
-        if FileKind::Segment.parse(&entry.name).is_some() {
-            vfs.open(&layout.log_dir().join(&entry.name), OpenMode::ReadWrite)?.sync_data()?;
-        }
+    for file in numbered_files(vfs, layout.log_dir(), &[FileKind::Segment])? {
+        vfs.open(&file.path, OpenMode::ReadWrite)?.sync_data()?;
     }
     vfs.sync_dir(layout.log_dir())
 }
@@ -293,6 +302,7 @@ fn lost(
 
 fn write_report(vfs: &dyn Vfs, layout: &Layout, report: &RecoveryReport) -> Result<(), IoError> {
     let dir = layout.report_dir();
+    create_dir_durably(vfs, &dir)?;
     let path = dir.join(format!("{:016}.txt", report.incarnation));
     let mut text = format!("{report}\n");
     for (step, time) in &report.timings {

@@ -17,11 +17,15 @@ const COPY_BYTES: usize = 1 << 20;
 /// Removes what is certainly of no use: temporary files of interrupted publishes.
 pub(crate) fn remove_temporaries(vfs: &dyn Vfs, layout: &Layout, report: &mut RecoveryReport) -> Result<()> {
     for dir in [layout.root(), layout.log_dir(), layout.snapshot_dir(), layout.archive_dir()] {
-        if vfs.file_len(dir)?.is_none() {
-            continue;
+        match ecsdb_io::remove_temporaries(vfs, dir) {
+            Ok(removed) => report.removed.extend(removed.into_iter().map(|name| dir.join(name))),
+            Err(e) if e.is_not_found() => {}
+            // REC-14: what is left there can wait until the archive is needed.
+            Err(e) if dir == layout.archive_dir() => {
+                tracing::warn!(error = %e, "the archive cannot be looked at");
+            }
+            Err(e) => return Err(e.into()),
         }
-        let removed = ecsdb_io::remove_temporaries(vfs, dir)?;
-        report.removed.extend(removed.into_iter().map(|name| dir.join(name)));
     }
     Ok(())
 }
@@ -120,7 +124,15 @@ pub fn garbage(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<Ve
         (FileKind::CompressedSegment, &|number| number >= manifest.first_archived),
     ];
     for (kind, is_needed) in needed {
-        let numbers = numbers(vfs, layout, kind)?;
+        let numbers = match numbers(vfs, layout, kind) {
+            Ok(numbers) => numbers,
+            // REC-14: garbage in the archive can wait until there is one.
+            Err(e) if layout.dir_of(kind) == layout.archive_dir() => {
+                tracing::warn!(error = %e, "the archive cannot be looked at");
+                continue;
+            }
+            Err(e) => return Err(e.into()),
+        };
         garbage.extend(numbers.into_iter().filter(|&n| !is_needed(n)).map(|n| layout.file(kind, n)));
     }
     Ok(garbage)

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use bytemuck::{Pod, Zeroable};
 use ecsdb_io::frame::{self, FrameHeader};
-use ecsdb_io::{FileKind, Layout, Vfs, publish, read_file};
+use ecsdb_io::{FileKind, Layout, Vfs, numbered_files, publish, read_file};
 
 use crate::directory::Directory;
 use crate::error::{Error, Result};
@@ -19,7 +19,7 @@ const KIND: u8 = 1;
 /// Largest manifest that is read: over a million snapshots.
 const BYTES_MAX: u64 = 64 << 20;
 /// Generations kept.
-const KEPT: usize = 2;
+const KEPT: u64 = 2;
 
 /// One generation of the manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,9 +158,8 @@ impl Manifest {
         // Read back: what cannot be read must not be what deletions rely on (CKP-2).
         next = Manifest::read(vfs, &path)?;
         *self = next;
-        let mut generations = Manifest::generations(vfs, layout)?;
-        generations.truncate(generations.len().saturating_sub(KEPT));
-        for old in generations {
+        let superseded = |&old: &u64| old + KEPT <= self.generation;
+        for old in Manifest::generations(vfs, layout)?.into_iter().filter(superseded) {
             vfs.remove(&layout.file(FileKind::Manifest, old))?;
         }
         Ok(())
@@ -171,14 +170,8 @@ impl Manifest {
     /// # Errors
     /// When the directory cannot be listed.
     pub fn generations(vfs: &dyn Vfs, layout: &Layout) -> Result<Vec<u64>> {
-        let entries = vfs.read_dir(layout.dir_of(FileKind::Manifest))?;
-        let mut generations: Vec<u64> = entries
-            .iter()
-            .filter(|entry| !entry.is_dir)
-            .filter_map(|entry| FileKind::Manifest.parse(&entry.name))
-            .collect();
-        generations.sort_unstable();
-        Ok(generations)
+        let files = numbered_files(vfs, layout.dir_of(FileKind::Manifest), &[FileKind::Manifest])?;
+        Ok(files.into_iter().map(|file| file.number).collect())
     }
 
     /// Reads and verifies a manifest file.

@@ -1,21 +1,10 @@
 //! The segment files of a log, wherever they lie: live ones, and archived ones with and without compression.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use ecsdb_io::{FileKind, Vfs};
+use ecsdb_io::{FileKind, NumberedFile, Vfs, numbered_files};
 
 use crate::error::Result;
-
-/// A segment's file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SegmentFile {
-    /// The segment's number.
-    pub number: u64,
-    /// The file.
-    pub path: PathBuf,
-    /// Bytes of the file.
-    pub bytes: u64,
-}
 
 /// A directory with segments, and the first that counts there: what is below was given up by a published manifest, and a deletion that
 /// was not synced can bring it back with another file's bytes in it. Nobody reads it (CKP-12).
@@ -39,24 +28,11 @@ impl<'a> From<&'a Path> for LogDir<'a> {
 ///
 /// # Errors
 /// When a directory cannot be listed.
-pub fn segment_files(vfs: &dyn Vfs, dirs: &[LogDir<'_>]) -> Result<Vec<SegmentFile>> {
-    let mut files: Vec<SegmentFile> = Vec::new();
+pub fn segment_files(vfs: &dyn Vfs, dirs: &[LogDir<'_>]) -> Result<Vec<NumberedFile>> {
+    let mut files: Vec<NumberedFile> = Vec::new();
     for dir in dirs {
-        let entries = match vfs.read_dir(dir.path) {
-            Ok(entries) => entries,
-            Err(e) if e.is_not_found() => continue,
-            Err(e) => return Err(e.into()),
-        };
-        // A directory with the name of a segment is none of ours.
-        for entry in entries.into_iter().filter(|entry| !entry.is_dir) {
-            let number = [FileKind::Segment, FileKind::CompressedSegment]
-                .into_iter()
-                .find_map(|kind| kind.parse(&entry.name))
-                .filter(|&number| number >= dir.first);
-            if let Some(number) = number {
-                files.push(SegmentFile { number, path: dir.path.join(&entry.name), bytes: entry.len });
-            }
-        }
+        let there = numbered_files(vfs, dir.path, &[FileKind::Segment, FileKind::CompressedSegment])?;
+        files.extend(there.into_iter().filter(|file| file.number >= dir.first));
     }
     // Stable, so that the earlier directory's copy comes first.
     files.sort_by_key(|file| file.number);

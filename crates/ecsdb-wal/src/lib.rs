@@ -27,7 +27,7 @@ mod writer;
 
 pub use ecsdb_id::Lsn;
 pub use error::{LogError, Result};
-pub use files::{LogDir, SegmentFile, segment_files};
+pub use files::{LogDir, segment_files};
 pub use format::SegmentHeader;
 pub use future::Durable;
 pub use log::Log;

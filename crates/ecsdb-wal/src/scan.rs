@@ -8,11 +8,11 @@
 
 use std::path::{Path, PathBuf};
 
-use ecsdb_io::Vfs;
 use ecsdb_io::frame::FrameDamage;
+use ecsdb_io::{NumberedFile, Vfs};
 
 use crate::error::{LogError, Result};
-use crate::files::{LogDir, SegmentFile, segment_files};
+use crate::files::{LogDir, segment_files};
 use crate::format::{CLOSE, CONTINUES, GROUP, GroupInfo, PAGE, SegmentHeader, TRANSACTION};
 use crate::options::SegmentEnd;
 use crate::reader::{Damage, NoFrame, Remains, SegmentReader};
@@ -157,7 +157,7 @@ impl LogScan {
         };
         let own = dirs.first().map(|dir| dir.path);
         let (mut readers, mut headless) = (Vec::new(), Vec::new());
-        for SegmentFile { number, path, bytes } in segment_files(vfs, dirs)? {
+        for NumberedFile { number, path, bytes } in segment_files(vfs, dirs)? {
             scan.last_file = scan.last_file.max(number);
             if number < from {
                 continue;
@@ -241,7 +241,7 @@ impl LogScan {
         let expected = self.last_lsn.next();
         let behind = || headless.iter().filter(|file| file.number > last);
         // A segment is prepared, and all zeros, once the one before has its header.
-        let prepared = behind().filter(|file| file.remains.blank && file.bytes > 0).last();
+        let prepared = behind().rfind(|file| file.remains.blank && file.bytes > 0);
         for file in behind() {
             let damage = Damage { lsn: expected, ..file.damage.clone() };
             let evidence = match prepared {

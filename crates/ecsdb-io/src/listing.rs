@@ -1,0 +1,52 @@
+//! The numbered files of a directory: the one way in which they are listed, so that everybody passes over the same strangers.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::Result;
+use crate::layout::FileKind;
+use crate::vfs::Vfs;
+
+/// A file with a name of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NumberedFile {
+    /// Its number.
+    pub number: u64,
+    /// The file.
+    pub path: PathBuf,
+    /// Bytes of the file.
+    pub bytes: u64,
+}
+
+/// The files of these kinds in a directory, by number; none where there is no directory. What has the name of such a file and is a
+/// directory is none of ours.
+///
+/// # Errors
+/// When the directory cannot be listed.
+pub fn numbered_files(vfs: &dyn Vfs, dir: &Path, kinds: &[FileKind]) -> Result<Vec<NumberedFile>> {
+    let entries = match vfs.read_dir(dir) {
+        Err(e) if e.is_not_found() => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut files: Vec<NumberedFile> = entries
+        .into_iter()
+        .filter(|entry| !entry.is_dir)
+        .filter_map(|entry| {
+            let number = kinds.iter().find_map(|kind| kind.parse(&entry.name))?;
+            Some(NumberedFile { number, path: dir.join(&entry.name), bytes: entry.len })
+        })
+        .collect();
+    files.sort_by_key(|file| file.number);
+    Ok(files)
+}
+
+/// The first number that no name of this kind in the directory has, whatever it names, nor a higher one; 0 without any.
+///
+/// # Errors
+/// When the directory cannot be listed.
+pub fn next_free_number(vfs: &dyn Vfs, dir: &Path, kind: FileKind) -> Result<u64> {
+    let entries = match vfs.read_dir(dir) {
+        Err(e) if e.is_not_found() => return Ok(0),
+        entries => entries?,
+    };
+    Ok(entries.iter().filter_map(|entry| kind.parse(&entry.name)).max().map_or(0, |number| number + 1))
+}

@@ -1,0 +1,232 @@
+//! One bad file stops nothing that does not need it (REC-14): neither opening, under any policy, nor writing, archiving, going back, and
+//! opening again.
+
+use std::path::{Path, PathBuf};
+
+use ecsdb::Policy;
+use ecsdb::prelude::*;
+use ecsdb_sim::{Failure, Fault, SimDisk};
+
+use crate::components::{Counter, Name};
+use crate::golden::copy_dir;
+use crate::lifecycle::archiving;
+
+const POLICIES: [Policy; 3] = [Policy::Strict, Policy::TruncateTail, Policy::Salvage];
+
+/// Transactions, snapshots, increments, archived segments of both kinds.
+fn lived(dir: &Path) {
+    for level in [3, 0] {
+        let db = Database::builder(dir)
+            .config(archiving)
+            .config(|config| config.archive.compression_level = level)
+            .open()
+            .unwrap();
+        for i in 0..4 {
+            for _ in 0..6 {
+                db.write(|tx| Ok(tx.spawn((Counter(i), Name("x".repeat(12_000)))))).unwrap();
+            }
+            db.snapshot().unwrap().wait().unwrap();
+        }
+        db.close().unwrap();
+    }
+}
+
+fn open(dir: &Path, policy: Policy) -> ecsdb::Result<Database> {
+    Database::builder(dir).config(archiving).policy(policy).open()
+}
+
+/// Opens it, writes, lets everything that happens in the background happen, and opens it again.
+fn lives_on(dir: &Path, policy: Policy, len: usize) {
+    let db = open(dir, policy).unwrap();
+    assert_eq!(db.view().unwrap().len(), len);
+    assert!(db.recovery_report().unwrap().lost.is_empty());
+    db.write(|tx| Ok(tx.spawn(Counter(77)))).unwrap();
+    db.stats().unwrap();
+    db.snapshot().unwrap().wait().unwrap();
+    db.compact().unwrap().wait().unwrap();
+    let lsn = db.lsn();
+    db.close().unwrap();
+    let db = open(dir, policy).unwrap();
+    assert_eq!((db.view().unwrap().len(), db.lsn()), (len + 1, lsn));
+}
+
+fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.to_string_lossy().ends_with(ending));
+    files.sort();
+    files
+}
+
+/// A directory for each try, all alike.
+struct Template(tempfile::TempDir);
+
+impl Template {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        lived(&dir.path().join("template"));
+        Template(dir)
+    }
+
+    fn copy(&self) -> PathBuf {
+        let copy = self.0.path().join("copy");
+        drop(std::fs::remove_dir_all(&copy));
+        copy_dir(&self.0.path().join("template"), &copy);
+        copy
+    }
+}
+
+const LEN: usize = 48;
+
+#[test]
+fn stray_files_with_names_of_ours_are_passed_over() {
+    let template = Template::new();
+    let names = ["18446744073709551615", "9999999999999999", "0281474976710656", "0000000099999999"];
+    let kinds = [
+        (".", "manifest"),
+        ("log", "seg"),
+        ("archive", "seg"),
+        ("archive", "seg.zst"),
+        ("snapshots", "snap"),
+    ];
+    for (i, (place, ending)) in kinds.into_iter().enumerate() {
+        for (j, name) in names.iter().enumerate() {
+            let dir = template.copy();
+            let path = dir.join(place).join(format!("{name}.{ending}"));
+            println!("{}", path.display());
+            let content: &[u8] = [&b"noise"[..], &[7; 9_000], b""][(i + j) % 3];
+            std::fs::write(&path, content).unwrap();
+            // Strict refuses what is no manifest; it says so.
+            let policies = if ending == "manifest" { &POLICIES[1..] } else { &POLICIES[..] };
+            lives_on(&dir, policies[(i + j) % policies.len()], LEN);
+        }
+    }
+}
+
+#[test]
+fn directories_with_names_of_ours_are_passed_over() {
+    let template = Template::new();
+    for (place, name) in [
+        (".", "0000000000000099.manifest"),
+        ("log", "0000000000000099.seg"),
+        ("archive", "0000000000000099.seg.zst"),
+        ("archive", "0000000000000002.seg"),
+        ("snapshots", "0000000000000099.snap"),
+        ("log", "0000000000000099.seg.tmp"),
+    ] {
+        for policy in POLICIES {
+            let dir = template.copy();
+            println!("{place}/{name} {policy:?}");
+            std::fs::create_dir(dir.join(place).join(name)).unwrap();
+            lives_on(&dir, policy, LEN);
+        }
+    }
+}
+
+#[test]
+fn damage_in_the_archive_stops_nothing_that_does_not_need_it() {
+    let template = Template::new();
+    let mut random = fastrand::Rng::with_seed(5);
+    for i in 0..60 {
+        let dir = template.copy();
+        let archived = files(&dir.join("archive"), "");
+        let path = &archived[random.usize(..archived.len())];
+        let mut bytes = std::fs::read(path).unwrap();
+        // The ends of the files, where headers and seek tables are, as often as the rest.
+        let len = bytes.len();
+        let at = [random.usize(..len), random.usize(..len.min(128)), len - 1 - random.usize(..len.min(64))];
+        let bit = at[random.usize(..3)] * 8 + random.usize(..8);
+        match i % 4 {
+            0 => bytes.truncate(bit / 8),
+            1 => bytes.fill(random.u8(..)),
+            _ => bytes[bit / 8] ^= 1 << (bit % 8),
+        }
+        println!("{i}: {} bit {bit}", path.display());
+        std::fs::write(path, bytes).unwrap();
+        lives_on(&dir, POLICIES[i % 3], LEN);
+        // Going back may be refused, and gives nothing wrong.
+        let db = open(&dir, Policy::TruncateTail).unwrap();
+        for lsn in [3, 9, 20, 30, 47].map(Lsn) {
+            if db.restore(Moment::Lsn(lsn)).unwrap().wait().is_ok() {
+                assert_eq!(db.view().unwrap().len() as u64, lsn.0);
+            }
+        }
+    }
+}
+
+#[test]
+fn an_archive_that_is_no_directory_stops_nothing() {
+    let template = Template::new();
+    for policy in POLICIES {
+        let dir = template.copy();
+        std::fs::remove_dir_all(dir.join("archive")).unwrap();
+        std::fs::write(dir.join("archive"), b"not mounted").unwrap();
+        let db = open(&dir, policy).unwrap();
+        assert_eq!(db.view().unwrap().len(), LEN);
+        db.write(|tx| Ok(tx.spawn(Counter(1)))).unwrap();
+    }
+}
+
+#[test]
+fn reports_that_cannot_be_written_stop_nothing() {
+    let template = Template::new();
+    let dir = template.copy();
+    std::fs::remove_dir_all(dir.join("recovery")).unwrap();
+    std::fs::write(dir.join("recovery"), b"").unwrap();
+    lives_on(&dir, Policy::TruncateTail, LEN);
+}
+
+#[test]
+fn any_byte_of_the_newest_manifest_may_be_wrong() {
+    let template = Template::new();
+    let len = std::fs::read(files(&template.copy(), ".manifest").last().unwrap()).unwrap().len();
+    for byte in (0..len).step_by(if cfg!(debug_assertions) { 7 } else { 1 }).chain(8..12) {
+        let dir = template.copy();
+        let path = files(&dir, ".manifest").pop().unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[byte] ^= 0x40;
+        std::fs::write(&path, bytes).unwrap();
+        let db = open(&dir, Policy::TruncateTail).unwrap();
+        assert_eq!(db.view().unwrap().len(), LEN, "byte {byte}");
+    }
+}
+
+/// The disk does not give the newest snapshot, or a segment of the log: an older snapshot and the log have it all; and a salvage
+/// goes on without the segment.
+#[test]
+fn what_the_disk_does_not_give_is_passed_over_like_what_is_damaged() {
+    let disk = SimDisk::new(1);
+    let open = |policy| {
+        let builder = Database::builder("/db").vfs(disk.vfs()).without_threads().config(archiving);
+        builder.policy(policy).open()
+    };
+    let db = open(Policy::Strict).unwrap();
+    for i in 0..2 {
+        db.write(|tx| Ok(tx.spawn(Counter(i)))).unwrap();
+        db.snapshot().unwrap().wait().unwrap();
+    }
+    db.write(|tx| Ok(tx.spawn(Counter(3)))).unwrap();
+    db.close().unwrap();
+    let unreadable = |name: &str| {
+        let fault = Fault::on(ecsdb_io::FileOp::Read).of_names_ending(name);
+        disk.inject(fault.times(u64::MAX).failing(Failure::Io));
+    };
+    unreadable("0000000000000002.snap");
+    assert!(open(Policy::Strict).is_err());
+    let db = open(Policy::TruncateTail).unwrap();
+    assert_eq!(db.view().unwrap().len(), 3);
+    db.write(|tx| Ok(tx.spawn(Counter(4)))).unwrap();
+    db.snapshot().unwrap().wait().unwrap();
+    db.write(|tx| Ok(tx.spawn(Counter(5)))).unwrap();
+    db.close().unwrap();
+
+    let live = disk.vfs().read_dir(Path::new("/db/log")).unwrap();
+    let last = live.iter().map(|entry| entry.name.clone()).max().unwrap();
+    unreadable(&last);
+    assert!(open(Policy::TruncateTail).is_err());
+    let db = open(Policy::Salvage).unwrap();
+    assert_eq!(db.view().unwrap().len(), 4);
+    assert_eq!(db.recovery_report().unwrap().lost.len(), 1);
+    db.close().unwrap();
+    assert_eq!(open(Policy::Strict).unwrap().view().unwrap().len(), 4);
+}
