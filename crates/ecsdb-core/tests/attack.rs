@@ -863,3 +863,178 @@ proptest! {
         prop_assert_eq!(LIVE.get(), 0, "values dropped twice or never");
     }
 }
+
+proptest! {
+    #![proptest_config(config(128))]
+
+    /// A clone panics somewhere in the middle, is caught or not, and clones work again, or do not, when the transaction is rolled back.
+    #[test]
+    fn clones_that_panic_leave_the_world_as_it_was_or_poisoned(
+        rows in 1u16..60,
+        shape in 0u8..2,
+        ops in proptest::collection::vec((op(), prop_oneof![3 => Just(u32::MAX), 1 => 0u32..80]), 1..10),
+        in_rollback: bool,
+        old_view: bool,
+        caught: bool,
+    ) {
+        quiet();
+        {
+            let mut world = World::new();
+            let model = begin_with(&mut world, &mut World::new(), rows, shape);
+            let digest = world.view().digest().unwrap();
+            let rows_before = order(&world.view());
+            let view = old_view.then(|| world.view());
+            let mut views = Vec::new();
+            let mut open = world.begin();
+            let mut panicked = false;
+            for &(op, clones) in &ops {
+                let mut scratch = Model::new();
+                for (e, row) in &model {
+                    if open.transaction().contains(*e) {
+                        let _ = scratch.insert(*e, row.clone());
+                    }
+                }
+                CLONES_LEFT.set(clones);
+                let tx = open.transaction();
+                // What the operations check is not known once one of them was stopped.
+                let result = catch_unwind(AssertUnwindSafe(|| match op {
+                    Op::Set(kind, some, n) => {
+                        for e in pick(&scratch, some) {
+                            match kind {
+                                Kind::Live => drop(tx.get_mut::<Live>(e).map(|v| v.set(n))),
+                                _ => drop(tx.get_mut::<Pos>(e).map(|v| v.set(n))),
+                            }
+                        }
+                    }
+                    Op::Insert(_, some, n) => pick(&scratch, some).into_iter().for_each(|e| {
+                        tx.insert(e, (Live::new(n), Tag)).unwrap();
+                    }),
+                    Op::Remove(_, some) | Op::Take(_, some) | Op::Exchange(some, _) => {
+                        pick(&scratch, some).into_iter().for_each(|e| drop(tx.remove::<(Live, Tag)>(e)));
+                    }
+                    Op::Flags(some, _) => pick(&scratch, some).into_iter().for_each(|e| {
+                        tx.insert(e, Ghost).unwrap();
+                    }),
+                    Op::Unflag(some) => pick(&scratch, some).into_iter().for_each(|e| {
+                        tx.remove::<Tag>(e).unwrap();
+                    }),
+                    Op::Despawn(some) => {
+                        pick(&scratch, some).into_iter().for_each(|e| tx.despawn(e).unwrap());
+                    }
+                    Op::Query(_, part, n) => tx.query::<&mut Live>().take(part.into()).for_each(|v| v.set(n)),
+                    Op::Chunks(_, part, _, n) | Op::Both(part, n) => {
+                        let mut query = tx.query::<(&mut Live, Option<&mut Name>)>();
+                        query.by_ref().take(part.into()).for_each(|(v, _)| v.set(n));
+                        query.chunks().for_each(|(values, _)| values.iter_mut().for_each(|v| v.set(n)));
+                    }
+                    Op::Spawn(k, ..) => {
+                        let panicking = (0..k).map(|i| {
+                            if clones != u32::MAX && u32::from(i) == clones {
+                                std::panic::panic_any("meant");
+                            }
+                            (Pos::make(1), Name::make(2), Live::new(1), Tag)
+                        });
+                        drop(tx.spawn_batch(panicking));
+                    }
+                    Op::EntityMut(some, n) => pick(&scratch, some).into_iter().for_each(|e| {
+                        let _ = tx.entity_mut(e).unwrap().get::<(&mut Live, &mut Pos)>().map(|(v, _)| v.set(n));
+                    }),
+                    Op::SetMany(..) => {
+                        let ids: Vec<Entity> = scratch.keys().copied().take(3).collect();
+                        if let [a, b, c] = ids[..] {
+                            let _ = tx.get_many_mut::<Live, 3>([a, b, c]).map(|v| v.map(|v| v.set(3)));
+                        }
+                    }
+                    Op::View | Op::Errors(_) => views.push(tx.view()),
+                }));
+                CLONES_LEFT.set(u32::MAX);
+                if let Err(panic) = result {
+                    prop_assert_eq!(panic.downcast_ref::<&str>(), Some(&"meant"));
+                    panicked = true;
+                    if !caught {
+                        break;
+                    }
+                }
+            }
+            let shown: Vec<_> = views.iter().map(|view| view.digest().unwrap()).collect();
+            if in_rollback {
+                CLONES_LEFT.set(0);
+            }
+            if panicked && caught {
+                prop_assert!(matches!(open.prepare().map(drop), Err(Error::Interrupted)));
+            } else {
+                drop(open);
+            }
+            CLONES_LEFT.set(u32::MAX);
+            if world.is_poisoned() {
+                prop_assert!(in_rollback && !views.is_empty());
+                prop_assert!(matches!(world.begin().prepare().map(drop), Err(Error::Poisoned)));
+            } else {
+                prop_assert_eq!(world.view().digest().unwrap(), digest);
+                prop_assert_eq!(order(&world.view()), rows_before);
+                check(&world.view(), &model);
+                // And it can be written.
+                let mut open = world.begin();
+                open.transaction().query::<&mut Live>().for_each(|v| v.set(2));
+                open.prepare().unwrap().commit(Lsn(2));
+            }
+            if let Some(view) = view {
+                check(&view, &model);
+            }
+            for (view, shown) in views.iter().zip(shown) {
+                prop_assert_eq!(view.digest().unwrap(), shown);
+            }
+        }
+        prop_assert_eq!(LIVE.get(), 0, "values dropped twice or never");
+    }
+}
+
+proptest! {
+    #![proptest_config(config(64))]
+
+    /// The types become known one after the other, in the middle of transactions.
+    #[test]
+    fn a_world_that_was_replayed_learns_its_types_within_transactions(
+        rows in prop_oneof![1u16..20, 100u16..200],
+        shape in 0u8..3,
+        transactions in proptest::collection::vec(transaction(), 1..5),
+    ) {
+        quiet();
+        let mut log = Vec::new();
+        let mut first = World::new();
+        let mut model = Model::new();
+        let mut open = first.begin();
+        spawn(open.transaction(), &mut model, rows, shape, 0);
+        let prepared = open.prepare().unwrap();
+        log.push(prepared.change_set().to_vec());
+        prepared.commit(Lsn(1));
+        drop(first);
+        for (ops, end, _) in &transactions {
+            let mut world = World::new();
+            for (i, bytes) in log.iter().enumerate() {
+                prop_assert_eq!(world.apply(Lsn(i as u64 + 1), bytes).unwrap().skipped, 0);
+            }
+            model = stored(&model);
+            let (mut next, lsn, digest) = (model.clone(), world.lsn(), world.view().digest().unwrap());
+            let before = order(&world.view());
+            let mut open = world.begin();
+            ops.iter().for_each(|&op| run(op, open.transaction(), &mut next, &mut Vec::new()));
+            if let End::Commit = end {
+                let prepared = open.prepare().unwrap();
+                let bytes = prepared.change_set().to_vec();
+                prepared.commit(if bytes.is_empty() { lsn } else { lsn.next() });
+                model = next;
+                if !bytes.is_empty() {
+                    log.push(bytes);
+                }
+            } else {
+                drop(open);
+                prop_assert_eq!(world.view().digest().unwrap(), digest);
+                prop_assert_eq!(order(&world.view()), before);
+            }
+            world.register_linked().unwrap();
+            check(&world.view(), &model);
+        }
+        prop_assert_eq!(LIVE.get(), 0, "values dropped twice or never");
+    }
+}
