@@ -57,6 +57,7 @@ impl World {
     /// # Panics
     /// When a component's `clone` does, for values that a view shares; the world is as it was then.
     pub fn compact_chunks(&mut self, rows_max: usize) -> Compacted {
+        self.end_forgotten();
         let mut cursor = std::mem::take(&mut self.placement.compaction);
         let mut done = Compacted { more: true, ..Compacted::default() };
         let (mut work, rows_max) = (0, rows_max.max(1));

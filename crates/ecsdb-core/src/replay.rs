@@ -34,6 +34,7 @@ impl World {
     /// [`Error::Malformed`] or [`Error::Codec`] when the bytes are no change set, with the offset. The world may
     /// then hold a part of it and must be dropped.
     pub fn apply(&mut self, lsn: Lsn, change_set: &[u8]) -> Result<Applied> {
+        self.end_forgotten();
         let lsn = lsn.0;
         if lsn <= self.root.lsn {
             return Ok(Applied::default());

@@ -61,6 +61,7 @@ impl World {
     /// layout, [`Error::Codec`](crate::Error::Codec) when a value cannot be encoded, or
     /// [`Error::Full`](crate::Error::Full). The world is as it was then.
     pub fn restore(&mut self, target: &View) -> Result<Restore<'_>> {
+        self.end_forgotten();
         let mut encoder = Encoder::default();
         difference(&self.root, target.root(), &self.undefined, &mut encoder)?;
         let change_set = encoder.change_set().to_vec();

@@ -143,7 +143,10 @@ impl World {
         let mut schema = (*root.schema).clone();
         let (id, newly_known) = schema.register(ty)?;
         if newly_known && !new {
-            adopt(root, id, schema.known(id).ops, ty.name)?;
+            let ops = schema.known(id).ops;
+            let taken_out = self.tx.adopt(root, id, ops).map_err(|e| Error::codec(ty.name, e))?;
+            adopt(root, id, ops, ty.name)?;
+            self.tx.adopted(taken_out);
         }
         root.schema = Arc::new(schema);
         if new && ty.kind != StorageKind::Transient {

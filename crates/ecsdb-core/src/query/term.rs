@@ -117,6 +117,13 @@ impl<I: Iterator> Iterator for OptionRows<I> {
         Some(self.values.as_mut().and_then(Iterator::next))
     }
 
+    #[inline]
+    fn nth(&mut self, n: usize) -> Option<Option<I::Item>> {
+        self.len = self.len.saturating_sub(n);
+        self.len = self.len.checked_sub(1)?;
+        Some(self.values.as_mut().and_then(|values| values.nth(n)))
+    }
+
     fn size_hint(&self) -> (usize, Option<usize>) {
         (self.len, Some(self.len))
     }
@@ -210,6 +217,11 @@ impl Iterator for Ids<'_> {
     #[inline]
     fn next(&mut self) -> Option<Entity> {
         self.0.next().copied()
+    }
+
+    #[inline]
+    fn nth(&mut self, n: usize) -> Option<Entity> {
+        self.0.nth(n).copied()
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

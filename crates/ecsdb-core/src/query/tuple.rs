@@ -62,6 +62,12 @@ macro_rules! tuple {
                 Some(($(self.0.$index.next()?,)+))
             }
 
+            /// Straight to it, where each of the parts goes straight to it.
+            #[inline]
+            fn nth(&mut self, n: usize) -> Option<Self::Item> {
+                Some(($(self.0.$index.nth(n)?,)+))
+            }
+
             fn size_hint(&self) -> (usize, Option<usize>) {
                 self.0.0.size_hint()
             }

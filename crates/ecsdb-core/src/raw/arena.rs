@@ -4,6 +4,7 @@
 //! Plain values are bytes and nothing else. A value of any other type is still a value: the arena owns it until it is
 //! given back to a block, or dropped at the end of the transaction, when no row is on its way any more (TX-4).
 
+use std::any::TypeId;
 use std::mem::MaybeUninit;
 
 use super::ops::{Ops, copy_row};
@@ -94,6 +95,14 @@ impl Arena {
         // SAFETY: within the bytes in use. Those of plain values have been written; the caller asks for no others, since
         // places come from `push_bytes` and `take`.
         unsafe { std::slice::from_raw_parts(self.base().add(offset), len) }
+    }
+
+    /// The value at `at`, which is not plain, if it is here and of type `T`.
+    pub(crate) fn held<T: 'static>(&self, at: At) -> Option<&T> {
+        let held = self.held.get(at.0 as usize)?;
+        let is = held.here && matches!(held.ops, Ops::Typed(ops) if ops.type_id == TypeId::of::<T>());
+        // SAFETY: an initialised value of type `T`, at a multiple of its alignment, which the arena owns for as long as it is borrowed.
+        is.then(|| unsafe { &*self.base().add(held.offset).cast::<T>() })
     }
 
     /// Moves a value in.

@@ -136,6 +136,20 @@ impl Marks {
         self.columns[..self.columns_used].iter_mut().for_each(|marks| marks.image = None);
     }
 
+    /// Takes the image of a column, to be put back.
+    pub(crate) fn take_image(&mut self, column: u32) -> Option<Image> {
+        self.columns[..self.columns_used].get_mut(column as usize)?.image.take()
+    }
+
+    /// Copies the image of a column if a view shares it.
+    pub(crate) fn make_image_private(&mut self, column: u32) {
+        let marks = self.columns[..self.columns_used].get_mut(column as usize);
+        if let Some(Image::Block(block)) = marks.and_then(|marks| marks.image.as_mut()) {
+            // That the column itself has it, too, cannot be: the writer goes on in a copy.
+            Arc::make_mut(block);
+        }
+    }
+
     pub(crate) fn columns(&self) -> &[ColumnMarks] {
         &self.columns[..self.columns_used]
     }

@@ -43,13 +43,17 @@ pub struct PreparedTransaction<'w>(OpenTransaction<'w>);
 impl World {
     /// Begins a transaction.
     pub fn begin(&mut self) -> OpenTransaction<'_> {
+        self.end_forgotten();
+        self.tx.begin();
+        OpenTransaction { tx: Transaction { world: self }, finished: false }
+    }
+
+    /// Undoes a transaction that somebody has forgotten rather than dropped, before the world is changed.
+    pub(crate) fn end_forgotten(&mut self) {
         if self.tx.open {
-            // Somebody has forgotten a transaction rather than dropped it.
             self.roll_back();
             self.tx.end();
         }
-        self.tx.begin();
-        OpenTransaction { tx: Transaction { world: self }, finished: false }
     }
 }
 

@@ -1,14 +1,18 @@
 //! What the world keeps for the transaction under way: its marks, what it takes to undo it, and buffers that the next
 //! transaction uses again, so that a small one allocates nothing.
 
-use super::marks::{ColumnPlace, Image, Marks, Saved};
+use super::marks::{ColumnPlace, Marks, Saved};
 use super::undo::Step;
 use crate::archetype::{Chunk, Column};
 use crate::buffers::reset;
 use crate::change_set::Encoder;
+use crate::component::CodecError;
 use crate::entity::Entity;
 use crate::error::Error;
-use crate::raw::{Arena, At, Block, prefetch};
+use crate::raw::{Arena, At, Block, Ops, prefetch};
+use crate::root::Root;
+use crate::schema::ComponentId;
+use crate::stored_value::StoredValue;
 
 #[derive(Default)]
 pub(crate) struct TransactionState {
@@ -167,7 +171,35 @@ impl TransactionState {
         self.undo.push(Step::Value { place, row: row as u32, at });
     }
 
-    pub(crate) fn image_of(&self, marks: u32) -> Option<&Image> {
-        self.marks.columns().get(marks as usize)?.image.as_ref()
+    /// Turns values of component `id` that were taken out, and may have to be put back, into values of `ops`' type, as those that are
+    /// in place: where the new ones are, by place. Nothing has changed before [`TransactionState::adopted`].
+    ///
+    /// # Errors
+    /// When one of them is no value of the type.
+    pub(crate) fn adopt(
+        &mut self,
+        root: &Root,
+        id: ComponentId,
+        ops: Ops,
+    ) -> Result<Vec<(usize, At)>, CodecError> {
+        let mut adopted = Vec::new();
+        for step in &self.undo {
+            // What was taken out otherwise is of a bundle, whose types are known.
+            let Step::Despawned { location, places, .. } = step else { continue };
+            let Some(column) = root.archetype(location.archetype).shape.column_of(id) else { continue };
+            let place = *places as usize + column;
+            let (at, mut typed) = (self.places[place], Block::new(ops, 1));
+            if ops.is_plain() {
+                typed.push_stored(self.arena.bytes(at, ops.size()), 1)?;
+            } else if let Some(StoredValue(bytes)) = self.arena.held(at) {
+                typed.push_stored(bytes, 1)?;
+                adopted.push((place, typed.take_row(0, &mut self.arena)));
+            }
+        }
+        Ok(adopted)
+    }
+
+    pub(crate) fn adopted(&mut self, places: Vec<(usize, At)>) {
+        places.into_iter().for_each(|(place, at)| self.places[place] = at);
     }
 }

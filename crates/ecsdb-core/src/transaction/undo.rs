@@ -43,6 +43,8 @@ impl World {
             return;
         }
         let lsn = self.root.lsn + 1;
+        // Until it is done.
+        let poisoned = std::mem::replace(&mut self.poisoned, true);
         let mut undo = std::mem::take(&mut self.tx.undo);
         // Dropped at the end, with the values that they hold.
         let mut replaced: Vec<Arc<Block>> = Vec::new();
@@ -53,6 +55,7 @@ impl World {
         if self.tx.lost_generation > 0 {
             Arc::make_mut(&mut self.root).index.lose(self.tx.lost_generation);
         }
+        self.poisoned = poisoned;
     }
 
     fn undo_step(&mut self, step: Step, lsn: u64, replaced: &mut Vec<Arc<Block>>) {
@@ -66,12 +69,13 @@ impl World {
             Step::Column { place, marks } => {
                 let chunk = root.chunk_mut(place.archetype, place.chunk as usize);
                 let column = &mut chunk.columns[place.column as usize];
-                match tx.image_of(marks) {
-                    Some(Image::Block(old)) => {
-                        replaced.push(std::mem::replace(&mut column.block, old.clone()));
-                    }
+                // Taken, not shared: an earlier change is undone in this very block, and no copy may be needed for that.
+                match tx.marks.take_image(marks) {
+                    // The same still, when the copy to go on in could not be made.
+                    Some(Image::Block(old)) if Arc::ptr_eq(&old, &column.block) => {}
+                    Some(Image::Block(old)) => replaced.push(std::mem::replace(&mut column.block, old)),
                     Some(Image::Bytes { at, rows }) => {
-                        column.write(lsn).restore_rows(*at, *rows, &tx.arena);
+                        column.write(lsn).restore_rows(at, rows, &tx.arena);
                     }
                     None => unreachable!("a step names an image that was taken"),
                 }
@@ -120,6 +124,9 @@ impl World {
             let lsn = root.lsn + 1;
             let root = Arc::make_mut(root);
             for step in &tx.undo {
+                if let Step::Column { marks, .. } = step {
+                    tx.marks.make_image_private(*marks);
+                }
                 match step {
                     Step::Value { place, .. } | Step::Column { place, .. } => {
                         root.chunk_mut(place.archetype, place.chunk as usize).columns[place.column as usize]
