@@ -175,7 +175,6 @@ fn a_transaction_that_is_forgotten_is_rolled_back_before_the_world_is_changed_ot
 }
 
 #[test]
-#[ignore = "resources are still copied at each call"]
 fn a_resource_is_kept_as_it_was_once_a_transaction() {
     let (mut world, ..) = ten();
     let mut open = world.begin();

@@ -241,14 +241,15 @@ fn write(
 
 /// Resources that were put, handed out or removed, as they stand now.
 fn resources(root: &Root, tx: &mut TransactionState, encoder: &mut Encoder) -> Result<()> {
-    for (i, step) in tx.undo.iter().enumerate() {
+    let mut seen = Vec::new();
+    for step in &tx.undo {
         let Step::Resource { id, old } = step else { continue };
         // The first step has what was there at the beginning.
-        let earlier = |step: &Step| matches!(step, Step::Resource { id: other, .. } if other == id);
         let def = &root.schema.known(*id).def;
-        if def.kind == StorageKind::Transient || tx.undo[..i].iter().any(earlier) {
+        if def.kind == StorageKind::Transient || seen.contains(id) {
             continue;
         }
+        seen.push(*id);
         let codec = |e| Error::codec(&def.name, e);
         match (root.resource(*id), old) {
             (Some(new), old) => {

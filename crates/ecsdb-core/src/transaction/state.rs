@@ -10,7 +10,7 @@ use crate::component::CodecError;
 use crate::entity::Entity;
 use crate::error::Error;
 use crate::raw::{Arena, At, Block, Ops, prefetch};
-use crate::root::Root;
+use crate::root::{Resource, Root};
 use crate::schema::ComponentId;
 use crate::stored_value::StoredValue;
 
@@ -22,6 +22,8 @@ pub(crate) struct TransactionState {
     pub(crate) arena: Arena,
     /// Where in the arena the values of rows taken out are; undo steps name ranges.
     pub(crate) places: Vec<At>,
+    /// Resources that have a step: what they were at the beginning is kept.
+    pub(crate) resources_kept: Vec<ComponentId>,
     /// Entities that existed when the transaction began, and do no more.
     pub(crate) despawned: Vec<Entity>,
     /// Slots vacated, to be given out again once this is committed.
@@ -56,6 +58,7 @@ impl TransactionState {
     pub(crate) fn end(&mut self) {
         reset(&mut self.undo);
         reset(&mut self.places);
+        reset(&mut self.resources_kept);
         reset(&mut self.despawned);
         reset(&mut self.freed);
         self.lost_generation = 0;
@@ -156,6 +159,14 @@ impl TransactionState {
         if marks.keep_image_of_beginning(&column.block, &self.arena) {
             self.undo.push(Step::Column { place, marks: column.marks.index });
         }
+    }
+
+    /// Notes what a resource was before a change.
+    pub(crate) fn keep_resource(&mut self, id: ComponentId, old: Option<Resource>) {
+        if !self.resources_kept.contains(&id) {
+            self.resources_kept.push(id);
+        }
+        self.undo.push(Step::Resource { id, old });
     }
 
     /// Notes that the value of `row` from before is at `at`.

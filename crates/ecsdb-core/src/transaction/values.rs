@@ -2,7 +2,6 @@
 
 use triomphe::Arc;
 
-use super::undo::Step;
 use super::{ColumnPlace, Transaction};
 use crate::component::Component;
 use crate::entity::Entity;
@@ -232,11 +231,16 @@ impl Transaction<'_> {
             .ok_or(Error::NoSuchResource(T::NAME))?;
         // Copied first, since a `clone` may panic: nothing has happened then.
         world.tx.enter();
-        let copy = Arc::new(Block::clone(&resource.block));
+        if world.tx.resources_kept.contains(&id) {
+            // What it was at the beginning is kept; a view of the transaction may share what it is now.
+            Arc::make_mut(&mut resource.block);
+        } else {
+            let copy = Arc::new(Block::clone(&resource.block));
+            let block = std::mem::replace(&mut resource.block, copy);
+            let old = Resource { id, block, changed: resource.changed };
+            world.tx.keep_resource(id, Some(old));
+        }
         world.tx.leave();
-        let block = std::mem::replace(&mut resource.block, copy);
-        let old = Resource { id, block, changed: resource.changed };
-        world.tx.undo.push(Step::Resource { id, old: Some(old) });
         resource.changed = lsn;
         Arc::get_mut(&mut resource.block)
             .and_then(|block| block.slice_mut::<T>())
@@ -255,7 +259,7 @@ impl Transaction<'_> {
                 block.push(value, 1);
                 let new = Resource { id, block: Arc::new(block), changed: self.lsn() };
                 let old = Arc::make_mut(&mut self.world.root).set_resource(id, Some(new));
-                self.world.tx.undo.push(Step::Resource { id, old });
+                self.world.tx.keep_resource(id, old);
             }
             Err(e) => self.world.tx.fail(e),
         }
@@ -270,7 +274,7 @@ impl Transaction<'_> {
         let old = Arc::make_mut(&mut self.world.root).set_resource(id, None);
         let had = old.is_some();
         if had {
-            self.world.tx.undo.push(Step::Resource { id, old });
+            self.world.tx.keep_resource(id, old);
         }
         Ok(had)
     }
