@@ -106,9 +106,11 @@ impl Store {
 
     /// Copies the sealed segments below `first_needed` into the archive, those that are not there yet. Nothing is deleted here.
     pub(crate) fn archive_below(&self, work: &mut Work, first_needed: u64) -> Result<()> {
+        let manifest = self.manifest();
         let mut known = self.archived(work)?.last().map_or(0, |last| last.number);
-        known = known.max(self.manifest().first_archived.saturating_sub(1));
-        let segments = segment_files(&*self.direct_vfs, &[self.layout.log_dir().into()])?;
+        known = known.max(manifest.first_archived.saturating_sub(1));
+        let [log, _] = log_dirs(&self.layout, &manifest);
+        let segments = segment_files(&*self.direct_vfs, &[log])?;
         for pair in segments.windows(2) {
             let [file, next] = pair else { continue };
             if file.number <= known || file.number >= first_needed {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ecsdb_io::{Layout, Vfs};
-use ecsdb_recovery::garbage;
+use ecsdb_recovery::{garbage, log_dirs};
 use ecsdb_snapshot::{Manifest, SnapshotEntry};
 use ecsdb_wal::{Log, LogScan, Lsn};
 use parking_lot::{Mutex, MutexGuard};
@@ -195,9 +195,9 @@ impl Store {
             .and_then(|i| manifest.snapshots.get(i));
         let least = least.unwrap_or(manifest.snapshots.len());
         let covered = fallback.map_or(Lsn::ZERO, |entry| Lsn(entry.lsn));
-        let dirs = [self.layout.log_dir().into()];
+        let [log, _] = log_dirs(&self.layout, &manifest);
         let first_segment =
-            LogScan::first_needed(&*self.direct_vfs, &dirs, covered)?.max(manifest.first_segment);
+            LogScan::first_needed(&*self.direct_vfs, &[log], covered)?.max(manifest.first_segment);
         if settings.archive.is_some() {
             self.archive_below(work, first_segment)?;
         }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Result;
 use crate::layout::FileKind;
-use crate::vfs::Vfs;
+use crate::vfs::{DirEntry, Vfs};
 
 /// A file with a name of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,11 +23,7 @@ pub struct NumberedFile {
 /// # Errors
 /// When the directory cannot be listed.
 pub fn numbered_files(vfs: &dyn Vfs, dir: &Path, kinds: &[FileKind]) -> Result<Vec<NumberedFile>> {
-    let entries = match vfs.read_dir(dir) {
-        Err(e) if e.is_not_found() => return Ok(Vec::new()),
-        entries => entries?,
-    };
-    let mut files: Vec<NumberedFile> = entries
+    let mut files: Vec<NumberedFile> = entries(vfs, dir)?
         .into_iter()
         .filter(|entry| !entry.is_dir)
         .filter_map(|entry| {
@@ -44,9 +40,14 @@ pub fn numbered_files(vfs: &dyn Vfs, dir: &Path, kinds: &[FileKind]) -> Result<V
 /// # Errors
 /// When the directory cannot be listed.
 pub fn next_free_number(vfs: &dyn Vfs, dir: &Path, kind: FileKind) -> Result<u64> {
-    let entries = match vfs.read_dir(dir) {
-        Err(e) if e.is_not_found() => return Ok(0),
-        entries => entries?,
-    };
-    Ok(entries.iter().filter_map(|entry| kind.parse(&entry.name)).max().map_or(0, |number| number + 1))
+    let names = entries(vfs, dir)?;
+    Ok(names.iter().filter_map(|entry| kind.parse(&entry.name)).max().map_or(0, |number| number + 1))
+}
+
+/// What is in a directory; nothing where there is none.
+fn entries(vfs: &dyn Vfs, dir: &Path) -> Result<Vec<DirEntry>> {
+    match vfs.read_dir(dir) {
+        Err(e) if e.is_not_found() => Ok(Vec::new()),
+        entries => entries,
+    }
 }

@@ -38,8 +38,8 @@ pub struct Recovered {
     pub report: RecoveryReport,
     /// Segments that hold nothing that counts.
     unused: Vec<PathBuf>,
-    /// Segments that are longer than what counts of them.
-    cuts: Vec<repair::Cut>,
+    /// The last segment, if it is longer than what counts of it.
+    cut: Option<repair::Cut>,
     policy: Policy,
 }
 
@@ -188,9 +188,9 @@ pub fn recover(
         previous,
     };
     // After a loss the files stay what they are.
-    let cuts = if report.lost.is_empty() { repair::cuts(layout, &scan) } else { Vec::new() };
+    let cut = if report.lost.is_empty() { repair::cut(layout, &scan) } else { None };
     let (unused, policy) = (scan.unused, options.policy);
-    Ok(Recovered { world, manifest, log_start, lock, report, unused, cuts, policy })
+    Ok(Recovered { world, manifest, log_start, lock, report, unused, cut, policy })
 }
 
 impl Recovered {
@@ -208,7 +208,9 @@ impl Recovered {
         let mut clock = Clock::new();
         let Recovered { manifest, report, .. } = self;
         manifest.publish(vfs, layout)?;
-        repair::cut_to_end(vfs, &self.cuts)?;
+        if let Some(cut) = &self.cut {
+            repair::cut_to_end(vfs, cut)?;
+        }
         repair::remove_unused(vfs, layout, &self.unused, report)?;
         if self.policy != Policy::Salvage {
             repair::remove_orphans(vfs, layout, manifest, report)?;

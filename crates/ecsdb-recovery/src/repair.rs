@@ -48,14 +48,12 @@ pub(crate) fn set_tail_aside(
     Ok(())
 }
 
-/// Cuts segments to their end. The next one is there by now, and says where that is: until then a file that is shorter than it was made
+/// Cuts a segment to its end. The next one is there by now, and says where that is: until then a file that is shorter than it was made
 /// has lost something.
-pub(crate) fn cut_to_end(vfs: &dyn Vfs, segments: &[Cut]) -> Result<()> {
-    for Cut { path, end } in segments {
-        let file = vfs.open(path, OpenMode::ReadWrite)?;
-        file.set_len(*end)?;
-        file.sync_data()?;
-    }
+pub(crate) fn cut_to_end(vfs: &dyn Vfs, Cut { path, end }: &Cut) -> Result<()> {
+    let file = vfs.open(path, OpenMode::ReadWrite)?;
+    file.set_len(*end)?;
+    file.sync_data()?;
     Ok(())
 }
 
@@ -66,13 +64,11 @@ pub(crate) struct Cut {
     end: u64,
 }
 
-/// The undamaged segments in the log's directory that are longer than what counts of them.
-pub(crate) fn cuts(layout: &Layout, scan: &LogScan) -> Vec<Cut> {
-    let own = |path: &Path| path.parent() == Some(layout.log_dir());
-    let longer = |segment: &&ecsdb_wal::ScannedSegment| {
-        own(&segment.path) && segment.bytes > segment.end.offset.next_multiple_of(4096)
-    };
-    scan.segments.iter().filter(longer).map(|s| Cut { path: s.path.clone(), end: s.end.offset }).collect()
+/// The last segment, if it is longer than what counts of it, and not in the archive.
+pub(crate) fn cut(layout: &Layout, scan: &LogScan) -> Option<Cut> {
+    let last = scan.segments.last().filter(|last| last.bytes > last.end.offset)?;
+    (last.path.parent() == Some(layout.log_dir()))
+        .then(|| Cut { path: last.path.clone(), end: last.end.offset })
 }
 
 /// Removes segments that hold nothing that counts: without a header they would be in the way of every opening to come.

@@ -4,6 +4,7 @@
 //! arrives.
 
 use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::ptr::NonNull;
 
 use super::arena::{Arena, At};
@@ -144,19 +145,12 @@ impl Block {
         Ok(())
     }
 
-    /// Copies plain rows back from the arena, from the first row on.
-    pub(crate) fn restore_rows(&mut self, at: At, rows: usize, arena: &Arena) {
-        let len = rows * self.ops.size();
-        if let Some(bytes) = self.bytes_mut().and_then(|bytes| bytes.get_mut(..len)) {
-            bytes.copy_from_slice(arena.bytes(at, len));
-        }
-    }
-
-    /// Copies a plain row back from the arena.
-    pub(crate) fn restore_row(&mut self, row: usize, at: At, arena: &Arena) {
+    /// Copies these plain rows back from the arena.
+    pub(crate) fn restore_rows(&mut self, rows: Range<usize>, at: At, arena: &Arena) {
         let size = self.ops.size();
-        if let Some(bytes) = self.bytes_mut().and_then(|bytes| bytes.get_mut(row * size..(row + 1) * size)) {
-            bytes.copy_from_slice(arena.bytes(at, size));
+        let range = rows.start * size..rows.end * size;
+        if let Some(bytes) = self.bytes_mut().and_then(|bytes| bytes.get_mut(range)) {
+            bytes.copy_from_slice(arena.bytes(at, bytes.len()));
         }
     }
 

@@ -369,7 +369,7 @@ impl ColumnMarks {
         let mut image = block.clone();
         for row in self.marked.iter() {
             let Saved::Arena(at) = self.saved[row].saved() else { return false };
-            image.restore_row(row, at, arena);
+            image.restore_rows(row..row + 1, at, arena);
         }
         self.image = Some(Image::Block(Arc::new(image)));
         self.marked.clear();

@@ -75,7 +75,7 @@ impl World {
                     Some(Image::Block(old)) if Arc::ptr_eq(&old, &column.block) => {}
                     Some(Image::Block(old)) => replaced.push(std::mem::replace(&mut column.block, old)),
                     Some(Image::Bytes { at, rows }) => {
-                        column.write(lsn).restore_rows(at, rows, &tx.arena);
+                        column.write(lsn).restore_rows(0..rows, at, &tx.arena);
                     }
                     None => unreachable!("a step names an image that was taken"),
                 }
