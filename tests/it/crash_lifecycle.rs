@@ -12,7 +12,7 @@ use crate::crash_points::{Event, commit, open_with, verify_open};
 
 fn settings(config: &mut PersistenceConfig) {
     config.snapshot.chain_max = 3;
-    config.archive.enabled = true;
+    config.archive.enabled = Some(true);
     config.archive.compression_level = 1;
     config.retention.snapshots_max = 3;
 }

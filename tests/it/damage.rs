@@ -63,7 +63,7 @@ fn spoil(segment: &Path, f: impl FnOnce(&mut Vec<u8>)) {
 
 fn refused_then_salvaged(segment: &Path) {
     match open(segment, Policy::TruncateTail) {
-        Err(Error::Recovery(RecoveryError::Corrupt { first_lost: 1, what })) => {
+        Err(Error::Recovery(RecoveryError::Corrupt { first_lost: 1, what, .. })) => {
             assert!(what.contains(".seg"), "{what}");
         }
         other => panic!("expected corruption, got {other:?}"),

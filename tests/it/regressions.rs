@@ -404,7 +404,7 @@ fn after_a_salvage_the_default_policy_opens_it_again() {
 
 /// Without a manifest nothing named the damaged snapshot, and the first trimming removed it.
 #[test]
-fn a_salvage_without_a_manifest_sets_damaged_snapshots_aside() {
+fn a_salvage_without_a_manifest_leaves_damaged_snapshots_where_they_are() {
     let dir = tempfile::tempdir().unwrap();
     let db = open(dir.path()).unwrap();
     rounds(&db, 2);
@@ -417,8 +417,13 @@ fn a_salvage_without_a_manifest_sets_damaged_snapshots_aside() {
         }
     }
     let db = Database::builder(dir.path()).config(by_hand).policy(Policy::Salvage).open().unwrap();
-    let aside = &db.recovery_report().unwrap().set_aside;
-    assert!(aside.iter().any(|path| path.to_string_lossy().contains(".snap")), "{aside:?}");
+    let damaged = dir.path().join("snapshots/0000000000000002.snap");
+    let rejected = &db.recovery_report().unwrap().rejected;
+    assert!(rejected.iter().any(|rejected| rejected.path == damaged), "{rejected:?}");
+    rounds(&db, 2);
+    db.close().unwrap();
+    open(dir.path()).unwrap();
+    assert!(damaged.exists(), "what cannot be read is nobody's to delete");
 }
 
 #[test]
@@ -437,7 +442,7 @@ fn life(seed: u64) {
     let (archive, chain) = (random.bool(), random.usize(1..5));
     let config = |config: &mut PersistenceConfig| {
         by_hand(config);
-        config.archive.enabled = archive;
+        config.archive.enabled = Some(archive);
         config.archive.compression_level = 0;
         config.retention.snapshots_max = if archive { 5 } else { 0 };
         config.snapshot.chain_max = chain;

@@ -50,7 +50,8 @@ impl When {
 }
 
 impl Place {
-    fn config(&self) -> Result<PersistenceConfig> {
+    /// Its settings, and whether nothing but the environment says anything about them.
+    fn config(&self) -> Result<(PersistenceConfig, bool)> {
         let is_manifest = |path: &Path| path.extension().is_some_and(|extension| extension == "manifest");
         let mut entries = std::fs::read_dir(&self.dir)
             .with_context(|| format!("{} is no directory", self.dir.display()))?;
@@ -61,23 +62,15 @@ impl Place {
         let file = self.config.as_deref().or_else(|| beside.is_file().then_some(beside.as_path()));
         let mut config = match file {
             Some(file) => PersistenceConfig::from_file(file)?,
-            None => {
-                let mut config = PersistenceConfig::from_env(&self.dir)?;
-                // Nothing here says what the program that uses the database keeps of its past: so all of it.
-                config.archive.enabled |= config.layout().archive_dir().is_dir();
-                if config.retention == Default::default() {
-                    config.retention.snapshots_max = usize::MAX;
-                }
-                config
-            }
+            None => PersistenceConfig::from_env(&self.dir)?,
         };
         config.dir.clone_from(&self.dir);
-        Ok(config)
+        Ok((config, file.is_none()))
     }
 
     /// Opens it with nothing running by itself, showing the steps.
     fn open(&self, policy: Option<Policy>) -> Result<Database> {
-        let mut config = self.config()?;
+        let (mut config, unsaid) = self.config()?;
         if let Some(policy) = policy {
             config.recovery.policy = policy;
         }
@@ -89,10 +82,14 @@ impl Place {
         let bar = ProgressBar::new_spinner();
         bar.enable_steady_tick(Duration::from_millis(100));
         let steps = bar.clone();
-        let opened = Database::builder(&self.dir)
+        let mut builder = Database::builder(&self.dir)
             .config(|settings| *settings = config)
-            .progress(move |step| steps.set_message(step.to_string()))
-            .open();
+            .progress(move |step| steps.set_message(step.to_string()));
+        if unsaid {
+            // Nothing here says what the program that uses the database keeps of its past: so all of it.
+            builder = builder.keep_all();
+        }
+        let opened = builder.open();
         bar.finish_and_clear();
         Ok(opened?)
     }
@@ -143,7 +140,7 @@ pub(crate) fn info(place: &Place) -> Result<()> {
 
 /// Reads everything and changes nothing: every snapshot that is retained, all of the log behind it.
 pub(crate) fn verify(place: &Place) -> Result<()> {
-    let config = place.config()?;
+    let (config, _) = place.config()?;
     let bar = ProgressBar::new_spinner();
     bar.enable_steady_tick(Duration::from_millis(100));
     let checked = ecsdb::verify(&config, |step| bar.set_message(step.to_string()));
@@ -205,7 +202,7 @@ pub(crate) fn compact(place: &Place) -> Result<()> {
 }
 
 pub(crate) fn restore(place: &Place, to: &Path, when: &When) -> Result<()> {
-    let config = place.config()?;
+    let (config, _) = place.config()?;
     let bar = ProgressBar::new_spinner();
     bar.enable_steady_tick(Duration::from_millis(100));
     let restored = ecsdb::restore_copy(&config, to, when.moment(), |step| bar.set_message(step.to_string()));

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use ecsdb_io::{FileKind, OpenMode, VfsFile, create_dir_durably, publish, seekable};
-use ecsdb_recovery::log_dirs;
+use ecsdb_io::{FileKind, OpenMode, VfsFile, publish, seekable};
+use ecsdb_recovery::{Mark, claim, log_dirs, mark};
 use ecsdb_wal::{LogScan, Lsn, ScannedSegment, SegmentEnd, SegmentReader, segment_files};
 
 use crate::error::{Error, Result};
@@ -38,6 +38,9 @@ impl Store {
     fn list_archive(&self) -> Result<Vec<ArchivedSegment>> {
         let vfs = &*self.direct_vfs;
         let archive = self.layout.archive_dir();
+        if mark(vfs, &self.layout, archive, self.manifest().database)? == Mark::Empty {
+            return Ok(Vec::new());
+        }
         // The copy in the archive is what is asked for.
         let [log, kept] = log_dirs(&self.layout, &self.manifest());
         let files = segment_files(vfs, &[kept, log])?;
@@ -84,28 +87,43 @@ impl Store {
         Ok(archived.into_iter().map(|(segment, _)| segment).collect())
     }
 
-    /// The archived segments that lead without a hole to segment `first` of the log.
-    pub(crate) fn joined<'a>(
-        &self,
-        archived: &'a [ArchivedSegment],
-        first: u64,
-    ) -> Result<&'a [ArchivedSegment]> {
-        let path = self.layout.file(FileKind::Segment, first);
-        if archived.is_empty() || self.direct_vfs.file_len(&path)?.is_none() {
-            return Ok(&[]);
+    /// Takes the archive's directory for this database, once (CKP-10). One that had segments which are still wanted, and is empty now,
+    /// is away: what recovery does not need any more stays in the log until it is back (CKP-11).
+    fn claim_archive(&self, work: &mut Work) -> Result<()> {
+        if work.archive_lock.is_some() {
+            return Ok(());
         }
-        let reader = SegmentReader::open(&*self.direct_vfs, &path)?;
-        let mut expected = reader.map_or(0, |reader| reader.header().previous.segment);
-        let mut from = archived.len();
-        while from > 0 && archived[from - 1].number == expected {
-            from -= 1;
-            expected = archived[from].previous;
+        let (vfs, dir, manifest) = (&*self.archive_vfs, self.layout.archive_dir(), self.manifest());
+        let had_some = manifest.kept.archive == 1 && manifest.first_archived < manifest.first_segment;
+        if had_some && mark(vfs, &self.layout, dir, manifest.database)? == Mark::Empty {
+            return Err(Error::ArchiveAway(dir.into()));
         }
-        Ok(&archived[from..])
+        work.archive_lock = Some(claim(vfs, &self.layout, dir, manifest.database)?);
+        work.archived = None;
+        Ok(())
+    }
+
+    /// Reports a hole in the archive, once: moments before it cannot be gone back to. It gives nothing up (CKP-11).
+    pub(crate) fn report_hole(&self, work: &mut Work) -> Result<()> {
+        if work.hole_reported {
+            return Ok(());
+        }
+        let archived = self.archived(work)?;
+        let hole = archived.windows(2).find(|pair| pair[1].previous != pair[0].number);
+        if let Some([before, after]) = hole {
+            let error = format!(
+                "the archive has a hole between segment {} and segment {}: moments before it may be out of reach",
+                before.number, after.number
+            );
+            work.hole_reported = true;
+            self.events.send(Event::Failed { task: Task::Retention, error, retry_in: None });
+        }
+        Ok(())
     }
 
     /// Copies the sealed segments below `first_needed` into the archive, those that are not there yet. Nothing is deleted here.
     pub(crate) fn archive_below(&self, work: &mut Work, first_needed: u64) -> Result<()> {
+        self.claim_archive(work)?;
         let manifest = self.manifest();
         let mut known = self.archived(work)?.last().map_or(0, |last| last.number);
         known = known.max(manifest.first_archived.saturating_sub(1));
@@ -146,12 +164,9 @@ impl Store {
         let after = scanned.header.previous.last_lsn;
         let _span = tracing::info_span!("archive", segment = number).entered();
         let vfs = &*self.archive_vfs;
-        let dir = self.layout.archive_dir();
-        if vfs.file_len(dir)?.is_none() {
-            create_dir_durably(vfs, dir)?;
-        }
         let source = vfs.open(from, OpenMode::Read)?;
-        let compression = self.settings().archive.and_then(|archive| archive.compression);
+        let level = self.settings().kept(self.manifest().kept).archive_level;
+        let compression = (level != 0).then_some(level as i32);
         let kind = match compression {
             Some(_) => FileKind::CompressedSegment,
             None => FileKind::ArchivedSegment,

@@ -1,9 +1,10 @@
 //! A world as a database directory of its own, which opens by itself: backups, and moments gone back to.
 
+use std::path::Path;
 use std::time::Instant;
 
 use ecsdb_core::View;
-use ecsdb_io::{DirEntry, FileKind, Layout, TEMPORARY_SUFFIX, Vfs, create_dir_durably, remove_temporaries};
+use ecsdb_io::{FileKind, Layout, Owner, Vfs, create_dir_durably, remove_temporaries};
 use ecsdb_snapshot::{Manifest, SnapshotEntry, WriteOptions, write};
 
 use crate::control::Control;
@@ -20,15 +21,7 @@ impl Store {
     /// As [`write_database`].
     pub fn copy_to(&self, layout: &Layout, view: View, control: &Control) -> Result<SnapshotInfo> {
         self.begin(control)?;
-        let own = [
-            self.layout.root(),
-            self.layout.log_dir(),
-            self.layout.snapshot_dir(),
-            self.layout.archive_dir(),
-        ];
-        if own.iter().any(|dir| layout.root().starts_with(dir)) {
-            return Err(Error::TargetWithin(layout.root().into()));
-        }
+        refuse_within(&self.layout, layout)?;
         // A copy holds nothing whose commit may still be reported as failed.
         self.log.wait(view.lsn())?;
         let info = write_database(&*self.vfs, layout, view, &self.settings(), control)?;
@@ -37,12 +30,16 @@ impl Store {
     }
 }
 
-/// What an attempt that was cancelled or interrupted leaves: everything but a manifest.
-fn is_leftover(layout: &Layout, entry: &DirEntry) -> bool {
-    let path = layout.root().join(&entry.name);
-    path == layout.lock_file()
-        || entry.name.ends_with(TEMPORARY_SUFFIX)
-        || (entry.is_dir && (path == layout.snapshot_dir() || path == layout.log_dir()))
+/// Refuses to write a copy of the database in `own` into one of its own directories.
+///
+/// # Errors
+/// [`Error::TargetWithin`].
+pub fn refuse_within(own: &Layout, copy: &Layout) -> Result<()> {
+    let within = |dir: &Path| copy.root().starts_with(dir) || dir.starts_with(copy.root());
+    if within(own.root()) || own.data_dirs().into_iter().any(within) {
+        return Err(Error::TargetWithin(copy.root().into()));
+    }
+    Ok(())
 }
 
 /// Writes `view` into the directory of `layout` as a new database: one full snapshot and a manifest. It has an identity of its
@@ -61,27 +58,36 @@ pub fn write_database(
     let started = Instant::now();
     let _span = tracing::info_span!("copy", to = %layout.root().display()).entered();
     let root = layout.root();
-    if vfs.file_len(root)?.is_some() && !vfs.read_dir(root)?.iter().all(|entry| is_leftover(layout, entry)) {
+    // An attempt that was interrupted is begun again; nothing else is touched.
+    let unfinished = vfs.file_len(&layout.unfinished_file())?.is_some();
+    if !unfinished && vfs.file_len(root)?.is_some() && !vfs.read_dir(root)?.is_empty() {
         return Err(Error::TargetNotEmpty(root.into()));
     }
-    for dir in [root, layout.snapshot_dir(), layout.log_dir()] {
-        create_dir_durably(vfs, dir)?;
+    create_dir_durably(vfs, root)?;
+    // From here on until it is removed, the directory is neither a database nor free for a new one.
+    if !unfinished {
+        vfs.create(&layout.unfinished_file())?;
     }
-    let _lock = vfs.try_lock(&layout.lock_file(), "a copy being written")?;
-    // Whatever else is in there than an earlier attempt's leavings is not ours to remove.
+    vfs.sync_dir(root)?;
+    let _lock = vfs.try_lock(
+        &Layout::lock_file(root),
+        &format!("process {}, which copies into it", std::process::id()),
+    )?;
+    if !Manifest::generations(vfs, layout)?.is_empty() {
+        return Err(Error::TargetNotEmpty(root.into()));
+    }
+    let mut manifest = Manifest::with_new_identity(vfs);
     for dir in [layout.snapshot_dir(), layout.log_dir()] {
-        remove_temporaries(vfs, dir)?;
-        let path = layout.file(FileKind::Snapshot, 1);
-        for entry in vfs.read_dir(dir)? {
-            if dir.join(&entry.name) != path {
-                return Err(Error::TargetNotEmpty(dir.into()));
-            }
-            vfs.remove(&path)?;
-        }
+        create_dir_durably(vfs, dir)?;
+        remove_temporaries(vfs, dir, &[FileKind::Snapshot])?;
+        Owner::new(manifest.database, root).write(vfs, dir)?;
+    }
+    let path = layout.file(FileKind::Snapshot, 1);
+    if unfinished && vfs.file_len(&path)?.is_some() {
+        vfs.remove(&path)?;
     }
     let lsn = view.lsn().0;
-    let mut manifest =
-        Manifest { next_snapshot: 2, durable_lsn: lsn, seen_lsn: lsn, ..Manifest::with_new_identity(vfs) };
+    manifest = Manifest { next_snapshot: 2, durable_lsn: lsn, seen_lsn: lsn, ..manifest };
     let options = WriteOptions {
         database: manifest.database,
         sequence: 1,
@@ -89,9 +95,10 @@ pub fn write_database(
         threads: settings.threads,
         parent: None,
     };
-    let path = layout.file(FileKind::Snapshot, 1);
     let written = write(vfs, &path, view, &options, &mut control.follow())?;
     manifest.snapshots.push(SnapshotEntry::new(&written.header, &written.directory, written.bytes));
     manifest.publish(vfs, layout)?;
+    vfs.remove(&layout.unfinished_file())?;
+    vfs.sync_dir(root)?;
     Ok(SnapshotInfo::new(&written, started.elapsed()))
 }

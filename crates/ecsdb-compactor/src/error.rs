@@ -35,6 +35,12 @@ pub enum Error {
     /// The directory that a copy should go to is one of the database's own.
     #[error("{} is within the database itself: a copy needs a directory of its own", .0.display())]
     TargetWithin(PathBuf),
+    /// The archive had segments that are still wanted, and its directory is empty or not there.
+    #[error(
+        "the archive in {} is away: it had log segments that are still wanted. Mount it or put it back; meanwhile nothing is archived, and \
+         nothing that belongs there is deleted. If it is gone for good, say so with `archive.enabled = false`", .0.display()
+    )]
+    ArchiveAway(PathBuf),
     /// A copied file does not hold what it was copied from.
     #[error("{} does not read back as it was written: {what}. It is removed, and what it was made from is kept", path.display())]
     NotVerified {

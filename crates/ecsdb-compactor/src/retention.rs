@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ecsdb_snapshot::SnapshotEntry;
+use ecsdb_snapshot::{Kept, SnapshotEntry};
 
 /// How many of the newest of `entries` (oldest first) recovery needs: back to one that shares no file with the newest, so that no
 /// single damage makes both useless. `None` while there is no such one.
@@ -23,6 +23,17 @@ pub struct Retention {
     pub age_max: Option<Duration>,
     /// At most so many bytes of snapshots and archived log, as far as that leaves what recovery needs.
     pub bytes_max: Option<u64>,
+}
+
+impl From<Kept> for Retention {
+    fn from(kept: Kept) -> Self {
+        let some = |max: u64| (max != 0).then_some(max);
+        Retention {
+            snapshots_max: some(kept.snapshots_max).map(|max| usize::try_from(max).unwrap_or(usize::MAX)),
+            age_max: some(kept.age_max_ns).map(Duration::from_nanos),
+            bytes_max: some(kept.bytes_max),
+        }
+    }
 }
 
 impl Retention {

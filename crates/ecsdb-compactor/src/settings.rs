@@ -1,5 +1,7 @@
 //! How the files of a database are kept.
 
+use ecsdb_snapshot::Kept;
+
 use crate::retention::Retention;
 
 /// How snapshots are written and what is kept.
@@ -12,10 +14,54 @@ pub struct StoreSettings {
     /// Files that a snapshot's blocks may lie in: one more than the increments that may follow a full one. With 1 every snapshot
     /// is full.
     pub chain_max: usize,
-    /// What of the past is kept.
-    pub retention: Retention,
-    /// Keep log segments that recovery does not need, for going back to any moment; `None` drops them.
-    pub archive: Option<ArchiveSettings>,
+    /// What of the past is kept; `None` for what was said last, in this run of the program or in one before (CKP-11).
+    pub retention: Option<Retention>,
+    /// What becomes of log segments that recovery does not need.
+    pub archive: Archiving,
+    /// Nothing of the past is given up in this run, whatever else is said; what was said last goes on to hold afterwards. For tools that
+    /// work on a database without its program's settings.
+    pub keep_all: bool,
+}
+
+/// What becomes of log segments that recovery does not need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Archiving {
+    /// What was said last; of a new database they are dropped.
+    #[default]
+    AsBefore,
+    /// They are dropped, and what is in the archive is given up.
+    Off,
+    /// They are kept in the archive, for going back to any moment within the retention.
+    On(ArchiveSettings),
+}
+
+impl StoreSettings {
+    /// What of the past is kept, when `before` is what was said last: to be noted in the manifest.
+    pub(crate) fn said(&self, before: Kept) -> Kept {
+        let mut kept = before;
+        if let Some(retention) = self.retention {
+            kept.snapshots_max = retention.snapshots_max.map_or(0, |max| max as u64);
+            kept.age_max_ns = retention.age_max.map_or(0, |max| max.as_nanos().min(u64::MAX.into()) as u64);
+            kept.bytes_max = retention.bytes_max.unwrap_or(0);
+        }
+        match self.archive {
+            Archiving::AsBefore => {}
+            Archiving::Off => kept.archive = 0,
+            Archiving::On(archive) => {
+                kept.archive = 1;
+                kept.archive_level = archive.compression.map_or(0, |level| level.unsigned_abs().into());
+            }
+        }
+        kept
+    }
+
+    /// What of the past is kept in this run.
+    pub(crate) fn kept(&self, before: Kept) -> Kept {
+        match self.keep_all {
+            true => Kept { snapshots_max: u64::MAX, age_max_ns: 0, bytes_max: 0, archive: 1, ..before },
+            false => self.said(before),
+        }
+    }
 }
 
 /// How log segments are archived.

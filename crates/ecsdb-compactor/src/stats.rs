@@ -151,9 +151,8 @@ impl Store {
         for file in segment_files(&*self.direct_vfs, &[self.layout.archive_dir().into()])? {
             stats.archive_bytes += file.bytes;
         }
-        for path in garbage(&*self.direct_vfs, &self.layout, &manifest)? {
-            stats.garbage_bytes += self.direct_vfs.file_len(&path)?.unwrap_or(0);
-        }
+        let garbage = garbage(&*self.direct_vfs, &self.layout, &manifest)?;
+        stats.garbage_bytes = garbage.iter().map(|file| file.bytes).sum();
         Ok(stats)
     }
 

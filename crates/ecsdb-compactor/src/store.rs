@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ecsdb_io::{Layout, Vfs};
+use ecsdb_core::View;
+use ecsdb_io::{DirLock, Layout, Vfs};
 use ecsdb_recovery::{garbage, log_dirs};
 use ecsdb_snapshot::{Manifest, SnapshotEntry};
 use ecsdb_wal::{Log, LogScan, Lsn};
@@ -13,8 +14,8 @@ use crate::archive::ArchivedSegment;
 use crate::control::Control;
 use crate::error::Result;
 use crate::event::{Event, EventSender, Task};
-use crate::retention::needed;
-use crate::settings::StoreSettings;
+use crate::retention::{Retention, needed};
+use crate::settings::{Archiving, StoreSettings};
 use crate::snapshot::Newest;
 use crate::stats::Noted;
 
@@ -55,6 +56,9 @@ pub(crate) struct Work {
     pub(crate) next_snapshot: u64,
     /// The archived segments, once they were listed.
     pub(crate) archived: Option<Vec<ArchivedSegment>>,
+    /// The lock on the archive, once there was something to archive.
+    pub(crate) archive_lock: Option<Box<dyn DirLock>>,
+    pub(crate) hole_reported: bool,
 }
 
 /// While one lives, no file is deleted: for whoever reads them.
@@ -164,6 +168,24 @@ impl Store {
         Ok(())
     }
 
+    /// Ends a salvage, if one is under way: one full snapshot takes the place of all that was there before, and that is set aside, as
+    /// a database directory of its own (REC-17). It can be interrupted, and is taken up again where it stopped.
+    ///
+    /// # Errors
+    /// As [`Store::compact`].
+    pub fn end_salvage(&self, view: impl FnOnce() -> View, control: &Control) -> Result<()> {
+        if self.manifest().salvage != 0 {
+            self.compact(view(), Some(1), control)?;
+            self.publish(|manifest| manifest.salvage = 0)?;
+        }
+        Ok(())
+    }
+
+    /// Lets go of the archive. Nothing may be archived afterwards.
+    pub fn close(&self) {
+        self.work().archive_lock = None;
+    }
+
     /// Archives and deletes what the settings and recovery have no more use for.
     ///
     /// # Errors
@@ -198,18 +220,22 @@ impl Store {
         let [log, _] = log_dirs(&self.layout, &manifest);
         let first_segment =
             LogScan::first_needed(&*self.direct_vfs, &[log], covered)?.max(manifest.first_segment);
-        if settings.archive.is_some() {
+        let kept = settings.kept(manifest.kept);
+        let salvaging = manifest.salvage != 0;
+        // A salvage sets the log aside as it was.
+        if kept.archive != 0 && !salvaging {
             self.archive_below(work, first_segment)?;
+            self.report_hole(work)?;
         }
-        // An archive with a hole before the log is no way back.
-        let archived = self.joined(self.archived(work)?, first_segment)?;
+        let archived = self.archived(work)?;
         let mut bases = manifest.snapshots.clone();
         if archived.first().is_some_and(|first| first.after == Lsn::ZERO) {
             // The log goes back to the empty world: as good as a snapshot of it.
             bases.insert(0, SnapshotEntry::EMPTY);
         }
         let (snapshot_sizes, now) = (self.snapshot_sizes()?, self.direct_vfs.now_unix_ns());
-        let gone = settings.retention.expendable(&bases, least, now, |gone| {
+        let retention = if salvaging { Retention::default() } else { Retention::from(kept) };
+        let gone = retention.expendable(&bases, least, now, |gone| {
             let rest = &bases[gone..];
             let uses = |n: u64| rest.iter().any(|entry| entry.uses(n));
             let snapshots: u64 = snapshot_sizes.iter().filter(|(n, _)| uses(*n)).map(|(_, b)| b).sum();
@@ -218,16 +244,21 @@ impl Store {
         });
         let oldest = bases.get(gone).map_or(Lsn::ZERO, |base| Lsn(base.lsn));
         let gone = (gone + manifest.snapshots.len()).saturating_sub(bases.len());
-        let first_archived = archived
-            .iter()
-            .find(|segment| segment.last_lsn > oldest)
-            .map_or(first_segment, |segment| segment.number)
-            .max(manifest.first_archived);
+        let first_archived = match archived.iter().find(|segment| segment.last_lsn > oldest) {
+            _ if salvaging => manifest.first_archived,
+            _ if settings.archive == Archiving::Off && !settings.keep_all => first_segment,
+            Some(segment) => segment.number.max(manifest.first_archived),
+            None => first_segment.max(manifest.first_archived),
+        };
+        // CKP-11: what was said holds until something else is said.
+        let said = if settings.keep_all { manifest.kept } else { settings.said(manifest.kept) };
         if self.uncertain.load(Ordering::Acquire)
+            || said != manifest.kept
             || (gone, first_segment, first_archived) != (0, manifest.first_segment, manifest.first_archived)
         {
             // CKP-4: the manifest first, then the deletions.
             self.publish(|manifest| {
+                manifest.kept = said;
                 manifest.snapshots.drain(..gone);
                 manifest.first_segment = first_segment;
                 manifest.first_archived = first_archived;
@@ -245,12 +276,9 @@ impl Store {
         }
         let manifest = self.manifest();
         let (mut files, mut bytes) = (0, 0);
-        for path in garbage(&*self.direct_vfs, &self.layout, &manifest)? {
-            let len = self.direct_vfs.file_len(&path)?.unwrap_or(0);
-            match self.vfs.remove(&path) {
-                Ok(()) => (files, bytes) = (files + 1, bytes + len),
-                Err(e) if e.is_not_found() => {}
-                Err(e) => return Err(e.into()),
+        for file in garbage(&*self.direct_vfs, &self.layout, &manifest)? {
+            if file.dispose(&*self.vfs, &self.layout, &manifest)?.is_none() {
+                (files, bytes) = (files + 1, bytes + file.bytes);
             }
         }
         if let Some(archived) = &mut work.archived {

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use ecsdb_compactor::{Control, EventSender, Retention, Store, StoreFiles, StoreSettings, Task};
+use ecsdb_compactor::{Archiving, Control, EventSender, Retention, Store, StoreFiles, StoreSettings, Task};
 use ecsdb_core::{Component, World};
 use ecsdb_io::{Disk, FileKind, Layout, Vfs};
 use ecsdb_recovery::{Existence, Options, Policy, recover};
@@ -19,7 +19,7 @@ struct Open {
     world: World,
     log: Log,
     store: Store,
-    _lock: Box<dyn ecsdb_io::DirLock>,
+    _locks: Vec<Box<dyn ecsdb_io::DirLock>>,
 }
 
 fn open(dir: &Path) -> Open {
@@ -36,13 +36,14 @@ fn open(dir: &Path) -> Open {
         compression: None,
         threads: 1,
         chain_max: 8,
-        retention: Retention::default(),
-        archive: None,
+        retention: Some(Retention::default()),
+        archive: Archiving::Off,
+        keep_all: false,
     };
     let events = EventSender::default();
     let files = StoreFiles { snapshot: vfs.clone(), archive: vfs.clone(), direct: vfs };
     let store = Store::new(files, layout, log.clone(), recovered.manifest, settings, events);
-    Open { world: recovered.world, log, store, _lock: recovered.lock }
+    Open { world: recovered.world, log, store, _locks: recovered.locks }
 }
 
 impl Open {

@@ -15,6 +15,9 @@ pub enum Error {
     /// The configuration file does not exist.
     #[error("there is no configuration file {}", .0.display())]
     NoFile(PathBuf),
+    /// The working directory, which a relative one is taken from, is gone.
+    #[error(transparent)]
+    Io(#[from] ecsdb_io::IoError),
     /// A setting was to be changed that holds for as long as a database is open.
     #[error(
         "setting {setting} cannot change while the database runs: close it, and open it with the new value"

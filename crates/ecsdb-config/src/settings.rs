@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use ecsdb_compactor::{Retention, Schedule, StoreSettings};
+use ecsdb_compactor::{Archiving, Retention, Schedule, StoreSettings};
 use ecsdb_io::Layout;
 use ecsdb_recovery::Policy;
 use ecsdb_wal::LogOptions;
@@ -132,8 +132,8 @@ impl Default for SnapshotSettings {
 #[non_exhaustive]
 pub struct ArchiveSettings {
     /// Keep log segments that recovery does not need any more, so that any moment within the retention can be gone back to. Needs a
-    /// limit in `retention`.
-    pub enabled: bool,
+    /// limit in `retention`. `false` gives up what is in the archive. When it is not set, what was set last goes on to hold.
+    pub enabled: Option<bool>,
     /// Where they lie; `archive` in the database directory unless set.
     pub dir: Option<PathBuf>,
     /// zstd level, 1 to 22; 0 keeps them uncompressed.
@@ -142,12 +142,13 @@ pub struct ArchiveSettings {
 
 impl Default for ArchiveSettings {
     fn default() -> Self {
-        ArchiveSettings { enabled: false, dir: None, compression_level: 3 }
+        ArchiveSettings { enabled: None, dir: None, compression_level: 3 }
     }
 }
 
-/// Settings of what is kept. When none is set, only what recovery needs is: the snapshots back to one that shares no file with the newest, and the
-/// log after that one.
+/// Settings of what is kept. When none is set, those that were set last go on to hold; of a database of which nothing was ever said, only what
+/// recovery needs is kept: the snapshots back to one that shares no file with the newest, and the log after that one. `snapshots_max = 1`
+/// says just that.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
@@ -228,6 +229,7 @@ impl PersistenceConfig {
     /// # Errors
     /// The first setting that is out of range.
     pub fn validate(&self) -> Result<()> {
+        self.layout()?;
         let log = &self.log;
         at_least(
             "log.segment_bytes_first",
@@ -269,7 +271,7 @@ impl PersistenceConfig {
                 rule: "a snapshot lies in at least 1 file",
             });
         }
-        if self.archive.enabled && self.retention == RetentionSettings::default() {
+        if self.archive.enabled == Some(true) && self.retention == RetentionSettings::default() {
             return Err(Error::OutOfRange {
                 setting: "archive.enabled",
                 value: "true".into(),
@@ -298,14 +300,36 @@ impl PersistenceConfig {
         }
     }
 
-    /// Where the files lie.
-    pub fn layout(&self) -> Layout {
+    /// Where the files lie, by names that hold wherever the program goes afterwards.
+    ///
+    /// # Errors
+    /// When a directory has no name, or two of them are the same.
+    pub fn layout(&self) -> Result<Layout> {
         let or = |dir: &Option<PathBuf>, default: &Path| dir.clone().unwrap_or_else(|| default.into());
         let layout = Layout::new(&self.dir);
-        let (log, snapshots) =
-            (or(&self.log.dir, layout.log_dir()), or(&self.snapshot.dir, layout.snapshot_dir()));
+        let log = or(&self.log.dir, layout.log_dir());
+        let snapshots = or(&self.snapshot.dir, layout.snapshot_dir());
         let archive = or(&self.archive.dir, layout.archive_dir());
-        layout.with_log_dir(log).with_snapshot_dir(snapshots).with_archive_dir(archive)
+        let named =
+            [("dir", &self.dir), ("log.dir", &log), ("snapshot.dir", &snapshots), ("archive.dir", &archive)];
+        for (setting, dir) in named {
+            if dir.as_os_str().is_empty() {
+                let rule = "it has to name a directory; `.` is the working directory";
+                return Err(Error::OutOfRange { setting, value: "empty".into(), rule });
+            }
+        }
+        let layout =
+            layout.with_log_dir(&log).with_snapshot_dir(&snapshots).with_archive_dir(&archive).absolute()?;
+        let dirs = [layout.root(), layout.log_dir(), layout.snapshot_dir(), layout.archive_dir()];
+        for (i, dir) in dirs.into_iter().enumerate() {
+            if dirs[..i].contains(&dir) {
+                let value = dir.display().to_string();
+                let rule =
+                    "the database, its log, its snapshots and its archive each need a directory of their own";
+                return Err(Error::OutOfRange { setting: named[i].0, value, rule });
+            }
+        }
+        Ok(layout)
     }
 
     /// The log's options.
@@ -329,14 +353,20 @@ impl PersistenceConfig {
             compression: unless_zero(self.snapshot.compression_level),
             threads: unless_zero(self.snapshot.threads).unwrap_or((cores / 2).max(1)),
             chain_max: self.snapshot.chain_max,
-            retention: Retention {
+            // CKP-11: what is not said gives nothing up.
+            retention: (*retention != RetentionSettings::default()).then(|| Retention {
                 snapshots_max: unless_zero(retention.snapshots_max),
                 age_max: unless_zero(retention.age_max),
                 bytes_max: unless_zero(retention.bytes_max.0),
-            },
-            archive: self.archive.enabled.then_some(ecsdb_compactor::ArchiveSettings {
-                compression: unless_zero(self.archive.compression_level),
             }),
+            archive: match self.archive.enabled {
+                None => Archiving::AsBefore,
+                Some(false) => Archiving::Off,
+                Some(true) => Archiving::On(ecsdb_compactor::ArchiveSettings {
+                    compression: unless_zero(self.archive.compression_level),
+                }),
+            },
+            keep_all: false,
         }
     }
 

@@ -1,15 +1,15 @@
 //! The real disk: the one place (with `platform`) that calls `std::fs`.
 #![allow(clippy::disallowed_methods, reason = "this file is the home of the raw calls")]
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, IoSlice, Read, Seek, Write};
+use std::fs::{self, File, TryLockError};
+use std::io::{self, IoSlice, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::error::{Context, FileOp, IoError, Result};
 use crate::platform;
-use crate::vfs::{DirEntry, DirLock, LockError, OpenMode, Vfs, VfsFile};
+use crate::vfs::{DirEntry, DirLock, EntryKind, LockError, OpenMode, Vfs, VfsFile};
 
 /// The operating system's files, clock and random numbers.
 #[derive(Debug, Clone, Copy, Default)]
@@ -23,21 +23,12 @@ struct DiskFile {
 
 impl Vfs for Disk {
     fn create(&self, path: &Path) -> Result<Arc<dyn VfsFile>> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(path)
-            .context(FileOp::Create, path)?;
+        let file = platform::create(path, false).context(FileOp::Create, path)?;
         Ok(Arc::new(DiskFile { file, path: path.into() }))
     }
 
     fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn VfsFile>> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(mode == OpenMode::ReadWrite)
-            .open(path)
-            .context(FileOp::Open, path)?;
+        let file = platform::open(path, mode == OpenMode::ReadWrite).context(FileOp::Open, path)?;
         Ok(Arc::new(DiskFile { file, path: path.into() }))
     }
 
@@ -50,7 +41,7 @@ impl Vfs for Disk {
     }
 
     fn create_dir_all(&self, path: &Path) -> Result<()> {
-        fs::create_dir_all(path).context(FileOp::CreateDir, path)
+        platform::create_dir_all(path).context(FileOp::CreateDir, path)
     }
 
     fn sync_dir(&self, path: &Path) -> Result<()> {
@@ -64,8 +55,15 @@ impl Vfs for Disk {
                 let entry = entry?;
                 // A name that is not Unicode is none of ours, and is left alone.
                 let Ok(name) = entry.file_name().into_string() else { continue };
+                // Of a link: the link's.
                 match entry.metadata() {
-                    Ok(meta) => entries.push(DirEntry { name, is_dir: meta.is_dir(), len: meta.len() }),
+                    Ok(meta) if meta.is_file() => {
+                        entries.push(DirEntry { name, kind: EntryKind::File, len: meta.len() });
+                    }
+                    Ok(meta) => {
+                        let kind = if meta.is_dir() { EntryKind::Dir } else { EntryKind::Other };
+                        entries.push(DirEntry { name, kind, len: 0 });
+                    }
                     // Removed between listing and looking.
                     Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                     Err(e) => return Err(e),
@@ -86,31 +84,34 @@ impl Vfs for Disk {
     }
 
     fn try_lock(&self, path: &Path, holder: &str) -> Result<Box<dyn DirLock>, LockError> {
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
+        let beside = path.with_extension("holder");
+        let file = platform::create(path, true)
+            // Where nothing can be written, what is there can be locked.
+            .or_else(|e| {
+                if e.kind() == io::ErrorKind::AlreadyExists {
+                    Err(e)
+                } else {
+                    platform::open(path, false).map_err(|_| e)
+                }
+            })
             .context(FileOp::Lock, path)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let mut text = Vec::new();
-                (&file).take(1024).read_to_end(&mut text).context(FileOp::Read, path)?;
-                let text = String::from_utf8_lossy(&text).trim().to_string();
-                let holder = if text.is_empty() { "another process".to_string() } else { text };
-                return Err(LockError::Held { path: path.into(), holder });
+                return Err(LockError::Held { path: path.into(), holder: holder_of(&beside) });
             }
             Err(TryLockError::Error(e)) => return Err(IoError::new(FileOp::Lock, path, e).into()),
         }
-        let mut note = || -> io::Result<()> {
-            file.set_len(0)?;
-            file.rewind()?;
-            file.write_all(holder.as_bytes())
+        // Beside the lock, since where locks are mandatory a locked file cannot be read. Whoever cannot leave a note has the lock all the same.
+        let note = || -> io::Result<()> {
+            let mut note = platform::create(&beside, true)?;
+            note.set_len(0)?;
+            note.write_all(holder.as_bytes())
         };
-        note().context(FileOp::Write, path)?;
-        Ok(Box::new(DiskLock { _file: file }))
+        if let Err(e) = note() {
+            tracing::debug!(error = %e, "who holds the lock could not be noted");
+        }
+        Ok(Box::new(DiskLock { file }))
     }
 
     fn free_space(&self, path: &Path) -> Result<Option<u64>> {
@@ -187,26 +188,132 @@ impl VfsFile for DiskFile {
 /// The lock is the operating system's, on the open file: it ends with the process, whatever ends that.
 #[derive(Debug)]
 struct DiskLock {
-    _file: File,
+    file: File,
 }
 
 impl DirLock for DiskLock {}
+
+impl Drop for DiskLock {
+    fn drop(&mut self) {
+        // A process that was forked meanwhile has the file open, too: closing alone would leave it the lock.
+        if let Err(e) = self.file.unlock() {
+            tracing::debug!(error = %e, "a lock ends with its file only");
+        }
+    }
+}
+
+/// Who holds a lock, by the note beside it.
+fn holder_of(note: &Path) -> String {
+    let mut text = Vec::new();
+    let read = platform::open(note, false).and_then(|file| file.take(1024).read_to_end(&mut text));
+    let text = String::from_utf8_lossy(&text).trim().to_string();
+    if read.is_err() || text.is_empty() {
+        return "another process".into();
+    }
+    let number = text.strip_prefix("process ").and_then(|rest| {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).map_or(rest, |end| &rest[..end]);
+        digits.parse::<i32>().ok()
+    });
+    match number {
+        Some(number) if number.unsigned_abs() == std::process::id() => {
+            format!("this process itself ({text}), which has it open already")
+        }
+        Some(number) if !platform::may_be_alive(number) => {
+            format!("{text}, which has ended: a process that it started has the lock")
+        }
+        _ => text,
+    }
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn holder(path: &Path) -> String {
+        match Disk.try_lock(path, "process 43") {
+            Err(LockError::Held { holder, .. }) => holder,
+            other => panic!("expected Held, got {other:?}"),
+        }
+    }
+
     #[test]
     fn a_second_lock_names_the_holder_and_a_released_one_is_free() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("LOCK");
-        let lock = Disk.try_lock(&path, "process 42").unwrap();
-        match Disk.try_lock(&path, "process 43") {
-            Err(LockError::Held { holder, .. }) => assert_eq!(holder, "process 42"),
-            other => panic!("expected Held, got {other:?}"),
-        }
+        let lock = Disk.try_lock(&path, "process 1 since ever").unwrap();
+        assert_eq!(holder(&path), "process 1 since ever");
+        drop(lock);
+        let lock = Disk.try_lock(&path, &format!("process {}", std::process::id())).unwrap();
+        assert!(holder(&path).contains("this process itself"), "{}", holder(&path));
         drop(lock);
         Disk.try_lock(&path, "process 43").unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_holder_that_has_ended_is_called_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("LOCK");
+        let mut ended = std::process::Command::new("true").spawn().unwrap();
+        ended.wait().unwrap();
+        let _lock = Disk.try_lock(&path, &format!("process {} since then", ended.id())).unwrap();
+        assert!(holder(&path).contains("has ended"), "{}", holder(&path));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_and_pipes_are_listed_as_strangers_and_neither_followed_nor_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, link, pipe) = (dir.path().join("f"), dir.path().join("link"), dir.path().join("pipe"));
+        Disk.create(&file).unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let kinds: Vec<_> = Disk.read_dir(dir.path()).unwrap().into_iter().map(|entry| entry.kind).collect();
+        assert_eq!(kinds, [EntryKind::File, EntryKind::Other, EntryKind::Other]);
+        for path in [&link, &pipe] {
+            for mode in [OpenMode::Read, OpenMode::ReadWrite] {
+                assert!(Disk.open(path, mode).unwrap_err().is_of_the_file(), "{path:?} {mode:?}");
+            }
+            assert!(Disk.create(path).is_err());
+        }
+        let lock = dir.path().join("link");
+        assert!(matches!(Disk.try_lock(&lock, "process 1"), Err(LockError::Io(_))));
+        assert!(Disk.open(dir.path(), OpenMode::Read).unwrap_err().is_of_the_file());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn files_are_private_unless_their_directory_is_for_its_group() {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        for (given, file, inner) in
+            [(0o700, 0o600, 0o700), (0o755, 0o600, 0o700), (0o750, 0o640, 0o750), (0o770, 0o660, 0o770)]
+        {
+            let dir = tempfile::tempdir().unwrap();
+            fs::set_permissions(dir.path(), fs::Permissions::from_mode(given)).unwrap();
+            let (f, d) = (dir.path().join("f"), dir.path().join("a/b"));
+            Disk.create(&f).unwrap();
+            Disk.create_dir_all(&d).unwrap();
+            assert_eq!((mode(&f), mode(&d), mode(d.parent().unwrap())), (file, inner, inner), "{given:o}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_the_superuser_makes_belongs_to_whom_the_directory_does() {
+        use std::os::unix::fs::{MetadataExt, chown};
+        let dir = tempfile::tempdir().unwrap();
+        if chown(dir.path(), Some(4711), Some(4712)).is_err() {
+            println!("SKIPPED: only the superuser can give files away");
+            return;
+        }
+        let (f, d) = (dir.path().join("f"), dir.path().join("a/b"));
+        Disk.create(&f).unwrap();
+        Disk.create_dir_all(&d).unwrap();
+        for path in [&f, &d] {
+            let meta = fs::metadata(path).unwrap();
+            assert_eq!((meta.uid(), meta.gid()), (4711, 4712));
+        }
     }
 
     #[test]

@@ -96,6 +96,11 @@ impl IoError {
         )
     }
 
+    /// True when nothing may be written there: the file system is read-only, or not this user's.
+    pub fn is_read_only(&self) -> bool {
+        matches!(self.cause.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied)
+    }
+
     /// True when the file or directory does not exist.
     pub fn is_not_found(&self) -> bool {
         self.cause.kind() == io::ErrorKind::NotFound

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::error::{Context, FileOp, Result};
+
 /// The directories of one database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
@@ -66,6 +68,20 @@ impl Layout {
         }
     }
 
+    /// The same directories by names that hold wherever the program goes afterwards.
+    ///
+    /// # Errors
+    /// When a directory has the empty name, or the working directory is gone.
+    pub fn absolute(&self) -> Result<Layout> {
+        let absolute = |dir: &Path| std::path::absolute(dir).context(FileOp::Metadata, dir);
+        Ok(Layout {
+            root: absolute(&self.root)?,
+            log: absolute(&self.log)?,
+            snapshots: absolute(&self.snapshots)?,
+            archive: absolute(&self.archive)?,
+        })
+    }
+
     /// Puts the log into a directory of its own (another disk, say).
     #[must_use]
     pub fn with_log_dir(mut self, dir: impl Into<PathBuf>) -> Self {
@@ -112,14 +128,29 @@ impl Layout {
         self.root.join("quarantine")
     }
 
+    /// Where salvage number `salvage` (the incarnation that it began with) sets aside what was there: a database directory of its own.
+    pub fn salvage_dir(&self, salvage: u64) -> PathBuf {
+        self.quarantine_dir().join(format!("salvage-{salvage:016}"))
+    }
+
     /// The recovery reports.
     pub fn report_dir(&self) -> PathBuf {
         self.root.join("recovery")
     }
 
-    /// The lock file.
-    pub fn lock_file(&self) -> PathBuf {
-        self.root.join("LOCK")
+    /// The directories that may lie elsewhere than in the database's own: those of log, snapshots and archive.
+    pub fn data_dirs(&self) -> [&Path; 3] {
+        [&self.log, &self.snapshots, &self.archive]
+    }
+
+    /// The lock file of one of the directories.
+    pub fn lock_file(dir: &Path) -> PathBuf {
+        dir.join("LOCK")
+    }
+
+    /// What stands in a directory as long as a copy is being written into it.
+    pub fn unfinished_file(&self) -> PathBuf {
+        self.root.join("UNFINISHED")
     }
 
     /// The directory in which files of `kind` lie.

@@ -10,7 +10,7 @@
 //! - [`compress`]: block compression that never allocates from an unchecked length.
 //! - [`seekable`]: whole files compressed so that they can be read from the middle.
 //! - [`publish`]: the one atomic publish (temporary file, sync, rename, sync of the directory).
-//! - [`Layout`]: which file lies where in a database directory.
+//! - [`Layout`]: which file lies where in a database directory; [`Owner`]: whose a directory is.
 //!
 //! This crate knows nothing of entities, transactions or log sequence numbers.
 
@@ -24,6 +24,7 @@ mod error;
 pub mod frame;
 mod layout;
 mod listing;
+mod owner;
 mod platform;
 mod publish;
 mod scheduler;
@@ -36,7 +37,8 @@ pub use disk::Disk;
 pub use error::{FileOp, IoError, Result};
 pub use layout::{FileKind, Layout};
 pub use listing::{NumberedFile, next_free_number, numbered_files};
+pub use owner::Owner;
 pub use platform::lower_thread_priority;
-pub use publish::{TEMPORARY_SUFFIX, create_dir_durably, publish, read_file, remove_temporaries};
+pub use publish::{create_dir_durably, publish, read_file, remove_temporaries};
 pub use scheduler::{Priority, PriorityStats, Scheduler, SchedulerOptions, SchedulerStats};
-pub use vfs::{DirEntry, DirLock, LockError, OpenMode, Vfs, VfsFile};
+pub use vfs::{DirEntry, DirLock, EntryKind, LockError, OpenMode, Vfs, VfsFile};

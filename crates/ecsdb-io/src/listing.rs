@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Result;
 use crate::layout::FileKind;
-use crate::vfs::{DirEntry, Vfs};
+use crate::vfs::{DirEntry, EntryKind, Vfs};
 
 /// A file with a name of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,15 +17,15 @@ pub struct NumberedFile {
     pub bytes: u64,
 }
 
-/// The files of these kinds in a directory, by number; none where there is no directory. What has the name of such a file and is a
-/// directory is none of ours.
+/// The files of these kinds in a directory, by number; none where there is no directory. What has the name of such a file and is
+/// none (a directory, a link) is a stranger's (CKP-10).
 ///
 /// # Errors
 /// When the directory cannot be listed.
 pub fn numbered_files(vfs: &dyn Vfs, dir: &Path, kinds: &[FileKind]) -> Result<Vec<NumberedFile>> {
     let mut files: Vec<NumberedFile> = entries(vfs, dir)?
         .into_iter()
-        .filter(|entry| !entry.is_dir)
+        .filter(|entry| entry.kind == EntryKind::File)
         .filter_map(|entry| {
             let number = kinds.iter().find_map(|kind| kind.parse(&entry.name))?;
             Some(NumberedFile { number, path: dir.join(&entry.name), bytes: entry.len })
@@ -45,7 +45,7 @@ pub fn next_free_number(vfs: &dyn Vfs, dir: &Path, kind: FileKind) -> Result<u64
 }
 
 /// What is in a directory; nothing where there is none.
-fn entries(vfs: &dyn Vfs, dir: &Path) -> Result<Vec<DirEntry>> {
+pub(crate) fn entries(vfs: &dyn Vfs, dir: &Path) -> Result<Vec<DirEntry>> {
     match vfs.read_dir(dir) {
         Err(e) if e.is_not_found() => Ok(Vec::new()),
         entries => entries,

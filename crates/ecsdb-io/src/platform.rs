@@ -1,9 +1,119 @@
 //! Platform calls, with a portable fallback for each. Linux is what is tested; see `docs/operations.md`.
 #![allow(clippy::disallowed_methods, reason = "this file is the home of the raw calls")]
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
 use std::path::Path;
+
+/// Opens a file that is there: a link is not followed, and a pipe is not waited for (CKP-10).
+pub(crate) fn open(path: &Path, write: bool) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(write);
+    #[cfg(unix)]
+    {
+        use rustix::fs::OFlags;
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, flags.bits() as i32);
+    }
+    let file = options.open(path).map_err(|e| match std::fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_symlink() => no_file("a symbolic link, which is not followed"),
+        _ => e,
+    })?;
+    let kind = file.metadata()?.file_type();
+    match (kind.is_file(), kind.is_dir()) {
+        (true, _) => Ok(file),
+        (_, true) => Err(io::ErrorKind::IsADirectory.into()),
+        _ => Err(no_file("no regular file")),
+    }
+}
+
+fn no_file(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("it is {what}"))
+}
+
+/// Creates a file where no name is, for reading and writing, or makes sure that there is one. It is as private as its directory says,
+/// and belongs to whom that belongs to.
+pub(crate) fn create(path: &Path, may_be_there: bool) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Ok(file) => {
+            #[cfg(unix)]
+            unix::settle(&file, path, 0o660)?;
+            Ok(file)
+        }
+        Err(e) if may_be_there && e.kind() == io::ErrorKind::AlreadyExists => open(path, true),
+        Err(e) => Err(e),
+    }
+}
+
+/// Creates a directory, with those above it. What is new is as private as the directory that it is in, and belongs to whom that belongs
+/// to.
+pub(crate) fn create_dir_all(path: &Path) -> io::Result<()> {
+    match std::fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => return Ok(()),
+        Ok(_) => return Err(io::ErrorKind::NotADirectory.into()),
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        Err(_) => {}
+    }
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        create_dir_all(parent)?;
+    }
+    #[cfg_attr(not(unix), expect(unused_mut, reason = "only Unix has modes"))]
+    let mut builder = std::fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    match builder.create(path) {
+        Ok(()) => {
+            #[cfg(unix)]
+            unix::settle(&File::open(path)?, path, 0o770)?;
+            Ok(())
+        }
+        // Somebody else was faster.
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => create_dir_all(path),
+        Err(e) => Err(e),
+    }
+}
+
+#[cfg(unix)]
+mod unix {
+    use std::fs::{File, Permissions};
+    use std::io;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+    use std::path::Path;
+
+    /// Gives something new in a directory to that directory's owner, if this is the superuser: who keeps a database can still
+    /// use it after an administrator has. And to the group, if the directory is for its group and nobody else.
+    pub(super) fn settle(new: &File, path: &Path, at_most: u32) -> io::Result<()> {
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let dir = std::fs::metadata(dir)?;
+        let (mode, own) = (dir.mode(), new.metadata()?);
+        if rustix::process::geteuid().is_root() && own.uid() != dir.uid() {
+            fchown(new, Some(dir.uid()), Some(dir.gid()))?;
+        }
+        // A directory that everybody may look into was made without a thought about this.
+        let group = if mode & 0o007 == 0 { mode & 0o070 } else { 0 };
+        if group != 0 {
+            let owner = own.mode() & 0o700;
+            new.set_permissions(Permissions::from_mode((owner | group) & (at_most | 0o700)))?;
+        }
+        Ok(())
+    }
+}
+
+/// False if there is certainly no such process any more.
+#[cfg(unix)]
+pub(crate) fn may_be_alive(process: i32) -> bool {
+    rustix::process::Pid::from_raw(process)
+        .is_none_or(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
+}
+
+#[cfg(not(unix))]
+pub(crate) fn may_be_alive(_process: i32) -> bool {
+    true
+}
 
 /// Reads at an offset without moving a shared cursor.
 #[cfg(unix)]

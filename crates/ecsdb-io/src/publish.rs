@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{FileOp, IoError, Result};
-use crate::vfs::{OpenMode, Vfs, VfsFile};
+use crate::layout::FileKind;
+use crate::listing::entries;
+use crate::vfs::{EntryKind, OpenMode, Vfs, VfsFile};
 
-/// Files with this ending are unfinished; whoever opens the directory for writing removes them.
-pub const TEMPORARY_SUFFIX: &str = ".tmp";
+/// The ending of files that are not published yet.
+const TEMPORARY_SUFFIX: &str = ".tmp";
 
 /// Writes a file under a temporary name with `write`, syncs it, renames it to `path` and syncs the directory.
 /// Returns what `write` returned, and the open file. A leftover of an earlier attempt is replaced.
@@ -63,17 +65,19 @@ pub fn create_dir_durably(vfs: &dyn Vfs, dir: &Path) -> Result<()> {
     holders.into_iter().try_for_each(|holder| vfs.sync_dir(holder))
 }
 
-/// Removes what interrupted publishes left in a directory, and returns the removed names. Only the holder of
-/// the directory lock may call it.
+/// Removes what interrupted publishes of files of these kinds left in a directory, and returns what was removed; nothing where there is
+/// no directory. Other names are left alone, whatever they end with (CKP-10). Only the holder of the directory's lock may call it.
 ///
 /// # Errors
 /// When a file operation fails.
-pub fn remove_temporaries(vfs: &dyn Vfs, dir: &Path) -> Result<Vec<String>> {
+pub fn remove_temporaries(vfs: &dyn Vfs, dir: &Path, kinds: &[FileKind]) -> Result<Vec<PathBuf>> {
     let mut removed = Vec::new();
-    for entry in vfs.read_dir(dir)? {
-        if !entry.is_dir && entry.name.ends_with(TEMPORARY_SUFFIX) {
-            vfs.remove(&dir.join(&entry.name))?;
-            removed.push(entry.name);
+    for entry in entries(vfs, dir)? {
+        let of_kind = |name| kinds.iter().any(|kind| kind.parse(name).is_some());
+        if entry.kind == EntryKind::File && entry.name.strip_suffix(TEMPORARY_SUFFIX).is_some_and(of_kind) {
+            let path = dir.join(&entry.name);
+            vfs.remove(&path)?;
+            removed.push(path);
         }
     }
     Ok(removed)
@@ -138,7 +142,27 @@ mod tests {
         });
         assert!(failed.unwrap_err().is_full_disk());
         assert_eq!(read_file(&Disk, &path, 10).unwrap(), b"old");
-        assert!(remove_temporaries(&Disk, dir.path()).unwrap().is_empty());
+        assert_eq!(Disk.file_len(&temporary_name(&path)).unwrap(), None);
         assert!(read_file(&Disk, &path, 2).is_err());
+    }
+
+    #[test]
+    fn only_temporaries_of_ours_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = [
+            "notes.tmp",
+            "0000000000000001.snap.tmp",
+            "0000000000000002.seg.tmp",
+            "1.snap.tmp",
+            "0000000000000001.snap",
+        ];
+        for name in names {
+            Disk.create(&dir.path().join(name)).unwrap();
+        }
+        let removed = remove_temporaries(&Disk, dir.path(), &[FileKind::Snapshot]).unwrap();
+        assert_eq!(removed, [dir.path().join("0000000000000001.snap.tmp")]);
+        assert!(
+            remove_temporaries(&Disk, &dir.path().join("none"), &[FileKind::Snapshot]).unwrap().is_empty()
+        );
     }
 }

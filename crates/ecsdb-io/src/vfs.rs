@@ -21,10 +21,21 @@ pub enum OpenMode {
 pub struct DirEntry {
     /// The name within its directory.
     pub name: String,
-    /// True for a directory.
-    pub is_dir: bool,
-    /// Length in bytes (0 for a directory).
+    /// What has that name.
+    pub kind: EntryKind,
+    /// Length in bytes (0 but for a file).
     pub len: u64,
+}
+
+/// What a name in a directory stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A file.
+    File,
+    /// A directory.
+    Dir,
+    /// A symbolic link, a pipe, a device: nothing of ours, never opened or followed (CKP-10).
+    Other,
 }
 
 /// An exclusive lock on a database directory, held until it is dropped.
@@ -34,11 +45,11 @@ pub trait DirLock: Debug + Send + Sync {}
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Somebody else holds it.
-    #[error("{} is locked by {holder}: close it there first", path.display())]
+    #[error("{} is locked by {holder}: it has to be closed there first", path.display())]
     Held {
         /// The lock file.
         path: PathBuf,
-        /// What the holder wrote of itself (process id and time).
+        /// Who holds it: what the holder wrote of itself (process id and time), or that it is this process.
         holder: String,
     },
     /// The lock file could not be used.
@@ -51,16 +62,17 @@ pub enum LockError {
 /// Implementations must be usable from any thread. Nothing is durable before the matching sync: data before
 /// [`VfsFile::sync_data`], a new, renamed or removed name before [`Vfs::sync_dir`] of its directory.
 pub trait Vfs: Debug + Send + Sync + 'static {
-    /// Creates a new file, open for reading and writing.
+    /// Creates a new file, open for reading and writing. On a real disk it is this user's alone, or the directory's owner's and
+    /// group's; see `docs/operations.md`.
     ///
     /// # Errors
-    /// When the file exists already, or the system refuses.
+    /// When the name exists already, or the system refuses.
     fn create(&self, path: &Path) -> Result<Arc<dyn VfsFile>>;
 
     /// Opens an existing file.
     ///
     /// # Errors
-    /// When it does not exist, or the system refuses.
+    /// When it does not exist, is no file but a directory, a link or a pipe, or the system refuses.
     fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn VfsFile>>;
 
     /// Renames a file within one filesystem, replacing `to`.
@@ -99,8 +111,8 @@ pub trait Vfs: Debug + Send + Sync + 'static {
     /// When the system refuses for another reason than absence.
     fn file_len(&self, path: &Path) -> Result<Option<u64>>;
 
-    /// Takes the exclusive lock `path`, writing `holder` into it for the next one's error message. A lock left
-    /// by a dead process is no obstacle.
+    /// Takes the exclusive lock `path`, noting `holder` (which begins with `process` and its number) for the next one's error message
+    /// as far as the disk lets it. A lock left by a dead process is no obstacle. A lock file that can only be read will do.
     ///
     /// # Errors
     /// [`LockError::Held`] when a living process (or this one) holds it.

@@ -37,6 +37,27 @@ pub enum Error {
         /// The directory.
         dir: PathBuf,
     },
+    /// A copy was being written there, and is not finished: a restore or a backup was interrupted.
+    #[error(
+        "{} is a copy that was not finished: restore or back up into it once more, or remove it", dir.display()
+    )]
+    Unfinished {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// One of the directories belongs to another database.
+    #[error(
+        "{} belongs to {owner}, and not to the one in {}: give each database directories of its own (`log.dir`, `snapshot.dir`, \
+         `archive.dir`)", dir.display(), database.display()
+    )]
+    ForeignDirectory {
+        /// The directory.
+        dir: PathBuf,
+        /// Whose it is.
+        owner: String,
+        /// The database that was to be opened.
+        database: PathBuf,
+    },
     /// There is no database to read.
     #[error("there is no database in {}", dir.display())]
     NoDatabase {
@@ -61,25 +82,31 @@ pub enum Error {
     },
     /// The log is damaged where it had been durable: acknowledged transactions are lost.
     #[error(
-        "acknowledged transactions are lost from LSN {first_lost} on: {what}. Restore a backup, or open with the policy \
-         `salvage` to keep everything that still verifies"
+        "acknowledged transactions are lost from LSN {first_lost} on: {what}. The log was looked for in {}: a directory that is \
+         wrong or not mounted looks the same. If it is the right one, restore a backup, or open with the policy `salvage` to go on \
+         with what was before the loss", dir.display()
     )]
     Corrupt {
         /// The first LSN that is lost.
         first_lost: u64,
         /// Where and why.
         what: String,
+        /// The directory of the log.
+        dir: PathBuf,
     },
     /// The log does not go back to the newest snapshot that validates.
     #[error(
         "the log begins after LSN {log_begins}, but the newest snapshot that validates ends with LSN {snapshot}: the \
-         transactions between them are lost. Restore a backup, or open with the policy `salvage`"
+         transactions between them are lost. {looked}. If that is the right directory, restore a backup, or open with the policy \
+         `salvage`"
     )]
     Gap {
         /// LSN of the snapshot; 0 for none.
         snapshot: u64,
         /// Last LSN before the first one in the log.
         log_begins: u64,
+        /// Which snapshots were looked for, where, and what became of them.
+        looked: String,
     },
     /// A file that the policy `strict` does not pass over.
     #[error("{what}; the policy `strict` does not open a database with any damage")]

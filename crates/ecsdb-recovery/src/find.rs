@@ -6,7 +6,6 @@ use ecsdb_wal::{LogDir, SegmentReader};
 
 use crate::error::{Error, Result};
 use crate::policy::Policy;
-use crate::repair::set_aside;
 use crate::report::{RecoveryReport, Rejected};
 
 /// The manifest to go by; a new one (generation 0) where there is no database yet.
@@ -34,6 +33,9 @@ pub(crate) fn manifest(
         {
             return Err(Error::Strict { what: rejected.reason.clone() });
         }
+    }
+    if vfs.file_len(&layout.unfinished_file())?.is_some() {
+        return Err(Error::Unfinished { dir: layout.root().into() });
     }
     let (segments, snapshots) = (used_segments(vfs, layout)?, numbers(vfs, layout, FileKind::Snapshot)?);
     if generations.is_empty() && segments.is_empty() && snapshots.is_empty() {
@@ -72,8 +74,6 @@ fn rebuild(
                 entries.push(SnapshotEntry::new(header, snapshot.directory(), snapshot.bytes()));
             }
             Err(e) if e.is_damage() => {
-                // No manifest will name it, and what none names is removed some day.
-                set_aside(vfs, layout, &path, 0, report)?;
                 report.rejected.push(Rejected { path, reason: e.to_string() });
             }
             Err(e) => return Err(e.into()),

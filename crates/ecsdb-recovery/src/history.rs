@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ecsdb_core::World;
-use ecsdb_io::{DirLock, Layout, Vfs};
+use ecsdb_io::{DirLock, Layout, LockError, Vfs};
 use ecsdb_snapshot::{Manifest, SnapshotEntry};
 use ecsdb_wal::{Known, LogScan, Lsn, SegmentReader, Tail, segment_files};
 
@@ -11,8 +11,8 @@ use crate::error::{Error, Result};
 use crate::find::log_dirs;
 use crate::policy::{Existence, Options, Policy};
 use crate::replay::Until;
-use crate::report::{RecoveryReport, Step};
-use crate::{find, replay};
+use crate::report::{DataLoss, RecoveryReport, Step};
+use crate::{claim, find, replay};
 
 /// A moment in the history of a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,16 +62,27 @@ pub struct Reconstructed {
     pub report: RecoveryReport,
 }
 
-/// Locks a database that nobody has open, for reading it `why`, and gives its manifest.
+/// Locks a database that nobody has open, for reading it, and gives its manifest. Where nothing can be written (a full disk, a read-only
+/// one) and no lock file is there, nothing is locked: `None`, and a warning (REC-15).
 ///
 /// # Errors
-/// When there is no database, none of its manifests is valid, or somebody has it open.
-pub fn lock_closed(vfs: &dyn Vfs, layout: &Layout, why: &str) -> Result<(Box<dyn DirLock>, Manifest)> {
+/// When there is no database, none of its manifests is valid, somebody has it open, or one of its directories is another's.
+pub fn lock_closed(vfs: &dyn Vfs, layout: &Layout) -> Result<(Option<Box<dyn DirLock>>, Manifest)> {
     // Looked for first: a lock file makes no database. And again, for what it is once nobody can change it.
     manifest(vfs, layout)?;
-    let holder = format!("process {}, which {why}", std::process::id());
-    let lock = vfs.try_lock(&layout.lock_file(), &holder)?;
-    Ok((lock, manifest(vfs, layout)?))
+    let lock = match claim::lock(vfs, layout.root()) {
+        Ok(lock) => Some(lock),
+        Err(LockError::Io(e)) if e.is_full_disk() || e.is_read_only() => {
+            tracing::warn!(error = %e, "nothing is locked: nobody may have the database open meanwhile");
+            None
+        }
+        Err(e) => return Err(e.into()),
+    };
+    let manifest = manifest(vfs, layout)?;
+    for dir in [layout.log_dir(), layout.snapshot_dir()] {
+        claim::mark(vfs, layout, dir, manifest.database)?;
+    }
+    Ok((lock, manifest))
 }
 
 /// Whether there is a database, as it has to be or not.
@@ -80,6 +91,7 @@ pub(crate) fn check_existence(vfs: &dyn Vfs, layout: &Layout, existence: Existen
         return Ok(());
     }
     let absent = match manifest(vfs, layout) {
+        Err(e @ Error::Unfinished { .. }) => return Err(e),
         Err(Error::NoDatabase { .. }) => true,
         Err(Error::Io(e) | Error::Snapshot(ecsdb_snapshot::Error::Io(e))) => e.is_not_found(),
         // One that is damaged is one, too.
@@ -179,14 +191,22 @@ impl<'a> History<'a> {
         if let Tail::Corrupt { damage, first_lost, evidence } = &scan.tail
             && (base < until.lsn && *first_lost <= until.lsn.min(self.last.0))
         {
-            return Err(Error::Corrupt { first_lost: first_lost.0, what: format!("{damage} ({evidence})") });
+            let (what, dir) = (format!("{damage} ({evidence})"), layout.log_dir().into());
+            return Err(Error::Corrupt { first_lost: first_lost.0, what, dir });
+        }
+        if let Tail::Torn { damage, .. } = &scan.tail
+            && until.lsn >= self.last.0
+        {
+            report.tail = Some(damage.to_string());
+            report.data_loss = DataLoss::Unacknowledged;
         }
         // What the log does not lead to from the base is not there.
         if let Some(first) = scan.segments.first()
             && first.header.previous.last_lsn > base
             && until.lsn > base
         {
-            return Err(Error::Gap { snapshot: base.0, log_begins: first.header.previous.last_lsn.0 });
+            // What the headers say has no such hole.
+            return Err(self.out_of_range(moment));
         }
         let unix_ns = replay::apply(vfs, &mut world, &scan, until, options.threads, &mut report, progress)?;
         if options.register {

@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+mod claim;
 mod error;
 mod find;
 mod history;
@@ -19,11 +20,12 @@ mod replay;
 mod report;
 mod verify;
 
+pub use claim::{Mark, claim, mark};
 pub use error::{Error, Result};
 pub use find::log_dirs;
 pub use history::{History, Moment, Reconstructed, lock_closed};
 pub use policy::{Existence, Options, Policy};
 pub use recover::{Recovered, recover};
-pub use repair::garbage;
+pub use repair::{Garbage, garbage};
 pub use report::{ClosedComponent, DataLoss, LoadedSnapshot, Lost, RecoveryReport, Rejected, Step};
 pub use verify::{Verified, verify};

@@ -10,8 +10,9 @@ use ecsdb_io::{
     publish,
 };
 use ecsdb_snapshot::Manifest;
-use ecsdb_wal::{Known, LogDir, LogScan, LogStart, Lsn, ScannedSegment, SegmentEnd, Tail};
+use ecsdb_wal::{Known, LogDir, LogScan, LogStart, Lsn, SegmentEnd, Tail};
 
+use crate::claim::{claim, lock, mark};
 use crate::error::{Error, Result};
 use crate::policy::{Existence, Options, Policy};
 use crate::replay::Until;
@@ -32,15 +33,14 @@ pub struct Recovered {
     pub manifest: Manifest,
     /// Where the log goes on.
     pub log_start: LogStart,
-    /// The lock on the directory; held as long as the database is open.
-    pub lock: Box<dyn DirLock>,
+    /// The locks on the directories; held as long as the database is open.
+    pub locks: Vec<Box<dyn DirLock>>,
     /// What was found and done.
     pub report: RecoveryReport,
     /// Segments that hold nothing that counts.
     unused: Vec<PathBuf>,
     /// The last segment, if it is longer than what counts of it.
     cut: Option<repair::Cut>,
-    policy: Policy,
 }
 
 /// Opens the database that lies in `layout`, or makes a new one.
@@ -59,18 +59,18 @@ pub fn recover(
     let mut report = RecoveryReport::default();
     let mut clock = Clock::new();
     history::check_existence(vfs, layout, options.existence)?;
-    make_directories(vfs, layout)?;
-    let now = history::time_text(vfs.now_unix_ns() / 1_000_000_000 * 1_000_000_000);
-    let holder = format!("process {} since {now}", std::process::id());
-    let lock = vfs.try_lock(&layout.lock_file(), &holder)?;
-
+    // WAL-12: the directory's own name, too.
+    create_dir_durably(vfs, layout.root())?;
+    let mut locks = vec![lock(vfs, layout.root())?];
     // Somebody else may have made one meanwhile.
     if options.existence == Existence::Refused {
         history::check_existence(vfs, layout, options.existence)?;
     }
     progress(&Step::Manifest);
-    repair::remove_temporaries(vfs, layout, &mut report)?;
     let mut manifest = find::manifest(vfs, layout, options.policy, &mut report)?;
+    for dir in [layout.log_dir(), layout.snapshot_dir()] {
+        mark(vfs, layout, dir, manifest.database)?;
+    }
     clock.lap("manifest", &mut report);
 
     let wanted = options.register;
@@ -84,7 +84,7 @@ pub fn recover(
     let scan = scan_log(vfs, layout, &manifest, world.lsn())?;
     report.segments = scan.segments.len();
     report.log_bytes = scan.segments.iter().map(|segment| segment.end.offset).sum();
-    let whole = judge(&scan, world.lsn(), options.policy, &mut report)?;
+    let whole = judge(layout, &scan, world.lsn(), options.policy, &mut report)?;
     clock.lap("verify", &mut report);
 
     progress(&Step::Replay { done: 0, total: report.log_bytes });
@@ -129,21 +129,22 @@ pub fn recover(
     }
     clock.lap("replay", &mut report);
 
-    // From here on things are changed; all before only read, and can be done again.
+    // REC-15: from here on things are changed; all before only read, and can be done again.
     progress(&Step::Repair);
+    manifest.incarnation = manifest.incarnation.max(scan.incarnation) + 1;
     if report.created {
-        // Files without any manifest would look like one that was lost.
+        // Files without any manifest would look like one that was lost, and directories would belong to nobody.
         manifest.publish(vfs, layout)?;
     }
+    for dir in [layout.log_dir(), layout.snapshot_dir()] {
+        locks.push(claim(vfs, layout, dir, manifest.database)?);
+    }
+    repair::remove_temporaries(vfs, layout, &mut report)?;
     repair::set_tail_aside(vfs, layout, &scan, &mut report)?;
-    if let Some(lost) = report.lost.first() {
-        // Of what comes after a loss nothing counts, and all of it is kept.
-        let after =
-            |segment: &&ScannedSegment| segment.damage.is_some() || segment.end.last_lsn >= lost.first;
-        let paths: Vec<_> = scan.segments.iter().filter(after).map(|segment| segment.path.clone()).collect();
-        for path in paths {
-            repair::set_aside(vfs, layout, &path, 0, &mut report)?;
-        }
+    if !report.lost.is_empty() && manifest.salvage == 0 {
+        // Of what comes after a loss nothing counts, and all of it is kept, with what came before.
+        manifest.salvage = manifest.incarnation;
+        repair::keep_manifests(vfs, layout, manifest.salvage, &mut report)?;
     }
     // REC-8, CKP-3: what does not load is nothing to fall back to, nor to share blocks with.
     let loaded = report.snapshot.map(|loaded| loaded.sequence);
@@ -151,8 +152,9 @@ pub fn recover(
         manifest.snapshots.iter().rposition(|entry| Some(entry.sequence) == loaded).map_or(0, |i| i + 1);
     for entry in manifest.snapshots.drain(good..) {
         let path = layout.file(FileKind::Snapshot, entry.sequence);
-        if vfs.file_len(&path)?.is_some() {
-            repair::set_aside(vfs, layout, &path, 0, &mut report)?;
+        // A salvage sets it aside with everything else.
+        if manifest.salvage == 0 && vfs.file_len(&path)?.is_some() {
+            repair::move_aside(vfs, layout, &path, &mut report)?;
         }
     }
     // WAL-7, REC-7: above everything ever seen, in any source.
@@ -160,7 +162,6 @@ pub fn recover(
     report.last_lsn = world.lsn();
     report.entities = world.view().len() as u64;
     world.advance_lsn(Lsn(seen));
-    manifest.incarnation = manifest.incarnation.max(scan.incarnation) + 1;
     let free = |kind| next_free_number(vfs, layout.dir_of(kind), kind);
     manifest.next_snapshot = manifest.next_snapshot.max(free(FileKind::Snapshot)?);
     manifest.generation = manifest.generation.max(free(FileKind::Manifest)?.saturating_sub(1));
@@ -189,8 +190,7 @@ pub fn recover(
     };
     // After a loss the files stay what they are.
     let cut = if report.lost.is_empty() { repair::cut(layout, &scan) } else { None };
-    let (unused, policy) = (scan.unused, options.policy);
-    Ok(Recovered { world, manifest, log_start, lock, report, unused, cut, policy })
+    Ok(Recovered { world, manifest, log_start, locks, report, unused: scan.unused, cut })
 }
 
 impl Recovered {
@@ -211,8 +211,12 @@ impl Recovered {
         if let Some(cut) = &self.cut {
             repair::cut_to_end(vfs, cut)?;
         }
-        repair::remove_unused(vfs, layout, &self.unused, report)?;
-        if self.policy != Policy::Salvage {
+        if vfs.file_len(&layout.unfinished_file())?.is_some() {
+            // The copy was finished after all: its manifest is the last thing that is written.
+            vfs.remove(&layout.unfinished_file())?;
+        }
+        if manifest.salvage == 0 {
+            repair::remove_unused(vfs, layout, &self.unused, report)?;
             repair::remove_orphans(vfs, layout, manifest, report)?;
         }
         clock.lap("publish", report);
@@ -226,21 +230,16 @@ impl Recovered {
     }
 }
 
-fn make_directories(vfs: &dyn Vfs, layout: &Layout) -> Result<(), IoError> {
-    for dir in [layout.root(), layout.log_dir(), layout.snapshot_dir()] {
-        // WAL-12: the directory's own name, too.
-        create_dir_durably(vfs, dir)?;
-    }
-    Ok(())
-}
-
 /// REC-4: a process that crashed leaves written pages which only the operating system has. What recovery builds on must be
 /// on stable storage first.
 fn sync_log(vfs: &dyn Vfs, layout: &Layout) -> Result<(), IoError> {
     for file in numbered_files(vfs, layout.log_dir(), &[FileKind::Segment])? {
         vfs.open(&file.path, OpenMode::ReadWrite)?.sync_data()?;
     }
-    vfs.sync_dir(layout.log_dir())
+    match vfs.sync_dir(layout.log_dir()) {
+        Err(e) if e.is_not_found() => Ok(()),
+        synced => synced,
+    }
 }
 
 fn scan_log(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest, after: Lsn) -> Result<LogScan> {
@@ -261,12 +260,19 @@ fn scan_log(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest, after: Lsn) -> 
 
 /// Decides whether the log may be used as it is (REC-2), and up to where it is whole: what comes after a loss was made for another
 /// state than the one before it.
-fn judge(scan: &LogScan, snapshot: Lsn, policy: Policy, report: &mut RecoveryReport) -> Result<Until> {
+fn judge(
+    layout: &Layout,
+    scan: &LogScan,
+    snapshot: Lsn,
+    policy: Policy,
+    report: &mut RecoveryReport,
+) -> Result<Until> {
     if let Some(first) = scan.segments.first()
         && first.header.previous.last_lsn > snapshot
     {
-        let gap = Error::Gap { snapshot: snapshot.0, log_begins: first.header.previous.last_lsn.0 };
-        return lost(scan, snapshot.next(), gap, policy, report);
+        let (snapshot, log_begins) = (snapshot.0, first.header.previous.last_lsn.0);
+        let gap = Error::Gap { snapshot, log_begins, looked: looked(layout, report) };
+        return lost(scan, Lsn(snapshot + 1), gap, policy, report);
     }
     match &scan.tail {
         Tail::Clean => Ok(Until::END),
@@ -275,8 +281,21 @@ fn judge(scan: &LogScan, snapshot: Lsn, policy: Policy, report: &mut RecoveryRep
             Ok(Until::END)
         }
         Tail::Corrupt { damage, first_lost, evidence } => {
-            let what = format!("{damage} ({evidence})");
-            lost(scan, *first_lost, Error::Corrupt { first_lost: first_lost.0, what }, policy, report)
+            let (what, dir) = (format!("{damage} ({evidence})"), layout.log_dir().into());
+            lost(scan, *first_lost, Error::Corrupt { first_lost: first_lost.0, what, dir }, policy, report)
+        }
+    }
+}
+
+/// Which snapshots were not to be had, and where.
+fn looked(layout: &Layout, report: &RecoveryReport) -> String {
+    let dir = layout.snapshot_dir().display();
+    match &report.rejected[..] {
+        [] => format!("The manifest names no newer snapshot in {dir}"),
+        rejected => {
+            let reasons: Vec<&str> = rejected.iter().map(|rejected| rejected.reason.as_str()).collect();
+            let hint = "a directory that is wrong or not mounted looks the same as one that was emptied";
+            format!("Snapshots were looked for in {dir} ({hint}): {}", reasons.join("; "))
         }
     }
 }

@@ -3,12 +3,15 @@
 
 use std::path::{Path, PathBuf};
 
-use ecsdb_io::{FileKind, IoError, Layout, OpenMode, Vfs, VfsFile, publish};
-use ecsdb_snapshot::Manifest;
-use ecsdb_wal::{LogScan, Tail};
+use ecsdb_io::{
+    FileKind, IoError, Layout, NumberedFile, OpenMode, Vfs, VfsFile, create_dir_durably, numbered_files,
+    publish,
+};
+use ecsdb_snapshot::{Manifest, Snapshot};
+use ecsdb_wal::{LogScan, SegmentReader, Tail};
 
+use crate::claim::{self, Mark};
 use crate::error::Result;
-use crate::find::numbers;
 use crate::report::RecoveryReport;
 
 /// Bytes copied at once.
@@ -16,16 +19,8 @@ const COPY_BYTES: usize = 1 << 20;
 
 /// Removes what is certainly of no use: temporary files of interrupted publishes.
 pub(crate) fn remove_temporaries(vfs: &dyn Vfs, layout: &Layout, report: &mut RecoveryReport) -> Result<()> {
-    for dir in [layout.root(), layout.log_dir(), layout.snapshot_dir(), layout.archive_dir()] {
-        match ecsdb_io::remove_temporaries(vfs, dir) {
-            Ok(removed) => report.removed.extend(removed.into_iter().map(|name| dir.join(name))),
-            Err(e) if e.is_not_found() => {}
-            // REC-14: what is left there can wait until the archive is needed.
-            Err(e) if dir == layout.archive_dir() => {
-                tracing::warn!(error = %e, "the archive cannot be looked at");
-            }
-            Err(e) => return Err(e.into()),
-        }
+    for kind in [FileKind::Manifest, FileKind::Segment, FileKind::Snapshot] {
+        report.removed.extend(ecsdb_io::remove_temporaries(vfs, layout.dir_of(kind), &[kind])?);
     }
     Ok(())
 }
@@ -79,17 +74,27 @@ pub(crate) fn remove_unused(
     report: &mut RecoveryReport,
 ) -> Result<()> {
     for path in unused {
-        // A blank file holds nothing; one whose header is torn or damaged is set aside first.
-        set_aside(vfs, layout, path, 0, report)?;
-        match vfs.remove(path) {
-            // It was moved, since it cannot be read.
-            Err(e) if e.is_not_found() => continue,
-            removed => removed?,
+        if is_blank(vfs, path)? {
+            vfs.remove(path)?;
+            report.removed.push(path.clone());
+        } else {
+            // Its header is torn or damaged.
+            move_aside(vfs, layout, path, report)?;
         }
-        report.removed.push(path.clone());
     }
     vfs.sync_dir(layout.log_dir())?;
     Ok(())
+}
+
+fn is_blank(vfs: &dyn Vfs, path: &Path) -> Result<bool, IoError> {
+    let look = || -> Result<bool, IoError> {
+        let file = vfs.open(path, OpenMode::Read)?;
+        Ok(!has_content(&*file, 0, file.len()?)?)
+    };
+    match look() {
+        Err(e) if e.is_of_the_file() && !e.is_not_found() => Ok(false),
+        looked => looked,
+    }
 }
 
 /// Removes what the manifest does not need: snapshot files whose publication was never completed, or whose removal was not;
@@ -100,18 +105,53 @@ pub(crate) fn remove_orphans(
     manifest: &Manifest,
     report: &mut RecoveryReport,
 ) -> Result<()> {
-    for path in garbage(vfs, layout, manifest)? {
-        vfs.remove(&path)?;
-        report.removed.push(path);
+    for file in garbage(vfs, layout, manifest)? {
+        match file.dispose(vfs, layout, manifest)? {
+            Some(target) => report.set_aside.push(target),
+            None => report.removed.push(file.path),
+        }
     }
     Ok(())
 }
 
-/// The files that nothing needs once `manifest` is durable: what [`crate::recover`] removes, and whoever published it.
+/// A file that a manifest has no use for.
+#[derive(Debug)]
+pub struct Garbage {
+    /// The file.
+    pub path: PathBuf,
+    /// Bytes of it.
+    pub bytes: u64,
+    kind: FileKind,
+    number: u64,
+}
+
+impl Garbage {
+    /// Removes it; or, while a salvage is under way, sets it aside, and says where it lies then (REC-17).
+    ///
+    /// # Errors
+    /// When a file operation fails. That somebody has removed it already is none.
+    pub fn dispose(&self, vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<Option<PathBuf>> {
+        let disposed = match manifest.salvage {
+            0 => vfs.remove(&self.path).map(|()| None),
+            salvage => {
+                let target = Layout::new(layout.salvage_dir(salvage)).file(self.kind, self.number);
+                move_file(vfs, &self.path, &target).map(|()| Some(target))
+            }
+        };
+        match disposed {
+            Err(e) if e.is_not_found() => Ok(None),
+            disposed => Ok(disposed?),
+        }
+    }
+}
+
+/// The files that nothing needs once `manifest` is durable: what [`crate::recover`] removes, and whoever published it. Only what says
+/// itself that it is this database's, or is blank, is garbage; what has a name of ours and is another's, or cannot be read, is left alone
+/// (CKP-10).
 ///
 /// # Errors
 /// When a directory cannot be listed.
-pub fn garbage(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<Vec<PathBuf>> {
+pub fn garbage(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<Vec<Garbage>> {
     let mut garbage = Vec::new();
     let needed: [(FileKind, &dyn Fn(u64) -> bool); 4] = [
         (FileKind::Snapshot, &|number| manifest.uses(number)),
@@ -120,22 +160,70 @@ pub fn garbage(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<Ve
         (FileKind::CompressedSegment, &|number| number >= manifest.first_archived),
     ];
     for (kind, is_needed) in needed {
-        let numbers = match numbers(vfs, layout, kind) {
-            Ok(numbers) => numbers,
+        let dir = layout.dir_of(kind);
+        let list = || -> Result<Vec<NumberedFile>> {
+            if dir == layout.archive_dir() && claim::mark(vfs, layout, dir, manifest.database)? == Mark::Empty
+            {
+                return Ok(Vec::new());
+            }
+            Ok(numbered_files(vfs, dir, &[kind])?)
+        };
+        let files = match list() {
+            Ok(files) => files,
             // REC-14: garbage in the archive can wait until there is one.
-            Err(e) if layout.dir_of(kind) == layout.archive_dir() => {
+            Err(e) if dir == layout.archive_dir() => {
                 tracing::warn!(error = %e, "the archive cannot be looked at");
                 continue;
             }
-            Err(e) => return Err(e.into()),
+            Err(e) => return Err(e),
         };
-        garbage.extend(numbers.into_iter().filter(|&n| !is_needed(n)).map(|n| layout.file(kind, n)));
+        for file in files.into_iter().filter(|file| !is_needed(file.number)) {
+            let is_ours = match whose(vfs, kind, &file.path)? {
+                Whose::Database(database) => database == manifest.database,
+                Whose::Blank => true,
+                // It may be a part of what a salvage sets aside.
+                Whose::Unreadable => manifest.salvage != 0,
+            };
+            if is_ours {
+                let NumberedFile { number, path, bytes } = file;
+                garbage.push(Garbage { path, bytes, kind, number });
+            } else {
+                tracing::debug!(path = %file.path.display(), "a file that is not this database's is left alone");
+            }
+        }
     }
     Ok(garbage)
 }
 
-/// Copies a file from `offset` on into the quarantine directory, unless it is all zeros; one that cannot be read is moved there. The same
-/// bytes are copied once, however often recovery is started again.
+/// What a file says of whose it is.
+pub(crate) enum Whose {
+    /// It is of the database with this identity.
+    Database(u128),
+    /// A segment that was prepared and never used.
+    Blank,
+    /// What it says is damaged.
+    Unreadable,
+}
+
+pub(crate) fn whose(vfs: &dyn Vfs, kind: FileKind, path: &Path) -> Result<Whose> {
+    match kind {
+        FileKind::Snapshot => match Snapshot::open(vfs, path) {
+            Ok(snapshot) => Ok(Whose::Database(snapshot.header().database)),
+            Err(e) if e.is_damage() => Ok(Whose::Unreadable),
+            Err(e) => Err(e.into()),
+        },
+        _ => match SegmentReader::open(vfs, path) {
+            Ok(Some(reader)) => Ok(Whose::Database(reader.header().database)),
+            Ok(None) if is_blank(vfs, path)? => Ok(Whose::Blank),
+            Ok(None) => Ok(Whose::Unreadable),
+            Err(e) if e.is_damage() => Ok(Whose::Unreadable),
+            Err(e) => Err(e.into()),
+        },
+    }
+}
+
+/// Copies a file from `offset` on into the quarantine directory, unless it is all zeros. The same bytes are copied once, however often
+/// recovery is started again.
 pub(crate) fn set_aside(
     vfs: &dyn Vfs,
     layout: &Layout,
@@ -143,39 +231,85 @@ pub(crate) fn set_aside(
     offset: u64,
     report: &mut RecoveryReport,
 ) -> Result<()> {
-    let dir = layout.quarantine_dir();
-    let name = path.file_name().map_or_else(|| "file".into(), |name| name.to_string_lossy());
-    let target: PathBuf = dir.join(format!("{name}.from-{offset}"));
-    let make_dir = || -> Result<(), IoError> {
-        vfs.create_dir_all(&dir)?;
-        vfs.sync_dir(layout.root())
-    };
-    let copy = || -> Result<bool, IoError> {
-        let from = vfs.open(path, OpenMode::Read)?;
-        let end = from.len()?;
-        if !has_content(&*from, offset, end)? {
-            return Ok(false);
-        }
-        make_dir()?;
+    let target = layout.quarantine_dir().join(format!("{}.from-{offset}", name_of(path)));
+    let from = vfs.open(path, OpenMode::Read)?;
+    let end = from.len()?;
+    if has_content(&*from, offset, end)? {
+        create_dir_durably(vfs, &layout.quarantine_dir())?;
         if vfs.file_len(&target)?.is_none() {
             publish(vfs, &target, |to| copy_range(&*from, offset..end, &**to))?;
         }
-        Ok(true)
-    };
-    match copy() {
-        Ok(true) => report.set_aside.push(target),
-        Ok(false) => {}
-        // Somebody has moved it there already: this opening's last try.
-        Err(e) if e.is_not_found() && vfs.file_len(&target)?.is_some() => report.set_aside.push(target),
-        Err(e) if offset == 0 && e.is_of_the_file() && !e.is_not_found() => {
-            make_dir()?;
-            vfs.rename(path, &target)?;
-            vfs.sync_dir(&dir)?;
-            report.set_aside.push(target);
-        }
-        Err(e) => return Err(e.into()),
+        report.set_aside.push(target);
     }
     Ok(())
+}
+
+/// Moves a file into the quarantine directory: it need not be readable.
+pub(crate) fn move_aside(
+    vfs: &dyn Vfs,
+    layout: &Layout,
+    path: &Path,
+    report: &mut RecoveryReport,
+) -> Result<()> {
+    let mut target = layout.quarantine_dir().join(name_of(path));
+    // What lies there from another time stays.
+    for n in 2.. {
+        if vfs.file_len(&target)?.is_none() {
+            break;
+        }
+        target = layout.quarantine_dir().join(format!("{}.{n}", name_of(path)));
+    }
+    move_file(vfs, path, &target)?;
+    report.set_aside.push(target);
+    Ok(())
+}
+
+/// Copies the manifests into the directory of the salvage that begins: with what is moved there later, it is the database as it was.
+pub(crate) fn keep_manifests(
+    vfs: &dyn Vfs,
+    layout: &Layout,
+    salvage: u64,
+    report: &mut RecoveryReport,
+) -> Result<()> {
+    let aside = Layout::new(layout.salvage_dir(salvage));
+    create_dir_durably(vfs, aside.root())?;
+    for file in numbered_files(vfs, layout.root(), &[FileKind::Manifest])? {
+        let target = aside.file(FileKind::Manifest, file.number);
+        let from = match vfs.open(&file.path, OpenMode::Read) {
+            Ok(from) => from,
+            // It was of no use before, either.
+            Err(e) if e.is_of_the_file() => continue,
+            Err(e) => return Err(e.into()),
+        };
+        let end = from.len()?;
+        match publish(vfs, &target, |to| copy_range(&*from, 0..end, &**to)) {
+            Err(e) if e.is_of_the_file() => {}
+            published => drop(published?),
+        }
+    }
+    report.set_aside.push(aside.root().into());
+    Ok(())
+}
+
+/// Moves a file to where there is none, durably, into another file system, too.
+fn move_file(vfs: &dyn Vfs, from: &Path, to: &Path) -> Result<(), IoError> {
+    let dir_of = |path: &Path| path.parent().map(Path::to_path_buf).unwrap_or_default();
+    create_dir_durably(vfs, &dir_of(to))?;
+    match vfs.rename(from, to) {
+        Err(e) if e.cause.kind() == std::io::ErrorKind::CrossesDevices => {
+            let source = vfs.open(from, OpenMode::Read)?;
+            let end = source.len()?;
+            publish(vfs, to, |to| copy_range(&*source, 0..end, &**to))?;
+            vfs.remove(from)?;
+        }
+        renamed => renamed?,
+    }
+    vfs.sync_dir(&dir_of(to))?;
+    vfs.sync_dir(&dir_of(from))
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().map_or_else(|| "file".into(), |name| name.to_string_lossy().into_owned())
 }
 
 fn has_content(file: &dyn VfsFile, from: u64, end: u64) -> Result<bool, IoError> {

@@ -26,6 +26,8 @@ pub struct Verified {
     /// An end of the log that nothing proves to have been durable, and that the next opening cuts: what an interrupted write
     /// leaves behind. Damage to the very last group of transactions looks the same.
     pub torn_tail: Option<String>,
+    /// Nobody could open the database meanwhile. False where nothing can be written, not even a lock file.
+    pub locked: bool,
     /// What is damaged or missing, each with its file and place.
     pub faults: Vec<String>,
 }
@@ -38,7 +40,8 @@ pub struct Verified {
 pub fn verify(vfs: &dyn Vfs, layout: &Layout, progress: &mut dyn FnMut(&Step)) -> Result<Verified> {
     let mut verified = Verified::default();
     progress(&Step::Manifest);
-    let (_lock, manifest) = lock_closed(vfs, layout, "verifies it")?;
+    let (lock, manifest) = lock_closed(vfs, layout)?;
+    verified.locked = lock.is_some();
     for generation in Manifest::generations(vfs, layout)? {
         if let Err(e) = Manifest::read(vfs, &layout.file(FileKind::Manifest, generation)) {
             verified.faults.push(e.to_string());

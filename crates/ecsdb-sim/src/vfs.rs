@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ecsdb_io::{DirEntry, DirLock, FileOp, IoError, LockError, OpenMode, Result, Vfs, VfsFile};
+use ecsdb_io::{DirEntry, DirLock, EntryKind, FileOp, IoError, LockError, OpenMode, Result, Vfs, VfsFile};
 
 use crate::disk::SimDisk;
 use crate::handle::{SimFile, SimLock};
@@ -107,7 +107,7 @@ impl Vfs for SimDisk {
         let dir = at(FileOp::ReadDir, path, state.dir(path))?;
         let entry = |(name, ino): (&Arc<str>, &Ino)| DirEntry {
             name: name.to_string(),
-            is_dir: state.is_dir(*ino),
+            kind: if state.is_dir(*ino) { EntryKind::Dir } else { EntryKind::File },
             len: state.len_of(*ino),
         };
         Ok(state.entries(dir).iter().map(entry).collect())

@@ -14,7 +14,9 @@ use crate::error::{Error, Result};
 use crate::format::Header;
 
 const MAGIC: [u8; 8] = *b"ECSDBMAN";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
+/// The oldest version that is read. It has no [`Kept`], and nothing is being set aside.
+const VERSION_MIN: u32 = 2;
 const KIND: u8 = 1;
 /// Largest manifest that is read: over a million snapshots.
 const BYTES_MAX: u64 = 64 << 20;
@@ -44,8 +46,30 @@ pub struct Manifest {
     pub seen_lsn: u64,
     /// When this was written, in nanoseconds since 1970-01-01 UTC.
     pub written_unix_ns: u64,
+    /// What of the past is kept, as it was said last.
+    pub kept: Kept,
+    /// The incarnation whose salvage is under way: until it is done, what this manifest has no use for is set aside, not deleted
+    /// (REC-17). 0 for none.
+    pub salvage: u64,
     /// The live snapshots, oldest first.
     pub snapshots: Vec<SnapshotEntry>,
+}
+
+/// What of the past is kept. It holds until something else is said, since a setting that is not given gives nothing up (CKP-11).
+/// 40 bytes in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Pod, Zeroable)]
+#[repr(C)]
+pub struct Kept {
+    /// At most so many snapshots; 0 for no such limit.
+    pub snapshots_max: u64,
+    /// Nothing that is only good for going back further than so many nanoseconds; 0 for no such limit.
+    pub age_max_ns: u64,
+    /// At most so many bytes of snapshots and archived log; 0 for no such limit.
+    pub bytes_max: u64,
+    /// 1 if log that recovery does not need goes to an archive; 0 if not.
+    pub archive: u64,
+    /// zstd level of archived segments; 0 for segments as they are.
+    pub archive_level: u64,
 }
 
 /// A live snapshot. 48 bytes in the file.
@@ -90,7 +114,16 @@ struct Fields {
     snapshots: u64,
 }
 
-const _: () = assert!(size_of::<FileHeader>() == 16 && size_of::<Fields>() == 96);
+/// What version 3 has between the fields and the snapshots.
+#[derive(Clone, Copy, Pod, Zeroable, Default)]
+#[repr(C)]
+struct Fields3 {
+    kept: Kept,
+    salvage: u64,
+}
+
+const _: () =
+    assert!(size_of::<FileHeader>() == 16 && size_of::<Fields>() == 96 && size_of::<Fields3>() == 48);
 const _: () = assert!(size_of::<SnapshotEntry>() == 48);
 
 impl SnapshotEntry {
@@ -135,6 +168,8 @@ impl Manifest {
             durable_lsn: 0,
             seen_lsn: 0,
             written_unix_ns: 0,
+            kept: Kept::default(),
+            salvage: 0,
             snapshots: Vec::new(),
         }
     }
@@ -198,6 +233,7 @@ impl Manifest {
             snapshots: self.snapshots.len() as u64,
         };
         let mut payload = bytemuck::bytes_of(&fields).to_vec();
+        payload.extend_from_slice(bytemuck::bytes_of(&Fields3 { kept: self.kept, salvage: self.salvage }));
         payload.extend_from_slice(bytemuck::cast_slice(&self.snapshots));
         let mut bytes = bytemuck::bytes_of(&header).to_vec();
         // The header of the file is not a frame of its own: its sum is the link that the frame vouches for.
@@ -227,11 +263,18 @@ impl Manifest {
             return Err(Error::damaged(path, 16, "the frame is not of this file"));
         }
         // The version is believed once its checksum is; versions to come keep the frame (REC-1, REC-10).
-        Error::check_version(path, header.version, VERSION)?;
-        let Some((fields, entries)) = payload.split_at_checked(size_of::<Fields>()) else {
+        if !(VERSION_MIN..=VERSION).contains(&header.version) {
+            Error::check_version(path, header.version, VERSION)?;
+        }
+        let Some((fields, rest)) = payload.split_at_checked(size_of::<Fields>()) else {
             return Err(Error::damaged(path, 16, "the manifest is shorter than its fields"));
         };
         let fields: Fields = bytemuck::pod_read_unaligned(fields);
+        let (more, entries) = match rest.split_at_checked(size_of::<Fields3>()) {
+            _ if header.version < 3 => (Fields3::default(), rest),
+            Some((more, entries)) => (bytemuck::pod_read_unaligned(more), entries),
+            None => return Err(Error::damaged(path, 16, "the manifest is shorter than its fields")),
+        };
         if Some(entries.len() as u64) != fields.snapshots.checked_mul(size_of::<SnapshotEntry>() as u64) {
             return Err(Error::damaged(path, 16, "the number of snapshots does not fit the length"));
         }
@@ -249,6 +292,14 @@ impl Manifest {
             durable_lsn: fields.durable_lsn,
             seen_lsn: fields.seen_lsn,
             written_unix_ns: fields.written_unix_ns,
+            kept: match header.version {
+                // It did not say, but there is an archive (CKP-11).
+                2 if fields.first_archived < fields.first_segment => {
+                    Kept { snapshots_max: u64::MAX, archive: 1, archive_level: 3, ..Kept::default() }
+                }
+                _ => more.kept,
+            },
+            salvage: more.salvage,
             snapshots: bytemuck::pod_collect_to_vec(entries),
         })
     }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use ecsdb_compactor::{EventSender, Store, StoreFiles};
+use ecsdb_compactor::{Control, EventSender, Store, StoreFiles, Task};
 use ecsdb_config::PersistenceConfig;
 use ecsdb_io::{Disk, Priority, Scheduler, SchedulerOptions, Vfs};
-use ecsdb_recovery::{DataLoss, Existence, Policy, Step, recover};
+use ecsdb_recovery::{Existence, Moment, Policy, Step, recover};
 use ecsdb_wal::{Log, Threads};
 
 use crate::database::Database;
@@ -27,6 +27,7 @@ pub struct Builder {
     vfs: Arc<dyn Vfs>,
     progress: Box<dyn FnMut(&Step)>,
     threads: Threads,
+    keep_all: bool,
 }
 
 impl std::fmt::Debug for Builder {
@@ -42,7 +43,13 @@ impl std::fmt::Debug for Builder {
 impl Builder {
     /// A builder with these settings.
     pub fn new(config: PersistenceConfig) -> Self {
-        Builder { config, vfs: Arc::new(Disk), progress: Box::new(|_| {}), threads: Threads::Background }
+        Builder {
+            config,
+            vfs: Arc::new(Disk),
+            progress: Box::new(|_| {}),
+            threads: Threads::Background,
+            keep_all: false,
+        }
     }
 
     /// Changes the settings.
@@ -66,6 +73,14 @@ impl Builder {
     /// Calls back with each step of the recovery, as it happens.
     pub fn progress(mut self, progress: impl FnMut(&Step) + 'static) -> Self {
         self.progress = Box::new(progress);
+        self
+    }
+
+    /// Gives nothing of the past up while the database is open, whatever the settings say and whatever was said before: log that recovery
+    /// does not need goes to the archive. It is not noted, so that afterwards holds what was said last. For tools that work on a
+    /// database without the settings of the program whose it is.
+    pub fn keep_all(mut self) -> Self {
+        self.keep_all = true;
         self
     }
 
@@ -100,14 +115,31 @@ impl Builder {
         self.open_where(Existence::Refused)
     }
 
-    fn open_where(mut self, existence: Existence) -> Result<Database> {
+    /// Reads the database as it is now, and changes nothing.
+    ///
+    /// # Errors
+    /// As [`Database::open_read_only`], or when a setting is out of range.
+    pub fn open_read_only(mut self) -> Result<Database> {
         self.config.validate()?;
-        let layout = self.config.layout();
-        let threads = match (self.threads, self.config.recovery.threads) {
+        let threads = self.threads_to_open();
+        let layout = self.config.layout()?;
+        let latest =
+            crate::restore::of_closed(&self.vfs, &layout, Moment::Latest, threads, true, &mut self.progress)?;
+        Ok(Database::read_only(latest.world, latest.report))
+    }
+
+    fn threads_to_open(&self) -> usize {
+        match (self.threads, self.config.recovery.threads) {
             (Threads::None, _) => 1,
             (_, 0) => std::thread::available_parallelism().map_or(1, Into::into),
             (_, n) => n,
-        };
+        }
+    }
+
+    fn open_where(mut self, existence: Existence) -> Result<Database> {
+        self.config.validate()?;
+        let layout = self.config.layout()?;
+        let threads = self.threads_to_open();
         let options = ecsdb_recovery::Options {
             existence,
             policy: self.config.recovery.policy,
@@ -144,7 +176,7 @@ impl Builder {
             layout,
             log.clone(),
             recovered.manifest,
-            self.config.store_settings(),
+            ecsdb_compactor::StoreSettings { keep_all: self.keep_all, ..self.config.store_settings() },
             events.clone(),
         ));
         if let Some(scheduler) = &scheduler {
@@ -161,14 +193,12 @@ impl Builder {
             scheduler,
             config: self.config,
             threads: self.threads,
-            lock: recovered.lock,
+            locks: recovered.locks,
         })?;
-        let salvaged = persistence.report.data_loss == DataLoss::Acknowledged;
-        let db = Database::from_parts(world, Some(persistence));
-        if salvaged {
-            // From here on nothing rests on what was damaged, and any policy opens it again.
-            db.snapshot()?.wait()?;
-        }
+        let store = persistence.store.clone();
+        let db = Database::from_parts(world.clone(), Some(persistence));
+        // From here on nothing rests on what was damaged, and any policy opens it again.
+        store.end_salvage(|| world.capture(), &Control::new(Task::Compaction, store.events().clone()))?;
         Ok(db)
     }
 }

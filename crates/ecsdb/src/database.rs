@@ -51,6 +51,8 @@ pub(crate) struct Inner {
     /// The view captured last, for readers that must not wait even for a transaction.
     latest: Mutex<WeakView>,
     pub(crate) persistence: Option<Persistence>,
+    /// What was found, if this is only looked at.
+    pub(crate) read_only: Option<RecoveryReport>,
 }
 
 impl Database {
@@ -106,9 +108,41 @@ impl Database {
         Builder::new(PersistenceConfig::new(path.as_ref()))
     }
 
+    /// Reads the database in `path` as it is now, and changes nothing, not even where a crash has left something to be cut: it works on a
+    /// full disk and on a read-only file system. What is given takes no writes, and does not see what others write later.
+    ///
+    /// ```
+    /// # use ecsdb::prelude::*;
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// Database::open(dir.path())?.write(|tx| Ok(tx.spawn(())))?;
+    /// let db = Database::open_read_only(dir.path())?;
+    /// assert_eq!(db.view()?.len(), 1);
+    /// assert_eq!(db.write(|tx| Ok(tx.spawn(()))).unwrap_err().kind(), ErrorKind::Call);
+    /// # Ok::<(), ecsdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Database::open_existing`].
+    pub fn open_read_only(path: impl AsRef<Path>) -> Result<Database> {
+        Database::builder(path).open_read_only()
+    }
+
     /// A database without files: everything works, nothing survives.
     pub fn in_memory() -> Database {
         Database::from_parts(SharedWorld::new(World::new()), None)
+    }
+
+    /// A world that was read from files, and is nobody's to change.
+    pub(crate) fn read_only(world: World, report: RecoveryReport) -> Database {
+        Database {
+            inner: Arc::new(Inner {
+                world: SharedWorld::new(world),
+                closed: AtomicBool::new(false),
+                latest: Mutex::default(),
+                persistence: None,
+                read_only: Some(report),
+            }),
+        }
     }
 
     pub(crate) fn from_parts(world: SharedWorld, persistence: Option<Persistence>) -> Database {
@@ -118,6 +152,7 @@ impl Database {
                 closed: AtomicBool::new(false),
                 latest: Mutex::default(),
                 persistence,
+                read_only: None,
             }),
         }
     }
@@ -330,7 +365,10 @@ impl Database {
 
     /// What was found and done when the database was opened; `None` in memory.
     pub fn recovery_report(&self) -> Option<&RecoveryReport> {
-        self.inner.persistence.as_ref().map(|persistence| &persistence.report)
+        match &self.inner.persistence {
+            Some(persistence) => Some(&persistence.report),
+            None => self.inner.read_only.as_ref(),
+        }
     }
 
     /// Makes everything committed durable, ends the background work and releases the directory, whatever other
@@ -372,6 +410,9 @@ impl Database {
         f: impl FnOnce(&mut Transaction<'_>) -> Result<T, Abort>,
     ) -> Result<(T, Lsn)> {
         self.inner.not_within_a_transaction()?;
+        if self.inner.read_only.is_some() {
+            return Err(Error::ReadOnly("transactions"));
+        }
         if let Some(log) = self.log() {
             // Backpressure comes before the transaction, so that nothing has to wait once it holds the world.
             log.admit()?;
@@ -440,6 +481,7 @@ impl std::fmt::Debug for Database {
             Some(persistence) => {
                 write!(f, "Database({})", persistence.store.layout().root().display())
             }
+            None if self.inner.read_only.is_some() => f.write_str("Database(read only)"),
             None => f.write_str("Database(in memory)"),
         }
     }

@@ -44,6 +44,9 @@ pub enum Error {
     /// The database is in memory only.
     #[error("the database is in memory only: there is nothing to {0}")]
     InMemory(&'static str),
+    /// The database was opened for reading only.
+    #[error("the database was opened for reading only: it takes no {0}")]
+    ReadOnly(&'static str),
     /// A ticket or a job was waited for that has given its result already.
     #[error("the {0} has given its result already")]
     Finished(&'static str),
@@ -113,7 +116,7 @@ impl Error {
             Error::Config(_) => ErrorKind::Config,
             Error::Thread(_) => ErrorKind::Retry,
             Error::Closed => ErrorKind::Closed,
-            Error::Nested | Error::InMemory(_) | Error::Finished(_) => ErrorKind::Call,
+            Error::Nested | Error::InMemory(_) | Error::ReadOnly(_) | Error::Finished(_) => ErrorKind::Call,
             Error::Panicked(_) => ErrorKind::Bug,
         }
     }
@@ -136,9 +139,12 @@ impl Error {
             Error::Recovery(e) => e,
             Error::Config(e) => e,
             Error::Thread(e) => e,
-            Error::Closed | Error::Nested | Error::InMemory(_) | Error::Finished(_) | Error::Panicked(_) => {
-                self
-            }
+            Error::Closed
+            | Error::Nested
+            | Error::InMemory(_)
+            | Error::ReadOnly(_)
+            | Error::Finished(_)
+            | Error::Panicked(_) => self,
         };
         error.downcast_ref()
     }

@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 
 use ecsdb_compactor::{CompactionInfo, EventSender, Events, SnapshotInfo, Task};
 use ecsdb_config::PersistenceConfig;
-use ecsdb_io::Layout;
 use ecsdb_recovery::Moment;
 use ecsdb_wal::Lsn;
 
@@ -72,7 +71,7 @@ impl Database {
     pub fn backup_to(&self, path: impl Into<PathBuf>) -> Result<Job<SnapshotInfo>> {
         let persistence = self.persistence("back up")?;
         let (store, view) = (persistence.store.clone(), persistence.world.capture());
-        let layout = Layout::new(path.into());
+        let layout = restore::absolute(path)?;
         persistence.job(Task::Copy, move |control| Ok(store.copy_to(&layout, view, control)?))
     }
 
@@ -229,6 +228,9 @@ impl Database {
     }
 
     fn persistence(&self, purpose: &'static str) -> Result<&Persistence> {
+        if self.inner.read_only.is_some() {
+            return Err(Error::ReadOnly(purpose));
+        }
         let persistence = self.inner.persistence.as_ref().ok_or(Error::InMemory(purpose))?;
         self.inner.not_within_a_transaction()?;
         if self.inner.closed.load(Ordering::Acquire) {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use ecsdb_compactor::{Control, Error as StoreError, Event, EventSender, Store, Task};
+use ecsdb_compactor::{Control, Error as StoreError, Event, EventSender, Store, StoreSettings, Task};
 use ecsdb_config::PersistenceConfig;
 use ecsdb_core::{View, World};
 use ecsdb_io::{DirLock, Priority, Scheduler, Vfs, lower_thread_priority};
@@ -32,7 +32,7 @@ pub(crate) struct Persistence {
     threads: Threads,
     /// `None` once the database is closed.
     jobs: Mutex<Option<Vec<Running>>>,
-    lock: Mutex<Option<Box<dyn DirLock>>>,
+    locks: Mutex<Vec<Box<dyn DirLock>>>,
 }
 
 /// A job under way.
@@ -106,12 +106,12 @@ pub(crate) struct Parts {
     pub(crate) scheduler: Option<Scheduler>,
     pub(crate) config: PersistenceConfig,
     pub(crate) threads: Threads,
-    pub(crate) lock: Box<dyn DirLock>,
+    pub(crate) locks: Vec<Box<dyn DirLock>>,
 }
 
 impl Persistence {
     pub(crate) fn start(parts: Parts) -> Result<Self> {
-        let Parts { recovery_vfs, log, report, store, events, world, scheduler, config, threads, lock } =
+        let Parts { recovery_vfs, log, report, store, events, world, scheduler, config, threads, locks } =
             parts;
         let maintenance = match threads {
             Threads::Background => {
@@ -134,7 +134,7 @@ impl Persistence {
             config: Mutex::new(config),
             threads,
             jobs: Mutex::new(Some(Vec::new())),
-            lock: Mutex::new(Some(lock)),
+            locks: Mutex::new(locks),
         })
     }
 
@@ -177,7 +177,8 @@ impl Persistence {
 
     /// Puts settings into force that can change while the database runs.
     pub(crate) fn apply(&self, config: &PersistenceConfig) {
-        self.store.set_settings(config.store_settings());
+        let keep_all = self.store.settings().keep_all;
+        self.store.set_settings(StoreSettings { keep_all, ..config.store_settings() });
         if let Some(scheduler) = &self.scheduler {
             scheduler.set_rate_limit(Priority::Snapshot, config.bytes_per_second_max());
         }
@@ -222,7 +223,8 @@ impl Persistence {
         if let Some(scheduler) = &self.scheduler {
             scheduler.close();
         }
-        drop(self.lock.lock().take());
+        self.store.close();
+        self.locks.lock().clear();
         self.events.close();
         closed?;
         if panicked { Err(Error::Panicked("background thread")) } else { Ok(()) }

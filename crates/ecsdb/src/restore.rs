@@ -16,9 +16,14 @@ use crate::job::Job;
 use crate::maintenance::Maintenance;
 use crate::persistence::{Persistence, SharedWorld};
 
-/// How an earlier world is read. Components stay as they are stored: nobody looks at them as Rust values.
-fn options(threads: usize) -> Options {
-    Options { existence: Existence::Required, policy: Policy::TruncateTail, threads, register: false }
+/// How an earlier world is read. Unless they are registered, components stay as they are stored: nobody looks at them as Rust values.
+fn options(threads: usize, register: bool) -> Options {
+    Options { existence: Existence::Required, policy: Policy::TruncateTail, threads, register }
+}
+
+/// A directory of another database, by a name that holds wherever the program goes meanwhile.
+pub(crate) fn absolute(dir: impl Into<PathBuf>) -> Result<Layout> {
+    Ok(Layout::new(dir).absolute().map_err(ecsdb_recovery::Error::from)?)
 }
 
 /// The past of a database that is open: nothing of it is deleted while it is read.
@@ -32,20 +37,21 @@ fn of_running(persistence: &Persistence) -> impl FnOnce(Moment) -> Result<Recons
         let moment = if moment == Moment::Latest { Moment::Lsn(durable) } else { moment };
         let (manifest, layout) = (store.manifest(), store.layout());
         let history = History::read(&*vfs, layout, &manifest)?;
-        Ok(history.reconstruct(moment, options(store.settings().threads), &mut |_| {})?)
+        Ok(history.reconstruct(moment, options(store.settings().threads, false), &mut |_| {})?)
     }
 }
 
 /// The past of a database that nobody has open.
-fn of_closed(
+pub(crate) fn of_closed(
     vfs: &Arc<dyn Vfs>,
     layout: &Layout,
     moment: Moment,
     threads: usize,
+    register: bool,
     progress: &mut dyn FnMut(&Step),
 ) -> Result<Reconstructed> {
-    let (_lock, manifest) = lock_closed(&**vfs, layout, "reads it for a restore")?;
-    Ok(History::read(&**vfs, layout, &manifest)?.reconstruct(moment, options(threads), progress)?)
+    let (_lock, manifest) = lock_closed(&**vfs, layout)?;
+    Ok(History::read(&**vfs, layout, &manifest)?.reconstruct(moment, options(threads, register), progress)?)
 }
 
 pub(crate) fn into_running(
@@ -53,6 +59,7 @@ pub(crate) fn into_running(
     from: Option<PathBuf>,
     moment: Moment,
 ) -> Result<Job<Lsn>> {
+    let from = from.map(absolute).transpose()?;
     let (world, log) = (persistence.world.clone(), persistence.log.clone());
     let (vfs, events) = (persistence.recovery_vfs.clone(), persistence.events.clone());
     let threads = persistence.store.settings().threads;
@@ -61,7 +68,7 @@ pub(crate) fn into_running(
     persistence.job(Task::Restore, move |control| {
         events.send(Event::Started(Task::Restore));
         let past = match from {
-            Some(dir) => of_closed(&vfs, &Layout::new(dir), moment, threads, &mut |_| {})?,
+            Some(dir) => of_closed(&vfs, &dir, moment, threads, false, &mut |_| {})?,
             None => own(moment)?,
         };
         control.check()?;
@@ -105,11 +112,12 @@ pub(crate) fn into_directory(
     moment: Moment,
 ) -> Result<Job<SnapshotInfo>> {
     let store = persistence.store.clone();
+    let to = absolute(path)?;
     let past = of_running(persistence);
     persistence.job(Task::Copy, move |control| {
         let past = past(moment)?;
         control.check()?;
-        Ok(store.copy_to(&Layout::new(path), past.world.view(), control)?)
+        Ok(store.copy_to(&to, past.world.view(), control)?)
     })
 }
 
@@ -143,9 +151,11 @@ pub fn restore_copy(
 ) -> Result<SnapshotInfo> {
     let vfs: Arc<dyn Vfs> = Arc::new(Disk);
     let settings = from.store_settings();
-    let past = of_closed(&vfs, &from.layout(), moment, settings.threads, &mut progress)?;
+    let (own, to) = (from.layout()?, absolute(to)?);
+    copy::refuse_within(&own, &to)?;
+    let past = of_closed(&vfs, &own, moment, settings.threads, false, &mut progress)?;
     let control = Control::new(Task::Copy, EventSender::default());
-    Ok(copy::write_database(&*vfs, &Layout::new(to), past.world.view(), &settings, &control)?)
+    Ok(copy::write_database(&*vfs, &to, past.world.view(), &settings, &control)?)
 }
 
 /// Reads and checks every file of a database that nobody has open, and changes nothing. O(bytes).
@@ -153,5 +163,5 @@ pub fn restore_copy(
 /// # Errors
 /// When there is no database, somebody has it open, or a file operation fails. Damage is in the result.
 pub fn verify(config: &PersistenceConfig, mut progress: impl FnMut(&Step)) -> Result<Verified> {
-    Ok(ecsdb_recovery::verify(&Disk, &config.layout(), &mut progress)?)
+    Ok(ecsdb_recovery::verify(&Disk, &config.layout()?, &mut progress)?)
 }

@@ -64,7 +64,7 @@ fn configure(config: &mut PersistenceConfig) {
     config.snapshot.after_log_bytes = ByteSize::mib(48);
     config.snapshot.interval = Duration::from_secs(10);
     config.snapshot.chain_max = 6;
-    config.archive.enabled = true;
+    config.archive.enabled = Some(true);
     config.retention.bytes_max = ByteSize::mib(256);
     config.compaction.interval = Duration::from_secs(40);
     config.compaction.dead_fraction_max = 0.6;

@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::sync::Mutex;
 
-use ecsdb_io::{IoError, Vfs, publish, read_file, remove_temporaries};
+use ecsdb_io::{FileKind, IoError, Vfs, publish, read_file, remove_temporaries};
 use ecsdb_sim::{
     Counterexample, CrashCase, Exploration, Explored, Failure, Journal, NameOrder, SimDisk, explore,
     explore_faults, explore_from,
 };
 
-const TARGET: &str = "/db/current";
+const TARGET: &str = "/db/0000000000000001.snap";
 
 /// Larger than a sector, so that it can be torn.
 fn version(number: u8) -> Vec<u8> {
@@ -27,8 +27,8 @@ enum PublishStep {
 use PublishStep::{Rename, Sync, SyncDir, Write};
 
 fn toy_publish(disk: &dyn Vfs, steps: &[PublishStep], bytes: &[u8]) -> Result<(), IoError> {
-    let (temporary, target) = (Path::new("/db/current.tmp"), Path::new(TARGET));
-    remove_temporaries(disk, Path::new("/db"))?;
+    let (temporary, target) = (Path::new("/db/0000000000000001.snap.tmp"), Path::new(TARGET));
+    remove_temporaries(disk, Path::new("/db"), &[FileKind::Snapshot])?;
     let file = disk.create(temporary)?;
     for step in steps {
         match step {
@@ -164,10 +164,10 @@ fn the_one_publish_passes_every_fault() {
 #[test]
 fn a_sync_retried_after_its_failure_is_found() {
     let retrying = |disk: &SimDisk, bytes: &[u8]| -> Result<(), IoError> {
-        let file = disk.create(Path::new("/db/current.tmp"))?;
+        let file = disk.create(Path::new("/db/0000000000000001.snap.tmp"))?;
         file.write_at(bytes, 0)?;
         file.sync_data().or_else(|_| file.sync_data())?;
-        disk.rename(Path::new("/db/current.tmp"), Path::new(TARGET))?;
+        disk.rename(Path::new("/db/0000000000000001.snap.tmp"), Path::new(TARGET))?;
         disk.sync_dir(Path::new("/db"))
     };
     let workload = |disk: &SimDisk, journal: &Journal<u8>| publish_three(disk, journal, retrying);
@@ -178,7 +178,7 @@ fn a_sync_retried_after_its_failure_is_found() {
 /// A recovery that finishes what a crash interrupted: temporary files go, a first version is published.
 fn recover(disk: &SimDisk, careful: bool) -> Result<(), IoError> {
     disk.put_dir("/db")?;
-    remove_temporaries(disk, Path::new("/db"))?;
+    remove_temporaries(disk, Path::new("/db"), &[FileKind::Snapshot])?;
     match disk.file_len(Path::new(TARGET))? {
         Some(_) => Ok(()),
         None if careful => real_publish(disk, &version(3)),

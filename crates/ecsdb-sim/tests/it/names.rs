@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ecsdb_io::{LockError, Vfs};
+use ecsdb_io::{EntryKind, LockError, Vfs};
 use ecsdb_sim::{CrashVariant, NameOrder, SimDisk};
 
 use crate::{create, listing, open, outcomes, rename, set, sync_dir};
@@ -157,7 +157,7 @@ fn listings_are_sorted_and_relative_paths_start_at_the_root() {
         .read_dir(Path::new("."))
         .unwrap()
         .into_iter()
-        .map(|entry| (entry.name, entry.is_dir, entry.len))
+        .map(|entry| (entry.name, entry.kind == EntryKind::Dir, entry.len))
         .collect();
     assert_eq!(names, [("b".to_string(), false, 2), ("c".to_string(), true, 0)]);
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use crate::error::{FileOp, IoError, Result};
-use crate::vfs::{DirEntry, DirLock, LockError, OpenMode, Vfs, VfsFile};
+use crate::vfs::{DirEntry, DirLock, EntryKind, LockError, OpenMode, Vfs, VfsFile};
 
 /// After which a test has failed: nothing waits for ever.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -148,7 +148,7 @@ impl Vfs for Fake {
         let state = self.inner.state.lock();
         let entry = |(path, content): (&PathBuf, &Arc<Mutex<Vec<u8>>>)| DirEntry {
             name: path.display().to_string(),
-            is_dir: false,
+            kind: EntryKind::File,
             len: content.lock().len() as u64,
         };
         Ok(state.files.iter().map(entry).collect())

@@ -1,0 +1,100 @@
+//! Whose a directory is: the file `OWNER` in each directory of log, snapshots and archive (CKP-10). Specified in
+//! `docs/format/owner.md`.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use crate::checksum::checksum;
+use crate::error::Result;
+use crate::publish::{publish, read_file};
+use crate::vfs::Vfs;
+
+/// The name of the file.
+const OWNER_FILE: &str = "OWNER";
+/// Largest file that is read.
+const BYTES_MAX: u64 = 64 << 10;
+const FIRST_LINE: &str = "this directory belongs to an ecsdb database";
+
+/// The database that a directory belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// Its identity.
+    pub database: u128,
+    /// Its own directory, as it was called when this was written; what is not Unicode in a name, or a control character, is replaced.
+    pub root: PathBuf,
+}
+
+impl Owner {
+    /// Database `database`, which lies in `root`.
+    pub fn new(database: u128, root: &Path) -> Owner {
+        let shown = root.to_string_lossy().replace(char::is_control, "\u{fffd}");
+        Owner { database, root: shown.into() }
+    }
+
+    /// The owner of `dir`: `None` if it says none, or what it says is damaged.
+    ///
+    /// # Errors
+    /// When a file operation fails for another reason than that the file is not there, or cannot be read.
+    pub fn read(vfs: &dyn Vfs, dir: &Path) -> Result<Option<Owner>> {
+        match read_file(vfs, &dir.join(OWNER_FILE), BYTES_MAX) {
+            Ok(bytes) => Ok(Owner::decode(&bytes)),
+            // REC-14: a file that is damaged is no word about whose the others are.
+            Err(e) if e.is_of_the_file() => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Says durably that `dir` is this one's.
+    ///
+    /// # Errors
+    /// When a file operation fails.
+    pub fn write(&self, vfs: &dyn Vfs, dir: &Path) -> Result<()> {
+        let text = self.encode();
+        publish(vfs, &dir.join(OWNER_FILE), |file| file.write_at(text.as_bytes(), 0))?;
+        Ok(())
+    }
+
+    fn encode(&self) -> String {
+        let mut text = format!("{FIRST_LINE}\nidentity {:032x}\nin {}\n", self.database, self.root.display());
+        let sum = checksum(0, text.as_bytes());
+        // Writing into a string cannot fail.
+        let _ = writeln!(text, "checksum {sum:08x}");
+        text
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Owner> {
+        let text = std::str::from_utf8(bytes).ok()?;
+        let mut lines = text.lines().skip(1);
+        let database = u128::from_str_radix(lines.next()?.strip_prefix("identity ")?, 16).ok()?;
+        let root = lines.next()?.strip_prefix("in ")?.into();
+        let owner = Owner { database, root };
+        // There is one way to write it, checksum included.
+        (owner.encode() == text).then_some(owner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Disk;
+
+    #[test]
+    fn what_is_written_reads_back_and_damage_says_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(Owner::read(&Disk, dir.path()).unwrap(), None);
+        for root in ["/a/world", "C:\\with space", "/a\nb/\u{fffd}"] {
+            let owner = Owner::new(42 << 100, Path::new(root));
+            owner.write(&Disk, dir.path()).unwrap();
+            assert_eq!(Owner::read(&Disk, dir.path()).unwrap(), Some(owner), "{root}");
+        }
+        let good = read_file(&Disk, &dir.path().join(OWNER_FILE), BYTES_MAX).unwrap();
+        for bit in 0..good.len() * 8 {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(Owner::decode(&bad), None, "bit {bit}");
+        }
+        for len in 0..good.len() {
+            assert_eq!(Owner::decode(&good[..len]), None, "cut to {len}");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Whose the directories of a database are, and who has them open (CKP-10, REC-12).
+
+use std::path::Path;
+
+use ecsdb_io::{DirLock, FileKind, Layout, LockError, Owner, Vfs, create_dir_durably, numbered_files};
+use ecsdb_snapshot::Manifest;
+
+use crate::error::{Error, Result};
+use crate::history::time_text;
+use crate::repair::{Whose, whose};
+
+/// What a directory says of whose it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// This database's, and it says so.
+    Ours,
+    /// It does not say, but files of this database are in it; or it was another's whose directory has become this one.
+    Unmarked,
+    /// There is nothing of a database in it, or it is not there.
+    Empty,
+}
+
+/// Locks one of a database's directories.
+///
+/// # Errors
+/// When somebody else holds it, or the lock file cannot be used.
+pub(crate) fn lock(vfs: &dyn Vfs, dir: &Path) -> Result<Box<dyn DirLock>, LockError> {
+    let now = time_text(vfs.now_unix_ns() / 1_000_000_000 * 1_000_000_000);
+    let holder = format!("process {} since {now}", std::process::id());
+    vfs.try_lock(&Layout::lock_file(dir), &holder)
+}
+
+/// Whether a directory is the database's in `layout`, and says so. Nothing is written.
+///
+/// # Errors
+/// [`Error::ForeignDirectory`], or when a file operation fails.
+pub fn mark(vfs: &dyn Vfs, layout: &Layout, dir: &Path, database: u128) -> Result<Mark> {
+    let this = Owner::new(database, layout.root());
+    let foreign = |owner: String| {
+        Err(Error::ForeignDirectory { dir: dir.into(), owner, database: layout.root().into() })
+    };
+    match Owner::read(vfs, dir)? {
+        Some(said) if said.database != database => {
+            foreign(format!("the database in {}", said.root.display()))
+        }
+        Some(said) if said.root == this.root || dir.starts_with(layout.root()) => Ok(Mark::Ours),
+        // The database was moved, or else it was copied, and both would write here.
+        Some(said) if is_there(vfs, &said) => {
+            foreign(format!("the database in {}, of which this one is a copy", said.root.display()))
+        }
+        Some(_) => Ok(Mark::Unmarked),
+        None => match database_of_files(vfs, dir, database)? {
+            Some(found) if found == database => Ok(Mark::Unmarked),
+            Some(found) => foreign(format!("a database with the identity {found:032x}")),
+            None => Ok(Mark::Empty),
+        },
+    }
+}
+
+/// Makes a directory the database's: it is there, locked, and says whose it is.
+///
+/// # Errors
+/// As [`mark`]; or when somebody has it locked, or a file operation fails.
+pub fn claim(vfs: &dyn Vfs, layout: &Layout, dir: &Path, database: u128) -> Result<Box<dyn DirLock>> {
+    // Before anything is written into what may be another's.
+    mark(vfs, layout, dir, database)?;
+    // WAL-12: the directory's own name, too.
+    create_dir_durably(vfs, dir)?;
+    let lock = lock(vfs, dir)?;
+    // And again, for what it is once nobody can change it.
+    if mark(vfs, layout, dir, database)? != Mark::Ours {
+        Owner::new(database, layout.root()).write(vfs, dir)?;
+    }
+    Ok(lock)
+}
+
+/// Whether a database of this identity lies in the directory that `owner` names. What cannot be looked at cannot be written to, either.
+fn is_there(vfs: &dyn Vfs, owner: &Owner) -> bool {
+    let layout = Layout::new(&owner.root);
+    let generations = Manifest::generations(vfs, &layout).unwrap_or_default();
+    generations.into_iter().any(|generation| {
+        Manifest::read(vfs, &layout.file(FileKind::Manifest, generation))
+            .is_ok_and(|manifest| manifest.database == owner.database)
+    })
+}
+
+/// The database that the files in a directory are of: this one, if any of them is; `None` if there is none that can be read.
+fn database_of_files(vfs: &dyn Vfs, dir: &Path, database: u128) -> Result<Option<u128>> {
+    let mut found = None;
+    for kind in [FileKind::Segment, FileKind::CompressedSegment, FileKind::Snapshot] {
+        for file in numbered_files(vfs, dir, &[kind])? {
+            if let Whose::Database(of_file) = whose(vfs, kind, &file.path)? {
+                if of_file == database {
+                    return Ok(Some(of_file));
+                }
+                found = found.or(Some(of_file));
+            }
+        }
+    }
+    Ok(found)
+}
