@@ -28,8 +28,11 @@ enum Command {
     Bench(bench::Args),
     /// Break each rule on purpose, in a copy of the sources, and see that a test falls.
     Mutants(mutants::Args),
-    /// Run at full load, close and reopen now and then, and check that nothing is lost and that the disk does not fill.
+    /// Run under mixed load for long, with kills, faults and reopenings, and check that nothing is lost and that nothing grows.
     Soak(soak::Args),
+    /// The process that `soak` watches and kills.
+    #[command(hide = true)]
+    SoakChild(soak::ChildArgs),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -38,5 +41,6 @@ fn main() -> anyhow::Result<()> {
         Command::Bench(args) => bench::run(&args),
         Command::Mutants(args) => mutants::run(&args),
         Command::Soak(args) => soak::run(&args),
+        Command::SoakChild(args) => soak::child(&args),
     }
 }
