@@ -72,7 +72,9 @@ pub(super) fn take(state: &mut State, seen: &mut Seen, line: Line) -> anyhow::Re
             counts.snapshots += stats.snapshots;
             counts.compactions += stats.compactions;
             counts.archived += stats.archived;
-            seen.stats = Some(stats);
+            // Those of the time since the last sample, which may be more than one line.
+            let commits = seen.stats.map_or(0, |last| last.commits) + stats.commits;
+            seen.stats = Some(Stats { commits, ..stats });
         }
         Line::Failed { why } => anyhow::bail!("{why}"),
         Line::Done => seen.done = true,
