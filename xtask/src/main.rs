@@ -1,4 +1,4 @@
-//! What contributors run: `cargo xtask floors`, `bench`, `mutants`, `soak`.
+//! What contributors run: `cargo xtask floors`, `bench`, `mutants`, `soak`, `kill`.
 
 #![forbid(unsafe_code)]
 #![allow(
@@ -8,8 +8,10 @@
 
 mod bench;
 mod floors;
+mod kill;
 mod mutants;
 mod soak;
+mod witness;
 
 use clap::{Parser, Subcommand};
 
@@ -30,9 +32,14 @@ enum Command {
     Mutants(mutants::Args),
     /// Run under mixed load for long, with kills, faults and reopenings, and check that nothing is lost and that nothing grows.
     Soak(soak::Args),
+    /// Kill processes at random moments and at system calls, let system calls fail, and check that nothing acknowledged is lost.
+    Kill(kill::Args),
     /// The process that `soak` watches and kills.
     #[command(hide = true)]
     SoakChild(soak::ChildArgs),
+    /// The process that writes a known history.
+    #[command(hide = true)]
+    Witness(witness::ChildArgs),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -42,5 +49,7 @@ fn main() -> anyhow::Result<()> {
         Command::Mutants(args) => mutants::run(&args),
         Command::Soak(args) => soak::run(&args),
         Command::SoakChild(args) => soak::child(&args),
+        Command::Kill(args) => kill::run(&args),
+        Command::Witness(args) => witness::child(&args),
     }
 }
