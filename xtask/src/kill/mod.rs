@@ -101,7 +101,7 @@ struct Place {
 impl Place {
     fn new(base: PathBuf, seed: u64) -> anyhow::Result<Self> {
         std::fs::create_dir_all(&base)?;
-        Ok(Place { base, claims: Claims::default(), seed, history: History::new(seed)?, lives: 0 })
+        Ok(Place { base, claims: Claims::default(), seed, history: History::new(seed), lives: 0 })
     }
 
     /// A process from its start to its end, and the judgement. A copy is judged, so that the next process finds what this one left.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ecsdb::{ByteSize, Database, Event, Lsn, Moment, PersistenceConfig, RecoveryError};
 
-use super::history::transaction;
+use super::history::{digest_of, transaction};
 use super::lines::{Journal, Line};
 
 /// Tickets in flight at most.
@@ -57,7 +57,7 @@ fn life(args: &Args, journal: &Arc<Journal>) -> anyhow::Result<()> {
     let db = Database::builder(args.base.join("database")).config(settings).open()?;
     follow(&db, journal);
     let view = db.view()?;
-    journal.say(&Line::Opened { lsn: view.lsn().0, digest: view.digest()?.to_string() })?;
+    journal.say(&Line::Opened { lsn: view.lsn().0, digest: digest_of(&view)? })?;
     drop(view);
     let life = Life { db: &db, args, journal };
     for _ in 0..args.rounds {

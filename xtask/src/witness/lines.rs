@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Line {
     /// The database is open, at this LSN and with this digest.
-    Opened { lsn: u64, digest: String },
+    Opened { lsn: u64, digest: u64 },
     /// Transactions up to this LSN are on stable storage.
     Durable { lsn: u64 },
     /// What it does from here on.

@@ -9,4 +9,4 @@ mod lines;
 pub(crate) use child::{Args as ChildArgs, run as child};
 pub(crate) use history::History;
 pub(crate) use judge::{Claims, judge};
-pub(crate) use lines::{Line, parse};
+pub(crate) use lines::parse;
