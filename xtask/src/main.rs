@@ -1,4 +1,4 @@
-//! What contributors run: `cargo xtask floors`, `bench`, `mutants`, `soak`.
+//! What contributors run: `cargo xtask floors`, `bench`, `mutants`, `soak`, `kill`.
 
 #![forbid(unsafe_code)]
 #![allow(
@@ -8,8 +8,10 @@
 
 mod bench;
 mod floors;
+mod kill;
 mod mutants;
 mod soak;
+mod witness;
 
 use clap::{Parser, Subcommand};
 
@@ -28,8 +30,16 @@ enum Command {
     Bench(bench::Args),
     /// Break each rule on purpose, in a copy of the sources, and see that a test falls.
     Mutants(mutants::Args),
-    /// Run at full load, close and reopen now and then, and check that nothing is lost and that the disk does not fill.
+    /// Run under mixed load for long, with kills, faults and reopenings, and check that nothing is lost and that nothing grows.
     Soak(soak::Args),
+    /// Kill processes at random moments and at system calls, let system calls fail, and check that nothing acknowledged is lost.
+    Kill(kill::Args),
+    /// The process that `soak` watches and kills.
+    #[command(hide = true)]
+    SoakChild(soak::ChildArgs),
+    /// The process that writes a known history.
+    #[command(hide = true)]
+    Witness(witness::ChildArgs),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -38,5 +48,8 @@ fn main() -> anyhow::Result<()> {
         Command::Bench(args) => bench::run(&args),
         Command::Mutants(args) => mutants::run(&args),
         Command::Soak(args) => soak::run(&args),
+        Command::SoakChild(args) => soak::child(&args),
+        Command::Kill(args) => kill::run(&args),
+        Command::Witness(args) => witness::child(&args),
     }
 }

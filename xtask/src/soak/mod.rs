@@ -1,75 +1,91 @@
-//! `cargo xtask soak`: a database at full load for as long as is asked for, with all that happens in the background,
-//! closed and reopened every minute. What it says about itself is checked against what was seen before.
+//! `cargo xtask soak`: a process with a database under mixed load for hours, with all that happens in the background, closed, reopened,
+//! restored, reconfigured, struck by faults of the disk, and killed now and then. Another process keeps what it acknowledged, and judges.
 
 mod check;
+mod child;
+mod faults;
+mod judge;
+mod lines;
 mod load;
 mod plot;
 mod run;
 mod sample;
+mod state;
 mod summary;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use ecsdb::{ByteSize, PersistenceConfig};
+
+pub(crate) use child::{Args as ChildArgs, run as child};
+use state::State;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// How long.
+    /// How long; with `--resume`, how much longer.
     #[arg(long, default_value_t = 10.0)]
     minutes: f64,
-    /// Where the database is made; a directory below `target` that is removed again unless set. It must be empty.
-    #[arg(long)]
+    /// Where the database and the state of the run are kept, to be resumed; a directory below `target` that is removed after success unless set.
+    #[arg(long, conflicts_with = "resume")]
     dir: Option<PathBuf>,
+    /// Go on with the run in this directory.
+    #[arg(long)]
+    resume: Option<PathBuf>,
     /// For the same choices again; how the threads take turns is not repeated.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Entities, about.
-    #[arg(long, default_value_t = 400_000)]
+    #[arg(long, default_value_t = 100_000)]
     entities: usize,
-    /// Draw the disk use over time into this PNG.
+    /// Which part of each second the load runs at full speed, from 0 to 1.
+    #[arg(long, default_value_t = 0.25)]
+    duty: f64,
+    /// Draw what was measured over time into this PNG.
     #[arg(long)]
     plot: Option<PathBuf>,
-    /// Write the samples of each second into this file: as CSV if its name ends so, else as JSON.
+    /// Write the summary and the samples into this file.
     #[arg(long)]
     json: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     anyhow::ensure!(args.minutes > 0.0, "a soak takes some time: --minutes {}", args.minutes);
+    anyhow::ensure!(args.duty > 0.0 && args.duty <= 1.0, "--duty is above 0 and at most 1");
     let time = Duration::from_secs_f64(args.minutes * 60.0);
     std::fs::create_dir_all("target")?;
-    // For the copies that are restored, and for the database unless it has a place of its own.
-    let scratch = tempfile::Builder::new().prefix("soak-").tempdir_in("target")?;
-    let dir = args.dir.clone().unwrap_or_else(|| scratch.path().join("database"));
-    let empty = !dir.exists() || std::fs::read_dir(&dir)?.next().is_none();
-    anyhow::ensure!(empty, "{} is not empty", dir.display());
-
-    let outcome = run::run(&dir, scratch.path(), time, args.seed, args.entities)?;
+    let mut own = None;
+    let (dir, state) = if let Some(dir) = &args.resume {
+        (dir.clone(), State::load(dir).with_context(|| format!("nothing to resume in {}", dir.display()))?)
+    } else {
+        let dir = match &args.dir {
+            Some(dir) => dir.clone(),
+            None => own
+                .insert(tempfile::Builder::new().prefix("soak-").tempdir_in("target")?)
+                .path()
+                .to_path_buf(),
+        };
+        let empty = !dir.exists() || std::fs::read_dir(&dir)?.next().is_none();
+        anyhow::ensure!(empty, "{} is not empty; --resume goes on with a run", dir.display());
+        (dir, State::new(args.seed, args.entities, args.duty))
+    };
+    let samples_before = sample::read(&dir)?;
+    let (state, samples) = run::run(&dir, time, state, samples_before)?;
+    let summary = summary::Summary::new(&state, &samples);
     if let Some(path) = &args.json {
-        sample::write(&outcome.samples, path).with_context(|| format!("writing {}", path.display()))?;
+        let text =
+            serde_json::to_string_pretty(&serde_json::json!({ "summary": summary, "samples": samples }))?;
+        std::fs::write(path, text + "\n").with_context(|| format!("writing {}", path.display()))?;
     }
     if let Some(path) = &args.plot {
-        plot::draw(&outcome.samples, path).with_context(|| format!("drawing {}", path.display()))?;
+        plot::draw(&samples, path).with_context(|| format!("drawing {}", path.display()))?;
     }
-    summary::print(&outcome);
-    summary::verdict(&outcome)
-}
-
-/// Everything small and often, so that a run of minutes sees as much as days of a real database.
-fn configure(config: &mut PersistenceConfig) {
-    config.log.segment_bytes_first = ByteSize::mib(1);
-    config.log.segment_bytes_max = ByteSize::mib(8);
-    config.snapshot.after_log_bytes = ByteSize::mib(48);
-    config.snapshot.interval = Duration::from_secs(10);
-    config.snapshot.chain_max = 6;
-    config.archive.enabled = Some(true);
-    config.retention.bytes_max = ByteSize::mib(256);
-    config.compaction.interval = Duration::from_secs(40);
-    config.compaction.dead_fraction_max = 0.6;
-}
-
-fn builder(dir: &Path) -> ecsdb::Builder {
-    ecsdb::Database::builder(dir).config(configure)
+    summary.print();
+    let verdict = summary.verdict();
+    if verdict.is_err()
+        && let Some(own) = own
+    {
+        println!("seed {}; what it left is in {}", state.seed, own.keep().display());
+    }
+    verdict
 }

@@ -1,170 +1,196 @@
-//! The run: legs of up to a minute between two openings, sampled each second.
+//! The run: lives of the process under load, one after another, sampled each second. Of a cycle of half an hour (a quarter of shorter
+//! runs) the first two thirds are one life, in which a leak would show, and the rest is several short ones.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use ecsdb::{Database, Event, Events, Task};
+use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::check::{self, Notes};
-use super::load::{THREADS, Worker};
-use super::sample::Sample;
+use super::judge::{self, Seen};
+use super::lines::Line;
+use super::sample::{self, Sample};
+use super::state::State;
 
-const LEG: Duration = Duration::from_secs(60);
+const CYCLE_MAX: Duration = Duration::from_secs(1800);
+const LEG_MAX: Duration = Duration::from_secs(30);
+const LIVES: u32 = 6;
 const SAMPLE: Duration = Duration::from_secs(1);
-
-/// What was seen.
-#[derive(Default)]
-pub(super) struct Outcome {
-    pub(super) samples: Vec<Sample>,
-    /// Time under load.
-    pub(super) loaded: Duration,
-    pub(super) commits: u64,
-    pub(super) snapshots: u64,
-    pub(super) compactions: u64,
-    pub(super) archived: u64,
-    pub(super) reopenings: Vec<Duration>,
-    pub(super) restores: u64,
-    pub(super) failures: Vec<String>,
-}
+const SAVE: Duration = Duration::from_secs(5);
+/// It says something about each second; opening takes a few.
+const SILENCE_MAX: Duration = Duration::from_secs(120);
 
 pub(super) fn run(
     dir: &Path,
-    scratch: &Path,
     time: Duration,
-    seed: u64,
-    entities: usize,
-) -> anyhow::Result<Outcome> {
-    let mut soak = Soak {
-        started: Instant::now(),
-        bar: bar(time)?,
-        outcome: Outcome::default(),
-        workers: (0..THREADS).map(|i| Worker::new(i, (entities / THREADS).max(1000), seed)).collect(),
-        notes: Notes::default(),
-        random: fastrand::Rng::with_seed(seed),
-        commits: AtomicU64::new(0),
-    };
-    let mut db = super::builder(dir).open()?;
-    for worker in &mut soak.workers {
-        worker.populate(&db)?;
-    }
-    // Short runs reopen, too.
-    let leg = LEG.min(time / 3);
-    while soak.started.elapsed() + leg / 2 < time {
-        let mut events = db.events();
-        let alive = soak.leg(&db, scratch, leg, &mut events);
-        soak.listen(&mut events);
-        if !alive {
-            break;
-        }
-        let count = soak.workers.iter().map(Worker::len).sum();
-        let Soak { notes, outcome, .. } = &mut soak;
-        match check::reopen(db, dir, notes, count, |why| outcome.failures.push(why)) {
-            Ok((opened, time)) => {
-                outcome.reopenings.push(time);
-                db = opened;
-            }
-            Err(e) => {
-                outcome.failures.push(format!("reopening: {e:#}"));
-                break;
-            }
-        }
-    }
-    soak.bar.finish_and_clear();
-    soak.outcome.commits = soak.commits.load(Ordering::Relaxed);
-    Ok(soak.outcome)
-}
-
-fn bar(time: Duration) -> anyhow::Result<ProgressBar> {
+    state: State,
+    samples: Vec<Sample>,
+) -> anyhow::Result<(State, Vec<Sample>)> {
+    std::fs::create_dir_all(dir)?;
     let bar = ProgressBar::new(time.as_secs());
     bar.set_style(ProgressStyle::with_template("{elapsed_precise} {bar:30} {msg}")?);
-    Ok(bar)
+    let cycle = CYCLE_MAX.min(time / 4);
+    let random = fastrand::Rng::with_seed(state.seed ^ (state.lives << 32));
+    let start = state.seconds;
+    let mut soak = Soak {
+        dir,
+        started: Instant::now(),
+        start,
+        cycle,
+        bar,
+        random,
+        state,
+        samples,
+        saved: Instant::now(),
+    };
+    let mut alive = Ok(());
+    while alive.is_ok() && soak.started.elapsed() < time {
+        let left = time - soak.started.elapsed();
+        alive = soak.life(left);
+    }
+    if let Err(e) = alive {
+        soak.state.failures.push(format!("{e:#}"));
+    }
+    soak.bar.finish_and_clear();
+    soak.save()?;
+    Ok((soak.state, soak.samples))
 }
 
-struct Soak {
+struct Soak<'a> {
+    dir: &'a Path,
     started: Instant,
+    /// Seconds that the run took before it was resumed.
+    start: f64,
+    cycle: Duration,
     bar: ProgressBar,
-    outcome: Outcome,
-    workers: Vec<Worker>,
-    notes: Notes,
     random: fastrand::Rng,
-    commits: AtomicU64,
+    state: State,
+    samples: Vec<Sample>,
+    saved: Instant,
 }
 
-impl Soak {
-    /// Load, notes and samples for `time`. False when a thread failed, so that going on would prove nothing.
-    fn leg(&mut self, db: &Database, scratch: &Path, time: Duration, events: &mut Events) -> bool {
-        let began = Instant::now();
-        let (stop, restores) = (AtomicBool::new(false), AtomicU64::new(0));
-        let (mut workers, mut notes) = (std::mem::take(&mut self.workers), std::mem::take(&mut self.notes));
-        let mut random = self.random.fork();
-        let commits = std::mem::take(&mut self.commits);
-        let failures: Vec<String> = std::thread::scope(|scope| {
-            let load: Vec<_> = workers
-                .iter_mut()
-                .map(|worker| scope.spawn(|| worker.run(db, &stop, &commits).map_err(anyhow::Error::from)))
-                .collect();
-            let checks = scope.spawn(|| {
-                check::beside_the_load(db, scratch, &mut notes, &mut random, time, (&stop, &restores))
-            });
-            let mut threads = load;
-            threads.push(checks);
-            while began.elapsed() < time && !threads.iter().any(|thread| thread.is_finished()) {
-                self.sample(db, &commits);
-                let until = Instant::now() + SAMPLE;
-                while Instant::now() < until {
-                    // Often, so that no event is lost.
-                    self.listen(events);
-                    std::thread::sleep(Duration::from_millis(20));
-                }
-            }
-            stop.store(true, Ordering::Relaxed);
-            let ended = threads.into_iter().map(|thread| match thread.join() {
-                Ok(result) => result,
-                Err(_) => Err(anyhow::anyhow!("a thread panicked")),
-            });
-            ended.filter_map(|result| Some(format!("{:#}", result.err()?))).collect()
-        });
-        (self.workers, self.notes, self.commits) = (workers, notes, commits);
-        self.outcome.loaded += began.elapsed();
-        self.outcome.restores += restores.into_inner();
-        let alive = failures.is_empty();
-        self.outcome.failures.extend(failures);
-        alive
+impl Soak<'_> {
+    /// One process, from its start to its death.
+    fn life(&mut self, left: Duration) -> anyhow::Result<()> {
+        let mut child = self.spawn()?;
+        let watched = self.watch(&mut child, left);
+        if watched.is_err() {
+            child.kill()?;
+            child.wait()?;
+        }
+        watched
     }
 
-    fn sample(&mut self, db: &Database, commits: &AtomicU64) {
-        let commits = commits.load(Ordering::Relaxed);
-        let seconds = self.started.elapsed().as_secs_f64();
-        let sample = match db.stats() {
-            Ok(stats) => Sample::new(seconds, commits, &stats),
-            Err(e) => return self.outcome.failures.push(format!("stats: {e}")),
+    fn spawn(&mut self) -> anyhow::Result<Child> {
+        let scratch = self.dir.join("scratch");
+        // What a killed one left there.
+        if scratch.exists() {
+            std::fs::remove_dir_all(&scratch)?;
+        }
+        std::fs::create_dir_all(&scratch)?;
+        self.state.lives += 1;
+        let leg = LEG_MAX.min(self.cycle / 4).as_secs_f64();
+        Command::new(std::env::current_exe()?)
+            .arg("soak-child")
+            .args([&self.dir.join("database"), &scratch])
+            .args(["--seed", &self.random.u64(..).to_string(), "--leg", &leg.to_string()])
+            .args(["--entities", &self.state.entities.to_string(), "--duty", &self.state.duty.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("starting the process under load")
+    }
+
+    fn watch(&mut self, child: &mut Child, left: Duration) -> anyhow::Result<()> {
+        let lines = lines(child)?;
+        let (began, number) = (Instant::now(), self.state.lives);
+        let long = self.cycle * 2 / 3;
+        let time = match (number - 1) % u64::from(LIVES) {
+            0 => long,
+            _ => ((self.cycle - long) / (LIVES - 1)).mul_f64(2.0 * self.random.f64()),
         };
-        let last = self.outcome.samples.last().map_or((0.0, 0), |last| (last.seconds, last.commits));
-        let rate = (commits - last.1) as f64 / (seconds - last.0).max(0.001);
-        self.bar.set_position(seconds as u64);
-        self.bar.set_message(format!(
-            "{rate:.0} commits/s, durable LSN {}, {:.0} MiB on disk",
-            sample.durable_lsn,
-            sample.total_bytes as f64 / (1 << 20) as f64
-        ));
-        self.outcome.samples.push(sample);
-    }
-
-    fn listen(&mut self, events: &mut Events) {
-        while let Some(event) = events.try_next() {
-            match event {
-                Event::SnapshotTaken(_) => self.outcome.snapshots += 1,
-                Event::Compacted(_) => self.outcome.compactions += 1,
-                Event::Archived { .. } => self.outcome.archived += 1,
-                // The only copies are those of the checks, which judge their failures themselves.
-                Event::Failed { task: Task::Copy, .. } => {}
-                Event::Failed { task, error, .. } => {
-                    self.outcome.failures.push(format!("the {task} failed: {error}"));
+        let mut seen = Seen::default();
+        let (mut heard, mut sampled) = (Instant::now(), Instant::now());
+        let mut asked = false;
+        loop {
+            match lines.recv_timeout(Duration::from_millis(20)) {
+                Ok(line) => {
+                    heard = Instant::now();
+                    judge::take(&mut self.state, &mut seen, line)?;
                 }
-                _ => {}
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            anyhow::ensure!(heard.elapsed() < SILENCE_MAX, "it said nothing for {SILENCE_MAX:?}: it hangs");
+            if sampled.elapsed() >= SAMPLE {
+                sampled += SAMPLE;
+                self.sample(child.id(), number, &mut seen)?;
+            }
+            if began.elapsed() >= left && !asked {
+                // The end of its input asks it to close.
+                asked = true;
+                drop(child.stdin.take());
+            }
+            if began.elapsed() >= time && !asked {
+                child.kill()?;
+                // What it had told before is still to be heard.
+                for line in lines.iter() {
+                    judge::take(&mut self.state, &mut seen, line)?;
+                }
+                child.wait()?;
+                return judge::after_kill(&mut self.state, &seen, &self.dir.join("database"));
             }
         }
+        let status = child.wait()?;
+        anyhow::ensure!(seen.done && asked, "it ended by itself: {status}");
+        Ok(())
     }
+
+    fn sample(&mut self, process: u32, life: u64, seen: &mut Seen) -> anyhow::Result<()> {
+        let seconds = self.started.elapsed().as_secs_f64();
+        self.state.seconds = self.start + seconds;
+        let stats = seen.stats.take();
+        let disk = sample::bytes_below(&self.dir.join("database"));
+        let sample = Sample::new(self.state.seconds, life, process, stats, disk);
+        self.bar.set_position(seconds as u64);
+        self.bar.set_message(format!(
+            "life {life}, {} commits/s, LSN {}, {} MiB of memory, {} MiB on disk",
+            sample.commits,
+            self.state.acknowledged.lsn,
+            sample.resident_bytes >> 20,
+            disk >> 20
+        ));
+        sample::append(self.dir, &sample)?;
+        self.samples.push(sample);
+        if self.saved.elapsed() >= SAVE {
+            self.save()?;
+        }
+        Ok(())
+    }
+
+    fn save(&mut self) -> anyhow::Result<()> {
+        self.saved = Instant::now();
+        self.state.save(self.dir)
+    }
+}
+
+/// What it says, until it is dead. A line that a kill cut short is none.
+fn lines(child: &mut Child) -> anyhow::Result<Receiver<Line>> {
+    let (sender, receiver) = channel();
+    let mut output = BufReader::new(child.stdout.take().context("no pipe")?);
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        while output.read_line(&mut line).is_ok_and(|len| len > 0) {
+            if let Ok(parsed) = serde_json::from_str(&line)
+                && sender.send(parsed).is_err()
+            {
+                break;
+            }
+            line.clear();
+        }
+    });
+    Ok(receiver)
 }

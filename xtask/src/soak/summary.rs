@@ -1,80 +1,168 @@
-//! The table at the end, and whether the run was good.
+//! The table at the end: what happened, how the end of the run compares with its beginning, and whether it was good.
 
 use comfy_table::{CellAlignment, Table, presets};
+use serde::Serialize;
 
-use super::run::Outcome;
 use super::sample::Sample;
+use super::state::{Counts, State};
 
-/// How much more of the disk may be in use, by the median, in the last third of the run than in the one before. Peaks say little: they
-/// come with restores, which keep files from being deleted.
-const ENVELOPE: f64 = 1.3;
+const HOUR: f64 = 3600.0;
 /// A shorter run has too few teeth of the saw to be judged by.
-const ENVELOPE_SECONDS_MIN: f64 = 180.0;
+const JUDGED_SECONDS_MIN: f64 = 180.0;
 
-pub(super) fn print(outcome: &Outcome) {
+#[derive(Serialize)]
+pub(super) struct Summary {
+    seed: u64,
+    seconds: f64,
+    processes: u64,
+    counts: Counts,
+    /// Of what length the first and the last part is that are compared.
+    part_seconds: f64,
+    judged: bool,
+    rows: Vec<Row>,
+    failures: Vec<String>,
+}
+
+/// One measure, by its median, at the beginning and at the end.
+#[derive(Serialize)]
+struct Row {
+    name: &'static str,
+    first: u64,
+    last: u64,
+    max: u64,
+    flat: bool,
+}
+
+impl Summary {
+    pub(super) fn new(state: &State, samples: &[Sample]) -> Self {
+        let part_seconds = if state.seconds >= 2.0 * HOUR { HOUR } else { state.seconds / 4.0 };
+        let first = &samples[..samples.partition_point(|sample| sample.seconds < part_seconds)];
+        let last =
+            &samples[samples.partition_point(|sample| sample.seconds < state.seconds - part_seconds)..];
+        // Disk use is a saw with teeth of minutes, and a database is small at first: what counts is that it does not grow any more.
+        let middle = samples.partition_point(|sample| sample.seconds < state.seconds / 3.0);
+        let middle =
+            &samples[middle..samples.partition_point(|sample| sample.seconds < state.seconds * 2.0 / 3.0)];
+        let row = |name, first, last, of: fn(&Sample) -> Option<u64>, flat: fn(f64, f64) -> bool| {
+            let (first, last) = (median(first, of), median(last, of));
+            let max = samples.iter().filter_map(of).max().unwrap_or(0);
+            Row { name, first, last, max, flat: flat(first as f64, last as f64) }
+        };
+        let loaded = |sample: &Sample| (sample.commits > 0).then_some(sample.commits);
+        let memory = |sample: &Sample| Some(sample.resident_bytes);
+        let handles = |sample: &Sample| Some(sample.handles);
+        let threads = |sample: &Sample| Some(sample.threads);
+        let disk = |sample: &Sample| Some(sample.disk_bytes);
+        let rows = vec![
+            row("commits in a second", first, last, loaded, |first, last| last >= first * 0.8),
+            row("memory, bytes", first, last, memory, |first, last| {
+                last <= first * 1.2 + f64::from(16 << 20)
+            }),
+            row("file handles", first, last, handles, |first, last| last <= first + 8.0),
+            row("threads", first, last, threads, |first, last| last <= first + 2.0),
+            row(DISK, middle, last, disk, |first, last| last <= first * 1.3),
+        ];
+        Summary {
+            seed: state.seed,
+            seconds: state.seconds,
+            processes: state.lives,
+            counts: state.counts.clone(),
+            part_seconds,
+            judged: state.seconds >= JUDGED_SECONDS_MIN,
+            rows,
+            failures: state.failures.clone(),
+        }
+    }
+
+    pub(super) fn print(&self) {
+        let counts = &self.counts;
+        let mut table = table(["soak", ""]);
+        let kills = format!(
+            "{} ({} opening, {} restoring)",
+            counts.kills, counts.kills_in_opening, counts.kills_in_restoring
+        );
+        let rows = [
+            ("minutes", format!("{:.1}", self.seconds / 60.0)),
+            ("processes", self.processes.to_string()),
+            ("killed", kills),
+            ("directories verified after a kill", counts.verified.to_string()),
+            ("commits", counts.commits.to_string()),
+            ("acknowledgments kept outside", counts.acknowledgments.to_string()),
+            ("snapshots", counts.snapshots.to_string()),
+            ("compactions", counts.compactions.to_string()),
+            ("segments archived", counts.archived.to_string()),
+            ("openings", counts.openings.to_string()),
+            ("slowest opening", format!("{:.2} s", counts.slowest_opening_seconds)),
+            ("full disks, failing syncs", format!("{}, {}", counts.disk_full, counts.failed_syncs)),
+            ("operations that failed by that", counts.operations_failed.to_string()),
+            ("changes of settings", counts.settings_changed.to_string()),
+            ("copies of a past moment compared", counts.copies_compared.to_string()),
+            ("restored there and back", counts.worlds_restored.to_string()),
+            ("failures", self.failures.len().to_string()),
+        ];
+        for (name, value) in rows {
+            table.add_row([name.to_string(), value]);
+        }
+        println!("{}", right(table, 1));
+        let part = format!("{:.1} min", self.part_seconds / 60.0);
+        let mut table = table_of_four(&part);
+        for row in &self.rows {
+            let flat = match (self.judged, row.flat) {
+                (false, _) => "too short",
+                (true, true) => "yes",
+                (true, false) => "NO",
+            };
+            let value =
+                |n: u64| if row.name.contains("bytes") { format!("{} MiB", n >> 20) } else { n.to_string() };
+            table.add_row([
+                row.name.to_string(),
+                value(row.first),
+                value(row.last),
+                value(row.max),
+                flat.to_string(),
+            ]);
+        }
+        println!("{}", right(table, 4));
+        for failure in &self.failures {
+            println!("FAILED (seed {}): {failure}", self.seed);
+        }
+    }
+
+    /// Throughput depends on who else uses the machine, and is only shown.
+    pub(super) fn verdict(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(self.failures.is_empty(), "{} checks failed", self.failures.len());
+        anyhow::ensure!(self.counts.openings > 1, "the run was too short to check anything");
+        let grows = |row: &&Row| self.judged && !row.flat && !row.name.contains("commits");
+        let growing: Vec<&str> = self.rows.iter().filter(grows).map(|row| row.name).collect();
+        anyhow::ensure!(growing.is_empty(), "not flat: {}", growing.join(", "));
+        Ok(())
+    }
+}
+
+const DISK: &str = "disk, bytes (first: the middle third)";
+
+fn table_of_four(part: &str) -> Table {
+    table(["by the median", &format!("first {part}"), &format!("last {part}"), "max", "flat"])
+}
+
+fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header(["soak", ""]);
-    let mut row = |name: &str, value: String| {
-        table.add_row([name.to_string(), value]);
-    };
-    row("commits", outcome.commits.to_string());
-    row("commits/s", format!("{:.0}", outcome.commits as f64 / outcome.loaded.as_secs_f64().max(0.001)));
-    row("snapshots", outcome.snapshots.to_string());
-    row("compactions", outcome.compactions.to_string());
-    row("segments archived", outcome.archived.to_string());
-    row("reopenings", outcome.reopenings.len().to_string());
-    let slowest = outcome.reopenings.iter().max().copied().unwrap_or_default();
-    row("slowest opening", format!("{slowest:.1?}"));
-    row("restores checked", outcome.restores.to_string());
-    let thirds = thirds(&outcome.samples);
-    for (name, third) in ["first", "middle", "last"].iter().zip(thirds) {
-        let (max, median) = (mib(max(third)), mib(median(third)));
-        row(&format!("disk in the {name} third"), format!("max {max} MiB, median {median} MiB"));
+    table.set_header(header);
+    table
+}
+
+fn right(mut table: Table, columns: usize) -> Table {
+    for column in 1..=columns {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
     }
-    let memory = outcome.samples.iter().map(|sample| sample.memory_bytes).max().unwrap_or(0);
-    row("component memory, max", format!("{} MiB", mib(memory)));
-    row("failures", outcome.failures.len().to_string());
-    if let Some(column) = table.column_mut(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    println!("{table}");
-    for failure in &outcome.failures {
-        println!("FAILED: {failure}");
-    }
+    table
 }
 
-pub(super) fn verdict(outcome: &Outcome) -> anyhow::Result<()> {
-    anyhow::ensure!(outcome.failures.is_empty(), "{} checks failed", outcome.failures.len());
-    anyhow::ensure!(!outcome.reopenings.is_empty(), "the run was too short to check anything");
-    let [_, middle, last] = thirds(&outcome.samples).map(median);
-    let judged = outcome.samples.last().is_some_and(|last| last.seconds >= ENVELOPE_SECONDS_MIN);
-    anyhow::ensure!(
-        !judged || last as f64 <= middle as f64 * ENVELOPE,
-        "disk use grows: {} MiB in the last third, {} MiB in the one before, by the median",
-        mib(last),
-        mib(middle)
-    );
-    Ok(())
-}
-
-fn thirds(samples: &[Sample]) -> [&[Sample]; 3] {
-    let end = samples.last().map_or(0.0, |last| last.seconds);
-    let at = |part: f64| samples.partition_point(|sample| sample.seconds < end * part);
-    let (one, two) = (at(1.0 / 3.0), at(2.0 / 3.0));
-    [&samples[..one], &samples[one..two], &samples[two..]]
-}
-
-fn max(samples: &[Sample]) -> u64 {
-    samples.iter().map(|sample| sample.total_bytes).max().unwrap_or(0)
-}
-
-fn median(samples: &[Sample]) -> u64 {
-    let mut bytes: Vec<u64> = samples.iter().map(|sample| sample.total_bytes).collect();
-    bytes.sort_unstable();
-    bytes.get(bytes.len() / 2).copied().unwrap_or(0)
-}
-
-fn mib(bytes: u64) -> u64 {
-    bytes >> 20
+fn median(samples: &[Sample], of: fn(&Sample) -> Option<u64>) -> u64 {
+    let mut values: Vec<u64> = samples.iter().filter_map(of).collect();
+    values.sort_unstable();
+    values.get(values.len() / 2).copied().unwrap_or(0)
 }

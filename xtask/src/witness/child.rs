@@ -1,0 +1,166 @@
+//! The process that is killed: it opens the database, goes on with the history, and does everything else that writes files.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ecsdb::{ByteSize, Database, Event, Lsn, Moment, PersistenceConfig, RecoveryError};
+
+use super::history::{digest_of, transaction};
+use super::lines::{Journal, Line};
+
+/// Tickets in flight at most.
+const FLIGHT: u64 = 8;
+/// How far it goes back in time at most.
+const BACK: u64 = 60;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Where `database` is, and the copies go to.
+    base: PathBuf,
+    /// Where the claims are written to.
+    journal: PathBuf,
+    /// The history.
+    #[arg(long)]
+    history: u64,
+    /// What this process does.
+    #[arg(long)]
+    seed: u64,
+    /// How much.
+    #[arg(long)]
+    rounds: usize,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let journal = Arc::new(Journal::open(&args.journal)?);
+    match life(args, &journal) {
+        Err(e) => journal.say(&Line::Error(format!("{e:#}"))),
+        Ok(()) => journal.say(&Line::Done),
+    }
+}
+
+pub(super) fn settings(config: &mut PersistenceConfig) {
+    config.log.segment_bytes_first = ByteSize::kib(64);
+    config.log.segment_bytes_max = ByteSize::kib(128);
+    config.log.flush_interval = Duration::from_millis(2);
+    config.snapshot.interval = Duration::ZERO;
+    config.snapshot.after_log_bytes = ByteSize(0);
+    config.snapshot.chain_max = 3;
+    config.compaction.dead_fraction_max = 0.0;
+    config.archive.enabled = Some(true);
+    config.retention.bytes_max = ByteSize::kib(512);
+}
+
+fn life(args: &Args, journal: &Arc<Journal>) -> anyhow::Result<()> {
+    let mut random = fastrand::Rng::with_seed(args.seed);
+    journal.say(&Line::Doing("opening".into()))?;
+    let db = Database::builder(args.base.join("database")).config(settings).open()?;
+    follow(&db, journal);
+    let view = db.view()?;
+    journal.say(&Line::Opened { lsn: view.lsn().0, digest: digest_of(&view)? })?;
+    drop(view);
+    let life = Life { db: &db, args, journal };
+    for _ in 0..args.rounds {
+        life.doing("commits")?;
+        life.commits(random.u64(1..40))?;
+        match random.u32(..10) {
+            0..4 => {
+                life.doing("snapshot")?;
+                let job = db.snapshot()?;
+                life.commits(random.u64(..20))?;
+                job.wait()?;
+            }
+            4..6 => {
+                life.doing("compaction")?;
+                let job = db.compact()?;
+                life.commits(random.u64(..20))?;
+                job.wait()?;
+            }
+            6 => {
+                life.doing("rotation")?;
+                db.rotate_log()?;
+            }
+            7 => life.copy("backup", &mut random)?,
+            _ => life.copy("restore", &mut random)?,
+        }
+    }
+    life.doing("closing")?;
+    db.close()?;
+    Ok(())
+}
+
+/// Says when a snapshot is published.
+fn follow(db: &Database, journal: &Arc<Journal>) {
+    let (mut events, journal) = (db.events(), journal.clone());
+    std::thread::spawn(move || {
+        while let Some(event) = events.blocking_next() {
+            if !matches!(event, Event::SnapshotTaken(_) | Event::Compacted(_)) {
+                continue;
+            }
+            // The process ends when it cannot say any more.
+            if journal.say(&Line::Published).is_err() {
+                break;
+            }
+        }
+    });
+}
+
+struct Life<'a> {
+    db: &'a Database,
+    args: &'a Args,
+    journal: &'a Journal,
+}
+
+impl Life<'_> {
+    fn doing(&self, what: &str) -> anyhow::Result<()> {
+        self.journal.say(&Line::Doing(what.into()))
+    }
+
+    /// The next `count` transactions.
+    fn commits(&self, count: u64) -> anyhow::Result<()> {
+        let mut flight = std::collections::VecDeque::new();
+        for n in 0..count {
+            let lsn = self.db.lsn().0 + 1;
+            flight.push_back(self.db.submit(|tx| transaction(self.args.history, lsn, tx))?);
+            // Alone, and several with one sync.
+            let keep = if n % 16 < 8 { 0 } else { FLIGHT };
+            while flight.len() as u64 > keep
+                && let Some(ticket) = flight.pop_front()
+            {
+                self.settle(ticket)?;
+            }
+        }
+        flight.into_iter().try_for_each(|ticket| self.settle(ticket))
+    }
+
+    fn settle(&self, ticket: ecsdb::Ticket<()>) -> anyhow::Result<()> {
+        let lsn = ticket.lsn().0;
+        ticket.wait()?;
+        self.journal.say(&Line::Durable { lsn })
+    }
+
+    /// A copy of now or of a moment before, as a database of its own.
+    fn copy(&self, what: &str, random: &mut fastrand::Rng) -> anyhow::Result<()> {
+        self.doing(what)?;
+        // Names of their own, since a killed copy stays.
+        let dir = format!("copies/{:016x}", fastrand::u64(..));
+        let path = self.args.base.join(&dir);
+        let now = self.db.lsn().0;
+        let (job, lsn) = if what == "backup" {
+            (self.db.backup_to(&path)?, now)
+        } else {
+            let lsn = now.saturating_sub(random.u64(..BACK)).max(1);
+            (self.db.restore_to(&path, Moment::Lsn(Lsn(lsn)))?, lsn)
+        };
+        match job.wait() {
+            Ok(_) => self.journal.say(&Line::Copied { lsn, dir }),
+            Err(ecsdb::Error::Recovery(RecoveryError::OutOfRange { .. })) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+}
+
+/// The base directory's database.
+pub(super) fn database(base: &Path) -> PathBuf {
+    base.join("database")
+}

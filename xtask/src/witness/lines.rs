@@ -1,0 +1,48 @@
+//! The journal: what the process claims, a line of JSON each, in a pipe or a file outside of the database.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Line {
+    /// The database is open, at this LSN and with this digest.
+    Opened { lsn: u64, digest: u64 },
+    /// Transactions up to this LSN are on stable storage.
+    Durable { lsn: u64 },
+    /// What it does from here on.
+    Doing(String),
+    /// A snapshot or a merged one is published; what it made superfluous is archived and deleted.
+    Published,
+    /// A copy of the state at this LSN is complete, in this directory below the base.
+    Copied { lsn: u64, dir: String },
+    /// The engine returned an error; nothing is done after it.
+    Error(String),
+    /// All was done, and the database closed.
+    Done,
+}
+
+pub(crate) fn parse(line: &str) -> Option<Line> {
+    serde_json::from_str(line).ok()
+}
+
+pub(super) struct Journal(Mutex<File>);
+
+impl Journal {
+    pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
+        let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
+        Ok(Journal(Mutex::new(file.with_context(|| format!("opening {}", path.display()))?)))
+    }
+
+    pub(super) fn say(&self, line: &Line) -> anyhow::Result<()> {
+        let mut text = serde_json::to_string(line)?;
+        text.push('\n');
+        // In one write, so that a line is there or not.
+        let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(file.write_all(text.as_bytes())?)
+    }
+}
