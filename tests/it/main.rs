@@ -18,6 +18,7 @@ mod golden;
 mod lifecycle;
 mod model;
 mod own_files;
+mod owned;
 mod regressions;
 mod sigkill;
 mod unreadable;

@@ -30,15 +30,32 @@ pub(crate) fn lock(vfs: &dyn Vfs, dir: &Path) -> Result<Box<dyn DirLock>, LockEr
     vfs.try_lock(&Layout::lock_file(dir), &holder)
 }
 
+/// Refuses to read from directories that say that they are another database's, or (without a manifest that says which this one is) that
+/// they are of one in another place.
+pub(crate) fn refuse_foreign(vfs: &dyn Vfs, layout: &Layout, database: Option<u128>) -> Result<()> {
+    let this = Owner::new(database.unwrap_or(0), layout.root());
+    for dir in [layout.log_dir(), layout.snapshot_dir()] {
+        match Owner::read(vfs, dir)? {
+            Some(said) if database.map_or(said.root != this.root, |database| said.database != database) => {
+                return Err(foreign(layout, dir, format!("the database in {}", said.root.display())));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn foreign(layout: &Layout, dir: &Path, owner: String) -> Error {
+    Error::ForeignDirectory { dir: dir.into(), owner, database: layout.root().into() }
+}
+
 /// Whether a directory is the database's in `layout`, and says so. Nothing is written.
 ///
 /// # Errors
 /// [`Error::ForeignDirectory`], or when a file operation fails.
 pub fn mark(vfs: &dyn Vfs, layout: &Layout, dir: &Path, database: u128) -> Result<Mark> {
     let this = Owner::new(database, layout.root());
-    let foreign = |owner: String| {
-        Err(Error::ForeignDirectory { dir: dir.into(), owner, database: layout.root().into() })
-    };
+    let foreign = |owner: String| Err(foreign(layout, dir, owner));
     match Owner::read(vfs, dir)? {
         Some(said) if said.database != database => {
             foreign(format!("the database in {}", said.root.display()))

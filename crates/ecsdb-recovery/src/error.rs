@@ -147,7 +147,7 @@ impl Error {
     /// True when the disk is full: free space, then try again.
     pub fn is_full_disk(&self) -> bool {
         match self {
-            Error::Io(e) => e.is_full_disk(),
+            Error::Io(e) | Error::Locked(LockError::Io(e)) => e.is_full_disk(),
             Error::Snapshot(e) => e.is_full_disk(),
             Error::Log(e) => e.is_full_disk(),
             _ => false,

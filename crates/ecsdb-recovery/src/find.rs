@@ -4,6 +4,7 @@ use ecsdb_io::{FileKind, IoError, Layout, Vfs, numbered_files};
 use ecsdb_snapshot::{Manifest, Snapshot, SnapshotEntry};
 use ecsdb_wal::{LogDir, SegmentReader};
 
+use crate::claim;
 use crate::error::{Error, Result};
 use crate::policy::Policy;
 use crate::report::{RecoveryReport, Rejected};
@@ -36,6 +37,9 @@ pub(crate) fn manifest(
     }
     if vfs.file_len(&layout.unfinished_file())?.is_some() {
         return Err(Error::Unfinished { dir: layout.root().into() });
+    }
+    if generations.is_empty() {
+        claim::refuse_foreign(vfs, layout, None)?;
     }
     let (segments, snapshots) = (used_segments(vfs, layout)?, numbers(vfs, layout, FileKind::Snapshot)?);
     if generations.is_empty() && segments.is_empty() && snapshots.is_empty() {

@@ -79,9 +79,7 @@ pub fn lock_closed(vfs: &dyn Vfs, layout: &Layout) -> Result<(Option<Box<dyn Dir
         Err(e) => return Err(e.into()),
     };
     let manifest = manifest(vfs, layout)?;
-    for dir in [layout.log_dir(), layout.snapshot_dir()] {
-        claim::mark(vfs, layout, dir, manifest.database)?;
-    }
+    claim::refuse_foreign(vfs, layout, Some(manifest.database))?;
     Ok((lock, manifest))
 }
 

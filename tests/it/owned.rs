@@ -1,0 +1,525 @@
+//! Other people's files, and whose a directory is: nothing of another database is read, written or deleted, and nothing of the past is given
+//! up but by a setting that says so (CKP-10, CKP-11, REC-15, REC-17).
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ecsdb::prelude::*;
+use ecsdb::{
+    DataLoss, Digest, Error, Event, Lsn, Moment, PersistenceConfig, Policy, RecoveryError, StoreError,
+};
+use ecsdb_io::FileOp;
+use ecsdb_sim::{CrashCase, Exploration, Failure, Fault, Journal, SimDisk, explore};
+
+use crate::components::{Counter, Name};
+use crate::golden::copy_dir;
+use crate::lifecycle::{archiving, by_hand};
+
+fn config(dir: &Path) -> PersistenceConfig {
+    let mut config = PersistenceConfig::new(dir);
+    by_hand(&mut config);
+    config
+}
+
+fn open(config: PersistenceConfig) -> ecsdb::Result<Database> {
+    Database::new_with_persistence(config)
+}
+
+/// Three transactions of more than half a segment each, a snapshot, and three more.
+fn fill(db: &Database) {
+    for i in 0..6 {
+        db.write(|tx| Ok(tx.spawn((Counter(i), Name("x".repeat(40_000)))))).unwrap();
+        if i == 2 {
+            db.snapshot().unwrap().wait().unwrap();
+        }
+    }
+}
+
+fn digest(db: &Database) -> Digest {
+    db.view().unwrap().digest().unwrap()
+}
+
+/// Everything below a directory, with its bytes; but for locks.
+fn content(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut dirs = vec![dir.to_path_buf()];
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(&dir).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => dirs.push(path),
+                false if path.to_string_lossy().contains("LOCK") => {}
+                false => found.push((path.clone(), std::fs::read(&path).unwrap())),
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+type Set = fn(&mut PersistenceConfig, PathBuf);
+const DIRS: [(&str, Set); 3] = [
+    ("log", |config, dir| config.log.dir = Some(dir)),
+    ("snapshots", |config, dir| config.snapshot.dir = Some(dir)),
+    ("archive", |config, dir| config.archive.dir = Some(dir)),
+];
+
+/// With each of the directories shared in turn; open at the same time, and one after the other; new, and with a history of its own.
+#[test]
+fn a_directory_of_another_database_is_refused_with_both_names_and_not_touched() {
+    for (what, set) in DIRS {
+        for (open_meanwhile, has_history) in [(true, false), (false, false), (false, true)] {
+            println!("{what} {open_meanwhile} {has_history}");
+            let dir = tempfile::tempdir().unwrap();
+            let (one, two, shared) =
+                (dir.path().join("one"), dir.path().join("two"), dir.path().join("shared"));
+            let mut first = config(&one);
+            archiving(&mut first);
+            set(&mut first, shared.clone());
+            let mut second = config(&two);
+            archiving(&mut second);
+            if has_history {
+                let db = open(second.clone()).unwrap();
+                fill(&db);
+                db.close().unwrap();
+            }
+            set(&mut second, shared.clone());
+            let db = open(first.clone()).unwrap();
+            fill(&db);
+            db.snapshot().unwrap().wait().unwrap();
+            let expected = digest(&db);
+            if !open_meanwhile {
+                db.close().unwrap();
+            }
+            let before = content(&shared);
+            let refused = match open(second) {
+                Err(e) => e.to_string(),
+                // The archive is looked at when there is something to archive, or to delete.
+                Ok(db) => {
+                    assert_eq!(what, "archive");
+                    let mut events = db.events();
+                    fill(&db);
+                    db.snapshot().unwrap().wait().unwrap();
+                    loop {
+                        if let Event::Failed { error, .. } = events.blocking_next().unwrap() {
+                            break error;
+                        }
+                    }
+                }
+            };
+            let names = [shared.to_str().unwrap(), one.to_str().unwrap()];
+            assert!(names.iter().all(|name| refused.contains(name)), "{refused}");
+            assert!(content(&shared) == before, "{what}");
+            if !open_meanwhile {
+                let db = open(first).unwrap();
+                assert_eq!(digest(&db), expected);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_copy_that_shares_a_directory_with_its_original_is_refused_and_one_that_was_moved_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let (original, copy, snapshots) =
+        (dir.path().join("a"), dir.path().join("b"), dir.path().join("snapshots"));
+    let with = |root: &Path| {
+        let mut config = config(root);
+        config.snapshot.dir = Some(snapshots.clone());
+        config
+    };
+    let db = open(with(&original)).unwrap();
+    fill(&db);
+    let expected = digest(&db);
+    db.close().unwrap();
+    copy_dir(&original, &copy);
+    let refused = open(with(&copy)).unwrap_err().to_string();
+    assert!(refused.contains(original.to_str().unwrap()) && refused.contains("copy"), "{refused}");
+    std::fs::remove_dir_all(&original).unwrap();
+    assert_eq!(digest(&open(with(&copy)).unwrap()), expected);
+    // From here on it is this one's.
+    copy_dir(&copy, &original);
+    assert!(matches!(open(with(&original)), Err(Error::Recovery(RecoveryError::ForeignDirectory { .. }))));
+}
+
+#[test]
+fn directories_are_different_ones_and_have_names() {
+    let dir = tempfile::tempdir().unwrap();
+    for (_, set) in DIRS {
+        for name in ["", ".", "./log"] {
+            let mut config = config(dir.path());
+            let (empty, twice) = (name.is_empty(), dir.path().join(name));
+            set(&mut config, if empty { PathBuf::new() } else { twice });
+            if name.ends_with("log") && config.log.dir.is_some() {
+                continue;
+            }
+            let refused = open(config).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::Config, "{refused}");
+        }
+    }
+    assert!(content(dir.path()).is_empty());
+    assert_eq!(Database::open("").unwrap_err().kind(), ErrorKind::Config);
+    assert!(!Path::new("LOCK").exists());
+}
+
+#[test]
+fn a_second_opening_in_the_same_process_is_told_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Database::open(dir.path()).unwrap();
+    let refused = Database::open(dir.path()).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Locked);
+    assert!(refused.to_string().contains("this process itself"), "{refused}");
+    db.close().unwrap();
+    Database::open(dir.path()).unwrap();
+}
+
+#[test]
+fn what_is_not_ours_is_neither_deleted_nor_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (world, other) = (dir.path().join("world"), dir.path().join("other"));
+    let db = open(config(&other)).unwrap();
+    fill(&db);
+    db.close().unwrap();
+    let db = open(config(&world)).unwrap();
+    fill(&db);
+    db.close().unwrap();
+    // A stranger's notes, another database's files under names that are not needed here, links to them, and noise.
+    let foreign = std::fs::read(other.join("snapshots/0000000000000001.snap")).unwrap();
+    let mut placed = vec![world.join("notes.tmp"), world.join("log/a.tmp"), world.join("snapshots/b.tmp")];
+    placed.iter().for_each(|path| std::fs::write(path, b"notes").unwrap());
+    let stray = world.join("snapshots/0000000000000077.snap");
+    std::fs::write(&stray, &foreign).unwrap();
+    let noise = world.join("snapshots/0000000000000078.snap");
+    std::fs::write(&noise, b"noise").unwrap();
+    placed.extend([stray, noise]);
+    let target = dir.path().join("target");
+    std::fs::write(&target, &foreign).unwrap();
+    let links = [world.join("snapshots/0000000000000079.snap"), world.join("log/0000000000000079.seg")];
+    #[cfg(unix)]
+    links.iter().for_each(|link| std::os::unix::fs::symlink(&target, link).unwrap());
+    let before: Vec<_> = placed.iter().map(|path| std::fs::read(path).unwrap()).collect();
+    for _ in 0..2 {
+        let db = open(config(&world)).unwrap();
+        fill(&db);
+        db.compact().unwrap().wait().unwrap();
+        fill(&db);
+        db.snapshot().unwrap().wait().unwrap();
+        db.close().unwrap();
+    }
+    let after: Vec<_> = placed.iter().map(|path| std::fs::read(path).unwrap()).collect();
+    assert!(before == after);
+    assert!(std::fs::read(&target).unwrap() == foreign);
+    #[cfg(unix)]
+    assert!(links.iter().all(|link| link.is_symlink()));
+}
+
+/// A link in the place of a file that is needed is damage of that file, wherever it leads.
+#[cfg(unix)]
+#[test]
+fn a_link_in_a_snapshots_place_is_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = dir.path().join("world");
+    let db = open(config(&world)).unwrap();
+    fill(&db);
+    let expected = digest(&db);
+    db.close().unwrap();
+    let (snapshot, away) = (world.join("snapshots/0000000000000001.snap"), dir.path().join("away"));
+    std::fs::rename(&snapshot, &away).unwrap();
+    std::os::unix::fs::symlink(&away, &snapshot).unwrap();
+    let before = std::fs::read(&away).unwrap();
+    let db = open(config(&world)).unwrap();
+    assert_eq!(digest(&db), expected);
+    assert_eq!(db.recovery_report().unwrap().rejected.len(), 1);
+    db.compact().unwrap().wait().unwrap();
+    assert!(std::fs::read(&away).unwrap() == before);
+}
+
+/// A history with an archive, and the digest after each transaction.
+fn with_history(dir: &Path) -> Vec<(Lsn, Digest)> {
+    let mut config = config(dir);
+    archiving(&mut config);
+    let db = open(config).unwrap();
+    let mut history = Vec::new();
+    for i in 0..8 {
+        db.write(|tx| Ok(tx.spawn((Counter(i), Name("x".repeat(40_000)))))).unwrap();
+        history.push((db.lsn(), digest(&db)));
+        if i % 3 == 2 {
+            db.snapshot().unwrap().wait().unwrap();
+        }
+    }
+    db.close().unwrap();
+    history
+}
+
+fn every_moment_is_there(dir: &Path, history: &[(Lsn, Digest)]) {
+    let copies = tempfile::tempdir().unwrap();
+    for (lsn, expected) in history {
+        let copy = copies.path().join(lsn.to_string());
+        ecsdb::restore_copy(&config(dir), &copy, Moment::Lsn(*lsn), |_| {}).unwrap();
+        assert_eq!(digest(&Database::open_read_only(&copy).unwrap()), *expected, "{lsn}");
+    }
+}
+
+#[test]
+fn what_was_kept_is_given_up_by_a_setting_that_says_so_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let history = with_history(dir.path());
+    for _ in 0..2 {
+        let db = open(config(dir.path())).unwrap();
+        fill(&db);
+        db.snapshot().unwrap().wait().unwrap();
+        db.compact().unwrap().wait().unwrap();
+        db.close().unwrap();
+        every_moment_is_there(dir.path(), &history);
+    }
+    let mut given_up = config(dir.path());
+    given_up.archive.enabled = Some(false);
+    given_up.retention.snapshots_max = 1;
+    let db = open(given_up).unwrap();
+    fill(&db);
+    db.compact().unwrap().wait().unwrap();
+    db.close().unwrap();
+    let copy = dir.path().with_extension("copy");
+    let refused = ecsdb::restore_copy(&config(dir.path()), &copy, Moment::Lsn(Lsn(2)), |_| {}).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::NotFound, "{refused}");
+}
+
+#[test]
+fn an_archive_that_was_away_is_whole_when_it_is_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (world, archive, away) =
+        (dir.path().join("world"), dir.path().join("world/archive"), dir.path().join("away"));
+    let history = with_history(&world);
+    for mount_point_stays in [false, true] {
+        std::fs::rename(&archive, &away).unwrap();
+        if mount_point_stays {
+            std::fs::create_dir(&archive).unwrap();
+        }
+        let db = open(config(&world)).unwrap();
+        let mut events = db.events();
+        fill(&db);
+        db.snapshot().unwrap().wait().unwrap();
+        let error = loop {
+            if let Event::Failed { error, .. } = events.blocking_next().unwrap() {
+                break error;
+            }
+        };
+        assert!(error.contains("is away") && error.contains(archive.to_str().unwrap()), "{error}");
+        db.close().unwrap();
+        drop(std::fs::remove_dir(&archive));
+        std::fs::rename(&away, &archive).unwrap();
+        let db = open(config(&world)).unwrap();
+        fill(&db);
+        db.snapshot().unwrap().wait().unwrap();
+        db.close().unwrap();
+        every_moment_is_there(&world, &history);
+    }
+}
+
+#[test]
+fn a_copy_does_not_go_into_the_databases_own_directories() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(config(dir.path())).unwrap();
+    fill(&db);
+    for inner in ["copy", "log/copy", "archive", "quarantine"] {
+        let to = dir.path().join(inner);
+        let refused = db.restore_to(&to, Moment::Latest).unwrap().wait().unwrap_err();
+        assert!(matches!(refused, Error::Store(StoreError::TargetWithin(_))), "{refused}");
+        assert!(db.backup_to(&to).unwrap().wait().is_err());
+    }
+    db.close().unwrap();
+    let refused = ecsdb::restore_copy(&config(dir.path()), &dir.path().join("copy"), Moment::Latest, |_| {});
+    assert!(matches!(refused, Err(Error::Store(StoreError::TargetWithin(_)))), "{refused:?}");
+}
+
+/// Crashed after each operation, a copy is not there, or says that it is unfinished, or is whole; and can be made once more.
+#[test]
+fn a_copy_that_was_interrupted_is_absent_or_marked_or_whole() {
+    let builder =
+        |disk: &SimDisk, dir: &str| Database::builder(dir).vfs(disk.vfs()).without_threads().config(by_hand);
+    let workload = |disk: &SimDisk, journal: &Journal<()>| -> Result<(), String> {
+        let copied = || -> ecsdb::Result<()> {
+            disk.put_dir("/data").map_err(RecoveryError::from)?;
+            let db = builder(disk, "/data/world").open()?;
+            db.write(|tx| Ok(tx.spawn_batch((0..20).map(Counter))))?;
+            journal.note(());
+            db.backup_to("/data/copy")?.wait()?;
+            journal.note(());
+            Ok(())
+        };
+        copied().map_err(|e| e.to_string())
+    };
+    let states = [const { AtomicU64::new(0) }; 3];
+    let check = |disk: &SimDisk, case: &CrashCase<'_, ()>| -> Result<(), String> {
+        let open = || builder(disk, "/data/copy");
+        let state = match open().open_existing() {
+            Ok(db) if db.view().unwrap().len() == 20 => 2,
+            Ok(db) => return Err(format!("opens with {} entities", db.view().unwrap().len())),
+            Err(Error::Recovery(RecoveryError::Unfinished { .. })) => 1,
+            Err(e) if e.kind() == ErrorKind::NotFound => 0,
+            Err(e) => return Err(e.to_string()),
+        };
+        if state == 1 {
+            assert!(open().open().is_err() && open().create_new().is_err(), "it is not free for a new one");
+        }
+        if case.events.len() == 2 && state != 2 {
+            return Err("it was said to be done".into());
+        }
+        states[state].fetch_add(1, Ordering::Relaxed);
+        if state < 2 && !case.events.is_empty() {
+            let again = builder(disk, "/data/world").open().and_then(|db| db.backup_to("/data/copy")?.wait());
+            again.map_err(|e| format!("not once more: {e}"))?;
+            if open().open().unwrap().view().unwrap().len() != 20 {
+                return Err("the second copy differs".into());
+            }
+        }
+        Ok(())
+    };
+    explore(&Exploration::default(), workload, check).unwrap();
+    assert!(states.iter().all(|n| n.load(Ordering::Relaxed) > 0), "{states:?}");
+}
+
+/// The snapshots' directory is misspelt: the error says where it looked. Whoever salvages all the same finds everything as it was, as a
+/// database of its own; and a second salvage, with the right directory, deletes nothing either.
+#[test]
+fn a_salvage_sets_the_database_aside_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = dir.path().join("world");
+    let (right, wrong) = (dir.path().join("snapshots"), dir.path().join("snapshto"));
+    let with = |snapshots: &Path, policy| {
+        let mut config = config(&world);
+        config.snapshot.dir = Some(snapshots.into());
+        config.recovery.policy = policy;
+        config
+    };
+    let db = open(with(&right, Policy::TruncateTail)).unwrap();
+    fill(&db);
+    // The log before it is gone from here on.
+    db.compact().unwrap().wait().unwrap();
+    db.write(|tx| Ok(tx.spawn(Counter(9)))).unwrap();
+    let expected = digest(&db);
+    db.close().unwrap();
+    let snapshots = content(&right);
+
+    let refused = open(with(&wrong, Policy::TruncateTail)).unwrap_err().to_string();
+    assert!(refused.contains(wrong.to_str().unwrap()) && refused.contains("looks the same"), "{refused}");
+    let db = open(with(&wrong, Policy::Salvage)).unwrap();
+    let report = db.recovery_report().unwrap();
+    assert_eq!((report.data_loss, db.view().unwrap().len()), (DataLoss::Acknowledged, 0));
+    let aside =
+        report.set_aside.iter().find(|path| path.to_string_lossy().contains("salvage-")).unwrap().clone();
+    db.write(|tx| Ok(tx.spawn(Counter(10)))).unwrap();
+    db.close().unwrap();
+    assert!(content(&right) == snapshots);
+
+    // Undone: what was set aside is the database as it was, with the right directory.
+    let undo = |to: &str, aside: &Path| {
+        let mut was = config(aside);
+        was.snapshot.dir = Some(right.clone());
+        let copy = dir.path().join(to);
+        ecsdb::restore_copy(&was, &copy, Moment::Latest, |_| {}).unwrap();
+        digest(&Database::open_read_only(&copy).unwrap())
+    };
+    assert_eq!(undo("undone", &aside), expected);
+
+    // And a second salvage, with the right directory: the good snapshot is set aside, since the log does not lead on from it.
+    assert!(open(with(&right, Policy::TruncateTail)).is_err());
+    let db = open(with(&right, Policy::Salvage)).unwrap();
+    let second = db
+        .recovery_report()
+        .unwrap()
+        .set_aside
+        .iter()
+        .find(|path| path.to_string_lossy().contains("salvage-"));
+    let second = second.unwrap().clone();
+    db.close().unwrap();
+    let kept: Vec<_> = content(&second).into_iter().map(|(_, bytes)| bytes).collect();
+    for (path, bytes) in snapshots.iter().filter(|(path, _)| path.to_string_lossy().ends_with(".snap")) {
+        assert!(kept.contains(bytes), "{}", path.display());
+    }
+}
+
+/// Crashed after each of its operations, a salvage that is started again gives the same, and has set everything aside.
+#[test]
+fn a_salvage_can_be_interrupted_anywhere() {
+    let disk = SimDisk::new(3);
+    let builder = |disk: &SimDisk, policy| {
+        Database::builder("/db").vfs(disk.vfs()).without_threads().config(by_hand).policy(policy)
+    };
+    let db = builder(&disk, Policy::Strict).open().unwrap();
+    fill(&db);
+    let bound = db.view().unwrap().len();
+    db.close().unwrap();
+    let segments: Vec<_> =
+        disk.files().into_iter().filter(|(path, _)| path.extension().is_some_and(|e| e == "seg")).collect();
+    disk.corrupt(&segments[segments.len() - 2].0, 5_000, b"damage").unwrap();
+    let files: Vec<(PathBuf, Vec<u8>)> =
+        disk.files().into_iter().map(|(path, _)| (path.clone(), disk.read(&path).unwrap())).collect();
+    let fresh = || {
+        let disk = SimDisk::new(4);
+        disk.put_dir("/db").unwrap();
+        files.iter().for_each(|(path, bytes)| disk.put(path, bytes).unwrap());
+        disk
+    };
+    let whole = fresh();
+    let start = whole.operations();
+    let db = builder(&whole, Policy::Salvage).open().unwrap();
+    let (expected, len) = (digest(&db), db.view().unwrap().len());
+    assert!(len > 0 && len < bound);
+    drop(db);
+    let operations = whole.operations() - start;
+    assert!(operations > 40, "{operations}");
+    for at in 0..operations {
+        let disk = fresh();
+        disk.stop_after(disk.operations() + at);
+        drop(builder(&disk, Policy::Salvage).open().map(|db| db.close()));
+        for variant in disk.crash_variants(1, at, ecsdb_sim::NameOrder::Any) {
+            let disk = disk.crash(variant);
+            let db = match builder(&disk, Policy::TruncateTail).open() {
+                Ok(db) => db,
+                Err(_) => builder(&disk, Policy::Salvage).open().unwrap(),
+            };
+            assert_eq!(digest(&db), expected, "operation {at}, {variant:?}");
+            drop(db);
+            let now: Vec<Vec<u8>> =
+                disk.files().into_iter().map(|(path, _)| disk.read(&path).unwrap()).collect();
+            for (path, bytes) in &files {
+                let counts = path.extension().is_some_and(|e| e == "seg" || e == "snap")
+                    && bytes.iter().any(|&b| b != 0);
+                assert!(
+                    !counts || now.contains(bytes),
+                    "{} is gone; operation {at}, {variant:?}",
+                    path.display()
+                );
+            }
+            assert_eq!(digest(&builder(&disk, Policy::Strict).open().unwrap()), expected);
+        }
+    }
+}
+
+/// A full disk: it can be looked at, verified and restored from, and nothing is changed.
+#[test]
+fn a_database_on_a_full_disk_can_be_looked_at() {
+    let disk = SimDisk::new(1);
+    let builder = || Database::builder("/db").vfs(disk.vfs()).without_threads().config(by_hand);
+    let db = builder().open().unwrap();
+    fill(&db);
+    let expected = digest(&db);
+    drop(db);
+    disk.erase("/db/LOCK").unwrap();
+    for op in [FileOp::Create, FileOp::Write, FileOp::SetLen, FileOp::Rename, FileOp::Lock, FileOp::CreateDir]
+    {
+        disk.inject(Fault::on(op).times(u64::MAX).failing(Failure::NoSpace));
+    }
+    let files = || -> Vec<_> { disk.files().into_iter().map(|(path, _)| disk.read(path).unwrap()).collect() };
+    let before = files();
+    let db = builder().open_read_only().unwrap();
+    assert_eq!(digest(&db), expected);
+    assert!(matches!(db.write(|tx| Ok(tx.spawn(()))), Err(Error::ReadOnly(_))));
+    assert!(matches!(db.snapshot(), Err(Error::ReadOnly(_))));
+    assert!(builder().open().unwrap_err().is_full_disk());
+    let layout = ecsdb_io::Layout::new("/db");
+    let verified = ecsdb_recovery::verify(&*disk.vfs(), &layout, &mut |_| {}).unwrap();
+    assert!(verified.faults.is_empty() && !verified.locked, "{verified:?}");
+    assert!(files() == before);
+}
