@@ -122,3 +122,42 @@ fn commits_fail_reads_go_on_nothing_acknowledged_is_lost_and_after_freeing_space
     db.close().unwrap();
     assert_eq!(open(&world).view().unwrap().len(), there.len() + 2);
 }
+
+/// REC-15: nothing is written where nothing can be, and nothing has to be.
+#[test]
+fn a_read_only_file_system_can_be_looked_at_verified_and_restored_from() {
+    let Some((disk, kind)) = Mounted::small() else {
+        println!("SKIPPED: no right to mount a small file system here");
+        return;
+    };
+    println!("on {kind}");
+    let (world, copies) = (disk.path().join("world"), tempfile::tempdir().unwrap());
+    let db = open(&world);
+    db.write(|tx| Ok(tx.spawn_batch((0..100).map(Counter)))).unwrap();
+    let digest = db.view().unwrap().digest().unwrap();
+    db.close().unwrap();
+    // An open handle for writing would be in the way.
+    drop(db);
+    // With and without a lock file that could be locked for reading.
+    for locked in [true, false] {
+        if !locked {
+            std::fs::remove_file(world.join("LOCK")).unwrap();
+        }
+        let remount = |how: &str| {
+            let run = Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(disk.path()).status();
+            assert!(run.unwrap().success(), "remounting");
+        };
+        remount("ro");
+        let looked = Database::open_read_only(&world).unwrap();
+        assert_eq!(looked.view().unwrap().digest().unwrap(), digest);
+        let config = ecsdb::PersistenceConfig::new(&world);
+        let verified = ecsdb::verify(&config, |_| {}).unwrap();
+        assert!(verified.faults.is_empty() && verified.locked == locked, "{verified:?}");
+        let copy = copies.path().join(locked.to_string());
+        ecsdb::restore_copy(&config, &copy, ecsdb::Moment::Latest, |_| {}).unwrap();
+        assert_eq!(Database::open(&copy).unwrap().view().unwrap().digest().unwrap(), digest);
+        assert!(Database::open(&world).is_err());
+        remount("rw");
+    }
+    assert_eq!(open(&world).view().unwrap().digest().unwrap(), digest);
+}
