@@ -84,34 +84,7 @@ impl Vfs for Disk {
     }
 
     fn try_lock(&self, path: &Path, holder: &str) -> Result<Box<dyn DirLock>, LockError> {
-        let beside = path.with_extension("holder");
-        let file = platform::create(path, true)
-            // Where nothing can be written, what is there can be locked.
-            .or_else(|e| {
-                if e.kind() == io::ErrorKind::AlreadyExists {
-                    Err(e)
-                } else {
-                    platform::open(path, false).map_err(|_| e)
-                }
-            })
-            .context(FileOp::Lock, path)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(LockError::Held { path: path.into(), holder: holder_of(&beside) });
-            }
-            Err(TryLockError::Error(e)) => return Err(IoError::new(FileOp::Lock, path, e).into()),
-        }
-        // Beside the lock, since where locks are mandatory a locked file cannot be read. Whoever cannot leave a note has the lock all the same.
-        let note = || -> io::Result<()> {
-            let mut note = platform::create(&beside, true)?;
-            note.set_len(0)?;
-            note.write_all(holder.as_bytes())
-        };
-        if let Err(e) = note() {
-            tracing::debug!(error = %e, "who holds the lock could not be noted");
-        }
-        Ok(Box::new(DiskLock { file }))
+        Ok(Box::new(DiskLock::take(path, holder)?))
     }
 
     fn free_space(&self, path: &Path) -> Result<Option<u64>> {
@@ -193,6 +166,39 @@ struct DiskLock {
 
 impl DirLock for DiskLock {}
 
+impl DiskLock {
+    fn take(path: &Path, holder: &str) -> Result<DiskLock, LockError> {
+        let beside = path.with_extension("holder");
+        let file = platform::create(path, true)
+            // Where nothing can be written, what is there can be locked.
+            .or_else(|e| {
+                if e.kind() == io::ErrorKind::AlreadyExists {
+                    Err(e)
+                } else {
+                    platform::open(path, false).map_err(|_| e)
+                }
+            })
+            .context(FileOp::Lock, path)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(LockError::Held { path: path.into(), holder: holder_of(&beside) });
+            }
+            Err(TryLockError::Error(e)) => return Err(IoError::new(FileOp::Lock, path, e).into()),
+        }
+        // Beside the lock, since where locks are mandatory a locked file cannot be read. Whoever cannot leave a note has the lock all the same.
+        let note = || -> io::Result<()> {
+            let mut note = platform::create(&beside, true)?;
+            note.set_len(0)?;
+            note.write_all(holder.as_bytes())
+        };
+        if let Err(e) = note() {
+            tracing::debug!(error = %e, "who holds the lock could not be noted");
+        }
+        Ok(DiskLock { file })
+    }
+}
+
 impl Drop for DiskLock {
     fn drop(&mut self) {
         // A process that was forked meanwhile has the file open, too: closing alone would leave it the lock.
@@ -245,6 +251,17 @@ mod tests {
         drop(lock);
         let lock = Disk.try_lock(&path, &format!("process {}", std::process::id())).unwrap();
         assert!(holder(&path).contains("this process itself"), "{}", holder(&path));
+        drop(lock);
+        Disk.try_lock(&path, "process 43").unwrap();
+    }
+
+    /// What a process that was forked meanwhile has is the same as a handle that was duplicated.
+    #[test]
+    fn a_released_lock_is_free_although_another_process_has_the_file_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("LOCK");
+        let lock = DiskLock::take(&path, "process 1").unwrap();
+        let _inherited = lock.file.try_clone().unwrap();
         drop(lock);
         Disk.try_lock(&path, "process 43").unwrap();
     }
