@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use ecsdb::prelude::*;
-use ecsdb::{ByteSize, Error, Event, LogError};
+use ecsdb::{ByteSize, Error, Event, LogError, Moment, PersistenceConfig};
 
 use crate::components::{Counter, Name};
 
@@ -150,11 +150,11 @@ fn a_read_only_file_system_can_be_looked_at_verified_and_restored_from() {
         remount("ro");
         let looked = Database::open_read_only(&world).unwrap();
         assert_eq!(looked.view().unwrap().digest().unwrap(), digest);
-        let config = ecsdb::PersistenceConfig::new(&world);
+        let config = PersistenceConfig::new(&world);
         let verified = ecsdb::verify(&config, |_| {}).unwrap();
         assert!(verified.faults.is_empty() && verified.locked == locked, "{verified:?}");
         let copy = copies.path().join(locked.to_string());
-        ecsdb::restore_copy(&config, &copy, ecsdb::Moment::Latest, |_| {}).unwrap();
+        ecsdb::restore_copy(&config, &copy, Moment::Latest, |_| {}).unwrap();
         assert_eq!(Database::open(&copy).unwrap().view().unwrap().digest().unwrap(), digest);
         assert!(Database::open(&world).is_err());
         remount("rw");

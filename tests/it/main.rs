@@ -20,6 +20,7 @@ mod model;
 mod own_files;
 mod owned;
 mod regressions;
+mod rules;
 mod sigkill;
 mod unreadable;
 mod waiting;
