@@ -8,6 +8,7 @@
 
 mod bench;
 mod floors;
+mod fuzz;
 mod kill;
 mod mutants;
 mod soak;
@@ -26,6 +27,8 @@ struct Cli {
 enum Command {
     /// Check that every crate depends on lower floors only.
     Floors,
+    /// Give any bytes to every decoder, damage databases, try sequences of operations (libFuzzer; needs nightly).
+    Fuzz(fuzz::Args),
     /// Measure speed and size, each against a reference taken in the same run.
     Bench(bench::Args),
     /// Break each rule on purpose, in a copy of the sources, and see that a test falls.
@@ -45,6 +48,7 @@ enum Command {
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Floors => floors::check(),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Mutants(args) => mutants::run(&args),
         Command::Soak(args) => soak::run(&args),
