@@ -17,6 +17,7 @@ pub(crate) fn by_hand(config: &mut PersistenceConfig) {
     config.log.segment_bytes_first = ByteSize(64 << 10);
     config.log.segment_bytes_max = ByteSize(64 << 10);
     config.snapshot.after_log_bytes = ByteSize(0);
+    config.snapshot.after_segments = 0;
     config.snapshot.interval = Duration::ZERO;
     config.compaction.dead_fraction_max = 0.0;
     config.compaction.sparse_fraction_max = 0.0;

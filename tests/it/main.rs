@@ -6,6 +6,7 @@
 )]
 
 mod bad_files;
+mod bounds;
 mod calls;
 mod components;
 mod crash_lifecycle;

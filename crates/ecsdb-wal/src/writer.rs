@@ -12,7 +12,7 @@ use ecsdb_io::{IoError, OpenMode, Vfs, VfsFile, checksum, checksum_append};
 
 use crate::format::{CLOSE, CONTINUES, GROUP, GroupInfo, HEADER_BYTES, PAGE, SegmentHeader, TRANSACTION};
 use crate::options::{LogOptions, LogStart, SegmentEnd};
-use crate::prepare::Preparer;
+use crate::prepare::{Preparer, SLICE_BYTES};
 use crate::queue::{Entry, Queue};
 use crate::stats::{Counters, add};
 use ecsdb_id::Lsn;
@@ -88,9 +88,13 @@ impl Writer {
         };
         let path = dir.join(ecsdb_io::FileKind::Segment.name(start.segment));
         let ((), file) = ecsdb_io::publish(&*vfs, &path, |file| {
-            let mut zeros = vec![0; bytes as usize];
-            zeros[..HEADER_BYTES].copy_from_slice(&header.encode());
-            file.write_at(&zeros, 0)
+            let mut slice = vec![0; bytes.min(SLICE_BYTES) as usize];
+            slice[..HEADER_BYTES].copy_from_slice(&header.encode());
+            for at in (0..bytes).step_by(SLICE_BYTES as usize) {
+                file.write_at(&slice[..(bytes - at).min(SLICE_BYTES) as usize], at)?;
+                slice[..HEADER_BYTES].fill(0);
+            }
+            Ok::<(), IoError>(())
         })?;
         let mut writer = Writer {
             vfs,

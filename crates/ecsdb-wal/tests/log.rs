@@ -44,9 +44,10 @@ fn scan(dir: &Path) -> LogScan {
 fn read(scan: &LogScan, after: Lsn) -> Vec<(Lsn, Vec<u8>)> {
     let mut replay = Replay::new(&Disk, scan, after);
     let mut all = Vec::new();
-    while let Some(transaction) = replay.next().unwrap() {
+    let mut payload = Vec::new();
+    while let Some(transaction) = replay.next(&mut payload).unwrap() {
         assert!(transaction.unix_ns > 0);
-        all.push((transaction.lsn, transaction.payload.to_vec()));
+        all.push((transaction.lsn, std::mem::take(&mut payload)));
     }
     all
 }

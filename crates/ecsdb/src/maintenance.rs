@@ -48,7 +48,7 @@ impl Maintenance {
         log: Log,
         world: SharedWorld,
         schedule: Schedule,
-        carried_bytes: u64,
+        carried: Carried,
     ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             state: Mutex::new(State { stopped: false, paused: false, woken: false, schedule, control: None }),
@@ -61,10 +61,10 @@ impl Maintenance {
             shared: shared.clone(),
             snapshot_lsn: store.manifest().snapshots.last().map_or(0, |newest| newest.lsn),
             store,
-            log,
             world,
             snapshot_bytes: 0,
-            carried_bytes,
+            snapshot_segment: log.segment(),
+            carried,
             compacted_lsn: 0,
             snapshot_at: now,
             compacted_at: now,
@@ -73,6 +73,7 @@ impl Maintenance {
             merged_lsn: 0,
             noted_bytes: 0,
             failures: 0,
+            log,
         };
         worker.compacted_lsn = worker.log.appended_lsn().0;
         let thread = std::thread::Builder::new().name("ecsdb-maintenance".into()).spawn(move || {
@@ -162,6 +163,13 @@ impl Shared {
     }
 }
 
+/// The log behind the newest snapshot that was there already at the opening.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Carried {
+    pub(crate) bytes: u64,
+    pub(crate) segments: u64,
+}
+
 struct Worker {
     shared: Arc<Shared>,
     store: Arc<Store>,
@@ -170,8 +178,9 @@ struct Worker {
     /// Of the newest snapshot: its LSN, the log's byte counter, and when it was found there.
     snapshot_lsn: u64,
     snapshot_bytes: u64,
-    /// Bytes of log behind it that were there already at the opening.
-    carried_bytes: u64,
+    /// The segment under way then.
+    snapshot_segment: u64,
+    carried: Carried,
     snapshot_at: Instant,
     compacted_lsn: u64,
     compacted_at: Instant,
@@ -250,8 +259,9 @@ impl Worker {
             Some(n) => self.snapshot_lsn + n,
             None => u64::MAX,
         };
-        let snapshot =
-            schedule.snapshot_log_bytes.map(|n| (self.snapshot_bytes + n).saturating_sub(self.carried_bytes));
+        let snapshot = schedule
+            .snapshot_log_bytes
+            .map(|n| self.snapshot_bytes.saturating_add(n).saturating_sub(self.carried.bytes));
         // What is appended is not what is on disk, segments being preallocated: looked at again after half as much.
         let compaction = schedule.compaction_log_bytes.map(|max| {
             let missing = max.saturating_sub(self.disk_bytes).max(max / 2).max(1);
@@ -282,7 +292,8 @@ impl Worker {
         let view = self.world.world.lock().view();
         Ok(Now {
             transactions: appended.saturating_sub(self.snapshot_lsn),
-            log_bytes: self.carried_bytes + self.log.appended_bytes() - self.snapshot_bytes,
+            log_bytes: self.carried.bytes + self.log.appended_bytes() - self.snapshot_bytes,
+            segments: self.carried.segments + 1 + self.log.segment().saturating_sub(self.snapshot_segment),
             since_snapshot: self.snapshot_at.elapsed(),
             since_compaction: self.compacted_at.elapsed(),
             changed_since_compaction: appended > self.compacted_lsn,
@@ -299,8 +310,9 @@ impl Worker {
 
     fn note_snapshot(&mut self, lsn: u64) {
         self.snapshot_lsn = lsn;
-        self.carried_bytes = 0;
+        self.carried = Carried::default();
         self.snapshot_bytes = self.log.appended_bytes();
+        self.snapshot_segment = self.log.segment();
         self.snapshot_at = Instant::now();
     }
 

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
 use crate::job::Job;
-use crate::maintenance::Maintenance;
+use crate::maintenance::{Carried, Maintenance};
 
 pub(crate) struct Persistence {
     /// For reading what there was: a restore gives way to the log.
@@ -115,7 +115,8 @@ impl Persistence {
             parts;
         let maintenance = match threads {
             Threads::Background => {
-                let (schedule, carried) = (config.schedule(), report.log_bytes);
+                let carried = Carried { bytes: report.log_bytes, segments: report.segments as u64 };
+                let schedule = config.schedule();
                 let started =
                     Maintenance::start(store.clone(), log.clone(), world.clone(), schedule, carried);
                 Some(started.map_err(Error::Thread)?)
