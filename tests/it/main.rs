@@ -8,6 +8,7 @@
 mod bad_files;
 mod bounds;
 mod calls;
+mod clocks;
 mod components;
 mod crash_lifecycle;
 mod crash_points;

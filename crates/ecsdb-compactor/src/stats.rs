@@ -159,6 +159,6 @@ impl Store {
     /// How old the oldest file of the newest snapshot is; `None` without a snapshot, or before [`Store::stats`] has looked.
     pub fn chain_age(&self) -> Option<Duration> {
         let began = self.noted.lock().chain?.began_unix_ns;
-        Some(Duration::from_nanos(self.direct_vfs.now_unix_ns().saturating_sub(began)))
+        Some(Duration::from_nanos(self.log.now_unix_ns().saturating_sub(began)))
     }
 }

@@ -233,7 +233,7 @@ impl Store {
             // The log goes back to the empty world: as good as a snapshot of it.
             bases.insert(0, SnapshotEntry::EMPTY);
         }
-        let (snapshot_sizes, now) = (self.snapshot_sizes()?, self.direct_vfs.now_unix_ns());
+        let (snapshot_sizes, now) = (self.snapshot_sizes()?, self.log.now_unix_ns());
         let retention = if salvaging { Retention::default() } else { Retention::from(kept) };
         let gone = retention.expendable(&bases, least, now, |gone| {
             let rest = &bases[gone..];

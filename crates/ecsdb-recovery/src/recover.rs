@@ -190,12 +190,17 @@ pub fn recover(
         // Without a log there is a past all the same, of which this one knows nothing.
         (None, None) => SegmentEnd { last_lsn: report.last_lsn, ..SegmentEnd::default() },
     };
+    // IO-2: the log's times go on after all that were ever said.
+    let stamps = scan.segments.iter().map(|segment| segment.last_unix_ns);
+    let last_unix_ns =
+        stamps.chain(manifest.snapshots.iter().map(|entry| entry.created_unix_ns)).max().unwrap_or(0);
     let log_start = LogStart {
         database: manifest.database,
         incarnation: manifest.incarnation,
         segment,
         lsn: Lsn(seen + 1),
         previous,
+        last_unix_ns,
     };
     // After a loss the files stay what they are, and one that is replaced needs no cutting.
     let cut = if report.lost.is_empty() && empty.is_none() { repair::cut(layout, &scan) } else { None };

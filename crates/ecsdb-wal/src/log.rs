@@ -16,6 +16,7 @@ use crate::future::Durable;
 use crate::options::{Durability, LogOptions, LogStart, Payload, Threads};
 use crate::prepare::Preparer;
 use crate::queue::Queue;
+use crate::stamps::Stamps;
 use crate::stats::{Counters, LogStats, add};
 use crate::waiters::{Parked, Waiters, Woken};
 use crate::writer::Writer;
@@ -34,7 +35,7 @@ struct Handle {
 /// What the handles, the waiters and the background thread share.
 pub(crate) struct Shared {
     options: LogOptions,
-    vfs: Arc<dyn Vfs>,
+    stamps: Arc<Stamps>,
     queue: Mutex<Pending>,
     /// Locked by whoever leads.
     writer: Mutex<Writer>,
@@ -85,7 +86,8 @@ impl Log {
     ) -> Result<Log> {
         let thread = |e: std::io::Error| LogError::Thread(Arc::new(e));
         let preparer = Preparer::new(background, dir.into(), options.threads).map_err(thread)?;
-        let writer = Writer::start(vfs.clone(), dir.into(), &options, start, preparer)?;
+        let stamps = Arc::new(Stamps::new(vfs.clone(), start.last_unix_ns));
+        let writer = Writer::start(vfs, stamps.clone(), dir.into(), &options, start, preparer)?;
         let last = start.lsn.0 - 1;
         let has_thread = options.threads == Threads::Background;
         let shared = Arc::new(Shared {
@@ -100,7 +102,7 @@ impl Log {
             queued: AtomicU64::new(0),
             appended_bytes: AtomicU64::new(0),
             rotate_at: AtomicU64::new(u64::MAX),
-            vfs,
+            stamps,
             room: Default::default(),
             failure: OnceLock::new(),
             failed: AtomicBool::new(false),
@@ -198,6 +200,12 @@ impl Log {
     /// The number of the segment under way.
     pub fn segment(&self) -> u64 {
         self.0.shared.writer.lock().segment()
+    }
+
+    /// The time as the log goes by it, in nanoseconds since 1970-01-01 UTC: that of the machine's clock, but never before one that stands in
+    /// the log already (IO-2).
+    pub fn now_unix_ns(&self) -> u64 {
+        self.0.shared.stamps.now()
     }
 
     /// Counters since the start.
@@ -443,7 +451,7 @@ impl Shared {
     /// How long until the segment under way comes of age; `None` while it has no transactions, or where segments do not age.
     pub(crate) fn time_to_rotation(&self) -> Option<Duration> {
         let at = self.rotate_at.load(Ordering::Acquire);
-        (at != u64::MAX).then(|| Duration::from_nanos(at.saturating_sub(self.vfs.now_unix_ns())))
+        (at != u64::MAX).then(|| Duration::from_nanos(at.saturating_sub(self.stamps.now())))
     }
 
     fn note_age(&self, writer: &Writer) {

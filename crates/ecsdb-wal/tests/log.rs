@@ -30,7 +30,14 @@ fn options(threads: Threads) -> LogOptions {
 }
 
 fn start() -> LogStart {
-    LogStart { database: DATABASE, incarnation: 1, segment: 1, lsn: Lsn(1), previous: SegmentEnd::default() }
+    LogStart {
+        database: DATABASE,
+        incarnation: 1,
+        segment: 1,
+        lsn: Lsn(1),
+        previous: SegmentEnd::default(),
+        last_unix_ns: 0,
+    }
 }
 
 fn open(dir: &Path, options: LogOptions) -> Log {
