@@ -18,6 +18,7 @@ mod facade;
 mod full_disk;
 mod golden;
 mod lifecycle;
+mod liveness;
 mod model;
 mod own_files;
 mod owned;

@@ -247,6 +247,14 @@ impl PersistenceConfig {
             log.segment_bytes_first.0,
             "it is not below log.segment_bytes_first",
         )?;
+        // What is prepared ahead is on the disk, and each segment may be twice as large as the one before.
+        if log.segment_bytes_max.0 > SEGMENT_BYTES_MAX {
+            return Err(Error::OutOfRange {
+                setting: "log.segment_bytes_max",
+                value: log.segment_bytes_max.to_string(),
+                rule: "a segment has at most 64 GiB, but for a single transaction that needs more",
+            });
+        }
         at_least(
             "log.queue_bytes_max",
             log.queue_bytes_max,
@@ -266,6 +274,8 @@ impl PersistenceConfig {
                 rule: "it is from 100 us to 1 h",
             });
         }
+        threads("snapshot.threads", self.snapshot.threads)?;
+        threads("recovery.threads", self.recovery.threads)?;
         level("snapshot.compression_level", self.snapshot.compression_level)?;
         level("archive.compression_level", self.archive.compression_level)?;
         if !(1..=CHAIN_MAX).contains(&self.snapshot.chain_max) {
@@ -409,6 +419,13 @@ fn level(setting: &'static str, level: i32) -> Result<()> {
     Err(Error::OutOfRange { setting, value: level.to_string(), rule })
 }
 
+fn threads(setting: &'static str, threads: usize) -> Result<()> {
+    if threads <= THREADS_MAX {
+        return Ok(());
+    }
+    Err(Error::OutOfRange { setting, value: threads.to_string(), rule: "there are at most 1024 threads" })
+}
+
 fn fraction(setting: &'static str, fraction: f64) -> Result<()> {
     if (0.0..=1.0).contains(&fraction) {
         return Ok(());
@@ -419,6 +436,8 @@ fn fraction(setting: &'static str, fraction: f64) -> Result<()> {
 /// All files of a snapshot are open while it is loaded (IO-1).
 const CHAIN_MAX: usize = 128;
 const SEGMENT_BYTES_MIN: u64 = 64 << 10;
+const SEGMENT_BYTES_MAX: u64 = 64 << 30;
+const THREADS_MAX: usize = 1024;
 
 fn at_least(setting: &'static str, value: ByteSize, least: u64, rule: &'static str) -> Result<()> {
     if value.0 >= least {

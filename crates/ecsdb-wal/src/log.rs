@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Waker;
 use std::time::Duration;
 
 use ecsdb_io::{IoError, Vfs};
@@ -56,6 +57,7 @@ pub(crate) struct Shared {
     failed: AtomicBool,
     counters: Counters,
     background: Background,
+    closed: OnceLock<Result<()>>,
 }
 
 struct Pending {
@@ -108,6 +110,7 @@ impl Log {
             failed: AtomicBool::new(false),
             counters: Counters::default(),
             background: Background::default(),
+            closed: OnceLock::new(),
         });
         if has_thread {
             shared.background.start(&shared).map_err(thread)?;
@@ -213,7 +216,12 @@ impl Log {
         self.0.shared.counters.read(self.0.shared.queued.load(Ordering::Relaxed))
     }
 
-    /// Makes everything durable, marks a clean end and stops the threads. Closing again is fine.
+    /// True on the thread that works for whoever does not wait, and that [`Log::close`] waits for elsewhere.
+    pub fn is_own_thread(&self) -> bool {
+        self.0.shared.background.is_current()
+    }
+
+    /// Makes everything durable, marks a clean end and stops the threads. Closing again waits for the first one, and says the same.
     ///
     /// # Errors
     /// When the log failed, now or before.
@@ -228,6 +236,11 @@ impl Drop for Handle {
             tracing::error!(error = %e, "closing the log failed; what was acknowledged is safe");
         }
     }
+}
+
+/// As many nanoseconds as can be said: centuries.
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Shared {
@@ -280,10 +293,11 @@ impl Shared {
         if self.options.threads == Threads::None {
             return self.wait(Lsn(self.appended.load(Ordering::Acquire)));
         }
-        self.background.request();
         let mut guard = self.room.0.lock();
         while !self.has_room() {
             self.check()?;
+            // Each time: others may have taken the room that there was, and nobody else need be in a hurry.
+            self.background.request();
             self.room.1.wait(&mut guard);
         }
         self.check()
@@ -349,13 +363,16 @@ impl Shared {
     }
 
     /// Registers a future's waker. True when there is nothing to wait for.
-    pub(crate) fn register(&self, lsn: Lsn, id: &mut Option<u64>, waker: &std::task::Waker) -> bool {
+    pub(crate) fn register(&self, lsn: Lsn, id: &mut Option<u64>, waker: &Waker) -> bool {
+        // Cloned before the lock, and what it takes the place of dropped after it: both may be code of anybody's.
+        let waker = waker.clone();
+        let _replaced;
         let mut coordination = self.coordination.lock();
         // Under the lock that the leader takes after it published the durable LSN: no wake-up falls between.
         if self.durable_lsn() >= lsn || self.check().is_err() {
             return true;
         }
-        coordination.waiters.add_task(lsn, id, waker);
+        _replaced = coordination.waiters.add_task(lsn, id, waker);
         false
     }
 
@@ -456,7 +473,7 @@ impl Shared {
 
     fn note_age(&self, writer: &Writer) {
         let at = self.options.segment_age_max.zip(writer.began_unix_ns());
-        let at = at.map_or(u64::MAX, |(age, began)| began.saturating_add(age.as_nanos() as u64));
+        let at = at.map_or(u64::MAX, |(age, began)| began.saturating_add(nanos(age)));
         self.rotate_at.store(at, Ordering::Release);
     }
 
@@ -494,9 +511,11 @@ impl Shared {
     }
 
     fn close(&self) -> Result<()> {
-        if std::mem::replace(&mut self.queue.lock().closed, true) {
-            return self.check();
-        }
+        self.closed.get_or_init(|| self.close_first()).clone()
+    }
+
+    fn close_first(&self) -> Result<()> {
+        self.queue.lock().closed = true;
         self.background.stop();
         let flushed = self.wait(Lsn(self.appended.load(Ordering::Acquire)));
         let closed = self.guarded(|| {

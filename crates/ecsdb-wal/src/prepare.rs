@@ -122,6 +122,15 @@ impl Preparer {
     }
 }
 
+impl Drop for Preparer {
+    /// A log that could not be started leaves no thread behind.
+    fn drop(&mut self) {
+        if let Err(e) = self.stop() {
+            tracing::warn!(error = %e, "a segment that was prepared in vain is left");
+        }
+    }
+}
+
 impl Work {
     fn run(&self) {
         let mut state = self.state.lock();

@@ -80,7 +80,7 @@ impl Writer {
         start: LogStart,
         preparer: Preparer,
     ) -> Result<Self, IoError> {
-        let bytes = options.segment_bytes_first.max(2 * PAGE).next_multiple_of(PAGE);
+        let bytes = options.segment_bytes_first.clamp(2 * PAGE, SEGMENT_BYTES_MAX).next_multiple_of(PAGE);
         let header = SegmentHeader {
             database: start.database,
             incarnation: start.incarnation,
@@ -426,7 +426,7 @@ impl Writer {
     }
 
     fn next_bytes(&self) -> u64 {
-        (self.limit * 2).min(self.segment_bytes_max)
+        self.limit.saturating_mul(2).min(self.segment_bytes_max)
     }
 
     fn prepare_next(&mut self) {

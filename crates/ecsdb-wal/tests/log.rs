@@ -59,6 +59,31 @@ fn read(scan: &LogScan, after: Lsn) -> Vec<(Lsn, Vec<u8>)> {
     all
 }
 
+#[test]
+fn the_largest_options_are_no_overflow() {
+    let dir = tempfile::tempdir().unwrap();
+    for threads in [Threads::None, Threads::Background] {
+        let log = open(
+            dir.path(),
+            LogOptions {
+                segment_bytes_max: u64::MAX,
+                part_bytes_max: u32::MAX,
+                queue_bytes_max: u64::MAX,
+                transaction_bytes_max: u64::MAX,
+                flush_interval: Duration::MAX,
+                segment_age_max: Some(Duration::MAX),
+                ..options(threads)
+            },
+        );
+        let lsn = log.append(Payload::from(&body(1, 10_000)[..]), Durability::Batched).unwrap();
+        log.rotate().unwrap();
+        log.admit().unwrap();
+        log.rotate_aged().unwrap();
+        log.wait(lsn).unwrap();
+        log.close().unwrap();
+    }
+}
+
 fn body(i: usize, len: usize) -> Vec<u8> {
     (0..len).map(|k| (i * 31 + k) as u8).collect()
 }
