@@ -6,7 +6,9 @@
 )]
 
 mod bad_files;
+mod bounds;
 mod calls;
+mod clocks;
 mod components;
 mod crash_lifecycle;
 mod crash_points;
@@ -16,6 +18,7 @@ mod facade;
 mod full_disk;
 mod golden;
 mod lifecycle;
+mod liveness;
 mod model;
 mod own_files;
 mod owned;

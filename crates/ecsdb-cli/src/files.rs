@@ -76,6 +76,7 @@ impl Place {
         }
         config.snapshot.after_transactions = 0;
         config.snapshot.after_log_bytes = ecsdb::ByteSize(0);
+        config.snapshot.after_segments = 0;
         config.snapshot.interval = Duration::ZERO;
         config.compaction.dead_fraction_max = 0.0;
         config.compaction.sparse_fraction_max = 0.0;

@@ -54,11 +54,7 @@ impl Store {
                 }
                 Ok(None) => continue,
                 // What cannot be read any more hinders nobody who does not need it.
-                Err(e) if e.is_damage() => SegmentEnd {
-                    segment: file.number.saturating_sub(1),
-                    last_lsn: Lsn(u64::MAX),
-                    ..SegmentEnd::default()
-                },
+                Err(e) if e.is_damage() => unknown_before(file.number),
                 Err(e) => return Err(e.into()),
             };
             if file.path.parent() == Some(archive) {
@@ -134,34 +130,60 @@ impl Store {
             if file.number <= known || file.number >= first_needed {
                 continue;
             }
-            let scanned = LogScan::file(&*self.archive_vfs, &file.path)?;
-            // Where a segment ends is said by the one after it. What is damaged before that is kept as it is: a part of it may still
-            // be good for something.
-            let declared =
-                SegmentReader::open(&*self.direct_vfs, &next.path)?.map(|next| next.header().previous);
-            let declared = declared.filter(|end| end.segment == file.number && *end != scanned.end);
-            if declared.is_some() {
-                let damage = scanned.damage.as_ref().map_or_else(String::new, |damage| damage.to_string());
-                let error =
-                    format!("a sealed segment of the log is damaged, and is archived as it is: {damage}");
-                self.events.send(Event::Failed { task: Task::Retention, error, retry_in: None });
-            }
-            let len = declared.map_or(scanned.end.offset, |end| end.offset);
-            let archived = self.archive_one(file.number, &file.path, &scanned, len)?;
+            // Where a segment ends is said by the one after it.
+            let declared = match SegmentReader::open(&*self.direct_vfs, &next.path) {
+                Ok(next) => next.map(|next| next.header().previous).filter(|end| end.segment == file.number),
+                Err(e) if e.is_damage() => None,
+                Err(e) => return Err(e.into()),
+            };
+            // What is damaged is kept as it is, and keeps nobody else waiting: a part of it may still be good for something.
+            let archived = match LogScan::file(&*self.archive_vfs, &file.path) {
+                Ok(scanned) => {
+                    let declared = declared.filter(|end| *end != scanned.end);
+                    if declared.is_some() {
+                        let damage = scanned.damage.as_ref().map_or_else(String::new, ToString::to_string);
+                        self.report_damage("is damaged, and is archived as it is", &damage);
+                    }
+                    let len = declared.map_or(scanned.end.offset, |end| end.offset);
+                    self.archive_one(file.number, &file.path, Some(&scanned), len)?
+                }
+                Err(e) if e.is_damage() => {
+                    let len = declared.map_or(file.bytes, |end| end.offset.min(file.bytes));
+                    match self.archive_one(file.number, &file.path, None, len) {
+                        Ok(archived) => {
+                            self.report_damage("is damaged, and is archived as it is", &e.to_string());
+                            let last_lsn = declared.map_or(Lsn::ZERO, |end| end.last_lsn);
+                            ArchivedSegment { last_lsn, ..archived }
+                        }
+                        // Not even the bytes are to be had.
+                        Err(Error::Io(cause)) if cause.is_of_the_file() && cause.path == file.path => {
+                            self.report_damage("cannot be read, and is not archived", &e.to_string());
+                            continue;
+                        }
+                        Err(other) => return Err(other),
+                    }
+                }
+                Err(e) => return Err(e.into()),
+            };
             self.archived(work)?.push(archived);
         }
         Ok(())
     }
 
+    fn report_damage(&self, what: &str, damage: &str) {
+        let error = format!("a sealed segment of the log {what}: {damage}");
+        self.events.send(Event::Failed { task: Task::Retention, error, retry_in: None });
+    }
+
+    /// Copies `len` bytes of a segment; of one without a valid header `scanned` is `None`.
     fn archive_one(
         &self,
         number: u64,
         from: &Path,
-        scanned: &ScannedSegment,
+        scanned: Option<&ScannedSegment>,
         len: u64,
     ) -> Result<ArchivedSegment> {
-        let (end, previous) = (scanned.end, scanned.header.previous.segment);
-        let after = scanned.header.previous.last_lsn;
+        let previous = scanned.map_or(unknown_before(number), |scanned| scanned.header.previous);
         let _span = tracing::info_span!("archive", segment = number).entered();
         let vfs = &*self.archive_vfs;
         let source = vfs.open(from, OpenMode::Read)?;
@@ -179,19 +201,29 @@ impl Store {
             }
             Ok(())
         })?;
-        // CKP-2: read back before anything relies on it.
-        let copied = LogScan::file(vfs, &path)?;
-        // What was damaged is so in the copy, too.
-        if copied.end != end {
-            vfs.remove(&path)?;
-            let what = format!("it ends with LSN {}, not {}", copied.end.last_lsn, end.last_lsn);
-            return Err(Error::NotVerified { path, what });
+        let mut last_lsn = Lsn::ZERO;
+        if let Some(ScannedSegment { end, .. }) = scanned {
+            // CKP-2: read back before anything relies on it.
+            let copied = LogScan::file(vfs, &path)?;
+            // What was damaged is so in the copy, too.
+            if copied.end != *end {
+                vfs.remove(&path)?;
+                let what = format!("it ends with LSN {}, not {}", copied.end.last_lsn, end.last_lsn);
+                return Err(Error::NotVerified { path, what });
+            }
+            last_lsn = end.last_lsn;
         }
         let bytes = vfs.file_len(&path)?.unwrap_or(0);
         metrics::counter!("ecsdb_archived_bytes_total").increment(bytes);
-        self.events.send(Event::Archived { segment: number, last_lsn: end.last_lsn, bytes });
-        Ok(ArchivedSegment { number, previous, after, last_lsn: end.last_lsn, bytes })
+        self.events.send(Event::Archived { segment: number, last_lsn, bytes });
+        let SegmentEnd { segment: previous, last_lsn: after, .. } = previous;
+        Ok(ArchivedSegment { number, previous, after, last_lsn, bytes })
     }
+}
+
+/// What a segment that cannot say it is taken to follow.
+fn unknown_before(number: u64) -> SegmentEnd {
+    SegmentEnd { segment: number.saturating_sub(1), last_lsn: Lsn(u64::MAX), ..SegmentEnd::default() }
 }
 
 fn copy(from: &dyn VfsFile, len: u64, to: &dyn VfsFile) -> Result<()> {

@@ -1,6 +1,7 @@
 //! Pausing, cancelling and following work in the background.
 
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -102,6 +103,21 @@ impl Control {
         }
         drop(clock);
         self.0.resumed.notify_all();
+    }
+
+    /// Does the work. A panic in it is a failure like any other (CKP-7).
+    ///
+    /// # Errors
+    /// Those of the work, or [`Error::Panicked`].
+    pub fn run<T, E: From<Error>>(&self, work: impl FnOnce(&Control) -> Result<T, E>) -> Result<T, E> {
+        catch_unwind(AssertUnwindSafe(|| work(self))).unwrap_or_else(|panic| {
+            let what = match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {
+                (Some(text), _) => text.clone(),
+                (None, Some(text)) => (*text).into(),
+                (None, None) => "without a word".into(),
+            };
+            Err(Error::Panicked(what).into())
+        })
     }
 
     /// How far it is.

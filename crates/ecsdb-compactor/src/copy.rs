@@ -91,6 +91,7 @@ pub fn write_database(
     let options = WriteOptions {
         database: manifest.database,
         sequence: 1,
+        created_unix_ns: vfs.now_unix_ns(),
         compression: settings.compression,
         threads: settings.threads,
         parent: None,

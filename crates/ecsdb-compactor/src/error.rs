@@ -49,6 +49,9 @@ pub enum Error {
         /// What differs.
         what: String,
     },
+    /// Code that it called panicked: that of a value that was to be encoded, say.
+    #[error("it panicked: {0}")]
+    Panicked(String),
     /// It was cancelled.
     #[error("it was cancelled; what was there before is still there")]
     Cancelled,

@@ -1,6 +1,7 @@
 //! What happens in the background, as a stream that the application can follow.
 
 use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -96,13 +97,34 @@ pub enum Event {
     },
 }
 
+/// How a kind of work failed last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Failure {
+    /// Which.
+    pub task: Task,
+    /// Why.
+    pub error: String,
+    /// How often it has failed since the opening.
+    pub times: u64,
+}
+
 /// Where events come from. Clones are the same source.
 #[derive(Debug, Clone)]
-pub struct EventSender(Arc<Mutex<Option<broadcast::Sender<Event>>>>);
+pub struct EventSender(Arc<Source>);
+
+#[derive(Debug)]
+struct Source {
+    /// `None` once it is closed.
+    sender: Mutex<Option<broadcast::Sender<Event>>>,
+    /// One of each kind of work that ever failed.
+    failures: Mutex<Vec<Failure>>,
+}
 
 impl Default for EventSender {
     fn default() -> Self {
-        EventSender(Arc::new(Mutex::new(Some(broadcast::channel(BACKLOG).0))))
+        let sender = Mutex::new(Some(broadcast::channel(BACKLOG).0));
+        EventSender(Arc::new(Source { sender, failures: Mutex::default() }))
     }
 }
 
@@ -113,26 +135,41 @@ impl EventSender {
             Event::Failed { task, error, retry_in } => {
                 metrics::counter!("ecsdb_background_failures_total", "task" => task.to_string()).increment(1);
                 tracing::warn!(%task, error, ?retry_in, "work in the background failed");
+                self.note_failure(*task, error);
             }
             Event::Progress(task, progress) => tracing::info!(%task, "{progress}"),
             other => tracing::info!(event = ?other, "background"),
         }
-        if let Some(sender) = &*self.0.lock() {
-            // Nobody needs to listen.
-            drop(sender.send(event));
+        // Whoever listens is woken, and may do anything then: under no lock, and a panic of its own is not this thread's end.
+        let Some(sender) = self.0.sender.lock().clone() else { return };
+        if catch_unwind(AssertUnwindSafe(|| drop(sender.send(event)))).is_err() {
+            tracing::error!("whoever listens to events panicked when it was woken");
         }
+    }
+
+    fn note_failure(&self, task: Task, error: &str) {
+        let mut failures = self.0.failures.lock();
+        let before = failures.iter().position(|failure| failure.task == task);
+        let times = before.map_or(0, |i| failures.remove(i).times) + 1;
+        failures.push(Failure { task, error: error.into(), times });
+    }
+
+    /// How each kind of work failed last, the latest failure at the end (CKP-7).
+    pub fn failures(&self) -> Vec<Failure> {
+        self.0.failures.lock().clone()
     }
 
     /// A listener for what happens from here on; for nothing once the source is closed.
     pub fn listen(&self) -> Events {
-        let sender = self.0.lock();
+        let sender = self.0.sender.lock();
         let receiver = sender.as_ref().map_or_else(|| broadcast::channel(1).1, broadcast::Sender::subscribe);
         Events(BroadcastStream::new(receiver))
     }
 
     /// Ends the streams of all listeners, once they have taken what there is.
     pub fn close(&self) {
-        self.0.lock().take();
+        let sender = self.0.sender.lock().take();
+        drop(sender);
     }
 }
 

@@ -27,7 +27,7 @@ mod store;
 pub use compact::CompactionInfo;
 pub use control::{Control, Progress};
 pub use error::{Error, Result};
-pub use event::{Event, EventSender, Events, Task};
+pub use event::{Event, EventSender, Events, Failure, Task};
 pub use retention::Retention;
 pub use schedule::{Due, Now, Reason, Schedule};
 pub use settings::{ArchiveSettings, Archiving, StoreSettings};

@@ -11,6 +11,8 @@ pub struct Schedule {
     pub snapshot_interval: Option<Duration>,
     /// A snapshot after so many bytes of log.
     pub snapshot_log_bytes: Option<u64>,
+    /// A snapshot when the log after the newest one lies in so many segments.
+    pub snapshot_segments: Option<u64>,
     /// A compaction this often, if anything was committed.
     pub compaction_interval: Option<Duration>,
     /// A compaction when log and archive take more bytes than this.
@@ -30,6 +32,8 @@ pub struct Now {
     pub transactions: u64,
     /// Bytes of log since the newest snapshot.
     pub log_bytes: u64,
+    /// Segments of log since the newest snapshot, the one under way included.
+    pub segments: u64,
     /// Time since the newest snapshot, or since the opening.
     pub since_snapshot: Duration,
     /// Time since the last compaction, or since the opening.
@@ -60,6 +64,8 @@ pub enum Reason {
     Time,
     /// Enough bytes of log.
     LogBytes,
+    /// Many segments, which short sessions leave.
+    Segments,
     /// Old files.
     Age,
     /// Too much dead.
@@ -113,6 +119,7 @@ impl Schedule {
         let snapshot = [
             (self.snapshot_transactions.is_some_and(|max| now.transactions >= max), Reason::Transactions),
             (self.snapshot_log_bytes.is_some_and(|max| now.log_bytes >= max), Reason::LogBytes),
+            (self.snapshot_segments.is_some_and(|max| now.segments >= max), Reason::Segments),
             (self.snapshot_interval.is_some_and(|max| now.since_snapshot >= max), Reason::Time),
         ];
         if let Some((_, reason)) = snapshot.into_iter().find(|(due, _)| changed && *due) {
@@ -147,15 +154,17 @@ mod tests {
             snapshot_transactions: Some(1000),
             snapshot_interval: Some(MINUTE),
             snapshot_log_bytes: Some(1 << 20),
+            snapshot_segments: Some(8),
             ..Schedule::default()
         };
         let now = Now { transactions: 1, log_bytes: 10, ..Now::default() };
         assert_eq!(schedule.due(&now), Due::Nothing(Some(MINUTE)));
         assert_eq!(schedule.due(&Now { log_bytes: 2 << 20, ..now }), Due::Snapshot(Reason::LogBytes));
+        assert_eq!(schedule.due(&Now { segments: 8, ..now }), Due::Snapshot(Reason::Segments));
         assert_eq!(schedule.due(&Now { transactions: 1000, ..now }), Due::Snapshot(Reason::Transactions));
         assert_eq!(schedule.due(&Now { since_snapshot: MINUTE, ..now }), Due::Snapshot(Reason::Time));
         // An idle database takes no snapshots, and does not look again by itself.
-        let idle = Now { since_snapshot: 9 * MINUTE, ..Now::default() };
+        let idle = Now { since_snapshot: 9 * MINUTE, segments: 9, ..Now::default() };
         assert_eq!(schedule.due(&idle), Due::Nothing(None));
     }
 

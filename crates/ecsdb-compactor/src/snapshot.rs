@@ -106,6 +106,8 @@ impl Store {
         let options = WriteOptions {
             database: self.manifest().database,
             sequence,
+            // Not before its last transaction, wherever the clock stands by now (IO-2).
+            created_unix_ns: self.log.now_unix_ns(),
             compression: settings.compression,
             threads: settings.threads,
             parent,

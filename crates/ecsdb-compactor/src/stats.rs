@@ -8,6 +8,7 @@ use ecsdb_snapshot::{Directory, Snapshot};
 use ecsdb_wal::{Lsn, segment_files};
 
 use crate::error::Result;
+use crate::event::Failure;
 use crate::snapshot::SnapshotInfo;
 use crate::store::{Store, Work};
 
@@ -39,6 +40,8 @@ pub struct StoreStats {
     pub last_snapshot: Option<SnapshotInfo>,
     /// Bytes of files that nothing needs any more, to be deleted with the next change.
     pub garbage_bytes: u64,
+    /// How each kind of work in the background failed last, the latest failure at the end.
+    pub failures: Vec<Failure>,
 }
 
 impl StoreStats {
@@ -128,7 +131,11 @@ impl Store {
 
     fn sizes(&self) -> Result<StoreStats> {
         let manifest = self.manifest();
-        let mut stats = StoreStats { snapshots: manifest.snapshots.len(), ..StoreStats::default() };
+        let mut stats = StoreStats {
+            snapshots: manifest.snapshots.len(),
+            failures: self.events.failures(),
+            ..StoreStats::default()
+        };
         let sizes = self.snapshot_sizes()?;
         stats.snapshot_bytes = sizes.iter().map(|(_, bytes)| bytes).sum();
         let noted = self.noted.lock();
@@ -159,6 +166,6 @@ impl Store {
     /// How old the oldest file of the newest snapshot is; `None` without a snapshot, or before [`Store::stats`] has looked.
     pub fn chain_age(&self) -> Option<Duration> {
         let began = self.noted.lock().chain?.began_unix_ns;
-        Some(Duration::from_nanos(self.direct_vfs.now_unix_ns().saturating_sub(began)))
+        Some(Duration::from_nanos(self.log.now_unix_ns().saturating_sub(began)))
     }
 }

@@ -36,6 +36,8 @@ pub struct Store {
     pins: Arc<Mutex<usize>>,
     /// Which manifest is live on disk is not known: a publication failed after the rename.
     uncertain: AtomicBool,
+    /// Something is still to be trimmed: it failed, or was pinned.
+    owes_trim: AtomicBool,
     pub(crate) noted: Mutex<Noted>,
 }
 
@@ -93,6 +95,7 @@ impl Store {
             work: Mutex::default(),
             pins: Arc::default(),
             uncertain: AtomicBool::new(false),
+            owes_trim: AtomicBool::new(false),
             noted: Mutex::default(),
         }
     }
@@ -196,7 +199,8 @@ impl Store {
         self.trim_to(&mut work, None)
     }
 
-    /// As [`Store::trim`], after something that has succeeded: its failure is not that one's.
+    /// As [`Store::trim`], after something that has succeeded: its failure is not that one's. It is tried again by whoever asks
+    /// [`Store::owes_trim`].
     pub(crate) fn trim_after(&self, work: &mut Work) {
         if let Err(e) = self.trim_to(work, None) {
             let retry_in = Some(std::time::Duration::ZERO);
@@ -204,10 +208,16 @@ impl Store {
         }
     }
 
+    /// True when archiving and deleting has not come to its end: it failed, or a [`Pin`] kept files from being deleted.
+    pub fn owes_trim(&self) -> bool {
+        self.owes_trim.load(Ordering::Acquire)
+    }
+
     /// Keeps the `least` newest snapshots (unless said otherwise, what recovery needs), the log after the oldest of them, and what the
     /// settings say beyond that.
     pub(crate) fn trim_to(&self, work: &mut Work, least: Option<usize>) -> Result<()> {
         let _span = tracing::info_span!("retention").entered();
+        self.owes_trim.store(true, Ordering::Release);
         let manifest = self.manifest();
         let settings = self.settings();
         // CKP-3: what the fallback snapshot does not hold is needed by recovery.
@@ -233,7 +243,7 @@ impl Store {
             // The log goes back to the empty world: as good as a snapshot of it.
             bases.insert(0, SnapshotEntry::EMPTY);
         }
-        let (snapshot_sizes, now) = (self.snapshot_sizes()?, self.direct_vfs.now_unix_ns());
+        let (snapshot_sizes, now) = (self.snapshot_sizes()?, self.log.now_unix_ns());
         let retention = if salvaging { Retention::default() } else { Retention::from(kept) };
         let gone = retention.expendable(&bases, least, now, |gone| {
             let rest = &bases[gone..];
@@ -284,6 +294,7 @@ impl Store {
         if let Some(archived) = &mut work.archived {
             archived.retain(|segment| segment.number >= manifest.first_archived);
         }
+        self.owes_trim.store(false, Ordering::Release);
         if files > 0 {
             metrics::counter!("ecsdb_removed_bytes_total").increment(bytes);
             self.events.send(Event::Removed { files, bytes });

@@ -104,6 +104,9 @@ pub struct SnapshotSettings {
     pub after_transactions: u64,
     /// A snapshot is taken after so many bytes of log; 0 for never by bytes.
     pub after_log_bytes: ByteSize,
+    /// A snapshot is taken when the log after the one before lies in so many segments, as many short sessions leave it; 0 for never by
+    /// their number.
+    pub after_segments: u64,
     /// A snapshot is taken this long after the one before, if anything was committed; 0 for never by time.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
@@ -120,6 +123,7 @@ impl Default for SnapshotSettings {
             chain_max: 4,
             after_transactions: 0,
             after_log_bytes: ByteSize(256 << 20),
+            after_segments: 64,
             interval: Duration::from_secs(300),
             bytes_per_second_max: ByteSize(0),
         }
@@ -243,6 +247,14 @@ impl PersistenceConfig {
             log.segment_bytes_first.0,
             "it is not below log.segment_bytes_first",
         )?;
+        // What is prepared ahead is on the disk, and each segment may be twice as large as the one before.
+        if log.segment_bytes_max.0 > SEGMENT_BYTES_MAX {
+            return Err(Error::OutOfRange {
+                setting: "log.segment_bytes_max",
+                value: log.segment_bytes_max.to_string(),
+                rule: "a segment has at most 64 GiB, but for a single transaction that needs more",
+            });
+        }
         at_least(
             "log.queue_bytes_max",
             log.queue_bytes_max,
@@ -262,13 +274,15 @@ impl PersistenceConfig {
                 rule: "it is from 100 us to 1 h",
             });
         }
+        threads("snapshot.threads", self.snapshot.threads)?;
+        threads("recovery.threads", self.recovery.threads)?;
         level("snapshot.compression_level", self.snapshot.compression_level)?;
         level("archive.compression_level", self.archive.compression_level)?;
-        if self.snapshot.chain_max == 0 {
+        if !(1..=CHAIN_MAX).contains(&self.snapshot.chain_max) {
             return Err(Error::OutOfRange {
                 setting: "snapshot.chain_max",
-                value: "0".into(),
-                rule: "a snapshot lies in at least 1 file",
+                value: self.snapshot.chain_max.to_string(),
+                rule: "a snapshot lies in 1 to 128 files",
             });
         }
         if self.archive.enabled == Some(true) && self.retention == RetentionSettings::default() {
@@ -377,6 +391,7 @@ impl PersistenceConfig {
             snapshot_transactions: unless_zero(snapshot.after_transactions),
             snapshot_interval: unless_zero(snapshot.interval),
             snapshot_log_bytes: unless_zero(snapshot.after_log_bytes.0),
+            snapshot_segments: unless_zero(snapshot.after_segments),
             compaction_interval: unless_zero(compaction.interval),
             compaction_log_bytes: unless_zero(compaction.log_bytes_max.0),
             compaction_snapshot_age: unless_zero(compaction.snapshot_age_max),
@@ -404,6 +419,13 @@ fn level(setting: &'static str, level: i32) -> Result<()> {
     Err(Error::OutOfRange { setting, value: level.to_string(), rule })
 }
 
+fn threads(setting: &'static str, threads: usize) -> Result<()> {
+    if threads <= THREADS_MAX {
+        return Ok(());
+    }
+    Err(Error::OutOfRange { setting, value: threads.to_string(), rule: "there are at most 1024 threads" })
+}
+
 fn fraction(setting: &'static str, fraction: f64) -> Result<()> {
     if (0.0..=1.0).contains(&fraction) {
         return Ok(());
@@ -411,7 +433,11 @@ fn fraction(setting: &'static str, fraction: f64) -> Result<()> {
     Err(Error::OutOfRange { setting, value: fraction.to_string(), rule: "it is a part, from 0 to 1" })
 }
 
+/// All files of a snapshot are open while it is loaded (IO-1).
+const CHAIN_MAX: usize = 128;
 const SEGMENT_BYTES_MIN: u64 = 64 << 10;
+const SEGMENT_BYTES_MAX: u64 = 64 << 30;
+const THREADS_MAX: usize = 1024;
 
 fn at_least(setting: &'static str, value: ByteSize, least: u64, rule: &'static str) -> Result<()> {
     if value.0 >= least {

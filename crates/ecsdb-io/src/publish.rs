@@ -30,22 +30,25 @@ pub fn publish<T, E: From<IoError>>(
         Err(e) => return Err(e.into()),
     }
     let file = vfs.create(&temporary)?;
-    let finish = || -> Result<T, E> {
-        let value = write(&file)?;
-        file.sync_data()?;
-        vfs.rename(&temporary, path)?;
-        Ok(value)
-    };
-    match finish() {
-        Ok(value) => {
-            vfs.sync_dir(directory_of(path))?;
-            Ok((value, file))
-        }
-        Err(e) => {
-            // The error that matters is the first one; a leftover is collected at the next open.
-            drop(vfs.remove(&temporary));
-            Err(e)
-        }
+    let leftover = Leftover { vfs, temporary: &temporary };
+    let value = write(&file)?;
+    file.sync_data()?;
+    vfs.rename(&temporary, path)?;
+    std::mem::forget(leftover);
+    vfs.sync_dir(directory_of(path))?;
+    Ok((value, file))
+}
+
+/// A temporary file that goes, whether writing it failed or panicked.
+struct Leftover<'a> {
+    vfs: &'a dyn Vfs,
+    temporary: &'a Path,
+}
+
+impl Drop for Leftover<'_> {
+    fn drop(&mut self) {
+        // The error that matters is the first one; what is left then is collected at the next open.
+        drop(self.vfs.remove(self.temporary));
     }
 }
 

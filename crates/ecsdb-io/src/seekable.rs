@@ -5,7 +5,7 @@ use std::io::{self, IoSlice, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use zeekstd::{Decoder, EncodeOptions, FrameSizePolicy};
+use zeekstd::{EncodeOptions, FrameSizePolicy, SeekTable};
 
 use crate::error::{FileOp, IoError, Result};
 use crate::vfs::VfsFile;
@@ -44,9 +44,7 @@ pub fn compress(source: &dyn VfsFile, len: u64, target: &dyn VfsFile, level: i32
 /// # Errors
 /// When it cannot be read, or has no valid table of frames.
 pub fn open(file: Arc<dyn VfsFile>) -> Result<Arc<dyn VfsFile>> {
-    let invalid = |what: String| {
-        IoError::new(FileOp::Read, file.path(), io::Error::new(io::ErrorKind::InvalidData, what))
-    };
+    let invalid = |what: String| invalid(&*file, what);
     // What the table claims is held against the file before anything is allocated for it (REC-1).
     let stored = file.len()?;
     let mut end = [0; TABLE_END as usize];
@@ -58,16 +56,40 @@ pub fn open(file: Arc<dyn VfsFile>) -> Result<Arc<dyn VfsFile>> {
     if frames * 8 > stored {
         return Err(invalid(format!("{frames} frames do not fit a file of {stored} bytes")));
     }
-    let decoder = Decoder::new(Owned { file: file.clone(), at: 0 }).map_err(|e| invalid(e.to_string()))?;
-    let len = decoder.seek_table().size_decomp();
-    Ok(Arc::new(Seekable { file, len, decoder: Mutex::new((decoder, 0)) }))
+    let table = SeekTable::from_seekable(&mut Owned { file: file.clone(), at: 0 })
+        .map_err(|e| invalid(e.to_string()))?;
+    // Every frame but the last is full.
+    let last = table.num_frames().saturating_sub(1);
+    let fits = |index: u32| {
+        let bytes = table.frame_size_decomp(index).unwrap_or(u64::MAX);
+        bytes == u64::from(FRAME_BYTES) || index == last && bytes < u64::from(FRAME_BYTES)
+    };
+    if table.size_comp() > stored - frames * 8 || !(0..table.num_frames()).all(fits) {
+        return Err(invalid("the table of frames claims what cannot be".into()));
+    }
+    let len = table.size_decomp();
+    let unpacker = zstd::bulk::Decompressor::new().map_err(|e| invalid(e.to_string()))?;
+    let frame = Mutex::new(Frame { index: None, packed: Vec::new(), bytes: Vec::new(), unpacker });
+    Ok(Arc::new(Seekable { file, len, table, frame }))
+}
+
+fn invalid(file: &dyn VfsFile, what: String) -> IoError {
+    IoError::new(FileOp::Read, file.path(), io::Error::new(io::ErrorKind::InvalidData, what))
 }
 
 struct Seekable {
     file: Arc<dyn VfsFile>,
     len: u64,
-    /// And where it stands: reading on costs no new start in the middle of a frame.
-    decoder: Mutex<(Decoder<'static, Owned>, u64)>,
+    table: SeekTable,
+    frame: Mutex<Frame>,
+}
+
+/// The frame that was read last: whole, and with the length that the table claims, or not at all.
+struct Frame {
+    index: Option<u32>,
+    packed: Vec<u8>,
+    bytes: Vec<u8>,
+    unpacker: zstd::bulk::Decompressor<'static>,
 }
 
 impl VfsFile for Seekable {
@@ -83,24 +105,15 @@ impl VfsFile for Seekable {
         if offset >= self.len || buf.is_empty() {
             return Ok(0);
         }
-        let invalid = |e: zeekstd::Error| {
-            IoError::new(FileOp::Read, self.path(), io::Error::new(io::ErrorKind::InvalidData, e.to_string()))
-        };
-        let mut guard = self.decoder.lock().unwrap_or_else(PoisonError::into_inner);
-        let (decoder, at) = &mut *guard;
-        if *at != offset {
-            decoder.set_offset(offset).map_err(invalid)?;
-            *at = offset;
+        let mut frame = self.frame.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = self.table.frame_index_decomp(offset);
+        if frame.index != Some(index) {
+            self.unpack(index, &mut frame)?;
         }
-        let n = match decoder.decompress(buf) {
-            Ok(n) => n,
-            Err(e) => {
-                // Unknown now, and never a valid offset.
-                *at = u64::MAX;
-                return Err(invalid(e));
-            }
-        };
-        *at += n as u64;
+        let begin = self.table.frame_start_decomp(index).map_err(|e| invalid(&*self.file, e.to_string()))?;
+        let rest = frame.bytes.get(offset.saturating_sub(begin) as usize..).unwrap_or_default();
+        let n = rest.len().min(buf.len());
+        buf[..n].copy_from_slice(&rest[..n]);
         Ok(n)
     }
 
@@ -114,6 +127,28 @@ impl VfsFile for Seekable {
 
     fn sync_data(&self) -> Result<()> {
         self.file.sync_data()
+    }
+}
+
+impl Seekable {
+    /// Reads and decompresses a frame. Its sizes were held against the file and the largest frame there is.
+    fn unpack(&self, index: u32, frame: &mut Frame) -> Result<()> {
+        let failed = |e: zeekstd::Error| invalid(&*self.file, e.to_string());
+        let Frame { index: read, packed, bytes, unpacker } = frame;
+        *read = None;
+        let at = self.table.frame_start_comp(index).map_err(failed)?;
+        packed.resize(self.table.frame_size_comp(index).map_err(failed)? as usize, 0);
+        bytes.resize(self.table.frame_size_decomp(index).map_err(failed)? as usize, 0);
+        self.file.read_exact_at(packed, at)?;
+        let n = unpacker
+            .decompress_to_buffer(packed, &mut bytes[..])
+            .map_err(|e| invalid(&*self.file, format!("frame {index}: {e}")))?;
+        if n != bytes.len() {
+            let what = format!("frame {index} has {n} bytes, and the table says {}", bytes.len());
+            return Err(invalid(&*self.file, what));
+        }
+        *read = Some(index);
+        Ok(())
     }
 }
 
@@ -207,5 +242,45 @@ mod tests {
         assert!(reopen().unwrap_err().to_string().contains("do not fit"));
         raw.set_len(4).unwrap();
         assert!(reopen().is_err());
+    }
+    /// REC-1: one in the table, in the decompressed size, made reading go on for ever.
+    #[test]
+    fn any_flipped_bit_is_an_error_or_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (plain, packed) = (dir.path().join("plain"), dir.path().join("packed.zst"));
+        let bytes: Vec<u8> = (0..300_000u32).map(|i| (i / 5_000) as u8).collect();
+        let (_, source) = publish(&Disk, &plain, |file| file.write_at(&bytes, 0)).unwrap();
+        let (written, raw) =
+            publish(&Disk, &packed, |file| compress(&*source, bytes.len() as u64, &**file, 3)).unwrap();
+        let mut good = vec![0; written as usize];
+        raw.read_exact_at(&mut good, 0).unwrap();
+        let read = || -> Result<Vec<u8>> {
+            let file = open(Disk.open(&packed, OpenMode::Read)?)?;
+            let mut back = Vec::new();
+            let mut part = vec![0; 64 << 10];
+            loop {
+                match file.read_at(&mut part, back.len() as u64)? {
+                    0 => return Ok(back),
+                    n => back.extend_from_slice(&part[..n]),
+                }
+                assert!(back.len() <= 4 * bytes.len(), "it has no end");
+            }
+        };
+        assert_eq!(read().unwrap(), bytes);
+        let mut unseen = 0;
+        for bit in 0..good.len() * 8 {
+            let (byte, flip) = (bit / 8, 1 << (bit % 8));
+            raw.write_at(&[good[byte] ^ flip], byte as u64).unwrap();
+            match read() {
+                // Every frame's bytes have a checksum; a table that leads to fewer of them is seen by who reads them.
+                Ok(back) => {
+                    assert!(bytes.starts_with(&back), "bit {bit}");
+                    unseen += 1;
+                }
+                Err(e) => assert!(!e.is_not_found(), "bit {bit}: {e}"),
+            }
+            raw.write_at(&good[byte..=byte], byte as u64).unwrap();
+        }
+        assert!(unseen < good.len(), "{unseen} of {} bits", good.len() * 8);
     }
 }

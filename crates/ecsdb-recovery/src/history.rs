@@ -259,7 +259,8 @@ fn scan(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest, after: Lsn) -> Resu
 }
 
 fn unix_ns(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_nanos() as u64
+    // Later than can be said is a time to come like any other.
+    u64::try_from(time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_nanos()).unwrap_or(u64::MAX)
 }
 
 pub(crate) fn time_text(unix_ns: u64) -> String {

@@ -10,7 +10,7 @@ use ecsdb_io::{
     publish,
 };
 use ecsdb_snapshot::Manifest;
-use ecsdb_wal::{Known, LogDir, LogScan, LogStart, Lsn, SegmentEnd, Tail};
+use ecsdb_wal::{Known, LogDir, LogScan, LogStart, Lsn, SegmentEnd, SegmentHeader, Tail};
 
 use crate::claim::{claim, lock, mark};
 use crate::error::{Error, Result};
@@ -81,7 +81,7 @@ pub fn recover(
 
     progress(&Step::Verify);
     sync_log(vfs, layout)?;
-    let scan = scan_log(vfs, layout, &manifest, world.lsn())?;
+    let mut scan = scan_log(vfs, layout, &manifest, world.lsn())?;
     report.segments = scan.segments.len();
     report.log_bytes = scan.segments.iter().map(|segment| segment.end.offset).sum();
     let whole = judge(layout, &scan, world.lsn(), options.policy, &mut report)?;
@@ -165,31 +165,45 @@ pub fn recover(
     let free = |kind| next_free_number(vfs, layout.dir_of(kind), kind);
     manifest.next_snapshot = manifest.next_snapshot.max(free(FileKind::Snapshot)?);
     manifest.generation = manifest.generation.max(free(FileKind::Manifest)?.saturating_sub(1));
-    let segment = manifest.next_segment.max(scan.last_file + 1).max(free(FileKind::Segment)?);
+    let empty = replaceable(layout, &scan).filter(|_| report.lost.is_empty() && manifest.salvage == 0);
+    let segment = match empty {
+        Some(empty) => {
+            // What was prepared behind it would stand where the log is to go on.
+            repair::remove_unused(vfs, layout, &std::mem::take(&mut scan.unused), &mut report)?;
+            empty.sequence
+        }
+        None => manifest.next_segment.max(scan.last_file + 1).max(free(FileKind::Segment)?),
+    };
     let highest = manifest.next_snapshot.max(manifest.generation).max(segment);
     if highest > FileKind::NUMBER_MAX - NUMBERS_MIN {
         return Err(Error::NumbersUsedUp { dir: layout.root().into(), highest });
     }
-    manifest.next_segment = segment + 1;
+    manifest.next_segment = manifest.next_segment.max(segment + 1);
     // What was replayed was synced above (REC-4). What was merely seen beyond a torn tail was never durable.
     manifest.durable_lsn = report.last_lsn.0;
     manifest.seen_lsn = seen;
     report.incarnation = manifest.incarnation;
     clock.lap("repair", &mut report);
-    let previous = scan.segments.last().map_or(
+    let previous = match (empty, scan.segments.last()) {
+        (Some(empty), _) => empty.previous,
+        (None, Some(last)) => last.end,
         // Without a log there is a past all the same, of which this one knows nothing.
-        SegmentEnd { last_lsn: report.last_lsn, ..SegmentEnd::default() },
-        |segment| segment.end,
-    );
+        (None, None) => SegmentEnd { last_lsn: report.last_lsn, ..SegmentEnd::default() },
+    };
+    // IO-2: the log's times go on after all that were ever said.
+    let stamps = scan.segments.iter().map(|segment| segment.last_unix_ns);
+    let last_unix_ns =
+        stamps.chain(manifest.snapshots.iter().map(|entry| entry.created_unix_ns)).max().unwrap_or(0);
     let log_start = LogStart {
         database: manifest.database,
         incarnation: manifest.incarnation,
         segment,
         lsn: Lsn(seen + 1),
         previous,
+        last_unix_ns,
     };
-    // After a loss the files stay what they are.
-    let cut = if report.lost.is_empty() { repair::cut(layout, &scan) } else { None };
+    // After a loss the files stay what they are, and one that is replaced needs no cutting.
+    let cut = if report.lost.is_empty() && empty.is_none() { repair::cut(layout, &scan) } else { None };
     Ok(Recovered { world, manifest, log_start, locks, report, unused: scan.unused, cut })
 }
 
@@ -228,6 +242,14 @@ impl Recovered {
         progress(&Step::Done);
         Ok(())
     }
+}
+
+/// The header of the log's last segment, if nothing was ever written into it. A session that wrote nothing leaves no segment behind (IO-1):
+/// the next one takes its place, under its number, in one rename. Whichever of the two is there, the log is whole.
+fn replaceable(layout: &Layout, scan: &LogScan) -> Option<SegmentHeader> {
+    let last = scan.segments.last().filter(|_| scan.tail == Tail::Clean)?;
+    let is_empty = last.end.last_lsn < last.header.first_lsn;
+    (is_empty && last.path.parent() == Some(layout.log_dir())).then_some(last.header)
 }
 
 /// REC-4: a process that crashed leaves written pages which only the operating system has. What recovery builds on must be

@@ -5,7 +5,7 @@ use std::sync::mpsc::sync_channel;
 use ecsdb_core::World;
 use ecsdb_io::{FileKind, Layout, Vfs};
 use ecsdb_snapshot::{LoadOptions, Manifest, Snapshot, SnapshotEntry};
-use ecsdb_wal::{LogScan, Lsn, Replay};
+use ecsdb_wal::{LogScan, Lsn, Replay, Transaction};
 
 use crate::error::{Error, Result};
 use crate::policy::{Options, Policy};
@@ -13,7 +13,8 @@ use crate::report::{LoadedSnapshot, RecoveryReport, Rejected, Step};
 
 /// Bytes of log between two progress reports.
 const PROGRESS_BYTES: u64 = 4 << 20;
-/// Bytes of transactions that are read ahead at a time, and how many such batches.
+/// Bytes of transactions that are read ahead at a time, and how many such batches. One that is larger, since it has a large
+/// transaction, is applied and gone before anything else is read (IO-1).
 const BATCH_BYTES: usize = 1 << 20;
 const BATCHES_AHEAD: usize = 8;
 
@@ -87,6 +88,12 @@ struct Batch {
     progress: (u64, u64),
 }
 
+impl Batch {
+    fn is_large(&self) -> bool {
+        self.bytes.len() > 2 * BATCH_BYTES
+    }
+}
+
 /// Applies the log above the world's LSN, up to `until`, and gives the time of the last transaction (0 for none). With more
 /// than one thread the log is read ahead of what is applied. On a transaction that cannot be applied the world is spoiled,
 /// and the transaction's LSN is in the error.
@@ -126,14 +133,26 @@ pub(crate) fn apply(
     }
     std::thread::scope(|scope| {
         let (sender, receiver) = sync_channel(BATCHES_AHEAD);
+        let (applied, is_applied) = sync_channel(1);
         scope.spawn(move || {
             // A receiver that is gone has failed, and has told so itself.
-            let sent = read(vfs, scan, after, until, |batch| Ok(sender.send(Ok(batch)).is_ok()));
+            let sent = read(vfs, scan, after, until, |batch: Batch| {
+                let waits = batch.is_large();
+                Ok(sender.send(Ok(batch)).is_ok() && (!waits || is_applied.recv().is_ok()))
+            });
             if let Err(e) = sent {
                 drop(sender.send(Err(e)));
             }
         });
-        receiver.into_iter().try_for_each(|batch| apply(&batch?))
+        receiver.into_iter().try_for_each(move |batch: Result<Batch>| {
+            let batch = batch?;
+            apply(&batch)?;
+            let waits = batch.is_large();
+            drop(batch);
+            // A reader that is gone waits for nothing any more.
+            let _: bool = !waits || applied.send(()).is_ok();
+            Ok::<(), Error>(())
+        })
     })?;
     Ok(last_unix_ns)
 }
@@ -149,11 +168,11 @@ fn read(
     let mut replay = Replay::new(vfs, scan, after);
     let mut batch = Batch::default();
     loop {
-        let transaction = replay.next()?.filter(|t| t.lsn <= until.lsn && t.unix_ns <= until.unix_ns);
+        let transaction = replay.next(&mut batch.bytes)?;
+        let transaction = transaction.filter(|t| t.lsn <= until.lsn && t.unix_ns <= until.unix_ns);
         let at_end = transaction.is_none();
-        if let Some(transaction) = transaction {
-            batch.bytes.extend_from_slice(transaction.payload);
-            batch.transactions.push((transaction.lsn, transaction.unix_ns, batch.bytes.len()));
+        if let Some(Transaction { lsn, unix_ns }) = transaction {
+            batch.transactions.push((lsn, unix_ns, batch.bytes.len()));
         }
         if at_end || batch.bytes.len() >= BATCH_BYTES {
             batch.progress = replay.progress();

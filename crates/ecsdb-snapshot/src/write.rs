@@ -28,6 +28,8 @@ pub struct WriteOptions<'a> {
     pub database: u128,
     /// Its number; names the file, and is never used twice.
     pub sequence: u64,
+    /// When it is begun, in nanoseconds since 1970-01-01 UTC: not before its last transaction was written.
+    pub created_unix_ns: u64,
     /// zstd level (1 to 22), or `None` for uncompressed blocks.
     pub compression: Option<i32>,
     /// Threads that encode and compress; 1 does everything on the calling thread.
@@ -75,7 +77,7 @@ pub fn write(
         database: options.database,
         sequence: options.sequence,
         lsn: view.lsn().0,
-        created_unix_ns: vfs.now_unix_ns(),
+        created_unix_ns: options.created_unix_ns,
         parent: options.parent.map_or(0, |(sequence, _)| sequence),
         salt: vfs.random_u64() as u32,
     };

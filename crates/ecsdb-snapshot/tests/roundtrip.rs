@@ -54,8 +54,14 @@ fn take(
     parent: Option<(u64, &Directory)>,
 ) -> Written {
     let path = dir.join(FileKind::Snapshot.name(sequence));
-    let options =
-        WriteOptions { database: 9, sequence, compression, threads: 1 + sequence as usize % 2, parent };
+    let options = WriteOptions {
+        database: 9,
+        created_unix_ns: 1,
+        sequence,
+        compression,
+        threads: 1 + sequence as usize % 2,
+        parent,
+    };
     write(&Disk, &path, world.view(), &options, &mut |_| ControlFlow::Continue(())).unwrap()
 }
 
@@ -162,7 +168,14 @@ fn a_cancelled_snapshot_leaves_nothing() {
     let (world, _) = sample(1_000);
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(FileKind::Snapshot.name(1));
-    let options = WriteOptions { database: 9, sequence: 1, compression: None, threads: 2, parent: None };
+    let options = WriteOptions {
+        database: 9,
+        created_unix_ns: 1,
+        sequence: 1,
+        compression: None,
+        threads: 2,
+        parent: None,
+    };
     let stopped = write(&Disk, &path, world.view(), &options, &mut |_| ControlFlow::Break(Stopped));
     assert!(matches!(stopped, Err(Error::Cancelled)));
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);

@@ -51,10 +51,16 @@ impl Background {
         self.stopped.store(true, Ordering::SeqCst);
         self.unpark();
         let join = self.join.lock().take();
-        if let Some(join) = join {
+        // A waker that drops the last handle closes the log on this thread, which then ends by itself.
+        if let Some(join) = join.filter(|_| !self.is_current()) {
             // A panic in there has failed the log already.
             drop(join.join());
         }
+    }
+
+    /// True on the thread itself.
+    pub(crate) fn is_current(&self) -> bool {
+        self.thread.get().is_some_and(|thread| thread.id() == std::thread::current().id())
     }
 
     #[cold]
@@ -93,9 +99,9 @@ fn run(shared: &Weak<Shared>) {
 /// Lets the flush interval pass, unless somebody is in a hurry.
 fn rest(shared: &Shared) {
     let background = shared.background();
-    let until = Instant::now() + shared.options().flush_interval;
+    let (began, interval) = (Instant::now(), shared.options().flush_interval);
     while !background.urgent.load(Ordering::SeqCst) && !background.stopped.load(Ordering::SeqCst) {
-        let left = until.saturating_duration_since(Instant::now());
+        let left = interval.saturating_sub(began.elapsed());
         if left.is_zero() {
             return;
         }

@@ -21,6 +21,7 @@ mod queue;
 mod reader;
 mod replay;
 mod scan;
+mod stamps;
 mod stats;
 mod waiters;
 mod writer;

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Waker;
 use std::time::Duration;
 
 use ecsdb_io::{IoError, Vfs};
@@ -16,6 +17,7 @@ use crate::future::Durable;
 use crate::options::{Durability, LogOptions, LogStart, Payload, Threads};
 use crate::prepare::Preparer;
 use crate::queue::Queue;
+use crate::stamps::Stamps;
 use crate::stats::{Counters, LogStats, add};
 use crate::waiters::{Parked, Waiters, Woken};
 use crate::writer::Writer;
@@ -34,7 +36,7 @@ struct Handle {
 /// What the handles, the waiters and the background thread share.
 pub(crate) struct Shared {
     options: LogOptions,
-    vfs: Arc<dyn Vfs>,
+    stamps: Arc<Stamps>,
     queue: Mutex<Pending>,
     /// Locked by whoever leads.
     writer: Mutex<Writer>,
@@ -55,6 +57,7 @@ pub(crate) struct Shared {
     failed: AtomicBool,
     counters: Counters,
     background: Background,
+    closed: OnceLock<Result<()>>,
 }
 
 struct Pending {
@@ -85,7 +88,8 @@ impl Log {
     ) -> Result<Log> {
         let thread = |e: std::io::Error| LogError::Thread(Arc::new(e));
         let preparer = Preparer::new(background, dir.into(), options.threads).map_err(thread)?;
-        let writer = Writer::start(vfs.clone(), dir.into(), &options, start, preparer)?;
+        let stamps = Arc::new(Stamps::new(vfs.clone(), start.last_unix_ns));
+        let writer = Writer::start(vfs, stamps.clone(), dir.into(), &options, start, preparer)?;
         let last = start.lsn.0 - 1;
         let has_thread = options.threads == Threads::Background;
         let shared = Arc::new(Shared {
@@ -100,12 +104,13 @@ impl Log {
             queued: AtomicU64::new(0),
             appended_bytes: AtomicU64::new(0),
             rotate_at: AtomicU64::new(u64::MAX),
-            vfs,
+            stamps,
             room: Default::default(),
             failure: OnceLock::new(),
             failed: AtomicBool::new(false),
             counters: Counters::default(),
             background: Background::default(),
+            closed: OnceLock::new(),
         });
         if has_thread {
             shared.background.start(&shared).map_err(thread)?;
@@ -200,12 +205,23 @@ impl Log {
         self.0.shared.writer.lock().segment()
     }
 
+    /// The time as the log goes by it, in nanoseconds since 1970-01-01 UTC: that of the machine's clock, but never before one that stands in
+    /// the log already (IO-2).
+    pub fn now_unix_ns(&self) -> u64 {
+        self.0.shared.stamps.now()
+    }
+
     /// Counters since the start.
     pub fn stats(&self) -> LogStats {
         self.0.shared.counters.read(self.0.shared.queued.load(Ordering::Relaxed))
     }
 
-    /// Makes everything durable, marks a clean end and stops the threads. Closing again is fine.
+    /// True on the thread that works for whoever does not wait, and that [`Log::close`] waits for elsewhere.
+    pub fn is_own_thread(&self) -> bool {
+        self.0.shared.background.is_current()
+    }
+
+    /// Makes everything durable, marks a clean end and stops the threads. Closing again waits for the first one, and says the same.
     ///
     /// # Errors
     /// When the log failed, now or before.
@@ -220,6 +236,11 @@ impl Drop for Handle {
             tracing::error!(error = %e, "closing the log failed; what was acknowledged is safe");
         }
     }
+}
+
+/// As many nanoseconds as can be said: centuries.
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Shared {
@@ -272,10 +293,11 @@ impl Shared {
         if self.options.threads == Threads::None {
             return self.wait(Lsn(self.appended.load(Ordering::Acquire)));
         }
-        self.background.request();
         let mut guard = self.room.0.lock();
         while !self.has_room() {
             self.check()?;
+            // Each time: others may have taken the room that there was, and nobody else need be in a hurry.
+            self.background.request();
             self.room.1.wait(&mut guard);
         }
         self.check()
@@ -341,13 +363,16 @@ impl Shared {
     }
 
     /// Registers a future's waker. True when there is nothing to wait for.
-    pub(crate) fn register(&self, lsn: Lsn, id: &mut Option<u64>, waker: &std::task::Waker) -> bool {
+    pub(crate) fn register(&self, lsn: Lsn, id: &mut Option<u64>, waker: &Waker) -> bool {
+        // Cloned before the lock, and what it takes the place of dropped after it: both may be code of anybody's.
+        let waker = waker.clone();
+        let _replaced;
         let mut coordination = self.coordination.lock();
         // Under the lock that the leader takes after it published the durable LSN: no wake-up falls between.
         if self.durable_lsn() >= lsn || self.check().is_err() {
             return true;
         }
-        coordination.waiters.add_task(lsn, id, waker);
+        _replaced = coordination.waiters.add_task(lsn, id, waker);
         false
     }
 
@@ -443,12 +468,12 @@ impl Shared {
     /// How long until the segment under way comes of age; `None` while it has no transactions, or where segments do not age.
     pub(crate) fn time_to_rotation(&self) -> Option<Duration> {
         let at = self.rotate_at.load(Ordering::Acquire);
-        (at != u64::MAX).then(|| Duration::from_nanos(at.saturating_sub(self.vfs.now_unix_ns())))
+        (at != u64::MAX).then(|| Duration::from_nanos(at.saturating_sub(self.stamps.now())))
     }
 
     fn note_age(&self, writer: &Writer) {
         let at = self.options.segment_age_max.zip(writer.began_unix_ns());
-        let at = at.map_or(u64::MAX, |(age, began)| began.saturating_add(age.as_nanos() as u64));
+        let at = at.map_or(u64::MAX, |(age, began)| began.saturating_add(nanos(age)));
         self.rotate_at.store(at, Ordering::Release);
     }
 
@@ -486,9 +511,11 @@ impl Shared {
     }
 
     fn close(&self) -> Result<()> {
-        if std::mem::replace(&mut self.queue.lock().closed, true) {
-            return self.check();
-        }
+        self.closed.get_or_init(|| self.close_first()).clone()
+    }
+
+    fn close_first(&self) -> Result<()> {
+        self.queue.lock().closed = true;
         self.background.stop();
         let flushed = self.wait(Lsn(self.appended.load(Ordering::Acquire)));
         let closed = self.guarded(|| {

@@ -79,6 +79,8 @@ pub struct LogStart {
     pub lsn: Lsn,
     /// How the log ended before.
     pub previous: SegmentEnd,
+    /// The last time that any file of the database says, in nanoseconds since 1970-01-01 UTC: the log's go on after it (IO-2).
+    pub last_unix_ns: u64,
 }
 
 /// The valid end of a segment; all zero before the first.

@@ -12,7 +12,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::options::Threads;
 
 /// Zeros are written and synced this many bytes at a time, so that the log's own syncs come in between.
-const SLICE_BYTES: u64 = 1 << 20;
+pub(crate) const SLICE_BYTES: u64 = 1 << 20;
 
 /// A file that is ready to become a segment.
 #[derive(Debug)]
@@ -119,6 +119,15 @@ impl Preparer {
             self.work.vfs.sync_dir(&self.work.dir)?;
         }
         Ok(())
+    }
+}
+
+impl Drop for Preparer {
+    /// A log that could not be started leaves no thread behind.
+    fn drop(&mut self) {
+        if let Err(e) = self.stop() {
+            tracing::warn!(error = %e, "a segment that was prepared in vain is left");
+        }
     }
 }
 

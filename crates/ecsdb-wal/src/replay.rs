@@ -9,14 +9,12 @@ use crate::scan::LogScan;
 use ecsdb_id::Lsn;
 
 /// A logged transaction.
-#[derive(Debug)]
-pub struct Transaction<'a> {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transaction {
     /// Its number.
     pub lsn: Lsn,
     /// When its group was written, in nanoseconds since 1970-01-01 UTC.
     pub unix_ns: u64,
-    /// Its bytes.
-    pub payload: &'a [u8],
 }
 
 /// Gives the transactions of a log one after another.
@@ -29,27 +27,13 @@ pub struct Replay<'a> {
     reader: Option<SegmentReader>,
     at: u64,
     unix_ns: u64,
-    payload: Vec<u8>,
-    /// The payload was given out.
-    given: bool,
     bytes_done: u64,
 }
 
 impl<'a> Replay<'a> {
     /// The transactions with an LSN above `after`, up to the end that the scan found in each segment.
     pub fn new(vfs: &'a dyn Vfs, scan: &'a LogScan, after: Lsn) -> Self {
-        Replay {
-            vfs,
-            scan,
-            after,
-            segment: 0,
-            reader: None,
-            at: PAGE,
-            unix_ns: 0,
-            payload: Vec::new(),
-            given: false,
-            bytes_done: 0,
-        }
+        Replay { vfs, scan, after, segment: 0, reader: None, at: PAGE, unix_ns: 0, bytes_done: 0 }
     }
 
     /// Bytes of log read so far, and in all.
@@ -58,12 +42,12 @@ impl<'a> Replay<'a> {
         (self.bytes_done + self.at, total)
     }
 
-    /// The next transaction, or `None` at the end. A segment in which nothing is above the start is not read.
+    /// The next transaction, whose bytes are appended to `payload`: there is no other copy of them in memory. `None` at the end. A segment in
+    /// which nothing is above the start is not read.
     ///
     /// # Errors
     /// When a file cannot be read, or is no more what it was when it was scanned.
-    #[expect(clippy::should_implement_trait, reason = "the transaction borrows from the replay")]
-    pub fn next(&mut self) -> Result<Option<Transaction<'_>>> {
+    pub fn next(&mut self, payload: &mut Vec<u8>) -> Result<Option<Transaction>> {
         loop {
             let Some(segment) = self.scan.segments.get(self.segment) else { return Ok(None) };
             if self.at >= segment.end.offset || segment.end.last_lsn <= self.after {
@@ -97,14 +81,9 @@ impl<'a> Replay<'a> {
                     }
                 }
                 TRANSACTION if lsn > self.after => {
-                    // The payload given out last time ends where a new transaction begins.
-                    if std::mem::take(&mut self.given) {
-                        self.payload.clear();
-                    }
-                    self.payload.extend_from_slice(frame.payload);
+                    payload.extend_from_slice(frame.payload);
                     if frame.header.flags & CONTINUES == 0 {
-                        self.given = true;
-                        return Ok(Some(Transaction { lsn, unix_ns: self.unix_ns, payload: &self.payload }));
+                        return Ok(Some(Transaction { lsn, unix_ns: self.unix_ns }));
                     }
                 }
                 _ => {}

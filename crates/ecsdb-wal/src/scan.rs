@@ -156,7 +156,10 @@ impl LogScan {
             incarnation: 0,
         };
         let own = dirs.first().map(|dir| dir.path);
-        let (mut readers, mut headless) = (Vec::new(), Vec::new());
+        // IO-1: two segments at most are open at a time, the one to be walked and the one that says where it ends.
+        let mut before: Option<SegmentReader> = None;
+        let mut broken: Option<Tail> = None;
+        let mut headless = Vec::new();
         for NumberedFile { number, path, bytes } in segment_files(vfs, dirs)? {
             scan.last_file = scan.last_file.max(number);
             if number < from {
@@ -167,7 +170,10 @@ impl LogScan {
                 Ok(Some(reader)) => {
                     let header = reader.header();
                     if header.database == database && header.sequence == number {
-                        readers.push(reader);
+                        let declared = header.previous;
+                        if let Some(mut before) = before.replace(reader) {
+                            scan.segment(&mut before, Some(declared), known.durable, &mut broken)?;
+                        }
                         continue;
                     }
                     if header.database != database && is_own {
@@ -201,11 +207,8 @@ impl LogScan {
             }
             headless.push(Headless { number, damage, bytes, remains });
         }
-        let count = readers.len();
-        let mut broken: Option<Tail> = None;
-        for i in 0..count {
-            let declared = readers.get(i + 1).map(|next| next.header().previous);
-            scan.segment(&mut readers[i], declared, known.durable, &mut broken)?;
+        if let Some(mut last) = before {
+            scan.segment(&mut last, None, known.durable, &mut broken)?;
         }
         scan.judge_headless(own, &headless, known, &mut broken);
         if let Some(tail) = broken {

@@ -5,6 +5,7 @@
 //! microseconds during which the disk would be idle.
 
 use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::Waker;
@@ -93,22 +94,22 @@ impl Waiters {
         self.list.push((lsn, Who::Thread(parked)));
     }
 
-    /// Registers a future's waker, or replaces the one it had.
-    pub(crate) fn add_task(&mut self, lsn: Lsn, id: &mut Option<u64>, waker: &Waker) {
+    /// Registers a future's waker, or replaces the one it had, which is given back.
+    pub(crate) fn add_task(&mut self, lsn: Lsn, id: &mut Option<u64>, waker: Waker) -> Option<Waker> {
         if let Some(known) = *id {
             for (_, who) in &mut self.list {
                 if let Who::Task { id, waker: old } = who
                     && *id == known
                 {
-                    old.clone_from(waker);
-                    return;
+                    return Some(std::mem::replace(old, waker));
                 }
             }
         }
         let new = self.next_id;
         self.next_id += 1;
         *id = Some(new);
-        self.list.push((lsn, Who::Task { id: new, waker: waker.clone() }));
+        self.list.push((lsn, Who::Task { id: new, waker }));
+        None
     }
 
     /// Takes out those whose LSN is durable, and, if a thread still waits, one to lead.
@@ -152,7 +153,12 @@ impl ToWake {
         for who in self.done {
             match who {
                 Who::Thread(parked) => parked.wake(DONE),
-                Who::Task { waker, .. } => waker.wake(),
+                Who::Task { waker, .. } => {
+                    // WAL-13: foreign code, whose panic is nobody else's.
+                    if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
+                        tracing::error!("a waker panicked");
+                    }
+                }
             }
         }
     }

@@ -12,17 +12,22 @@ use ecsdb_io::{IoError, OpenMode, Vfs, VfsFile, checksum, checksum_append};
 
 use crate::format::{CLOSE, CONTINUES, GROUP, GroupInfo, HEADER_BYTES, PAGE, SegmentHeader, TRANSACTION};
 use crate::options::{LogOptions, LogStart, SegmentEnd};
-use crate::prepare::Preparer;
+use crate::prepare::{Preparer, SLICE_BYTES};
 use crate::queue::{Entry, Queue};
+use crate::stamps::Stamps;
 use crate::stats::{Counters, add};
 use ecsdb_id::Lsn;
 
 /// Bytes of a group or close frame.
 const GROUP_BYTES: u64 = frame_len(size_of::<GroupInfo>() as u64);
 
+/// Bytes of a segment at most, whatever the options say, but for a transaction that needs more.
+const SEGMENT_BYTES_MAX: u64 = 1 << 40;
+
 /// The end of the log.
 pub(crate) struct Writer {
     vfs: Arc<dyn Vfs>,
+    stamps: Arc<Stamps>,
     segment_bytes_max: u64,
     part_bytes_max: u64,
     preparer: Preparer,
@@ -69,12 +74,13 @@ impl Writer {
     /// Makes the first segment, durable when this returns.
     pub(crate) fn start(
         vfs: Arc<dyn Vfs>,
+        stamps: Arc<Stamps>,
         dir: PathBuf,
         options: &LogOptions,
         start: LogStart,
         preparer: Preparer,
     ) -> Result<Self, IoError> {
-        let bytes = options.segment_bytes_first.max(2 * PAGE).next_multiple_of(PAGE);
+        let bytes = options.segment_bytes_first.clamp(2 * PAGE, SEGMENT_BYTES_MAX).next_multiple_of(PAGE);
         let header = SegmentHeader {
             database: start.database,
             incarnation: start.incarnation,
@@ -83,18 +89,26 @@ impl Writer {
             first_lsn: start.lsn,
             previous: start.previous,
             bytes,
-            created_unix_ns: vfs.now_unix_ns(),
+            created_unix_ns: stamps.now(),
             prepared_bytes: bytes,
         };
         let path = dir.join(ecsdb_io::FileKind::Segment.name(start.segment));
         let ((), file) = ecsdb_io::publish(&*vfs, &path, |file| {
-            let mut zeros = vec![0; bytes as usize];
-            zeros[..HEADER_BYTES].copy_from_slice(&header.encode());
-            file.write_at(&zeros, 0)
+            let mut slice = vec![0; bytes.min(SLICE_BYTES) as usize];
+            slice[..HEADER_BYTES].copy_from_slice(&header.encode());
+            for at in (0..bytes).step_by(SLICE_BYTES as usize) {
+                file.write_at(&slice[..(bytes - at).min(SLICE_BYTES) as usize], at)?;
+                slice[..HEADER_BYTES].fill(0);
+            }
+            Ok::<(), IoError>(())
         })?;
         let mut writer = Writer {
             vfs,
-            segment_bytes_max: options.segment_bytes_max.max(bytes).next_multiple_of(PAGE),
+            stamps,
+            segment_bytes_max: options
+                .segment_bytes_max
+                .clamp(bytes, SEGMENT_BYTES_MAX)
+                .next_multiple_of(PAGE),
             part_bytes_max: u64::from(options.part_bytes_max.max(1)),
             preparer,
             file,
@@ -168,7 +182,7 @@ impl Writer {
             self.transaction(queue, entry, lsn);
             self.last = lsn;
             if self.transactions == 0 {
-                self.began_unix_ns = self.vfs.now_unix_ns();
+                self.began_unix_ns = self.stamps.now();
             }
             self.transactions += 1;
             lsn = lsn.next();
@@ -228,7 +242,7 @@ impl Writer {
     }
 
     fn group(&mut self, kind: u8, lsn: Lsn, durable: Lsn) {
-        let info = GroupInfo { unix_ns: self.vfs.now_unix_ns(), durable: durable.0 };
+        let info = GroupInfo { unix_ns: self.stamps.now(), durable: durable.0 };
         let header = self.header(kind, 0, lsn);
         let start = self.heads.len();
         self.link = frame::write_frame(&mut self.heads, header, bytemuck::bytes_of(&info), self.salt);
@@ -386,7 +400,7 @@ impl Writer {
             first_lsn,
             previous,
             bytes: limit,
-            created_unix_ns: self.vfs.now_unix_ns(),
+            created_unix_ns: self.stamps.now(),
             prepared_bytes: file.len()?.max(PAGE),
             ..self.header
         };
@@ -412,7 +426,7 @@ impl Writer {
     }
 
     fn next_bytes(&self) -> u64 {
-        (self.limit * 2).min(self.segment_bytes_max)
+        self.limit.saturating_mul(2).min(self.segment_bytes_max)
     }
 
     fn prepare_next(&mut self) {

@@ -30,7 +30,14 @@ fn options(threads: Threads) -> LogOptions {
 }
 
 fn start() -> LogStart {
-    LogStart { database: DATABASE, incarnation: 1, segment: 1, lsn: Lsn(1), previous: SegmentEnd::default() }
+    LogStart {
+        database: DATABASE,
+        incarnation: 1,
+        segment: 1,
+        lsn: Lsn(1),
+        previous: SegmentEnd::default(),
+        last_unix_ns: 0,
+    }
 }
 
 fn open(dir: &Path, options: LogOptions) -> Log {
@@ -44,11 +51,37 @@ fn scan(dir: &Path) -> LogScan {
 fn read(scan: &LogScan, after: Lsn) -> Vec<(Lsn, Vec<u8>)> {
     let mut replay = Replay::new(&Disk, scan, after);
     let mut all = Vec::new();
-    while let Some(transaction) = replay.next().unwrap() {
+    let mut payload = Vec::new();
+    while let Some(transaction) = replay.next(&mut payload).unwrap() {
         assert!(transaction.unix_ns > 0);
-        all.push((transaction.lsn, transaction.payload.to_vec()));
+        all.push((transaction.lsn, std::mem::take(&mut payload)));
     }
     all
+}
+
+#[test]
+fn the_largest_options_are_no_overflow() {
+    let dir = tempfile::tempdir().unwrap();
+    for threads in [Threads::None, Threads::Background] {
+        let log = open(
+            dir.path(),
+            LogOptions {
+                segment_bytes_max: u64::MAX,
+                part_bytes_max: u32::MAX,
+                queue_bytes_max: u64::MAX,
+                transaction_bytes_max: u64::MAX,
+                flush_interval: Duration::MAX,
+                segment_age_max: Some(Duration::MAX),
+                ..options(threads)
+            },
+        );
+        let lsn = log.append(Payload::from(&body(1, 10_000)[..]), Durability::Batched).unwrap();
+        log.rotate().unwrap();
+        log.admit().unwrap();
+        log.rotate_aged().unwrap();
+        log.wait(lsn).unwrap();
+        log.close().unwrap();
+    }
 }
 
 fn body(i: usize, len: usize) -> Vec<u8> {

@@ -384,7 +384,7 @@ impl Database {
     /// ```
     ///
     /// # Errors
-    /// When the log could not be written. Closing a closed database is fine.
+    /// When the log could not be written. Closing a closed database waits until it is, and says the same.
     pub fn close(&self) -> Result<()> {
         self.inner.close()
     }
@@ -495,22 +495,35 @@ impl Inner {
 
     fn close(&self) -> Result<()> {
         self.not_within_a_transaction()?;
-        if self.closed.swap(true, Ordering::AcqRel) {
-            return Ok(());
+        if self.persistence.as_ref().is_some_and(Persistence::is_own_thread) {
+            return Err(Error::Nested);
         }
         // Whoever holds the world finishes first; nobody after it gets past `closed`.
-        drop(self.world.world.lock());
-        match &self.persistence {
-            Some(persistence) => persistence.close(),
-            None => Ok(()),
+        if !self.closed.swap(true, Ordering::AcqRel) {
+            drop(self.world.world.lock());
         }
+        self.persistence.as_ref().map_or(Ok(()), Persistence::close)
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if let Err(e) = self.close() {
-            tracing::error!(error = %e, "closing the database failed; what was acknowledged is safe");
+        if self.closed.load(Ordering::Acquire) {
+            return;
+        }
+        let Some(persistence) = self.persistence.take() else { return };
+        let close = move |persistence: Persistence| {
+            if let Err(e) = persistence.close() {
+                tracing::error!(error = %e, "closing the database failed; what was acknowledged is safe");
+            }
+        };
+        if !persistence.is_own_thread() {
+            return close(persistence);
+        }
+        // A waker dropped the last handle on a thread that closing waits for.
+        let thread = std::thread::Builder::new().name("ecsdb-close".into());
+        if let Err(e) = thread.spawn(move || close(persistence)) {
+            tracing::error!(error = %e, "the database could not be closed; what was acknowledged is safe");
         }
     }
 }

@@ -38,8 +38,11 @@ pub enum Error {
     /// The database was closed.
     #[error("the database is closed")]
     Closed,
-    /// The call was made within a transaction of the same database and thread, for which it would wait for ever.
-    #[error("a transaction of this database is under way on this thread: use that one")]
+    /// The call was made within a transaction of the same database and thread, or closing by a waker on a thread of the database's own, for
+    /// which it would wait for ever.
+    #[error(
+        "this thread is at work for this database, and would wait for itself: within a transaction use that one, and let no waker close"
+    )]
     Nested,
     /// The database is in memory only.
     #[error("the database is in memory only: there is nothing to {0}")]
@@ -222,6 +225,7 @@ fn store_kind(e: &StoreError) -> ErrorKind {
         StoreError::TargetNotEmpty(_) => ErrorKind::AlreadyExists,
         StoreError::TargetWithin(_) => ErrorKind::Call,
         StoreError::Cancelled => ErrorKind::Cancelled,
+        StoreError::Panicked(_) => ErrorKind::Bug,
         _ => ErrorKind::Retry,
     }
 }

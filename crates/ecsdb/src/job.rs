@@ -1,6 +1,7 @@
 //! Work in the background that somebody asked for: follow it, hold it, stop it, wait for it.
 
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
@@ -10,7 +11,8 @@ use tokio::sync::oneshot;
 
 use crate::error::{Error, Result};
 
-/// A piece of work in the background: a snapshot, a compaction, a copy, a restore. Dropping the handle lets it go on.
+/// A piece of work in the background: a snapshot, a compaction, a copy, a restore. Dropping the handle lets it go on, also when it is
+/// paused: nobody else could resume it, and other work would wait for it for ever.
 ///
 /// Wait for it, blocking ([`Job::wait`]) or with `.await`: a job is a future, under any executor.
 #[derive(Debug)]
@@ -30,8 +32,10 @@ pub(crate) struct JobResult<T> {
 
 impl<T> JobResult<T> {
     pub(crate) fn send(self, result: Result<T>) {
-        // Nobody may be waiting.
-        drop(self.sender.send(result));
+        // Nobody may be waiting; and whoever is may panic when it is woken.
+        if catch_unwind(AssertUnwindSafe(|| drop(self.sender.send(result)))).is_err() {
+            tracing::error!("whoever waits for work in the background panicked when it was woken");
+        }
     }
 }
 
@@ -43,11 +47,12 @@ impl<T> Job<T> {
         (job, JobResult { sender, _alive: alive })
     }
 
-    /// Blocks until it is done. Not for async code: use `.await` there.
+    /// Blocks until it is done; one that is paused is resumed. Not for async code: use `.await` there.
     ///
     /// # Errors
     /// When it failed or was cancelled; the database goes on, and what was there before is still there.
     pub fn wait(self) -> Result<T> {
+        self.control.resume();
         pollster::block_on(self)
     }
 
@@ -57,7 +62,8 @@ impl<T> Job<T> {
         self.control.cancel();
     }
 
-    /// Holds it at its next step.
+    /// Holds it at its next step, until [`Job::resume`], or until it is cancelled or the handle is dropped or waited for. Other work in the
+    /// background waits meanwhile.
     pub fn pause(&self) {
         self.control.pause();
     }
@@ -75,6 +81,12 @@ impl<T> Job<T> {
     /// True once it is done or has failed.
     pub fn is_finished(&self) -> bool {
         self.ended.strong_count() == 0
+    }
+}
+
+impl<T> Drop for Job<T> {
+    fn drop(&mut self) {
+        self.control.resume();
     }
 }
 

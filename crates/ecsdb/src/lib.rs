@@ -42,7 +42,7 @@ pub use stats::Stats;
 pub use ticket::Ticket;
 
 pub use ecsdb_compactor::{
-    CompactionInfo, Error as StoreError, Event, Events, Progress, SnapshotInfo, StoreStats, Task,
+    CompactionInfo, Error as StoreError, Event, Events, Failure, Progress, SnapshotInfo, StoreStats, Task,
 };
 pub use ecsdb_config::{
     ArchiveSettings, ByteSize, CompactionSettings, Error as ConfigError, LogSettings, PersistenceConfig,

@@ -10,6 +10,7 @@ use ecsdb_io::lower_thread_priority;
 use ecsdb_wal::{Log, LogError};
 use parking_lot::{Condvar, Mutex};
 
+use crate::nesting::own_thread;
 use crate::persistence::SharedWorld;
 
 /// After a failure it is tried again after this time, twice as long each time, up to the second (CKP-7).
@@ -48,7 +49,7 @@ impl Maintenance {
         log: Log,
         world: SharedWorld,
         schedule: Schedule,
-        carried_bytes: u64,
+        carried: Carried,
     ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             state: Mutex::new(State { stopped: false, paused: false, woken: false, schedule, control: None }),
@@ -57,14 +58,15 @@ impl Maintenance {
             wake_bytes: AtomicU64::new(u64::MAX),
         });
         let now = Instant::now();
+        let owner = Arc::as_ptr(&store).addr();
         let mut worker = Worker {
             shared: shared.clone(),
             snapshot_lsn: store.manifest().snapshots.last().map_or(0, |newest| newest.lsn),
             store,
-            log,
             world,
             snapshot_bytes: 0,
-            carried_bytes,
+            snapshot_segment: log.segment(),
+            carried,
             compacted_lsn: 0,
             snapshot_at: now,
             compacted_at: now,
@@ -73,10 +75,14 @@ impl Maintenance {
             merged_lsn: 0,
             noted_bytes: 0,
             failures: 0,
+            trim_at: now,
+            trim_failures: 0,
+            log,
         };
         worker.compacted_lsn = worker.log.appended_lsn().0;
         let thread = std::thread::Builder::new().name("ecsdb-maintenance".into()).spawn(move || {
             lower_thread_priority();
+            own_thread::enter(owner);
             worker.run();
         })?;
         Ok(Maintenance { shared, thread: Mutex::new(Some(thread)) })
@@ -162,6 +168,20 @@ impl Shared {
     }
 }
 
+/// How long to wait after one more failure.
+fn back_off(failures: &mut u32) -> Duration {
+    let wait = RETRY_FIRST.saturating_mul(1 << (*failures).min(10)).min(RETRY_MAX);
+    *failures = failures.saturating_add(1);
+    wait
+}
+
+/// The log behind the newest snapshot that was there already at the opening.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Carried {
+    pub(crate) bytes: u64,
+    pub(crate) segments: u64,
+}
+
 struct Worker {
     shared: Arc<Shared>,
     store: Arc<Store>,
@@ -170,8 +190,9 @@ struct Worker {
     /// Of the newest snapshot: its LSN, the log's byte counter, and when it was found there.
     snapshot_lsn: u64,
     snapshot_bytes: u64,
-    /// Bytes of log behind it that were there already at the opening.
-    carried_bytes: u64,
+    /// The segment under way then.
+    snapshot_segment: u64,
+    carried: Carried,
     snapshot_at: Instant,
     compacted_lsn: u64,
     compacted_at: Instant,
@@ -184,6 +205,9 @@ struct Worker {
     /// The log's byte counter when the manifest said last how far it has come.
     noted_bytes: u64,
     failures: u32,
+    /// When a trim that came to no end is tried again, and how often it failed.
+    trim_at: Instant,
+    trim_failures: u32,
 }
 
 impl Worker {
@@ -199,13 +223,14 @@ impl Worker {
                 }
                 continue;
             }
-            let (task, done) = match self.look().map(|now| schedule.due(&now)) {
+            let trim_in = self.trim_if_owed();
+            let (task, done) = match self.looked().map(|now| schedule.due(&now)) {
                 Ok(Due::Snapshot(_)) => (Task::Snapshot, self.snapshot()),
                 Ok(Due::Compaction(Reason::Sparse)) => (Task::Compaction, self.merge_chunks()),
                 Ok(Due::Compaction(_)) => (Task::Compaction, self.compact()),
                 Ok(Due::Nothing(time)) => {
                     self.arm(&schedule);
-                    if !self.shared.sleep(time) {
+                    if !self.shared.sleep(time.into_iter().chain(trim_in).min()) {
                         return;
                     }
                     continue;
@@ -227,8 +252,7 @@ impl Worker {
                     }
                 }
                 Err(e) => {
-                    let wait = RETRY_FIRST.saturating_mul(1 << self.failures.min(10)).min(RETRY_MAX);
-                    self.failures += 1;
+                    let wait = back_off(&mut self.failures);
                     let (error, retry_in) = (e.to_string(), Some(wait));
                     self.store.events().send(Event::Failed { task, error, retry_in });
                     if !self.shared.sleep(Some(wait)) {
@@ -242,16 +266,43 @@ impl Worker {
         }
     }
 
+    /// Archives and deletes what an earlier attempt did not, and says when to try again. Nothing else waits for it (CKP-7).
+    fn trim_if_owed(&mut self) -> Option<Duration> {
+        if !self.store.owes_trim() {
+            self.trim_failures = 0;
+            return None;
+        }
+        let left = self.trim_at.saturating_duration_since(Instant::now());
+        if !left.is_zero() {
+            return Some(left);
+        }
+        let trimmed = self.under_control(Task::Retention, |control| self.store.trim(control));
+        if trimmed.is_ok() && !self.store.owes_trim() {
+            self.trim_failures = 0;
+            return None;
+        }
+        let wait = back_off(&mut self.trim_failures);
+        self.trim_at = Instant::now() + wait;
+        if let Err(e) = trimmed.as_ref()
+            && !e.is_cancelled()
+        {
+            let (task, error, retry_in) = (Task::Retention, e.to_string(), Some(wait));
+            self.store.events().send(Event::Failed { task, error, retry_in });
+        }
+        Some(wait)
+    }
+
     /// Says which commit is to wake the thread: the next one after rest, and the one that makes a snapshot due.
     fn arm(&self, schedule: &Schedule) {
         let appended = self.log.appended_lsn().0;
         let lsn = match schedule.snapshot_transactions {
             _ if appended <= self.snapshot_lsn => self.snapshot_lsn + 1,
-            Some(n) => self.snapshot_lsn + n,
+            Some(n) => self.snapshot_lsn.saturating_add(n),
             None => u64::MAX,
         };
-        let snapshot =
-            schedule.snapshot_log_bytes.map(|n| (self.snapshot_bytes + n).saturating_sub(self.carried_bytes));
+        let snapshot = schedule
+            .snapshot_log_bytes
+            .map(|n| self.snapshot_bytes.saturating_add(n).saturating_sub(self.carried.bytes));
         // What is appended is not what is on disk, segments being preallocated: looked at again after half as much.
         let compaction = schedule.compaction_log_bytes.map(|max| {
             let missing = max.saturating_sub(self.disk_bytes).max(max / 2).max(1);
@@ -265,6 +316,11 @@ impl Worker {
         if self.log.appended_lsn().0 >= lsn || self.log.appended_bytes() >= bytes {
             self.shared.wake();
         }
+    }
+
+    fn looked(&mut self) -> Result<Now, Error> {
+        let control = Control::new(Task::Retention, self.store.events().clone());
+        control.run(|_| self.look())
     }
 
     fn look(&mut self) -> Result<Now, Error> {
@@ -282,7 +338,8 @@ impl Worker {
         let view = self.world.world.lock().view();
         Ok(Now {
             transactions: appended.saturating_sub(self.snapshot_lsn),
-            log_bytes: self.carried_bytes + self.log.appended_bytes() - self.snapshot_bytes,
+            log_bytes: self.carried.bytes + self.log.appended_bytes() - self.snapshot_bytes,
+            segments: self.carried.segments + 1 + self.log.segment().saturating_sub(self.snapshot_segment),
             since_snapshot: self.snapshot_at.elapsed(),
             since_compaction: self.compacted_at.elapsed(),
             changed_since_compaction: appended > self.compacted_lsn,
@@ -299,8 +356,9 @@ impl Worker {
 
     fn note_snapshot(&mut self, lsn: u64) {
         self.snapshot_lsn = lsn;
-        self.carried_bytes = 0;
+        self.carried = Carried::default();
         self.snapshot_bytes = self.log.appended_bytes();
+        self.snapshot_segment = self.log.segment();
         self.snapshot_at = Instant::now();
     }
 
@@ -317,7 +375,7 @@ impl Worker {
         }
         state.control = Some(control.clone());
         drop(state);
-        let result = work(&control);
+        let result = control.run(work);
         self.shared.state.lock().control = None;
         result
     }

@@ -1,4 +1,5 @@
-//! Telling a call from within a transaction, which would wait for itself, from one of another thread, which may wait.
+//! Telling a call that would wait for itself, from within a transaction or on a thread that closing waits for, from one of another
+//! thread, which may wait.
 
 use std::cell::RefCell;
 
@@ -34,5 +35,24 @@ impl Drop for Nesting {
                 within.remove(at);
             }
         });
+    }
+}
+
+/// The threads that closing waits for. They call wakers, and a waker may do anything.
+pub(crate) mod own_thread {
+    use std::cell::Cell;
+
+    thread_local! {
+        /// The database that this thread works for, by an address of its own; 0 for none.
+        static OWNER: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// This thread works for `owner` until it ends.
+    pub(crate) fn enter(owner: usize) {
+        OWNER.set(owner);
+    }
+
+    pub(crate) fn is_of(owner: usize) -> bool {
+        OWNER.try_with(Cell::get) == Ok(owner)
     }
 }

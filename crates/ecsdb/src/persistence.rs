@@ -1,8 +1,9 @@
 //! The durable half of an open database: log, store, lock, and the work in the background.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 
 use ecsdb_compactor::{Control, Error as StoreError, Event, EventSender, Store, StoreSettings, Task};
@@ -10,12 +11,13 @@ use ecsdb_config::PersistenceConfig;
 use ecsdb_core::{View, World};
 use ecsdb_io::{DirLock, Priority, Scheduler, Vfs, lower_thread_priority};
 use ecsdb_recovery::RecoveryReport;
-use ecsdb_wal::{Log, Lsn, Threads};
-use parking_lot::Mutex;
+use ecsdb_wal::{Log, LogError, Lsn, Threads};
+use parking_lot::{Condvar, Mutex};
 
 use crate::error::{Error, Result};
 use crate::job::Job;
-use crate::maintenance::Maintenance;
+use crate::maintenance::{Carried, Maintenance};
+use crate::nesting::own_thread;
 
 pub(crate) struct Persistence {
     /// For reading what there was: a restore gives way to the log.
@@ -33,6 +35,32 @@ pub(crate) struct Persistence {
     /// `None` once the database is closed.
     jobs: Mutex<Option<Vec<Running>>>,
     locks: Mutex<Vec<Box<dyn DirLock>>>,
+    closing: Mutex<Closing>,
+    closed: Condvar,
+}
+
+/// How far closing is.
+#[derive(Debug)]
+enum Closing {
+    No,
+    By(ThreadId),
+    Done(Result<(), CloseFailure>),
+}
+
+/// Why a database could not be closed as it should.
+#[derive(Debug, Clone)]
+enum CloseFailure {
+    Log(LogError),
+    Panicked,
+}
+
+impl From<CloseFailure> for Error {
+    fn from(failure: CloseFailure) -> Self {
+        match failure {
+            CloseFailure::Log(e) => Error::Log(e),
+            CloseFailure::Panicked => Error::Panicked("background thread"),
+        }
+    }
 }
 
 /// A job under way.
@@ -115,7 +143,8 @@ impl Persistence {
             parts;
         let maintenance = match threads {
             Threads::Background => {
-                let (schedule, carried) = (config.schedule(), report.log_bytes);
+                let carried = Carried { bytes: report.log_bytes, segments: report.segments as u64 };
+                let schedule = config.schedule();
                 let started =
                     Maintenance::start(store.clone(), log.clone(), world.clone(), schedule, carried);
                 Some(started.map_err(Error::Thread)?)
@@ -135,6 +164,8 @@ impl Persistence {
             threads,
             jobs: Mutex::new(Some(Vec::new())),
             locks: Mutex::new(locks),
+            closing: Mutex::new(Closing::No),
+            closed: Condvar::new(),
         })
     }
 
@@ -148,8 +179,13 @@ impl Persistence {
         let (job, sender) = Job::new(control.clone());
         let events = self.events.clone();
         let of_work = control.clone();
+        // What the work pinned, or did not come to the end of, is looked at again.
+        let wake = self.maintenance.as_ref().map(Maintenance::waker);
         let run = move || {
-            let result = work(&of_work);
+            let result = of_work.run(work);
+            if let Some(wake) = wake {
+                wake();
+            }
             if let Err(e) = &result
                 && !e.is_cancelled()
             {
@@ -162,8 +198,10 @@ impl Persistence {
             return Ok(job);
         }
         let name = format!("ecsdb-{task}");
+        let owner = self.address();
         let background = move || {
             lower_thread_priority();
+            own_thread::enter(owner);
             run();
         };
         // Under the lock: closing ends every job that was begun, and none is begun after it.
@@ -195,8 +233,38 @@ impl Persistence {
         }
     }
 
-    /// Ends the background work, closes the log, and releases the directory, in this order.
+    fn address(&self) -> usize {
+        Arc::as_ptr(&self.store).addr()
+    }
+
+    /// True on the threads that [`Persistence::close`] waits for.
+    pub(crate) fn is_own_thread(&self) -> bool {
+        own_thread::is_of(self.address()) || self.log.is_own_thread()
+    }
+
+    /// Ends the background work, closes the log, and releases the directory, in this order. Whoever comes second waits, and is told the
+    /// same.
     pub(crate) fn close(&self) -> Result<()> {
+        let this = std::thread::current().id();
+        let mut closing = self.closing.lock();
+        loop {
+            match &*closing {
+                Closing::Done(result) => return result.clone().map_err(Error::from),
+                Closing::By(thread) if *thread == this => return Err(Error::Nested),
+                Closing::By(_) => self.closed.wait(&mut closing),
+                Closing::No => break,
+            }
+        }
+        *closing = Closing::By(this);
+        drop(closing);
+        let result =
+            catch_unwind(AssertUnwindSafe(|| self.close_first())).unwrap_or(Err(CloseFailure::Panicked));
+        *self.closing.lock() = Closing::Done(result.clone());
+        self.closed.notify_all();
+        result.map_err(Error::from)
+    }
+
+    fn close_first(&self) -> Result<(), CloseFailure> {
         // All work is cancelled at once, and there is no limit on the rate: whoever waits for another's turn gets it.
         if let Some(scheduler) = &self.scheduler {
             scheduler.set_rate_limit(Priority::Snapshot, None);
@@ -226,7 +294,7 @@ impl Persistence {
         self.store.close();
         self.locks.lock().clear();
         self.events.close();
-        closed?;
-        if panicked { Err(Error::Panicked("background thread")) } else { Ok(()) }
+        closed.map_err(CloseFailure::Log)?;
+        if panicked { Err(CloseFailure::Panicked) } else { Ok(()) }
     }
 }

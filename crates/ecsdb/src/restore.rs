@@ -13,7 +13,6 @@ use ecsdb_wal::{Durability, Log, Lsn, Payload};
 
 use crate::error::Result;
 use crate::job::Job;
-use crate::maintenance::Maintenance;
 use crate::persistence::{Persistence, SharedWorld};
 
 /// How an earlier world is read. Unless they are registered, components stay as they are stored: nobody looks at them as Rust values.
@@ -64,7 +63,6 @@ pub(crate) fn into_running(
     let (vfs, events) = (persistence.recovery_vfs.clone(), persistence.events.clone());
     let threads = persistence.store.settings().threads;
     let own = of_running(persistence);
-    let wake = persistence.maintenance.as_ref().map(Maintenance::waker);
     persistence.job(Task::Restore, move |control| {
         events.send(Event::Started(Task::Restore));
         let past = match from {
@@ -74,9 +72,6 @@ pub(crate) fn into_running(
         control.check()?;
         let lsn = replace(&world, &log, &past)?;
         log.wait(lsn)?;
-        if let Some(wake) = wake {
-            wake();
-        }
         events.send(Event::Restored { lsn });
         Ok(lsn)
     })

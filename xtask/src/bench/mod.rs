@@ -132,6 +132,7 @@ pub(crate) fn open_quiet(path: &Path) -> anyhow::Result<Database> {
 pub(crate) fn quiet(config: &mut PersistenceConfig) {
     let snapshot = &mut config.snapshot;
     (snapshot.interval, snapshot.after_transactions) = (Duration::ZERO, 0);
+    snapshot.after_segments = 0;
     snapshot.after_log_bytes = ByteSize(0);
     let compaction = &mut config.compaction;
     (compaction.interval, compaction.snapshot_age_max) = (Duration::ZERO, Duration::ZERO);

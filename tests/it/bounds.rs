@@ -1,0 +1,247 @@
+//! What opening, verifying and going back hold at a time is bounded, however many sessions there were (IO-1).
+
+use std::io::IoSlice;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use ecsdb::prelude::*;
+use ecsdb::{DirEntry, DirLock, Disk, FileOp, IoError, LockError, OpenMode, Vfs, VfsFile};
+use ecsdb_io::Layout;
+use ecsdb_recovery::{Existence, History, Options, Policy, lock_closed};
+use ecsdb_sim::{CrashVariant, SimDisk};
+
+use crate::components::Counter;
+use crate::crash_points::{DIR, open_with};
+
+/// Files that may be open at a time: as with `ulimit -n`.
+const FILES_MAX: usize = 8;
+
+/// A disk that opens no more than [`FILES_MAX`] files at a time.
+#[derive(Debug)]
+struct Limited {
+    disk: Arc<dyn Vfs>,
+    open: Arc<AtomicUsize>,
+}
+
+#[derive(Debug)]
+struct Counted {
+    file: Arc<dyn VfsFile>,
+    open: Arc<AtomicUsize>,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Limited {
+    fn new(disk: &SimDisk) -> Self {
+        Limited { disk: disk.vfs(), open: Arc::default() }
+    }
+
+    fn counted(
+        &self,
+        path: &Path,
+        open: impl FnOnce() -> Result<Arc<dyn VfsFile>, IoError>,
+    ) -> Result<Arc<dyn VfsFile>, IoError> {
+        if self.open.load(Ordering::SeqCst) >= FILES_MAX {
+            // `EMFILE`
+            return Err(IoError::new(FileOp::Open, path, std::io::Error::from_raw_os_error(24)));
+        }
+        let file = open()?;
+        self.open.fetch_add(1, Ordering::SeqCst);
+        Ok(Arc::new(Counted { file, open: self.open.clone() }))
+    }
+}
+
+impl Vfs for Limited {
+    fn create(&self, path: &Path) -> Result<Arc<dyn VfsFile>, IoError> {
+        self.counted(path, || self.disk.create(path))
+    }
+
+    fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn VfsFile>, IoError> {
+        self.counted(path, || self.disk.open(path, mode))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), IoError> {
+        self.disk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> Result<(), IoError> {
+        self.disk.remove(path)
+    }
+
+    fn create_dir_all(&self, path: &Path) -> Result<(), IoError> {
+        self.disk.create_dir_all(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> Result<(), IoError> {
+        self.disk.sync_dir(path)
+    }
+
+    fn read_dir(&self, path: &Path) -> Result<Vec<DirEntry>, IoError> {
+        self.disk.read_dir(path)
+    }
+
+    fn file_len(&self, path: &Path) -> Result<Option<u64>, IoError> {
+        self.disk.file_len(path)
+    }
+
+    fn try_lock(&self, path: &Path, holder: &str) -> Result<Box<dyn DirLock>, LockError> {
+        self.disk.try_lock(path, holder)
+    }
+
+    fn free_space(&self, path: &Path) -> Result<Option<u64>, IoError> {
+        self.disk.free_space(path)
+    }
+
+    fn now_unix_ns(&self) -> u64 {
+        self.disk.now_unix_ns()
+    }
+
+    fn random_u64(&self) -> u64 {
+        self.disk.random_u64()
+    }
+}
+
+impl VfsFile for Counted {
+    fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    fn len(&self) -> Result<u64, IoError> {
+        self.file.len()
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, IoError> {
+        self.file.read_at(buf, offset)
+    }
+
+    fn write_all_at(&self, bufs: &mut [IoSlice<'_>], offset: u64) -> Result<(), IoError> {
+        self.file.write_all_at(bufs, offset)
+    }
+
+    fn set_len(&self, len: u64) -> Result<(), IoError> {
+        self.file.set_len(len)
+    }
+
+    fn sync_data(&self) -> Result<(), IoError> {
+        self.file.sync_data()
+    }
+}
+
+fn disk() -> SimDisk {
+    let disk = SimDisk::new(1);
+    disk.put_dir("/data").unwrap();
+    disk
+}
+
+fn open(disk: &SimDisk) -> Database {
+    open_with(disk, |_| {}).unwrap()
+}
+
+fn segments(vfs: &dyn Vfs, dir: &Path) -> usize {
+    let entries = vfs.read_dir(&dir.join("log")).unwrap();
+    entries.iter().filter(|entry| entry.name.ends_with(".seg")).count()
+}
+
+/// Each segment of the log was open while it was read.
+#[test]
+fn many_short_sessions_open_verify_and_go_back_with_few_files_open() {
+    let disk = disk();
+    for _ in 0..40 {
+        let db = open(&disk);
+        db.write(|tx| Ok(tx.spawn(Counter(1)))).unwrap();
+        db.close().unwrap();
+    }
+    assert!(segments(&disk, Path::new(DIR)) >= 40);
+    let limited = Limited::new(&disk);
+    let layout = Layout::new(DIR);
+    let verified = ecsdb_recovery::verify(&limited, &layout, &mut |_| {}).unwrap();
+    assert_eq!((verified.last_lsn, verified.faults), (Lsn(40), Vec::new()));
+    let (lock, manifest) = lock_closed(&limited, &layout).unwrap();
+    let history = History::read(&limited, &layout, &manifest).unwrap();
+    let options =
+        Options { existence: Existence::Required, policy: Policy::Strict, threads: 1, register: true };
+    let past = history.reconstruct(Moment::Lsn(Lsn(30)), options, &mut |_| {}).unwrap();
+    assert_eq!(past.world.view().len(), 30);
+    drop((lock, past));
+    assert_eq!(limited.open.load(Ordering::SeqCst), 0);
+    let db = Database::builder(DIR).vfs(Arc::new(limited)).without_threads().open().unwrap();
+    assert_eq!(db.view().unwrap().len(), 40);
+}
+
+/// Each opening began a segment of its own, and nothing ever gave them up.
+#[test]
+fn sessions_that_write_nothing_leave_no_segment_closed_or_killed() {
+    let mut disk = disk();
+    let db = open(&disk);
+    db.write(|tx| Ok(tx.spawn(Counter(1)))).unwrap();
+    drop(db);
+    for round in 0..6 {
+        let db = open(&disk);
+        if round % 2 == 0 {
+            db.close().unwrap();
+        } else {
+            disk.power_off();
+            drop(db);
+            disk = disk.crash(CrashVariant::KEPT);
+        }
+        assert_eq!(segments(&disk, Path::new(DIR)), 2, "round {round}");
+    }
+    let db = open(&disk);
+    assert_eq!(db.recovery_report().unwrap().incarnation, 8);
+    db.write(|tx| Ok(tx.spawn(Counter(2)))).unwrap();
+    drop(db);
+    let db = Database::builder(DIR).vfs(disk.vfs()).without_threads().policy(Policy::Strict).open().unwrap();
+    assert_eq!((db.view().unwrap().len(), db.lsn()), (2, Lsn(2)));
+}
+
+/// With threads a segment is prepared ahead, where the next session goes on.
+#[test]
+fn a_session_that_was_killed_with_a_segment_prepared_leaves_none_either() {
+    let dir = tempfile::tempdir().unwrap();
+    for _ in 0..3 {
+        let db = Database::open(dir.path()).unwrap();
+        db.close().unwrap();
+        // What a killed process leaves.
+        std::fs::write(dir.path().join("log/0000000000000002.seg"), vec![0; 64 << 10]).unwrap();
+        let db = Database::builder(dir.path()).without_threads().open().unwrap();
+        assert_eq!(segments(&Disk, dir.path()), 1);
+        db.close().unwrap();
+    }
+}
+
+#[test]
+fn sessions_that_write_little_are_folded_into_snapshots() {
+    let dir = tempfile::tempdir().unwrap();
+    let session = || {
+        Database::builder(dir.path())
+            .config(|config| {
+                config.snapshot.after_segments = 3;
+                config.snapshot.interval = std::time::Duration::ZERO;
+                config.snapshot.chain_max = 1;
+            })
+            .open()
+            .unwrap()
+    };
+    for _ in 0..20 {
+        let db = session();
+        let found = db.recovery_report().unwrap().clone();
+        db.write(|tx| Ok(tx.spawn(Counter(1)))).unwrap();
+        let store = || db.stats().unwrap().store.unwrap();
+        // The snapshot comes by itself when it is due; in a session this short it would be cancelled.
+        let due = found.segments >= 2;
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while due && store().snapshot_lsn < found.last_lsn {
+            assert!(std::time::Instant::now() < deadline, "no snapshot is taken");
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        db.close().unwrap();
+    }
+    let left = segments(&Disk, dir.path());
+    assert!(left <= 8, "{left} segments");
+    assert_eq!(session().view().unwrap().len(), 20);
+}
