@@ -20,11 +20,11 @@ pub struct Position {
 pub struct Counter(pub u64);
 
 #[derive(Component, Clone, PartialEq, Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
-#[component(name = "fuzz.name")]
+#[component(name = "fuzz.name", archived)]
 pub struct Name(pub String);
 
 #[derive(Component, Clone, PartialEq, Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
-#[component(name = "fuzz.bag")]
+#[component(name = "fuzz.bag", archived)]
 pub struct Bag(pub Vec<(u32, Option<String>)>);
 
 /// Nothing by itself, small segments, everything kept.
@@ -64,9 +64,9 @@ pub fn lived() -> Lived {
             db.snapshot().expect("begins").wait().expect("a snapshot");
         }
     }
-    // Killed: the last segment is not closed.
+    // As if it was killed now: the last segment is not closed.
     let files = disk.files().into_iter().map(|(path, _)| (path.clone(), disk.read(&path).expect("reads"))).collect();
-    std::mem::forget(db);
+    drop(db);
     Lived { files, history }
 }
 
