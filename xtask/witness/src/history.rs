@@ -12,7 +12,7 @@ const ENTITIES_MAX: usize = 40;
 #[derive(Component, Clone, Copy, Default, Debug, PartialEq, Eq, Hash)]
 #[component(name = "witness.counter", plain)]
 #[repr(C)]
-pub(super) struct Counter {
+struct Counter {
     key: u64,
     changes: u64,
     last: u64,
@@ -63,7 +63,7 @@ fn change(counter: &mut Counter, lsn: u64) {
 }
 
 /// Transaction `lsn` of the history, on the world before it.
-pub(super) fn transaction(seed: u64, lsn: u64, tx: &mut Transaction<'_>) -> Result<(), Abort> {
+pub(crate) fn transaction(seed: u64, lsn: u64, tx: &mut Transaction<'_>) -> Result<(), Abort> {
     let mut state = State::new();
     let mut entities = BTreeMap::new();
     for (entity, counter, text) in tx.query::<(Entity, &Counter, Option<&Text>)>() {
@@ -104,7 +104,7 @@ fn state_of(view: &View) -> anyhow::Result<State> {
 }
 
 /// A digest of what a view shows. That its resource and its LSN are what they should be is checked, too.
-pub(super) fn digest_of(view: &View) -> anyhow::Result<u64> {
+pub(crate) fn digest_of(view: &View) -> anyhow::Result<u64> {
     let progress = view.resource::<Progress>().map_or(0, |progress| progress.0);
     anyhow::ensure!(progress == view.lsn().0, "{progress} transactions at LSN {}", view.lsn());
     Ok(hash(&state_of(view)?))
@@ -117,20 +117,22 @@ fn hash(state: &State) -> u64 {
 }
 
 /// The history, as far as it was asked for.
-pub(crate) struct History {
+pub struct History {
     seed: u64,
     state: State,
     digests: Vec<u64>,
 }
 
 impl History {
-    pub(crate) fn new(seed: u64) -> Self {
+    /// The one that `seed` gives.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
         let state = State::new();
         History { seed, digests: vec![hash(&state)], state }
     }
 
     /// The digest of the state at `lsn`.
-    pub(super) fn digest(&mut self, lsn: u64) -> u64 {
+    pub(crate) fn digest(&mut self, lsn: u64) -> u64 {
         while self.digests.len() as u64 <= lsn {
             step(self.seed, self.digests.len() as u64, &mut self.state);
             self.digests.push(hash(&self.state));
@@ -139,7 +141,7 @@ impl History {
     }
 
     /// What of a view differs from the state at its LSN, by key.
-    pub(super) fn difference(&self, view: &View) -> anyhow::Result<String> {
+    pub(crate) fn difference(&self, view: &View) -> anyhow::Result<String> {
         let (mut known, found) = (State::new(), state_of(view)?);
         (1..=view.lsn().0).for_each(|lsn| step(self.seed, lsn, &mut known));
         let text = |row: Option<&(Counter, Option<String>)>| {
@@ -154,7 +156,7 @@ impl History {
         Ok(lines.collect::<Vec<_>>().join("; "))
     }
 
-    pub(super) fn seed(&self) -> u64 {
+    pub(crate) fn seed(&self) -> u64 {
         self.seed
     }
 }

@@ -1,5 +1,6 @@
 //! The process that is killed: it opens the database, goes on with the history, and does everything else that writes files.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +15,9 @@ const FLIGHT: u64 = 8;
 /// How far it goes back in time at most.
 const BACK: u64 = 60;
 
+/// Of the process.
 #[derive(clap::Args)]
-pub(crate) struct Args {
+pub struct Args {
     /// Where `database` is, and the copies go to.
     base: PathBuf,
     /// Where the claims are written to.
@@ -31,7 +33,21 @@ pub(crate) struct Args {
     rounds: usize,
 }
 
-pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+/// The arguments of a process for `base`, in the order in which [`Args`] has them.
+#[must_use]
+pub fn command_line(base: &Path, journal: &Path, history: u64, seed: u64, rounds: usize) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = vec![base.into(), journal.into()];
+    for (name, value) in [("--history", history), ("--seed", seed), ("--rounds", rounds as u64)] {
+        arguments.extend([name.into(), value.to_string().into()]);
+    }
+    arguments
+}
+
+/// Does what the process does. What the engine refuses is a line of the journal.
+///
+/// # Errors
+/// When the journal cannot be written.
+pub fn run(args: &Args) -> anyhow::Result<()> {
     let journal = Arc::new(Journal::open(&args.journal)?);
     match life(args, &journal) {
         Err(e) => journal.say(&Line::Error(format!("{e:#}"))),
@@ -39,7 +55,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
 }
 
-pub(super) fn settings(config: &mut PersistenceConfig) {
+pub(crate) fn settings(config: &mut PersistenceConfig) {
     config.log.segment_bytes_first = ByteSize::kib(64);
     config.log.segment_bytes_max = ByteSize::kib(128);
     config.log.flush_interval = Duration::from_millis(2);
@@ -161,6 +177,6 @@ impl Life<'_> {
 }
 
 /// The base directory's database.
-pub(super) fn database(base: &Path) -> PathBuf {
+pub(crate) fn database(base: &Path) -> PathBuf {
     base.join("database")
 }

@@ -12,28 +12,33 @@ use super::lines::Line;
 
 /// What was claimed until now, over all lives of a directory.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Claims {
+pub struct Claims {
     /// Transactions up to this one are on stable storage.
-    pub(crate) durable: u64,
+    pub durable: u64,
     /// Complete copies, and their LSN.
     copies: BTreeMap<String, u64>,
     /// What the process is doing.
-    pub(crate) doing: String,
+    doing: String,
     /// An opening whose state is still to be compared, and which is the floor of the LSNs of this life.
     opened: Option<u64>,
-    pub(crate) error: Option<String>,
-    pub(crate) done: bool,
+    /// What the engine refused.
+    pub error: Option<String>,
+    /// It ended in order.
+    pub done: bool,
 }
 
 impl Claims {
     /// For a new process on the same directory.
-    pub(crate) fn new_life(&mut self) {
+    pub fn new_life(&mut self) {
         *self =
             Claims { durable: self.durable, copies: std::mem::take(&mut self.copies), ..Claims::default() };
     }
 
     /// Takes a line in.
-    pub(crate) fn take(&mut self, line: Line, history: &mut History) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// When it says what must not be.
+    pub fn take(&mut self, line: Line, history: &mut History) -> anyhow::Result<()> {
         match line {
             Line::Opened { lsn, digest } => {
                 ensure!(lsn >= self.durable, "acknowledged up to LSN {}, opened at {lsn}", self.durable);
@@ -63,7 +68,8 @@ impl Claims {
     }
 
     /// What the process was about, for the statistics.
-    pub(crate) fn phase(&self) -> String {
+    #[must_use]
+    pub fn phase(&self) -> String {
         match (self.doing.as_str(), self.opened) {
             ("opening", _) if self.durable == 0 => "creating".into(),
             ("opening", _) => "recovery".into(),
@@ -73,13 +79,16 @@ impl Claims {
     }
 
     /// Copies that were judged and removed.
-    pub(crate) fn forget_copies(&mut self) {
+    pub fn forget_copies(&mut self) {
         self.copies.clear();
     }
 }
 
 /// Judges `base`, which nobody uses any more, and changes it in doing so.
-pub(crate) fn judge(base: &Path, claims: &Claims, history: &mut History) -> anyhow::Result<()> {
+///
+/// # Errors
+/// The first thing that must not be.
+pub fn judge(base: &Path, claims: &Claims, history: &mut History) -> anyhow::Result<()> {
     state(base, claims, history).context("the database")?;
     let copies = std::fs::read_dir(base.join("copies")).into_iter().flatten().flatten();
     let mut claimed = claims.copies.clone();
