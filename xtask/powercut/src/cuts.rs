@@ -12,7 +12,8 @@ use crate::disk::{Class, Disk, Nodes, Op, Survival, empty, files};
 use crate::fuse::{JOURNAL, Mounted};
 use crate::summary::Summary;
 
-pub(crate) const CONTROLS: [Class; 3] = [Class::Log, Class::Temporary, Class::Directory];
+pub(crate) const CONTROLS: [Class; 5] =
+    [Class::Log, Class::Temporary, Class::LogDirectory, Class::SnapshotDirectory, Class::OtherDirectory];
 /// Below the scratch directory: what a cut left.
 pub(crate) const LEFT: &str = "left";
 const JUDGED: &str = "judged";
@@ -149,8 +150,9 @@ impl Place {
                 let nodes = disk.cut(survival, random);
                 if self.judge(&nodes, &claims)?.1.is_err() {
                     return Ok(Some(format!(
-                        "smallest: after {} operations, the last {op:.80?}, {survival:?} survives",
-                        at + 1
+                        "smallest: after {} operations, the last {}, {survival:?} survives",
+                        at + 1,
+                        short(op)
                     )));
                 }
             }
@@ -209,6 +211,17 @@ fn take(op: &Op, disk: &mut Disk, claims: &mut Claims, history: &mut History) ->
         }
     }
     Ok(())
+}
+
+/// Without the bytes.
+fn short(op: &Op) -> String {
+    match op {
+        Op::Write { inode, offset, data } => {
+            format!("a write of {} bytes at {offset} of inode {inode}", data.len())
+        }
+        Op::Said(text) => format!("that it said {}", String::from_utf8_lossy(text).trim()),
+        _ => format!("{op:?}"),
+    }
 }
 
 fn choose(random: &mut fastrand::Rng) -> Survival {

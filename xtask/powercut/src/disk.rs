@@ -15,7 +15,9 @@ const SECTOR: usize = 512;
 pub(crate) enum Class {
     Log,
     Temporary,
-    Directory,
+    LogDirectory,
+    SnapshotDirectory,
+    OtherDirectory,
     Other,
 }
 

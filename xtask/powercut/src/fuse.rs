@@ -117,28 +117,35 @@ impl Recording {
         self.attr(inode)
     }
 
-    /// What a sync is of, by where the file lies and how it is called now.
+    /// What a sync is of, by where it lies and how it is called now.
     fn class(&self, inode: Inode) -> Class {
+        let (directory, name) = self.place(inode).unwrap_or((ROOT, ""));
         if matches!(self.nodes.get(&inode), Some(Node::Directory(_))) {
-            return Class::Directory;
+            return match name {
+                "log" => Class::LogDirectory,
+                "snapshots" => Class::SnapshotDirectory,
+                _ => Class::OtherDirectory,
+            };
         }
-        let holds = |entries: &std::collections::BTreeMap<String, Inode>| {
-            entries.iter().find(|(_, held)| **held == inode).map(|(name, _)| name.clone())
-        };
-        for (directory, node) in &self.nodes {
-            let Node::Directory(entries) = node else { continue };
-            let Some(name) = holds(entries) else { continue };
-            if name.ends_with(".tmp") {
-                return Class::Temporary;
-            }
-            let parents = self.nodes.values().filter_map(|node| match node {
-                Node::Directory(entries) => Some(entries),
-                Node::File(_) => None,
-            });
-            let mut names = parents.flatten().filter(|(_, held)| *held == directory);
-            return if names.any(|(name, _)| name == "log") { Class::Log } else { Class::Other };
+        let within = self.place(directory).map_or("", |(_, name)| name);
+        match (within, name.ends_with(".tmp")) {
+            (_, true) => Class::Temporary,
+            ("log", false) => Class::Log,
+            _ => Class::Other,
         }
-        Class::Other
+    }
+
+    /// The directory that has it, and its name there.
+    fn place(&self, inode: Inode) -> Option<(Inode, &str)> {
+        let directories = self.nodes.iter().filter_map(|(directory, node)| match node {
+            Node::Directory(entries) => Some((*directory, entries)),
+            Node::File(_) => None,
+        });
+        let mut places = directories.flat_map(|(directory, entries)| {
+            entries.iter().map(move |(name, held)| (directory, name.as_str(), *held))
+        });
+        let (directory, name, _) = places.find(|(_, _, held)| *held == inode)?;
+        Some((directory, name))
     }
 }
 

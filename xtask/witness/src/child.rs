@@ -12,8 +12,8 @@ use super::lines::{Journal, Line};
 
 /// Tickets in flight at most.
 const FLIGHT: u64 = 8;
-/// How far it goes back in time at most.
-const BACK: u64 = 60;
+/// Over how many transactions it goes back in time at most.
+const BACK: usize = 60;
 
 /// Of the process.
 #[derive(clap::Args)]
@@ -73,9 +73,10 @@ fn life(args: &Args, journal: &Arc<Journal>) -> anyhow::Result<()> {
     let db = Database::builder(args.base.join("database")).config(settings).open()?;
     follow(&db, journal);
     let view = db.view()?;
-    journal.say(&Line::Opened { lsn: view.lsn().0, digest: digest_of(&view)? })?;
+    let (lsn, (number, digest)) = (view.lsn().0, digest_of(&view)?);
     drop(view);
-    let life = Life { db: &db, args, journal };
+    journal.say(&Line::Opened { lsn, number, digest })?;
+    let mut life = Life { db: &db, args, journal, done: vec![(lsn, number)] };
     for _ in 0..args.rounds {
         life.doing("commits")?;
         life.commits(random.u64(1..40))?;
@@ -125,6 +126,8 @@ struct Life<'a> {
     db: &'a Database,
     args: &'a Args,
     journal: &'a Journal,
+    /// LSN and number of the transactions of this life.
+    done: Vec<(u64, u64)>,
 }
 
 impl Life<'_> {
@@ -133,11 +136,12 @@ impl Life<'_> {
     }
 
     /// The next `count` transactions.
-    fn commits(&self, count: u64) -> anyhow::Result<()> {
+    fn commits(&mut self, count: u64) -> anyhow::Result<()> {
         let mut flight = std::collections::VecDeque::new();
         for n in 0..count {
-            let lsn = self.db.lsn().0 + 1;
-            flight.push_back(self.db.submit(|tx| transaction(self.args.history, lsn, tx))?);
+            let ticket = self.db.submit(|tx| transaction(self.args.history, tx))?;
+            self.done.push((ticket.lsn().0, ticket.value().copied().unwrap_or_default()));
+            flight.push_back(ticket);
             // Alone, and several with one sync.
             let keep = if n % 16 < 8 { 0 } else { FLIGHT };
             while flight.len() as u64 > keep
@@ -149,10 +153,10 @@ impl Life<'_> {
         flight.into_iter().try_for_each(|ticket| self.settle(ticket))
     }
 
-    fn settle(&self, ticket: ecsdb::Ticket<()>) -> anyhow::Result<()> {
+    fn settle(&self, ticket: ecsdb::Ticket<u64>) -> anyhow::Result<()> {
         let lsn = ticket.lsn().0;
-        ticket.wait()?;
-        self.journal.say(&Line::Durable { lsn })
+        let number = ticket.wait()?;
+        self.journal.say(&Line::Durable { lsn, number })
     }
 
     /// A copy of now or of a moment before, as a database of its own.
@@ -161,15 +165,14 @@ impl Life<'_> {
         // Names of their own, since a killed copy stays.
         let dir = format!("copies/{:016x}", fastrand::u64(..));
         let path = self.args.base.join(&dir);
-        let now = self.db.lsn().0;
-        let (job, lsn) = if what == "backup" {
-            (self.db.backup_to(&path)?, now)
-        } else {
-            let lsn = now.saturating_sub(random.u64(..BACK)).max(1);
-            (self.db.restore_to(&path, Moment::Lsn(Lsn(lsn)))?, lsn)
+        let back = if what == "backup" { 0 } else { random.usize(..BACK.min(self.done.len())) };
+        let (lsn, number) = self.done[self.done.len() - 1 - back];
+        let job = match what {
+            "backup" => self.db.backup_to(&path)?,
+            _ => self.db.restore_to(&path, Moment::Lsn(Lsn(lsn)))?,
         };
         match job.wait() {
-            Ok(_) => self.journal.say(&Line::Copied { lsn, dir }),
+            Ok(_) => self.journal.say(&Line::Copied { lsn, number, dir }),
             Err(ecsdb::Error::Recovery(RecoveryError::OutOfRange { .. })) => Ok(()),
             Err(e) => Err(e.into()),
         }

@@ -11,26 +11,32 @@ use serde::{Deserialize, Serialize};
 /// What the process claims.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Line {
-    /// The database is open, at this LSN and with this digest.
+    /// The database is open.
     Opened {
-        /// The last transaction.
+        /// Of the last transaction.
         lsn: u64,
+        /// Its number in the history.
+        number: u64,
         /// Of what the view shows.
         digest: u64,
     },
-    /// Transactions up to this LSN are on stable storage.
+    /// Transactions up to this one are on stable storage.
     Durable {
-        /// The last of them.
+        /// Of the last of them.
         lsn: u64,
+        /// Its number in the history.
+        number: u64,
     },
     /// What it does from here on.
     Doing(String),
     /// A snapshot or a merged one is published; what it made superfluous is archived and deleted.
     Published,
-    /// A copy of the state at this LSN is complete, in this directory below the base.
+    /// A copy of a moment is complete.
     Copied {
-        /// Its last transaction.
+        /// Of its last transaction.
         lsn: u64,
+        /// Its number in the history.
+        number: u64,
         /// Relative to the base.
         dir: String,
     },
