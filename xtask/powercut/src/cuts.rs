@@ -2,7 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -18,6 +18,8 @@ pub(crate) const CONTROLS: [Class; 5] =
 pub(crate) const LEFT: &str = "left";
 const JUDGED: &str = "judged";
 const ROUNDS: usize = 6;
+/// Milliseconds.
+const KILLED_AFTER_MAX: u64 = 150;
 const TIME_MAX: Duration = Duration::from_secs(60);
 /// Tries for a smaller case.
 const SHRINKING: usize = 200;
@@ -58,18 +60,19 @@ impl Place {
         }
     }
 
-    /// Runs a process on the disk as it is, to its end.
-    pub(crate) fn record(&self, seed: u64) -> anyhow::Result<Generation> {
+    /// Runs a process on the disk as it is, to its end. In every other record one before it is killed: what that wrote and did not sync is
+    /// still there for the second one, and is lost with the power (REC-4).
+    pub(crate) fn record(&self, random: &mut fastrand::Rng) -> anyhow::Result<Generation> {
         let at = self.scratch.join("mounted");
         std::fs::create_dir_all(&at)?;
         let mounted = Mounted::new(&at, self.nodes.clone()).context("mounting")?;
-        let arguments = command_line(&at, &at.join(JOURNAL), self.seed, seed, ROUNDS);
-        let mut child = Command::new(std::env::current_exe()?)
-            .arg("witness")
-            .args(arguments)
-            .stdin(Stdio::null())
-            .spawn()
-            .context("starting a process")?;
+        if random.bool() {
+            let mut killed = self.start(&at, random.u64(..))?;
+            std::thread::sleep(Duration::from_millis(random.u64(..KILLED_AFTER_MAX)));
+            killed.kill()?;
+            killed.wait()?;
+        }
+        let mut child = self.start(&at, random.u64(..))?;
         let began = Instant::now();
         let status = loop {
             match child.try_wait()? {
@@ -85,6 +88,13 @@ impl Place {
         let ops = mounted.end().context("unmounting")?;
         ensure!(status.success(), "the process ended with {status}");
         Ok(Generation(ops))
+    }
+
+    fn start(&self, at: &Path, seed: u64) -> anyhow::Result<Child> {
+        let arguments = command_line(at, &at.join(JOURNAL), self.seed, seed, ROUNDS);
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("witness").args(arguments).stdin(Stdio::null());
+        command.spawn().context("starting a process")
     }
 
     /// Cuts the power at so many points, and judges what is left. With a class of syncs that the disk lies about, the first thing that

@@ -99,7 +99,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
         for _ in 0..GENERATIONS {
             bar.set_position(started.elapsed().as_secs());
             bar.set_message(format!("{} processes, {} cuts", summary.processes, summary.cuts));
-            let generation = place.record(random.u64(..))?;
+            let generation = place.record(&mut random)?;
             summary.processes += 1;
             for class in CONTROLS {
                 control(&place, &generation, class, &mut random, &mut summary)?;
