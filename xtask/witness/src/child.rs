@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ecsdb::{ByteSize, Database, Event, Lsn, Moment, PersistenceConfig, RecoveryError};
+use ecsdb::{ByteSize, Database, Durability, Event, Lsn, Moment, PersistenceConfig, RecoveryError};
 
 use super::history::{digest_of, transaction};
 use super::lines::{Journal, Line};
 
+const FLUSH_INTERVAL: Duration = Duration::from_millis(2);
 /// Tickets in flight at most.
 const FLIGHT: u64 = 8;
 /// Over how many transactions it goes back in time at most.
@@ -58,7 +59,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 pub(crate) fn settings(config: &mut PersistenceConfig) {
     config.log.segment_bytes_first = ByteSize::kib(64);
     config.log.segment_bytes_max = ByteSize::kib(128);
-    config.log.flush_interval = Duration::from_millis(2);
+    config.log.flush_interval = FLUSH_INTERVAL;
     config.snapshot.interval = Duration::ZERO;
     config.snapshot.after_log_bytes = ByteSize(0);
     config.snapshot.chain_max = 3;
@@ -79,6 +80,9 @@ fn life(args: &Args, journal: &Arc<Journal>) -> anyhow::Result<()> {
     let mut life = Life { db: &db, args, journal, done: vec![(lsn, number)] };
     for _ in 0..args.rounds {
         life.doing("commits")?;
+        if random.u32(..4) == 0 {
+            life.unsynced(random.u64(1..20))?;
+        }
         life.commits(random.u64(1..40))?;
         match random.u32(..10) {
             0..4 => {
@@ -151,6 +155,15 @@ impl Life<'_> {
             }
         }
         flight.into_iter().try_for_each(|ticket| self.settle(ticket))
+    }
+
+    /// Transactions that nobody waits for, and which the system has but not yet the disk.
+    fn unsynced(&mut self, count: u64) -> anyhow::Result<()> {
+        for _ in 0..count {
+            self.db.write_with(Durability::Buffered, |tx| transaction(self.args.history, tx))?;
+        }
+        std::thread::sleep(2 * FLUSH_INTERVAL);
+        Ok(())
     }
 
     fn settle(&self, ticket: ecsdb::Ticket<u64>) -> anyhow::Result<()> {
