@@ -19,7 +19,7 @@ pub(crate) const LEFT: &str = "left";
 const JUDGED: &str = "judged";
 const ROUNDS: usize = 6;
 /// Milliseconds.
-const KILLED_AFTER_MAX: u64 = 150;
+const KILLED_AFTER_MAX: u64 = 250;
 const TIME_MAX: Duration = Duration::from_secs(60);
 /// Tries for a smaller case.
 const SHRINKING: usize = 200;

@@ -80,8 +80,8 @@ fn life(args: &Args, journal: &Arc<Journal>) -> anyhow::Result<()> {
     let mut life = Life { db: &db, args, journal, done: vec![(lsn, number)] };
     for _ in 0..args.rounds {
         life.doing("commits")?;
-        if random.u32(..4) == 0 {
-            life.unsynced(random.u64(1..20))?;
+        if random.bool() {
+            life.unsynced(random.u64(1..20), &mut random)?;
         }
         life.commits(random.u64(1..40))?;
         match random.u32(..10) {
@@ -158,11 +158,11 @@ impl Life<'_> {
     }
 
     /// Transactions that nobody waits for, and which the system has but not yet the disk.
-    fn unsynced(&mut self, count: u64) -> anyhow::Result<()> {
+    fn unsynced(&mut self, count: u64, random: &mut fastrand::Rng) -> anyhow::Result<()> {
         for _ in 0..count {
             self.db.write_with(Durability::Buffered, |tx| transaction(self.args.history, tx))?;
         }
-        std::thread::sleep(2 * FLUSH_INTERVAL);
+        std::thread::sleep(FLUSH_INTERVAL * random.u32(..6));
         Ok(())
     }
 
