@@ -60,19 +60,23 @@ impl Place {
         }
     }
 
-    /// Runs a process on the disk as it is, to its end. In every other record one before it is killed: what that wrote and did not sync is
+    /// Runs a process on the disk as it is, to its end. In every other record one before it is killed, or ends without closing: what that wrote and did not sync is
     /// still there for the second one, and is lost with the power (REC-4).
     pub(crate) fn record(&self, random: &mut fastrand::Rng) -> anyhow::Result<Generation> {
         let at = self.scratch.join("mounted");
         std::fs::create_dir_all(&at)?;
         let mounted = Mounted::new(&at, self.nodes.clone()).context("mounting")?;
-        if random.bool() {
-            let mut killed = self.start(&at, random.u64(..))?;
-            std::thread::sleep(Duration::from_millis(random.u64(..KILLED_AFTER_MAX)));
-            killed.kill()?;
-            killed.wait()?;
+        match random.u32(..4) {
+            0 => drop(self.start(&at, random.u64(..), 1, true)?.wait()?),
+            1 => {
+                let mut killed = self.start(&at, random.u64(..), ROUNDS, false)?;
+                std::thread::sleep(Duration::from_millis(random.u64(..KILLED_AFTER_MAX)));
+                killed.kill()?;
+                killed.wait()?;
+            }
+            _ => {}
         }
-        let mut child = self.start(&at, random.u64(..))?;
+        let mut child = self.start(&at, random.u64(..), ROUNDS, false)?;
         let began = Instant::now();
         let status = loop {
             match child.try_wait()? {
@@ -90,10 +94,10 @@ impl Place {
         Ok(Generation(ops))
     }
 
-    fn start(&self, at: &Path, seed: u64) -> anyhow::Result<Child> {
-        let arguments = command_line(at, &at.join(JOURNAL), self.seed, seed, ROUNDS);
+    fn start(&self, at: &Path, seed: u64, rounds: usize, abandon: bool) -> anyhow::Result<Child> {
+        let arguments = command_line(at, &at.join(JOURNAL), self.seed, seed, rounds);
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("witness").args(arguments).stdin(Stdio::null());
+        command.arg("witness").args(arguments).args(abandon.then_some("--abandon")).stdin(Stdio::null());
         command.spawn().context("starting a process")
     }
 

@@ -32,6 +32,9 @@ pub struct Args {
     /// How much.
     #[arg(long)]
     rounds: usize,
+    /// End without closing, with commits that the system has and the disk not yet.
+    #[arg(long)]
+    abandon: bool,
 }
 
 /// The arguments of a process for `base`, in the order in which [`Args`] has them.
@@ -104,6 +107,11 @@ fn life(args: &Args, journal: &Arc<Journal>) -> anyhow::Result<()> {
             7 => life.copy("backup", &mut random)?,
             _ => life.copy("restore", &mut random)?,
         }
+    }
+    if args.abandon {
+        life.unsynced(random.u64(1..20), &mut random)?;
+        std::thread::sleep(4 * FLUSH_INTERVAL);
+        std::process::exit(0);
     }
     life.doing("closing")?;
     db.close()?;
