@@ -1,4 +1,4 @@
-//! What contributors run: `cargo xtask floors`, `bench`, `mutants`, `soak`, `kill`.
+//! What contributors run: `cargo xtask floors`, `bench`, `mutants`, `soak`, `kill`, `powercut`.
 
 #![forbid(unsafe_code)]
 #![allow(
@@ -11,8 +11,8 @@ mod floors;
 mod fuzz;
 mod kill;
 mod mutants;
+mod powercut;
 mod soak;
-mod witness;
 
 use clap::{Parser, Subcommand};
 
@@ -37,12 +37,14 @@ enum Command {
     Soak(soak::Args),
     /// Kill processes at random moments and at system calls, let system calls fail, and check that nothing acknowledged is lost.
     Kill(kill::Args),
+    /// Cut the power at points of a record, lose what was not synced, and check that nothing acknowledged is lost.
+    Powercut(powercut::Args),
     /// The process that `soak` watches and kills.
     #[command(hide = true)]
     SoakChild(soak::ChildArgs),
     /// The process that writes a known history.
     #[command(hide = true)]
-    Witness(witness::ChildArgs),
+    Witness(ecsdb_witness::Args),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -54,6 +56,7 @@ fn main() -> anyhow::Result<()> {
         Command::Soak(args) => soak::run(&args),
         Command::SoakChild(args) => soak::child(&args),
         Command::Kill(args) => kill::run(&args),
-        Command::Witness(args) => witness::child(&args),
+        Command::Powercut(args) => powercut::run(&args),
+        Command::Witness(args) => ecsdb_witness::run(&args),
     }
 }

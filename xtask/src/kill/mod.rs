@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::witness::{Claims, History, judge};
+use ecsdb_witness::{Claims, History, judge};
 use strike::{Ended, Strike, Strikes};
 use summary::Summary;
 

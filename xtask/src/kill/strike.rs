@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use crate::witness::{Claims, History, parse};
+use ecsdb_witness::{Claims, History, command_line, parse};
 
 /// What writes, names and syncs files. Those that an architecture does not have are passed over.
 const CALLS: [&str; 17] = [
@@ -174,10 +174,8 @@ fn ended(status: ExitStatus, claims: &Claims, errors: &str) -> Ended {
 }
 
 pub(super) fn arguments(base: &Path, history: u64, seed: u64, rounds: usize) -> Vec<OsString> {
-    let mut arguments: Vec<OsString> = vec!["witness".into(), base.into(), "/dev/stdout".into()];
-    for (name, value) in [("--history", history), ("--seed", seed), ("--rounds", rounds as u64)] {
-        arguments.extend([name.into(), value.to_string().into()]);
-    }
+    let mut arguments = vec!["witness".into()];
+    arguments.extend(command_line(base, Path::new("/dev/stdout"), history, seed, rounds));
     arguments
 }
 

@@ -6,7 +6,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
 use super::strike::{Ended, Strike};
-use crate::witness::Claims;
+use ecsdb_witness::Claims;
 
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Summary {

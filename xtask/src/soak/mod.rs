@@ -23,7 +23,7 @@ use state::State;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// How long; with `--resume`, how much longer.
+    /// How long; with `--resume`, how much longer, or 0 to sum up only.
     #[arg(long, default_value_t = 10.0)]
     minutes: f64,
     /// Where the database and the state of the run are kept, to be resumed; a directory below `target` that is removed after success unless set.
@@ -50,7 +50,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    anyhow::ensure!(args.minutes > 0.0, "a soak takes some time: --minutes {}", args.minutes);
+    let some = args.minutes > 0.0 || (args.minutes == 0.0 && args.resume.is_some());
+    anyhow::ensure!(some, "a soak takes some time: --minutes {}", args.minutes);
     anyhow::ensure!(args.duty > 0.0 && args.duty <= 1.0, "--duty is above 0 and at most 1");
     let time = Duration::from_secs_f64(args.minutes * 60.0);
     std::fs::create_dir_all("target")?;

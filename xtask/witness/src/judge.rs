@@ -12,49 +12,53 @@ use super::lines::Line;
 
 /// What was claimed until now, over all lives of a directory.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Claims {
-    /// Transactions up to this one are on stable storage.
-    pub(crate) durable: u64,
-    /// Complete copies, and their LSN.
-    copies: BTreeMap<String, u64>,
+pub struct Claims {
+    /// Up to which LSN and which transaction all is on stable storage.
+    pub durable: (u64, u64),
+    /// Complete copies, with LSN and number of the last transaction.
+    copies: BTreeMap<String, (u64, u64)>,
     /// What the process is doing.
-    pub(crate) doing: String,
+    doing: String,
     /// An opening whose state is still to be compared, and which is the floor of the LSNs of this life.
     opened: Option<u64>,
-    pub(crate) error: Option<String>,
-    pub(crate) done: bool,
+    /// What the engine refused.
+    pub error: Option<String>,
+    /// It ended in order.
+    pub done: bool,
 }
 
 impl Claims {
     /// For a new process on the same directory.
-    pub(crate) fn new_life(&mut self) {
+    pub fn new_life(&mut self) {
         *self =
             Claims { durable: self.durable, copies: std::mem::take(&mut self.copies), ..Claims::default() };
     }
 
     /// Takes a line in.
-    pub(crate) fn take(&mut self, line: Line, history: &mut History) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// When it says what must not be.
+    pub fn take(&mut self, line: Line, history: &mut History) -> anyhow::Result<()> {
         match line {
-            Line::Opened { lsn, digest } => {
-                ensure!(lsn >= self.durable, "acknowledged up to LSN {}, opened at {lsn}", self.durable);
-                let known = history.digest(lsn);
-                ensure!(known == digest, "LSN {lsn} was {known}, and was opened as {digest}");
-                // What was opened is durable: the log goes on after it.
-                self.durable = lsn;
+            Line::Opened { lsn, number, digest } => {
+                self.holds(lsn, number)?;
+                ensure!(history.digest(number) == digest, "transaction {number} was opened as another state");
+                // What was opened is durable: the log goes on after it (REC-4).
+                self.durable = (lsn, number);
                 self.opened = Some(lsn);
             }
-            Line::Durable { lsn } => {
+            Line::Durable { lsn, number } => {
                 let opened = self.opened.context("a commit before an opening")?;
                 ensure!(lsn > opened, "LSN {lsn} was given out after an opening at LSN {opened}");
-                self.durable = self.durable.max(lsn);
+                self.durable = self.durable.max((lsn, number));
             }
             Line::Doing(what) => self.doing = what,
             Line::Published if self.doing == "snapshot" || self.doing == "compaction" => {
                 self.doing = "archive and retention".into();
             }
             Line::Published => {}
-            Line::Copied { lsn, dir } => {
-                self.copies.insert(dir, lsn);
+            Line::Copied { lsn, number, dir } => {
+                self.copies.insert(dir, (lsn, number));
             }
             Line::Error(e) => self.error = Some(e),
             Line::Done => self.done = true,
@@ -62,10 +66,21 @@ impl Claims {
         Ok(())
     }
 
+    /// Whether nothing acknowledged is missing.
+    fn holds(&self, lsn: u64, number: u64) -> anyhow::Result<()> {
+        let (known, durable) = self.durable;
+        ensure!(
+            lsn >= known && number >= durable,
+            "transaction {durable} with LSN {known} was acknowledged, and {number} with LSN {lsn} is the last"
+        );
+        Ok(())
+    }
+
     /// What the process was about, for the statistics.
-    pub(crate) fn phase(&self) -> String {
+    #[must_use]
+    pub fn phase(&self) -> String {
         match (self.doing.as_str(), self.opened) {
-            ("opening", _) if self.durable == 0 => "creating".into(),
+            ("opening", _) if self.durable.0 == 0 => "creating".into(),
             ("opening", _) => "recovery".into(),
             ("", _) => "starting".into(),
             (doing, _) => doing.into(),
@@ -73,13 +88,16 @@ impl Claims {
     }
 
     /// Copies that were judged and removed.
-    pub(crate) fn forget_copies(&mut self) {
+    pub fn forget_copies(&mut self) {
         self.copies.clear();
     }
 }
 
 /// Judges `base`, which nobody uses any more, and changes it in doing so.
-pub(crate) fn judge(base: &Path, claims: &Claims, history: &mut History) -> anyhow::Result<()> {
+///
+/// # Errors
+/// The first thing that must not be.
+pub fn judge(base: &Path, claims: &Claims, history: &mut History) -> anyhow::Result<()> {
     state(base, claims, history).context("the database")?;
     let copies = std::fs::read_dir(base.join("copies")).into_iter().flatten().flatten();
     let mut claimed = claims.copies.clone();
@@ -101,20 +119,21 @@ fn state(base: &Path, claims: &Claims, history: &mut History) -> anyhow::Result<
     match ecsdb::verify(&config, |_| {}) {
         Ok(verified) => {
             ensure!(verified.faults.is_empty(), "verify: {}", verified.faults.join("; "));
-            let (found, durable) = (verified.last_lsn.0, claims.durable);
+            let (found, durable) = (verified.last_lsn.0, claims.durable.0);
             ensure!(found >= durable, "acknowledged up to LSN {durable}, verified up to {found}");
         }
         // Killed before there was one.
-        Err(_) if claims.durable == 0 => {}
+        Err(_) if claims.durable.0 == 0 => {}
         Err(e) => return Err(e).context("verify"),
     }
     let db = Database::builder(&dir).config(settings).open().context("opening")?;
     let report = db.recovery_report().context("no report")?.to_string();
     let loss = db.recovery_report().map_or(DataLoss::None, |report| report.data_loss);
-    let (lsn, durable) = (db.lsn().0, claims.durable);
-    ensure!(loss != DataLoss::Acknowledged && lsn >= durable, "acknowledged up to LSN {durable}: {report}");
-    compare(&db, history).with_context(|| report)?;
-    let ticket = db.submit(|tx| transaction(history.seed(), lsn + 1, tx))?;
+    ensure!(loss != DataLoss::Acknowledged, "acknowledged up to LSN {}: {report}", claims.durable.0);
+    let lsn = db.lsn().0;
+    let number = compare(&db, history).with_context(|| report.clone())?;
+    claims.holds(lsn, number).context(report)?;
+    let ticket = db.submit(|tx| transaction(history.seed(), tx))?;
     let next = ticket.lsn().0;
     ticket.wait()?;
     ensure!(next == lsn + 1, "after LSN {lsn} comes {next}");
@@ -126,13 +145,14 @@ fn state(base: &Path, claims: &Claims, history: &mut History) -> anyhow::Result<
         .open()
         .context("opening again, strictly")?;
     ensure!(db.lsn().0 == next, "closed at LSN {next}, opened at {}", db.lsn());
-    compare(&db, history)?;
+    let again = compare(&db, history)?;
+    ensure!(again == number + 1, "after transaction {number} comes {again}");
     db.close()?;
     Ok(())
 }
 
 /// A copy is whole, or no database.
-fn copy(dir: &Path, claimed: Option<u64>, history: &mut History) -> anyhow::Result<()> {
+fn copy(dir: &Path, claimed: Option<(u64, u64)>, history: &mut History) -> anyhow::Result<()> {
     let db = match Database::open_existing(dir) {
         Ok(db) => db,
         Err(e) if claimed.is_none() && matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Damaged) => {
@@ -140,18 +160,19 @@ fn copy(dir: &Path, claimed: Option<u64>, history: &mut History) -> anyhow::Resu
         }
         Err(e) => return Err(anyhow::Error::from(e).context("opening a copy")),
     };
-    let lsn = db.lsn().0;
-    ensure!(claimed.is_none_or(|claimed| claimed == lsn), "a copy of LSN {claimed:?} is at {lsn}");
-    ensure!(lsn > 0, "an empty copy");
-    compare(&db, history)?;
+    let found = (db.lsn().0, compare(&db, history)?);
+    ensure!(claimed.is_none_or(|claimed| claimed == found), "a copy of {claimed:?} is at {found:?}");
+    ensure!(found.1 > 0, "an empty copy");
     db.close()?;
     Ok(())
 }
 
-fn compare(db: &Database, history: &mut History) -> anyhow::Result<()> {
+/// Compares with the history, and gives the number of the last transaction.
+fn compare(db: &Database, history: &mut History) -> anyhow::Result<u64> {
     let view = db.view()?;
-    if digest_of(&view)? != history.digest(view.lsn().0) {
-        anyhow::bail!("at LSN {}: {}", view.lsn(), history.difference(&view)?);
+    let (number, digest) = digest_of(&view)?;
+    if digest != history.digest(number) {
+        anyhow::bail!("after transaction {number}, LSN {}: {}", view.lsn(), history.difference(&view)?);
     }
-    Ok(())
+    Ok(number)
 }

@@ -8,37 +8,59 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
+/// What the process claims.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) enum Line {
-    /// The database is open, at this LSN and with this digest.
-    Opened { lsn: u64, digest: u64 },
-    /// Transactions up to this LSN are on stable storage.
-    Durable { lsn: u64 },
+pub enum Line {
+    /// The database is open.
+    Opened {
+        /// Of the last transaction.
+        lsn: u64,
+        /// Its number in the history.
+        number: u64,
+        /// Of what the view shows.
+        digest: u64,
+    },
+    /// Transactions up to this one are on stable storage.
+    Durable {
+        /// Of the last of them.
+        lsn: u64,
+        /// Its number in the history.
+        number: u64,
+    },
     /// What it does from here on.
     Doing(String),
     /// A snapshot or a merged one is published; what it made superfluous is archived and deleted.
     Published,
-    /// A copy of the state at this LSN is complete, in this directory below the base.
-    Copied { lsn: u64, dir: String },
+    /// A copy of a moment is complete.
+    Copied {
+        /// Of its last transaction.
+        lsn: u64,
+        /// Its number in the history.
+        number: u64,
+        /// Relative to the base.
+        dir: String,
+    },
     /// The engine returned an error; nothing is done after it.
     Error(String),
     /// All was done, and the database closed.
     Done,
 }
 
-pub(crate) fn parse(line: &str) -> Option<Line> {
+/// A line of the journal; `None` for one that is cut short.
+#[must_use]
+pub fn parse(line: &str) -> Option<Line> {
     serde_json::from_str(line).ok()
 }
 
-pub(super) struct Journal(Mutex<File>);
+pub(crate) struct Journal(Mutex<File>);
 
 impl Journal {
-    pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
         let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
         Ok(Journal(Mutex::new(file.with_context(|| format!("opening {}", path.display()))?)))
     }
 
-    pub(super) fn say(&self, line: &Line) -> anyhow::Result<()> {
+    pub(crate) fn say(&self, line: &Line) -> anyhow::Result<()> {
         let mut text = serde_json::to_string(line)?;
         text.push('\n');
         // In one write, so that a line is there or not.

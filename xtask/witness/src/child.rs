@@ -1,21 +1,24 @@
 //! The process that is killed: it opens the database, goes on with the history, and does everything else that writes files.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ecsdb::{ByteSize, Database, Event, Lsn, Moment, PersistenceConfig, RecoveryError};
+use ecsdb::{ByteSize, Database, Durability, Event, Lsn, Moment, PersistenceConfig, RecoveryError};
 
 use super::history::{digest_of, transaction};
 use super::lines::{Journal, Line};
 
+const FLUSH_INTERVAL: Duration = Duration::from_millis(2);
 /// Tickets in flight at most.
 const FLIGHT: u64 = 8;
-/// How far it goes back in time at most.
-const BACK: u64 = 60;
+/// Over how many transactions it goes back in time at most.
+const BACK: usize = 60;
 
+/// Of the process.
 #[derive(clap::Args)]
-pub(crate) struct Args {
+pub struct Args {
     /// Where `database` is, and the copies go to.
     base: PathBuf,
     /// Where the claims are written to.
@@ -29,9 +32,26 @@ pub(crate) struct Args {
     /// How much.
     #[arg(long)]
     rounds: usize,
+    /// End without closing, with commits that the system has and the disk not yet.
+    #[arg(long)]
+    abandon: bool,
 }
 
-pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+/// The arguments of a process for `base`, in the order in which [`Args`] has them.
+#[must_use]
+pub fn command_line(base: &Path, journal: &Path, history: u64, seed: u64, rounds: usize) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = vec![base.into(), journal.into()];
+    for (name, value) in [("--history", history), ("--seed", seed), ("--rounds", rounds as u64)] {
+        arguments.extend([name.into(), value.to_string().into()]);
+    }
+    arguments
+}
+
+/// Does what the process does. What the engine refuses is a line of the journal.
+///
+/// # Errors
+/// When the journal cannot be written.
+pub fn run(args: &Args) -> anyhow::Result<()> {
     let journal = Arc::new(Journal::open(&args.journal)?);
     match life(args, &journal) {
         Err(e) => journal.say(&Line::Error(format!("{e:#}"))),
@@ -39,10 +59,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
 }
 
-pub(super) fn settings(config: &mut PersistenceConfig) {
+pub(crate) fn settings(config: &mut PersistenceConfig) {
     config.log.segment_bytes_first = ByteSize::kib(64);
     config.log.segment_bytes_max = ByteSize::kib(128);
-    config.log.flush_interval = Duration::from_millis(2);
+    config.log.flush_interval = FLUSH_INTERVAL;
     config.snapshot.interval = Duration::ZERO;
     config.snapshot.after_log_bytes = ByteSize(0);
     config.snapshot.chain_max = 3;
@@ -57,11 +77,15 @@ fn life(args: &Args, journal: &Arc<Journal>) -> anyhow::Result<()> {
     let db = Database::builder(args.base.join("database")).config(settings).open()?;
     follow(&db, journal);
     let view = db.view()?;
-    journal.say(&Line::Opened { lsn: view.lsn().0, digest: digest_of(&view)? })?;
+    let (lsn, (number, digest)) = (view.lsn().0, digest_of(&view)?);
     drop(view);
-    let life = Life { db: &db, args, journal };
+    journal.say(&Line::Opened { lsn, number, digest })?;
+    let mut life = Life { db: &db, args, journal, done: vec![(lsn, number)] };
     for _ in 0..args.rounds {
         life.doing("commits")?;
+        if random.bool() {
+            life.unsynced(random.u64(1..20), &mut random)?;
+        }
         life.commits(random.u64(1..40))?;
         match random.u32(..10) {
             0..4 => {
@@ -83,6 +107,11 @@ fn life(args: &Args, journal: &Arc<Journal>) -> anyhow::Result<()> {
             7 => life.copy("backup", &mut random)?,
             _ => life.copy("restore", &mut random)?,
         }
+    }
+    if args.abandon {
+        life.unsynced(random.u64(1..20), &mut random)?;
+        std::thread::sleep(4 * FLUSH_INTERVAL);
+        std::process::exit(0);
     }
     life.doing("closing")?;
     db.close()?;
@@ -109,6 +138,8 @@ struct Life<'a> {
     db: &'a Database,
     args: &'a Args,
     journal: &'a Journal,
+    /// LSN and number of the transactions of this life.
+    done: Vec<(u64, u64)>,
 }
 
 impl Life<'_> {
@@ -117,11 +148,12 @@ impl Life<'_> {
     }
 
     /// The next `count` transactions.
-    fn commits(&self, count: u64) -> anyhow::Result<()> {
+    fn commits(&mut self, count: u64) -> anyhow::Result<()> {
         let mut flight = std::collections::VecDeque::new();
         for n in 0..count {
-            let lsn = self.db.lsn().0 + 1;
-            flight.push_back(self.db.submit(|tx| transaction(self.args.history, lsn, tx))?);
+            let ticket = self.db.submit(|tx| transaction(self.args.history, tx))?;
+            self.done.push((ticket.lsn().0, ticket.value().copied().unwrap_or_default()));
+            flight.push_back(ticket);
             // Alone, and several with one sync.
             let keep = if n % 16 < 8 { 0 } else { FLIGHT };
             while flight.len() as u64 > keep
@@ -133,10 +165,19 @@ impl Life<'_> {
         flight.into_iter().try_for_each(|ticket| self.settle(ticket))
     }
 
-    fn settle(&self, ticket: ecsdb::Ticket<()>) -> anyhow::Result<()> {
+    /// Transactions that nobody waits for, and which the system has but not yet the disk.
+    fn unsynced(&mut self, count: u64, random: &mut fastrand::Rng) -> anyhow::Result<()> {
+        for _ in 0..count {
+            self.db.write_with(Durability::Buffered, |tx| transaction(self.args.history, tx))?;
+        }
+        std::thread::sleep(FLUSH_INTERVAL * random.u32(..6));
+        Ok(())
+    }
+
+    fn settle(&self, ticket: ecsdb::Ticket<u64>) -> anyhow::Result<()> {
         let lsn = ticket.lsn().0;
-        ticket.wait()?;
-        self.journal.say(&Line::Durable { lsn })
+        let number = ticket.wait()?;
+        self.journal.say(&Line::Durable { lsn, number })
     }
 
     /// A copy of now or of a moment before, as a database of its own.
@@ -145,15 +186,14 @@ impl Life<'_> {
         // Names of their own, since a killed copy stays.
         let dir = format!("copies/{:016x}", fastrand::u64(..));
         let path = self.args.base.join(&dir);
-        let now = self.db.lsn().0;
-        let (job, lsn) = if what == "backup" {
-            (self.db.backup_to(&path)?, now)
-        } else {
-            let lsn = now.saturating_sub(random.u64(..BACK)).max(1);
-            (self.db.restore_to(&path, Moment::Lsn(Lsn(lsn)))?, lsn)
+        let back = if what == "backup" { 0 } else { random.usize(..BACK.min(self.done.len())) };
+        let (lsn, number) = self.done[self.done.len() - 1 - back];
+        let job = match what {
+            "backup" => self.db.backup_to(&path)?,
+            _ => self.db.restore_to(&path, Moment::Lsn(Lsn(lsn)))?,
         };
         match job.wait() {
-            Ok(_) => self.journal.say(&Line::Copied { lsn, dir }),
+            Ok(_) => self.journal.say(&Line::Copied { lsn, number, dir }),
             Err(ecsdb::Error::Recovery(RecoveryError::OutOfRange { .. })) => Ok(()),
             Err(e) => Err(e.into()),
         }
@@ -161,6 +201,6 @@ impl Life<'_> {
 }
 
 /// The base directory's database.
-pub(super) fn database(base: &Path) -> PathBuf {
+pub(crate) fn database(base: &Path) -> PathBuf {
     base.join("database")
 }

@@ -1,5 +1,6 @@
-//! A history of which each transaction is given by the seed, its LSN and the state before it, so that the state at any LSN can be
-//! computed by anyone. Ids of entities do not count: after a crash others are given out.
+//! A history of which each transaction is given by the seed, its number and the state before it, so that the state after any of them can
+//! be computed by anyone. Ids of entities do not count, since after a crash others are given out. Nor is the number the LSN: those of lost
+//! transactions are passed over when anything of them was seen.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -12,7 +13,7 @@ const ENTITIES_MAX: usize = 40;
 #[derive(Component, Clone, Copy, Default, Debug, PartialEq, Eq, Hash)]
 #[component(name = "witness.counter", plain)]
 #[repr(C)]
-pub(super) struct Counter {
+struct Counter {
     key: u64,
     changes: u64,
     last: u64,
@@ -31,23 +32,23 @@ struct Progress(u64);
 /// By key.
 type State = BTreeMap<u64, (Counter, Option<String>)>;
 
-/// What transaction `lsn` makes of `state`.
-fn step(seed: u64, lsn: u64, state: &mut State) {
-    let mut random = fastrand::Rng::with_seed(seed ^ lsn.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    let new = |key| (Counter { key, changes: 0, last: lsn }, None);
+/// What transaction `number` makes of `state`.
+fn step(seed: u64, number: u64, state: &mut State) {
+    let mut random = fastrand::Rng::with_seed(seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let new = |key| (Counter { key, changes: 0, last: number }, None);
     let missing = ENTITIES.saturating_sub(state.len()) as u64;
     // Keys do not come again.
-    state.extend((0..missing).map(|n| lsn * 100 + n).map(|key| (key, new(key))));
+    state.extend((0..missing).map(|n| number * 100 + n).map(|key| (key, new(key))));
     let one = state.keys().copied().nth(random.usize(..state.len())).unwrap_or_default();
     let dice = random.u32(..100);
     match dice {
-        0..20 if state.len() < ENTITIES_MAX => drop(state.insert(lsn * 100 + 99, new(lsn * 100 + 99))),
+        0..20 if state.len() < ENTITIES_MAX => drop(state.insert(number * 100 + 99, new(number * 100 + 99))),
         0..20 => drop(state.remove(&one)),
         20..30 => drop(state.remove(&one)),
-        30..45 => state.values_mut().for_each(|(counter, _)| change(counter, lsn)),
+        30..45 => state.values_mut().for_each(|(counter, _)| change(counter, number)),
         _ => {
             let Some((counter, text)) = state.get_mut(&one) else { return };
-            change(counter, lsn);
+            change(counter, number);
             if dice >= 75 {
                 // Now and then one of many pages.
                 let len = if random.u32(..20) == 0 { 40_000 } else { random.usize(..3000) };
@@ -57,13 +58,14 @@ fn step(seed: u64, lsn: u64, state: &mut State) {
     }
 }
 
-fn change(counter: &mut Counter, lsn: u64) {
+fn change(counter: &mut Counter, number: u64) {
     counter.changes += 1;
-    counter.last = lsn;
+    counter.last = number;
 }
 
-/// Transaction `lsn` of the history, on the world before it.
-pub(super) fn transaction(seed: u64, lsn: u64, tx: &mut Transaction<'_>) -> Result<(), Abort> {
+/// The next transaction of the history, and its number.
+pub(crate) fn transaction(seed: u64, tx: &mut Transaction<'_>) -> Result<u64, Abort> {
+    let number = tx.resource::<Progress>().map_or(0, |progress| progress.0) + 1;
     let mut state = State::new();
     let mut entities = BTreeMap::new();
     for (entity, counter, text) in tx.query::<(Entity, &Counter, Option<&Text>)>() {
@@ -71,7 +73,7 @@ pub(super) fn transaction(seed: u64, lsn: u64, tx: &mut Transaction<'_>) -> Resu
         entities.insert(counter.key, entity);
     }
     let before = state.clone();
-    step(seed, lsn, &mut state);
+    step(seed, number, &mut state);
     for key in before.keys().filter(|key| !state.contains_key(key)) {
         tx.despawn(entities[key])?;
     }
@@ -90,8 +92,8 @@ pub(super) fn transaction(seed: u64, lsn: u64, tx: &mut Transaction<'_>) -> Resu
             tx.insert(entity, Text(text.clone()))?;
         }
     }
-    tx.insert_resource(Progress(lsn));
-    Ok(())
+    tx.insert_resource(Progress(number));
+    Ok(number)
 }
 
 /// The state that a view shows.
@@ -103,11 +105,10 @@ fn state_of(view: &View) -> anyhow::Result<State> {
     Ok(rows.map(row).collect())
 }
 
-/// A digest of what a view shows. That its resource and its LSN are what they should be is checked, too.
-pub(super) fn digest_of(view: &View) -> anyhow::Result<u64> {
-    let progress = view.resource::<Progress>().map_or(0, |progress| progress.0);
-    anyhow::ensure!(progress == view.lsn().0, "{progress} transactions at LSN {}", view.lsn());
-    Ok(hash(&state_of(view)?))
+/// Which transaction a view shows the last of, and a digest of what it shows.
+pub(crate) fn digest_of(view: &View) -> anyhow::Result<(u64, u64)> {
+    let number = view.resource::<Progress>().map_or(0, |progress| progress.0);
+    Ok((number, hash(&state_of(view)?)))
 }
 
 fn hash(state: &State) -> u64 {
@@ -117,31 +118,33 @@ fn hash(state: &State) -> u64 {
 }
 
 /// The history, as far as it was asked for.
-pub(crate) struct History {
+pub struct History {
     seed: u64,
     state: State,
     digests: Vec<u64>,
 }
 
 impl History {
-    pub(crate) fn new(seed: u64) -> Self {
+    /// The one that `seed` gives.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
         let state = State::new();
         History { seed, digests: vec![hash(&state)], state }
     }
 
-    /// The digest of the state at `lsn`.
-    pub(super) fn digest(&mut self, lsn: u64) -> u64 {
-        while self.digests.len() as u64 <= lsn {
+    /// The digest of the state after transaction `number`.
+    pub(crate) fn digest(&mut self, number: u64) -> u64 {
+        while self.digests.len() as u64 <= number {
             step(self.seed, self.digests.len() as u64, &mut self.state);
             self.digests.push(hash(&self.state));
         }
-        self.digests[lsn as usize]
+        self.digests[number as usize]
     }
 
-    /// What of a view differs from the state at its LSN, by key.
-    pub(super) fn difference(&self, view: &View) -> anyhow::Result<String> {
+    /// What of a view differs from the state after the transaction that it says to be the last, by key.
+    pub(crate) fn difference(&self, view: &View) -> anyhow::Result<String> {
         let (mut known, found) = (State::new(), state_of(view)?);
-        (1..=view.lsn().0).for_each(|lsn| step(self.seed, lsn, &mut known));
+        (1..=digest_of(view)?.0).for_each(|number| step(self.seed, number, &mut known));
         let text = |row: Option<&(Counter, Option<String>)>| {
             let row = row.map(|(counter, text)| (counter, text.as_ref().map_or(0, String::len)));
             row.map_or("nothing".into(), |(counter, text)| format!("{counter:?} with a text of {text}"))
@@ -154,7 +157,7 @@ impl History {
         Ok(lines.collect::<Vec<_>>().join("; "))
     }
 
-    pub(super) fn seed(&self) -> u64 {
+    pub(crate) fn seed(&self) -> u64 {
         self.seed
     }
 }
