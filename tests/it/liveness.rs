@@ -16,7 +16,7 @@ use ecsdb_io::FileOp;
 use ecsdb_sim::{Failure, Fault, SimDisk};
 
 use crate::components::{Counter, Name};
-use crate::crash_points::DIR;
+use ecsdb_tests::crashed::DIR;
 use crate::lifecycle::{archiving, by_hand};
 
 const PATIENCE: Duration = Duration::from_secs(60);
