@@ -80,7 +80,7 @@ fn plain(_: &mut PersistenceConfig) {}
 fn other_way_round(config: &mut PersistenceConfig) {
     config.snapshot.chain_max = 1;
     config.snapshot.compression_level = 1;
-    config.archive.enabled = true;
+    config.archive.enabled = Some(true);
     config.archive.compression_level = 0;
     config.retention.snapshots_max = 5;
 }
@@ -147,7 +147,7 @@ impl Subject {
 
         // Their text says when and how fast: the images would have other numbers in each run.
         for (path, _) in disk.files() {
-            if Class::of(&path) == Class::Other {
+            if path.ends_with("LOCK") || path.extension().is_some_and(|ending| ending == "txt") {
                 disk.put(&path, b"a process, a time; or what a recovery found\n")?;
             }
         }
@@ -228,12 +228,12 @@ impl Subject {
 
 impl Class {
     pub(super) fn of(path: &Path) -> Class {
-        let parent = path.parent().and_then(Path::file_name).and_then(|name| name.to_str());
-        match parent {
-            Some("log") => Class::Log,
-            Some("snapshots") => Class::Snapshot,
-            Some("archive") => Class::Archive,
-            _ if path.extension().is_some_and(|ending| ending == "manifest") => Class::Manifest,
+        let within = |dir| path.parent().is_some_and(|parent| parent.ends_with(dir));
+        match path.extension().and_then(|ending| ending.to_str()) {
+            Some("seg") if within("log") => Class::Log,
+            Some("snap") => Class::Snapshot,
+            Some("seg" | "zst") => Class::Archive,
+            Some("manifest") => Class::Manifest,
             _ => Class::Other,
         }
     }
