@@ -103,6 +103,27 @@ fn stray_files_with_names_of_ours_are_passed_over() {
     }
 }
 
+/// What a file says that it is counts, and its name: a copy of the first segment under a higher number made the true one look as if nothing
+/// needed it, and everything was lost.
+#[test]
+fn a_copy_of_a_segment_under_another_number_is_passed_over() {
+    for number in [3, 99] {
+        for policy in POLICIES {
+            let dir = tempfile::tempdir().unwrap();
+            let db = Database::open(dir.path()).unwrap();
+            for i in 0..3 {
+                db.write(|tx| Ok(tx.spawn(Counter(i)))).unwrap();
+            }
+            db.close().unwrap();
+            let log = dir.path().join("log");
+            let copy = log.join(format!("{number:016}.seg"));
+            std::fs::copy(log.join("0000000000000001.seg"), copy).unwrap();
+            println!("{number} {policy:?}");
+            lives_on(dir.path(), policy, 3);
+        }
+    }
+}
+
 #[test]
 fn directories_with_names_of_ours_are_passed_over() {
     let template = Template::new();

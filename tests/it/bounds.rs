@@ -12,7 +12,7 @@ use ecsdb_recovery::{Existence, History, Options, Policy, lock_closed};
 use ecsdb_sim::{CrashVariant, SimDisk};
 
 use crate::components::Counter;
-use crate::crash_points::{DIR, open_with};
+use ecsdb_tests::crashed::{DIR, open_with};
 
 /// Files that may be open at a time: as with `ulimit -n`.
 const FILES_MAX: usize = 8;

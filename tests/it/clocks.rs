@@ -8,7 +8,7 @@ use ecsdb::{ByteSize, PersistenceConfig};
 use ecsdb_sim::SimDisk;
 
 use crate::components::Counter;
-use crate::crash_points::{DIR, open_with};
+use ecsdb_tests::crashed::{DIR, open_with};
 
 const SECOND: u64 = 1_000_000_000;
 const HOUR: u64 = 3600 * SECOND;

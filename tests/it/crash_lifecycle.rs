@@ -4,74 +4,19 @@
 use std::time::Duration;
 
 use ecsdb::prelude::*;
-use ecsdb::{ByteSize, Moment, PersistenceConfig};
+use ecsdb::{ByteSize, Moment};
 use ecsdb_sim::{CrashCase, Exploration, Failure, Journal, SimDisk, explore, explore_faults, explore_from};
+use ecsdb_tests::crashed::{Event, open_with, verify_open};
+use ecsdb_tests::scripts;
 
-use crate::components::{Counter, Name, Position};
-use crate::crash_points::{Event, commit, open_with, verify_open};
-
-fn settings(config: &mut PersistenceConfig) {
-    config.snapshot.chain_max = 3;
-    config.archive.enabled = Some(true);
-    config.archive.compression_level = 1;
-    config.retention.snapshots_max = 3;
-}
+use crate::components::Counter;
 
 fn open(disk: &SimDisk) -> ecsdb::Result<Database> {
-    open_with(disk, settings)
-}
-
-/// A little more than a third of a segment.
-fn fill(db: &Database, journal: &Journal<Event>, wait: bool) -> ecsdb::Result<()> {
-    commit(db, journal, wait, |tx| {
-        let entity = tx.spawn((Counter(1), Name("z".repeat(24_000))));
-        tx.query::<&mut Position>().take(1).for_each(|p| p.x += 1.0);
-        tx.get_mut::<Counter>(entity)?.0 += 1;
-        Ok(())
-    })
-}
-
-fn workload(disk: &SimDisk, journal: &Journal<Event>) -> ecsdb::Result<()> {
-    disk.put_dir("/data").map_err(ecsdb::RecoveryError::from)?;
-    let db = open(disk)?;
-    commit(&db, journal, true, |tx| {
-        tx.spawn_batch((0..100).map(|i| (Position { x: i as f32, y: 0.0 }, Counter(i))));
-        Ok(())
-    })?;
-    for round in 0..6 {
-        fill(&db, journal, round % 2 == 0)?;
-        fill(&db, journal, true)?;
-        db.snapshot()?.wait()?;
-    }
-    let back = db.lsn();
-    let then = db.view().unwrap().digest()?;
-    commit(&db, journal, true, |tx| {
-        let gone: Vec<Entity> = tx.query::<(Entity, &Position)>().map(|(e, _)| e).skip(3).collect();
-        Ok(gone.into_iter().try_for_each(|entity| tx.despawn(entity))?)
-    })?;
-    db.compact()?.wait()?;
-    fill(&db, journal, true)?;
-    // Noted ahead: the job appends and waits in one go.
-    journal.note(Event::Committed(db.lsn().next(), then));
-    let restored = db.restore(Moment::Lsn(back))?.wait();
-    match restored {
-        Ok(lsn) => journal.note(Event::Durable(lsn)),
-        // The compaction gave that moment up.
-        Err(e) if e.to_string().contains("retained") => return Err(e),
-        Err(e) => return Err(e),
-    }
-    fill(&db, journal, true)?;
-    db.snapshot()?.wait()?;
-    db.close()?;
-    let db = open(disk)?;
-    fill(&db, journal, true)?;
-    db.snapshot()?.wait()?;
-    fill(&db, journal, false)?;
-    db.close()
+    open_with(disk, scripts::archiving)
 }
 
 fn scripted(disk: &SimDisk, journal: &Journal<Event>) -> Result<(), String> {
-    workload(disk, journal).map_err(|e| e.to_string())
+    scripts::lifecycle(disk, journal).map_err(|e| e.to_string())
 }
 
 fn check(disk: &SimDisk, case: &CrashCase<'_, Event>) -> Result<(), String> {

@@ -2,150 +2,28 @@
 //! variant up to a bound, and opened again. Every acknowledged transaction is there, every transaction is whole, and the state is
 //! some prefix of the history.
 
-use std::path::Path;
 use std::time::Duration;
 
+use ecsdb::Lsn;
 use ecsdb::prelude::*;
-use ecsdb::{DataLoss, Digest, Lsn, PersistenceConfig};
 use ecsdb_sim::{CrashCase, CrashVariant, Exploration, Journal, SimDisk, explore, explore_from};
+use ecsdb_tests::crashed::{Event, open_with, verify_open};
+use ecsdb_tests::scripts;
 
-use crate::components::{Counter, Name, Position, Progress};
-
-#[derive(Clone, Debug)]
-pub(crate) enum Event {
-    /// A transaction is committed, but nothing of it was written yet.
-    Committed(Lsn, Digest),
-    /// Everything up to here was acknowledged as durable.
-    Durable(Lsn),
-}
-
-pub(crate) const DIR: &str = "/data/world";
-
-/// Opens the database of a simulated disk, in small segments and without threads, so that every run is the same.
-pub(crate) fn open_with(
-    disk: &SimDisk,
-    change: impl FnOnce(&mut PersistenceConfig),
-) -> ecsdb::Result<Database> {
-    Database::builder(Path::new(DIR))
-        .vfs(disk.vfs())
-        .without_threads()
-        .config(|config| {
-            config.log.segment_bytes_first = ecsdb::ByteSize(64 << 10);
-            config.log.segment_bytes_max = ecsdb::ByteSize(64 << 10);
-            config.snapshot.compression_level = 0;
-            change(config);
-        })
-        .open()
-}
+use crate::components::Counter;
 
 fn open(disk: &SimDisk) -> ecsdb::Result<Database> {
     open_with(disk, |_| {})
 }
 
-/// Commits, notes it, and (perhaps) waits.
-pub(crate) fn commit(
-    db: &Database,
-    journal: &Journal<Event>,
-    wait: bool,
-    f: impl FnOnce(&mut Transaction<'_>) -> Result<(), Abort>,
-) -> ecsdb::Result<()> {
-    let ticket = db.submit(f)?;
-    journal.note(Event::Committed(ticket.lsn(), db.view().unwrap().digest()?));
-    if wait {
-        let lsn = ticket.lsn();
-        ticket.wait()?;
-        journal.note(Event::Durable(lsn));
-    }
-    Ok(())
-}
-
-fn workload(disk: &SimDisk, journal: &Journal<Event>) -> ecsdb::Result<()> {
-    disk.put_dir("/data").map_err(ecsdb::RecoveryError::from)?;
-    let db = open(disk)?;
-    let mut ids = Vec::new();
-    commit(&db, journal, true, |tx| {
-        tx.insert_resource(Progress(0));
-        ids = tx.spawn_batch((0..20).map(|i| (Position { x: i as f32, y: 0.0 }, Name(format!("n{i}")))));
-        Ok(())
-    })?;
-    for i in 0..4u64 {
-        // Several in one group, some of them larger than a page.
-        commit(&db, journal, false, |tx| Ok(tx.get_mut::<Position>(ids[i as usize])?.y += 1.0))?;
-        commit(&db, journal, i % 2 == 0, |tx| {
-            Ok(tx.insert(ids[i as usize + 4], (Counter(i), Name("x".repeat(3_000))))?)
-        })?;
-        let failed: ecsdb::Result<()> = db.write(|tx| {
-            tx.spawn(Counter(99));
-            Err(Abort::new("meant"))
-        });
-        if !matches!(failed, Err(ecsdb::Error::Aborted(_))) {
-            failed?;
-        }
-        commit(&db, journal, true, |tx| {
-            tx.query::<&mut Position>().for_each(|p| p.x += 0.5);
-            tx.resource_mut::<Progress>()?.0 += 1;
-            Ok(())
-        })?;
-    }
-    db.snapshot()?.wait()?;
-    commit(&db, journal, true, |tx| Ok(tx.despawn(ids[0])?))?;
-    // Fills the segment, so that the log rotates.
-    for i in 0..3 {
-        commit(&db, journal, true, |tx| Ok(tx.insert(ids[5 + i], Name("y".repeat(30_000)))?))?;
-    }
-    db.snapshot()?.wait()?;
-    commit(&db, journal, true, |tx| {
-        tx.spawn((Counter(5), Name("last".into())));
-        Ok(())
-    })?;
-    db.close()?;
-    // A second life: recovery's own writes are crashed, too.
-    let db = open(disk)?;
-    commit(&db, journal, true, |tx| Ok(tx.remove::<Name>(ids[6]).map(drop)?))?;
-    commit(&db, journal, false, |tx| {
-        tx.spawn(Counter(6));
-        Ok(())
-    })?;
-    db.close()
-}
-
 fn scripted(disk: &SimDisk, journal: &Journal<Event>) -> Result<(), String> {
-    workload(disk, journal).map_err(|e| e.to_string())
+    scripts::commits(disk, journal).map_err(|e| e.to_string())
 }
 
 /// Opens what a crash left, and compares it with the history. Gives the LSN it came back to.
 fn verify(disk: &SimDisk, events: &[Event]) -> Result<Lsn, String> {
     let db = open(disk).map_err(|e| format!("does not open: {e}"))?;
     verify_open(&db, events)
-}
-
-/// Compares what was opened after a crash with the history. Gives the LSN it came back to.
-pub(crate) fn verify_open(db: &Database, events: &[Event]) -> Result<Lsn, String> {
-    let report = db.recovery_report().ok_or("no report")?;
-    let last = report.last_lsn;
-    let digest = db.view().unwrap().digest().map_err(|e| e.to_string())?;
-    let empty = Database::in_memory().view().unwrap().digest().map_err(|e| e.to_string())?;
-    let mut acknowledged = Lsn::ZERO;
-    let mut expected = (last == Lsn::ZERO).then_some(empty);
-    for event in events {
-        match event {
-            Event::Committed(lsn, then) if *lsn == last => expected = Some(*then),
-            Event::Committed(..) => {}
-            Event::Durable(lsn) => acknowledged = *lsn,
-        }
-    }
-    if last < acknowledged {
-        return Err(format!("LSN {acknowledged} was acknowledged, but the log ends with {last}\n{report}"));
-    }
-    if expected != Some(digest) {
-        return Err(format!(
-            "the state at LSN {last} is none that ever was (expected {expected:?}, found {digest})\n{report}"
-        ));
-    }
-    if report.data_loss == DataLoss::Acknowledged {
-        return Err(format!("a power cut is reported as the loss of acknowledged data\n{report}"));
-    }
-    Ok(last)
 }
 
 /// Crash, recover, write, crash, recover: LSNs are never used twice, and the new transaction is there.

@@ -16,8 +16,8 @@ use ecsdb_io::FileOp;
 use ecsdb_sim::{Failure, Fault, SimDisk};
 
 use crate::components::{Counter, Name};
-use crate::crash_points::DIR;
 use crate::lifecycle::{archiving, by_hand};
+use ecsdb_tests::crashed::DIR;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -5,11 +5,12 @@
     reason = "tests spoil files behind the back of the engine, and fail by panicking"
 )]
 
+use ecsdb_tests::components;
+
 mod bad_files;
 mod bounds;
 mod calls;
 mod clocks;
-mod components;
 mod crash_lifecycle;
 mod crash_points;
 mod crash_scheduler;

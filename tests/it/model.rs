@@ -7,7 +7,7 @@ use ecsdb::Database;
 use ecsdb_sim::SimDisk;
 use proptest::prelude::*;
 
-use crate::crash_points::open_with;
+use ecsdb_tests::crashed::open_with;
 
 #[path = "../../crates/ecsdb-core/tests/common/mod.rs"]
 mod common;

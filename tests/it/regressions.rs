@@ -315,7 +315,7 @@ fn going_back_while_the_log_is_trimmed_finds_all_files() {
 fn nothing_is_deleted_while_it_is_unknown_which_manifest_counts() {
     let disk = SimDisk::new(1);
     disk.put_dir("/data").unwrap();
-    let open = || crate::crash_points::open_with(&disk, |config| config.snapshot.chain_max = 8);
+    let open = || ecsdb_tests::crashed::open_with(&disk, |config| config.snapshot.chain_max = 8);
     let db = open().unwrap();
     for i in 0..4 {
         db.write(|tx| Ok(tx.spawn((Counter(i), Name("a".into()))))).unwrap();

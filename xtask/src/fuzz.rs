@@ -28,16 +28,26 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    if !Command::new("cargo").args(["+nightly", "--version"]).output().is_ok_and(|output| output.status.success()) {
+    if !Command::new("cargo")
+        .args(["+nightly", "--version"])
+        .output()
+        .is_ok_and(|output| output.status.success())
+    {
         println!("SKIPPED: no nightly toolchain on this machine (`rustup toolchain install nightly`)");
         return Ok(());
     }
     let tool = tool()?;
     for name in &args.only {
-        ensure!(TARGETS.contains(&name.as_str()), "there is no target {name}; there are {}", TARGETS.join(", "));
+        ensure!(
+            TARGETS.contains(&name.as_str()),
+            "there is no target {name}; there are {}",
+            TARGETS.join(", ")
+        );
     }
-    let chosen: Vec<&str> =
-        TARGETS.into_iter().filter(|target| args.only.is_empty() || args.only.iter().any(|only| only == target)).collect();
+    let chosen: Vec<&str> = TARGETS
+        .into_iter()
+        .filter(|target| args.only.is_empty() || args.only.iter().any(|only| only == target))
+        .collect();
     let seconds = (args.seconds / chosen.len() as u64).max(1);
     let mut failed = Vec::new();
     for target in chosen {
@@ -61,7 +71,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             "-rss_limit_mb=1024".into(),
             "-print_final_stats=1".into(),
         ]);
-        command.env("CARGO_TARGET_DIR", std::env::current_dir()?.join("target/fuzz")).env("RUSTUP_TOOLCHAIN", "nightly");
+        command
+            .env("CARGO_TARGET_DIR", std::env::current_dir()?.join("target/fuzz"))
+            .env("RUSTUP_TOOLCHAIN", "nightly");
         let output = command.output().context("cargo fuzz")?;
         let text = String::from_utf8_lossy(&output.stderr);
         let stat = |name: &str| {
@@ -96,8 +108,9 @@ fn tool() -> anyhow::Result<PathBuf> {
         }
     }
     println!("installing cargo-fuzz below target/tools");
-    let installed =
-        Command::new("cargo").args(["install", "cargo-fuzz", "--locked", "--root", "target/tools"]).status()?;
+    let installed = Command::new("cargo")
+        .args(["install", "cargo-fuzz", "--locked", "--root", "target/tools"])
+        .status()?;
     ensure!(installed.success(), "cargo-fuzz cannot be installed");
     Ok(own)
 }

@@ -1,4 +1,4 @@
-//! What contributors run: `cargo xtask floors`, `bench`, `mutants`, `soak`, `kill`, `powercut`.
+//! What contributors run: `cargo xtask floors`, `bench`, and the attackers.
 
 #![forbid(unsafe_code)]
 #![allow(
@@ -7,6 +7,8 @@
 )]
 
 mod bench;
+mod corrupt;
+mod crashpoints;
 mod floors;
 mod fuzz;
 mod kill;
@@ -31,6 +33,10 @@ enum Command {
     Fuzz(fuzz::Args),
     /// Measure speed and size, each against a reference taken in the same run.
     Bench(bench::Args),
+    /// Damage databases in every way, bit by bit, and open them under every policy.
+    Corrupt(corrupt::Args),
+    /// Crash scripts after each storage operation, with every subset of what was un-synced.
+    Crashpoints(crashpoints::Args),
     /// Break each rule on purpose, in a copy of the sources, and see that a test falls.
     Mutants(mutants::Args),
     /// Run under mixed load for long, with kills, faults and reopenings, and check that nothing is lost and that nothing grows.
@@ -52,6 +58,8 @@ fn main() -> anyhow::Result<()> {
         Command::Floors => floors::check(),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Corrupt(args) => corrupt::run(&args),
+        Command::Crashpoints(args) => crashpoints::run(&args),
         Command::Mutants(args) => mutants::run(&args),
         Command::Soak(args) => soak::run(&args),
         Command::SoakChild(args) => soak::child(&args),

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use xxhash_rust::xxh3::Xxh3;
+
 const PAGE: usize = 4096;
 const PAGE_U64: u64 = PAGE as u64;
 static ZERO_PAGE: [u8; PAGE] = [0; PAGE];
@@ -36,6 +38,19 @@ impl Content {
             done += n;
         }
         count
+    }
+
+    /// Hashes length and bytes; zeros cost nothing.
+    pub(crate) fn hash(&self, into: &mut Xxh3) {
+        into.update(&self.len.to_le_bytes());
+        for (at, page) in self.pages.iter().enumerate() {
+            if let Some(page) = page
+                && **page != ZERO_PAGE
+            {
+                into.update(&(at as u64).to_le_bytes());
+                into.update(&page[..]);
+            }
+        }
     }
 
     pub(crate) fn to_vec(&self) -> Vec<u8> {

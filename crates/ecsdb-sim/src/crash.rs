@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::file::{Beyond, Change, Fate, FileNode, Tear};
 use crate::names::{Ino, keep_in_journal_order};
 use crate::state::State;
-use crate::variant::{CrashPattern, CrashVariant, NameOrder, enumerate};
+use crate::variant::{Choices, CrashPattern, CrashVariant, NameOrder, enumerate};
 
 /// A disk at one moment.
 #[derive(Debug, Clone)]
@@ -23,6 +23,8 @@ pub(crate) struct Moment {
 /// The fate of every change: two crashes with equal fates leave equal disks.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Fates {
+    /// False after a mere kill: nothing is decided yet.
+    decided: bool,
     names: Vec<bool>,
     files: BTreeMap<Ino, Vec<Fate>>,
 }
@@ -35,20 +37,30 @@ enum Where {
 }
 
 impl Moment {
-    pub(crate) fn variants(&self, random: usize, seed: u64, names: NameOrder) -> Vec<CrashVariant> {
-        let undecided = self.undecided();
-        let tearable = |place: &Where| match *place {
-            Where::File(file, at) => self.changes(file)[at].sectors() > Some(1),
-            Where::Name(_) => false,
-        };
-        let writes: Vec<usize> = (0..undecided.len()).filter(|at| tearable(&undecided[*at])).collect();
-        enumerate(undecided.len(), &writes, random, seed, names)
+    pub(crate) fn variants(
+        &self,
+        exhaustive_max: usize,
+        random: usize,
+        seed: u64,
+        names: NameOrder,
+    ) -> Vec<CrashVariant> {
+        let parts: Vec<usize> = self.undecided().iter().map(|place| self.parts(place)).collect();
+        enumerate(&Choices { parts: &parts, exhaustive_max, random, seed, names })
+    }
+
+    /// How many parts of a change are kept or lost on their own.
+    fn parts(&self, place: &Where) -> usize {
+        match *place {
+            Where::File(file, at) => self.changes(file)[at].sectors().unwrap_or(1),
+            Where::Name(_) => 1,
+        }
     }
 
     pub(crate) fn fates(&self, variant: CrashVariant) -> Fates {
         let undecided = self.undecided();
         // What is decided is kept; the rest is set below.
         let mut fates = Fates {
+            decided: variant.pattern != CrashPattern::Killed,
             names: vec![true; self.state.name_changes.len()],
             files: self
                 .changed_files()
@@ -57,6 +69,15 @@ impl Moment {
         };
         if let CrashPattern::Random(seed) = variant.pattern {
             self.decide_randomly(&undecided, &mut fates, seed, variant.names);
+        } else if let CrashPattern::Sectors(mask) = variant.pattern {
+            let mut bits = (0..64).map(|bit| mask >> bit & 1 == 1);
+            for place in &undecided {
+                let kept: Vec<bool> = bits.by_ref().take(self.parts(place)).collect();
+                match *place {
+                    Where::Name(i) => fates.names[i] = kept == [true],
+                    Where::File(file, i) => set(&mut fates, file, i, tear(kept, Beyond::Absent)),
+                }
+            }
         } else {
             for (at, place) in undecided.into_iter().enumerate() {
                 match place {
@@ -74,10 +95,13 @@ impl Moment {
         fates
     }
 
-    /// The state after the crash: everything in it is durable. The fates of files that have no name any more
+    /// The state after the crash: everything in it is durable, but for a kill. The fates of files that have no name any more
     /// are forgotten.
     pub(crate) fn state_after(&self, fates: &mut Fates) -> State {
         let mut state = self.state.clone();
+        if !fates.decided {
+            return state;
+        }
         for (change, kept) in self.state.name_changes.iter().zip(&fates.names) {
             if *kept {
                 change.apply(&mut state.dirs, |dir| &mut dir.durable);
@@ -196,8 +220,13 @@ impl Rule {
 fn keeps_name(pattern: CrashPattern, at: usize) -> bool {
     match pattern {
         CrashPattern::Lost | CrashPattern::Contents | CrashPattern::Random(_) => false,
-        CrashPattern::Kept | CrashPattern::Names | CrashPattern::Lengths { .. } => true,
-        CrashPattern::Prefix(count) | CrashPattern::Torn { at: count, .. } => at < count,
+        CrashPattern::Kept | CrashPattern::Killed | CrashPattern::Names | CrashPattern::Lengths { .. } => {
+            true
+        }
+        CrashPattern::Prefix(count)
+        | CrashPattern::Torn { at: count, .. }
+        | CrashPattern::TornAfter { at: count, .. } => at < count,
+        CrashPattern::Changes(mask) | CrashPattern::Sectors(mask) => mask >> at & 1 == 1,
         CrashPattern::Only(one) => at == one,
         CrashPattern::Without(one) => at != one,
     }
@@ -214,6 +243,10 @@ fn fate_of_change(pattern: CrashPattern, at: usize, change: &Change) -> Fate {
             let mut rng = fastrand::Rng::with_seed(seed);
             return torn(change, &mut rng, 0.5, Beyond::Absent).unwrap_or(Fate::Lost);
         }
+        CrashPattern::TornAfter { at: torn_at, sectors } if at == torn_at => {
+            let all = change.sectors().unwrap_or(0);
+            return tear((0..all).map(|sector| sector < sectors).collect(), Beyond::Absent);
+        }
         CrashPattern::Names => false,
         CrashPattern::Contents => true,
         other => keeps_name(other, at),
@@ -223,12 +256,16 @@ fn fate_of_change(pattern: CrashPattern, at: usize, change: &Change) -> Fate {
 
 /// Tears a write so that each sector is kept with probability `share`; `None` for a change of length.
 fn torn(change: &Change, rng: &mut fastrand::Rng, share: f64, beyond: Beyond) -> Option<Fate> {
-    let kept: Vec<bool> = (0..change.sectors()?).map(|_| rng.f64() < share).collect();
-    Some(match (beyond, kept.contains(&true), kept.contains(&false)) {
+    Some(tear((0..change.sectors()?).map(|_| rng.f64() < share).collect(), beyond))
+}
+
+/// What happens to a change of which these parts are kept.
+fn tear(kept: Vec<bool>, beyond: Beyond) -> Fate {
+    match (beyond, kept.contains(&true), kept.contains(&false)) {
         (_, _, false) => Fate::Kept,
         (Beyond::Absent, false, true) => Fate::Lost,
         _ => Fate::Torn(Tear { kept, beyond }),
-    })
+    }
 }
 
 fn set(fates: &mut Fates, file: Ino, at: usize, fate: Fate) {

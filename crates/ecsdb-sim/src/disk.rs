@@ -67,7 +67,7 @@ impl SimDisk {
 
     /// The variants worth trying now: first the systematic ones, then `random` random ones made from `seed`.
     pub fn crash_variants(&self, random: usize, seed: u64, names: NameOrder) -> Vec<CrashVariant> {
-        self.moment().variants(random, seed, names)
+        self.moment().variants(0, random, seed, names)
     }
 
     /// The power fails before operation `index`: it and everything after it fails. The disk can then be

@@ -20,9 +20,15 @@ use crate::variant::{CrashVariant, NameOrder};
 pub struct Exploration {
     /// Decides the disk's random numbers, the random variants and which points are taken.
     pub seed: u64,
+    /// Where the sectors and names that are un-synced at a crash point are at most so many (up to 20, say), every subset of them is
+    /// kept; else where the changes are, every subset of those. Every write is torn after each of its sectors then. 0 for a few of each.
+    pub exhaustive_max: usize,
     /// Random variants per crash point, after the systematic ones.
     pub random_variants: usize,
-    /// At most so many crash points, spread over the workload; the last is always among them.
+    /// Only the crash points from the first number on, each so many after the one before: a share, so that several explorations
+    /// together take all of them.
+    pub share: (usize, usize),
+    /// At most so many crash points of these, spread over the workload; the last is always among them.
     pub points_max: usize,
     /// How far names may be reordered.
     pub names: NameOrder,
@@ -36,7 +42,9 @@ impl Default for Exploration {
     fn default() -> Self {
         Exploration {
             seed: 1,
+            exhaustive_max: 0,
             random_variants: 16,
+            share: (0, 1),
             points_max: usize::MAX,
             names: NameOrder::Any,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
@@ -50,15 +58,26 @@ impl Exploration {
     /// `points_max` points and `random_variants` random variants, differently at each `case`.
     #[must_use]
     pub fn within<T>(&self, case: &CrashCase<'_, T>, points_max: usize, random_variants: usize) -> Self {
-        Exploration { seed: case.seed, points_max, random_variants, threads: 1, only: None, ..self.clone() }
+        Exploration {
+            seed: case.seed,
+            exhaustive_max: 0,
+            share: (0, 1),
+            points_max,
+            random_variants,
+            threads: 1,
+            only: None,
+            ..self.clone()
+        }
     }
 }
 
 /// The crash that a check looks at.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct CrashCase<'a, T> {
     /// Operations done before the crash.
     pub point: u64,
+    /// The last of them, as the trace has it: kind, path and range.
+    pub operation: &'a str,
     /// The fault that was injected before, with the operation it struck ([`explore_faults`] only).
     pub fault: Option<(u64, Failure)>,
     /// What the crash kept.
@@ -157,8 +176,10 @@ where
                 return;
             }
             let moment = &moments[point];
-            let checked =
-                crash_at(moment, exploration, None, &events[..moment.events.min(events.len())], &check);
+            let before = disk.trace_before(moment.operation, 1).pop().unwrap_or_default();
+            let at = At { operation: &before, fault: None };
+            let events = &events[..moment.events.min(events.len())];
+            let checked = crash_at(moment, exploration, at, events, &check);
             crashes.fetch_add(checked.crashes, Ordering::Relaxed);
             if let Some((variant, reason)) = checked.failure {
                 let mut first = first_failure.lock();
@@ -223,7 +244,9 @@ where
             }
         }
         let events = journal.take();
-        let checked = crash_at(&disk.moment(), exploration, fault, &events, &check);
+        let before = disk.trace_before(u64::MAX, 1).pop().unwrap_or_default();
+        let at = At { operation: &before, fault };
+        let checked = crash_at(&disk.moment(), exploration, at, &events, &check);
         explored.points += 1;
         explored.crashes += checked.crashes;
         match checked.failure {
@@ -248,30 +271,46 @@ struct Checked {
     failure: Option<(CrashVariant, String)>,
 }
 
+/// What came before a crash.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    operation: &'a str,
+    fault: Option<(u64, Failure)>,
+}
+
 /// Crashes one moment in every variant and checks what comes out, up to the first failure.
 fn crash_at<T, E: Display>(
     moment: &Moment,
     exploration: &Exploration,
-    fault: Option<(u64, Failure)>,
+    at: At<'_>,
     events: &[T],
     check: &impl Fn(&SimDisk, &CrashCase<'_, T>) -> Result<(), E>,
 ) -> Checked {
     let seed = mix(exploration.seed, moment.operation);
     let variants = match exploration.only {
-        None => moment.variants(exploration.random_variants, seed, exploration.names),
+        None => {
+            moment.variants(exploration.exhaustive_max, exploration.random_variants, seed, exploration.names)
+        }
         Some((point, variant)) if point == moment.operation => vec![variant],
         Some(_) => Vec::new(),
     };
     let mut checked = Checked { crashes: 0, failure: None };
     let mut seen = HashSet::new();
-    let outcome = variants.into_iter().enumerate().try_for_each(|(at, variant)| {
+    let outcome = variants.into_iter().enumerate().try_for_each(|(number, variant)| {
         let mut fates = moment.fates(variant);
         let crashed = SimDisk::after(moment, &mut fates);
         if !seen.insert(fates) {
             return ControlFlow::Continue(());
         }
         checked.crashes += 1;
-        let case = CrashCase { point: moment.operation, fault, variant, events, seed: mix(seed, at as u64) };
+        let case = CrashCase {
+            point: moment.operation,
+            operation: at.operation,
+            fault: at.fault,
+            variant,
+            events,
+            seed: mix(seed, number as u64),
+        };
         match attempt(|| check(&crashed, &case)) {
             Ok(()) => ControlFlow::Continue(()),
             Err(reason) => ControlFlow::Break((variant, reason)),
@@ -281,16 +320,23 @@ fn crash_at<T, E: Display>(
     checked
 }
 
-/// The points to take of `count`: all, or one at random of each of `points_max` stretches, and the last.
+/// The points to take of `count`: all of the share, or one at random of each of `points_max` stretches of it, and the last.
 fn sample(count: usize, exploration: &Exploration) -> Vec<usize> {
-    if exploration.only.is_some() || count <= exploration.points_max {
+    if exploration.only.is_some() {
         return (0..count).collect();
+    }
+    let (from, every) = exploration.share;
+    let share: Vec<usize> = (from..count).step_by(every.max(1)).collect();
+    if share.len() <= exploration.points_max {
+        return share;
     }
     let mut rng = fastrand::Rng::with_seed(exploration.seed);
     let stretches = exploration.points_max.saturating_sub(1);
-    let start_of = |stretch: usize| stretch * (count - 1) / stretches;
-    let mut points: Vec<usize> = (0..stretches).map(|i| rng.usize(start_of(i)..start_of(i + 1))).collect();
-    points.push(count - 1);
+    let last = share.len() - 1;
+    let start_of = |stretch: usize| stretch * last / stretches;
+    let mut points: Vec<usize> =
+        (0..stretches).map(|i| share[rng.usize(start_of(i)..start_of(i + 1))]).collect();
+    points.push(share[last]);
     points
 }
 

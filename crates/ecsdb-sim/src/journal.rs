@@ -17,7 +17,8 @@ pub struct Journal<T> {
 }
 
 impl<T> Journal<T> {
-    pub(crate) fn new() -> Self {
+    /// An empty one: for running a workload without crashing it.
+    pub fn new() -> Self {
         Journal { events: Arc::default(), count: Arc::default() }
     }
 
@@ -32,8 +33,15 @@ impl<T> Journal<T> {
         Arc::clone(&self.count)
     }
 
-    pub(crate) fn take(&self) -> Vec<T> {
+    /// Takes the events so far out of it.
+    pub fn take(&self) -> Vec<T> {
         std::mem::take(&mut self.events.lock())
+    }
+}
+
+impl<T> Default for Journal<T> {
+    fn default() -> Self {
+        Journal::new()
     }
 }
 

@@ -28,8 +28,10 @@ pub struct CrashVariant {
 pub enum CrashPattern {
     /// Nothing un-synced survives.
     Lost,
-    /// Everything survives: the process was killed, the machine was not.
+    /// Everything survives the power cut.
     Kept,
+    /// The process was killed, the machine was not: reads see everything, and what was un-synced still is. A crash after that may lose it.
+    Killed,
     /// The first so many survive.
     Prefix(usize),
     /// This one alone survives.
@@ -52,6 +54,17 @@ pub enum CrashPattern {
         /// Which sectors.
         seed: u64,
     },
+    /// Of this write and what came before, everything up to so many of the write's sectors, and nothing after.
+    TornAfter {
+        /// The write.
+        at: usize,
+        /// Its first sectors, so many of them.
+        sectors: usize,
+    },
+    /// Exactly the changes whose bit is set.
+    Changes(u64),
+    /// Exactly the sectors and names whose bit is set: a write has a bit for each of its sectors, in their order; any other change has one.
+    Sectors(u64),
     /// Each file and directory by its own rule: prefixes, subsets, torn writes, lengths without contents.
     Random(u64),
 }
@@ -59,8 +72,11 @@ pub enum CrashPattern {
 impl CrashVariant {
     /// Nothing un-synced survives.
     pub const LOST: CrashVariant = CrashVariant::new(CrashPattern::Lost);
-    /// Everything survives, as when a process is killed.
+    /// Everything survives.
     pub const KEPT: CrashVariant = CrashVariant::new(CrashPattern::Kept);
+
+    /// The process alone is killed.
+    pub const KILLED: CrashVariant = CrashVariant::new(CrashPattern::Killed);
 
     /// A variant of `pattern` with names in [`NameOrder::Journal`].
     pub const fn new(pattern: CrashPattern) -> Self {
@@ -78,19 +94,28 @@ const FAMILY_MAX: usize = 16;
 /// How often the systematic variants tear each write.
 const TEARS: usize = 3;
 
-/// The systematic variants for `changes` un-synced changes, of which `writes` are the torn-able ones, then
-/// `random` random ones.
-pub(crate) fn enumerate(
-    changes: usize,
-    writes: &[usize],
-    random: usize,
-    seed: u64,
-    names: NameOrder,
-) -> Vec<CrashVariant> {
+/// What a crash may keep or lose, and how thoroughly that is tried.
+pub(crate) struct Choices<'a> {
+    /// Of each un-synced change, how many parts it has that are kept or lost on their own: the sectors of a write.
+    pub(crate) parts: &'a [usize],
+    /// So many parts, or changes, have all their subsets tried.
+    pub(crate) exhaustive_max: usize,
+    /// Random variants after the others.
+    pub(crate) random: usize,
+    pub(crate) seed: u64,
+    pub(crate) names: NameOrder,
+}
+
+/// The systematic variants, then the random ones.
+pub(crate) fn enumerate(choices: &Choices<'_>) -> Vec<CrashVariant> {
+    let Choices { parts, exhaustive_max, random, seed, names } = *choices;
+    let changes = parts.len();
+    let writes: Vec<usize> = (0..changes).filter(|at| parts[*at] > 1).collect();
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut patterns = vec![CrashPattern::Lost, CrashPattern::Kept];
     if changes > 0 {
         patterns.extend([
+            CrashPattern::Killed,
             CrashPattern::Names,
             CrashPattern::Contents,
             CrashPattern::Lengths { garbage: false },
@@ -104,9 +129,19 @@ pub(crate) fn enumerate(
         patterns.extend(some((1..changes).collect()).into_iter().map(CrashPattern::Prefix));
         patterns.extend(some((0..changes).collect()).into_iter().map(CrashPattern::Only));
         patterns.extend(some((0..changes).collect()).into_iter().map(CrashPattern::Without));
-        let writes = some(writes.to_vec());
+        let writes = some(writes);
         for at in writes {
             patterns.extend((0..TEARS).map(|_| CrashPattern::Torn { at, seed: rng.u64(..) }));
+        }
+        if exhaustive_max > 0 {
+            let prefixes =
+                |at: usize| (1..parts[at]).map(move |sectors| CrashPattern::TornAfter { at, sectors });
+            patterns.extend((0..changes).flat_map(prefixes));
+            if parts.iter().sum::<usize>() <= exhaustive_max {
+                patterns.extend((0..1 << parts.iter().sum::<usize>()).map(CrashPattern::Sectors));
+            } else if changes <= exhaustive_max {
+                patterns.extend((0..1 << changes).map(CrashPattern::Changes));
+            }
         }
         patterns.extend((0..random).map(|_| CrashPattern::Random(rng.u64(..))));
     }

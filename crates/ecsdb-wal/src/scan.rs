@@ -121,6 +121,8 @@ impl LogScan {
         let mut first = 0;
         for file in segment_files(vfs, dirs)? {
             match SegmentReader::open(vfs, &file.path) {
+                // A copy under another number is not the segment that it says it is.
+                Ok(Some(reader)) if reader.header().sequence != file.number => {}
                 Ok(Some(reader)) if reader.header().first_lsn <= after.next() => first = file.number,
                 Ok(Some(_)) => return Ok(first),
                 // What is wrong with it, and whether it matters, is for the scan to say.
