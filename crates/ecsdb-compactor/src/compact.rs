@@ -1,9 +1,10 @@
 //! Merging: the log since the newest snapshot, and the chain of increments, into one full snapshot.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ecsdb_core::View;
 use ecsdb_io::FileKind;
+use ecsdb_io::sync::Instant;
 use ecsdb_snapshot::{Snapshot, merge};
 use ecsdb_wal::Lsn;
 

@@ -3,11 +3,11 @@
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use ecsdb_io::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use ecsdb_io::sync::{Condvar, Instant, Mutex};
 use ecsdb_snapshot::Stopped;
-use parking_lot::{Condvar, Mutex};
 
 use crate::error::{Error, Result};
 use crate::event::{Event, EventSender, Task};

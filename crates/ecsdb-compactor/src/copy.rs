@@ -1,9 +1,9 @@
 //! A world as a database directory of its own, which opens by itself: backups, and moments gone back to.
 
 use std::path::Path;
-use std::time::Instant;
 
 use ecsdb_core::View;
+use ecsdb_io::sync::Instant;
 use ecsdb_io::{FileKind, Layout, Owner, Vfs, create_dir_durably, remove_temporaries};
 use ecsdb_snapshot::{Manifest, SnapshotEntry, WriteOptions, write};
 

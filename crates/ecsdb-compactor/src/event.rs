@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use ecsdb_io::sync::{Mutex, block_on};
 use ecsdb_wal::Lsn;
 use futures_core::Stream;
-use parking_lot::Mutex;
 use tokio::sync::broadcast;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
@@ -195,7 +195,7 @@ impl Events {
 
     /// As [`Events::next`], blocking the thread. Not for async code: use [`Events::next`] there.
     pub fn blocking_next(&mut self) -> Option<Event> {
-        pollster::block_on(self.next())
+        block_on(self.next())
     }
 
     /// The next event if there is one already.

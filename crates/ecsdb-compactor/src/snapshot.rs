@@ -1,10 +1,11 @@
 //! Taking snapshots: full, or what changed since the one before.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ecsdb_core::View;
 use ecsdb_io::FileKind;
+use ecsdb_io::sync::Instant;
 use ecsdb_snapshot::{Directory, Snapshot, SnapshotEntry, WriteOptions, Written, write};
 use ecsdb_wal::Lsn;
 

@@ -1,14 +1,14 @@
 //! The files of an open database besides the log's hot end, and the one place that changes which of them count.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use ecsdb_core::View;
+use ecsdb_io::sync::atomic::{AtomicBool, Ordering};
+use ecsdb_io::sync::{Mutex, MutexGuard};
 use ecsdb_io::{DirLock, Layout, Vfs};
 use ecsdb_recovery::{garbage, log_dirs};
 use ecsdb_snapshot::{Manifest, SnapshotEntry};
 use ecsdb_wal::{Log, LogScan, Lsn};
-use parking_lot::{Mutex, MutexGuard};
 
 use crate::archive::ArchivedSegment;
 use crate::control::Control;

@@ -10,6 +10,7 @@
 //! - [`compress`]: block compression that never allocates from an unchecked length.
 //! - [`seekable`]: whole files compressed so that they can be read from the middle.
 //! - [`publish`]: the one atomic publish (temporary file, sync, rename, sync of the directory).
+//! - [`sync`]: locks, threads and the clock, which a simulation schedules.
 //! - [`Layout`]: which file lies where in a database directory; [`Owner`]: whose a directory is.
 //!
 //! This crate knows nothing of entities, transactions or log sequence numbers.
@@ -29,6 +30,7 @@ mod platform;
 mod publish;
 mod scheduler;
 pub mod seekable;
+pub mod sync;
 mod vfs;
 
 pub use asynchronous::AsyncFile;

@@ -3,11 +3,12 @@
 
 use std::io::{self, IoSlice, Read, Seek, SeekFrom};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use zeekstd::{EncodeOptions, FrameSizePolicy, SeekTable};
 
 use crate::error::{FileOp, IoError, Result};
+use crate::sync::Mutex;
 use crate::vfs::VfsFile;
 
 /// Bytes of a frame before compression: what is decompressed at least to read one byte.
@@ -105,7 +106,7 @@ impl VfsFile for Seekable {
         if offset >= self.len || buf.is_empty() {
             return Ok(0);
         }
-        let mut frame = self.frame.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut frame = self.frame.lock();
         let index = self.table.frame_index_decomp(offset);
         if frame.index != Some(index) {
             self.unpack(index, &mut frame)?;

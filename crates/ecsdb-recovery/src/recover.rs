@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 
 use ecsdb_core::{Unreadable, World};
+use ecsdb_io::sync::Instant;
 use ecsdb_io::{
     DirLock, FileKind, IoError, Layout, OpenMode, Vfs, create_dir_durably, next_free_number, numbered_files,
     publish,

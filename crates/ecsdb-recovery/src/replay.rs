@@ -1,8 +1,7 @@
 //! Building the world: the newest snapshot that loads, and the log above it.
 
-use std::sync::mpsc::sync_channel;
-
 use ecsdb_core::World;
+use ecsdb_io::sync::{mpsc::sync_channel, thread};
 use ecsdb_io::{FileKind, Layout, Vfs};
 use ecsdb_snapshot::{LoadOptions, Manifest, Snapshot, SnapshotEntry};
 use ecsdb_wal::{LogScan, Lsn, Replay, Transaction};
@@ -131,7 +130,7 @@ pub(crate) fn apply(
         read(vfs, scan, after, until, |batch| apply(&batch).map(|()| true))?;
         return Ok(last_unix_ns);
     }
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         let (sender, receiver) = sync_channel(BATCHES_AHEAD);
         let (applied, is_applied) = sync_channel(1);
         scope.spawn(move || {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use ecsdb_core::parts::ColumnPart;
 use ecsdb_io::checksum_append;
 use ecsdb_io::compress::{Compressor, Encoding};
-use parking_lot::{Condvar, Mutex};
+use ecsdb_io::sync::{Condvar, Mutex, thread};
 
 use crate::error::{Error, Result};
 use crate::format::{BlockHeader, ENTITY_IDS, RAW_LEN_MAX};
@@ -77,7 +77,7 @@ impl Encoder {
         }
         let state = Mutex::new(State { tasks, ..State::default() });
         let pipeline = Pipeline { state, changed: Condvar::new(), ahead: AHEAD * self.threads };
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             // Whatever ends the writing ends the threads.
             let _stop = Stop(&pipeline, true);
             for _ in 0..self.threads {
@@ -237,7 +237,7 @@ struct Stop<'a>(&'a Pipeline, bool);
 impl Drop for Stop<'_> {
     fn drop(&mut self) {
         let mut state = self.0.state.lock();
-        state.panicked |= std::thread::panicking();
+        state.panicked |= thread::panicking();
         state.stopped |= state.panicked || self.1;
         drop(state);
         self.0.changed.notify_all();

@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use ecsdb_core::parts::{ColumnLoader, LoadedColumn, WorldBuilder};
 use ecsdb_core::{ComponentId, World};
 use ecsdb_io::compress::{Decompressor, Encoding};
 use ecsdb_io::frame::{self, FrameDamage, FrameHeader};
+use ecsdb_io::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use ecsdb_io::sync::{Mutex, thread};
 use ecsdb_io::{FileKind, OpenMode, Vfs, VfsFile};
-use parking_lot::Mutex;
 
 use crate::directory::{ColumnEntry, Directory};
 use crate::error::{Error, Result};
@@ -243,7 +243,7 @@ impl Snapshot {
                 done.lock().push((start, batch));
             }
         };
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             for _ in 1..threads.max(1) {
                 scope.spawn(work);
             }

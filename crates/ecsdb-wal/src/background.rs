@@ -1,12 +1,12 @@
 //! The background thread: writes and syncs what nobody blocks for, so that futures are woken, `Batched` records become
 //! durable and `Buffered` ones reach the operating system.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
-use std::thread::{JoinHandle, Thread};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
-use parking_lot::Mutex;
+use ecsdb_io::sync::atomic::{AtomicBool, Ordering};
+use ecsdb_io::sync::thread::{self, JoinHandle, Thread};
+use ecsdb_io::sync::{Instant, Mutex};
 
 use crate::log::Shared;
 use ecsdb_id::Lsn;
@@ -19,14 +19,14 @@ pub(crate) struct Background {
     /// It is to look now.
     urgent: AtomicBool,
     stopped: AtomicBool,
-    thread: std::sync::OnceLock<Thread>,
+    thread: OnceLock<Thread>,
     join: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Background {
     pub(crate) fn start(&self, shared: &Arc<Shared>) -> std::io::Result<()> {
         let weak = Arc::downgrade(shared);
-        let join = std::thread::Builder::new().name("ecsdb-log".into()).spawn(move || run(&weak))?;
+        let join = thread::Builder::new().name("ecsdb-log".into()).spawn(move || run(&weak))?;
         self.thread.get_or_init(|| join.thread().clone());
         *self.join.lock() = Some(join);
         Ok(())
@@ -60,7 +60,7 @@ impl Background {
 
     /// True on the thread itself.
     pub(crate) fn is_current(&self) -> bool {
-        self.thread.get().is_some_and(|thread| thread.id() == std::thread::current().id())
+        self.thread.get().is_some_and(|thread| thread.id() == thread::current().id())
     }
 
     #[cold]
@@ -87,10 +87,10 @@ fn run(shared: &Weak<Shared>) {
             serve(&shared, shared.wants_sync());
         } else {
             match shared.time_to_rotation() {
-                None => std::thread::park(),
+                None => thread::park(),
                 // A failure is the log's, and is told to whoever comes next.
                 Some(Duration::ZERO) => drop(shared.rotate_aged()),
-                Some(left) => std::thread::park_timeout(left),
+                Some(left) => thread::park_timeout(left),
             }
         }
     }
@@ -105,7 +105,7 @@ fn rest(shared: &Shared) {
         if left.is_zero() {
             return;
         }
-        std::thread::park_timeout(left);
+        thread::park_timeout(left);
     }
 }
 

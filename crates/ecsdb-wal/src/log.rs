@@ -4,12 +4,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 
+use ecsdb_io::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use ecsdb_io::sync::{Condvar, Mutex, MutexGuard};
 use ecsdb_io::{IoError, Vfs};
-use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::background::Background;
 use crate::error::{LogError, Result};

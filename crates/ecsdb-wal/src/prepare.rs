@@ -3,11 +3,11 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 
+use ecsdb_io::sync::atomic::{AtomicBool, Ordering};
+use ecsdb_io::sync::thread::{self, JoinHandle};
+use ecsdb_io::sync::{Condvar, Mutex};
 use ecsdb_io::{FileKind, IoError, Vfs, publish};
-use parking_lot::{Condvar, Mutex};
 
 use crate::options::Threads;
 
@@ -62,7 +62,7 @@ impl Preparer {
             Threads::None => None,
             Threads::Background => {
                 let work = work.clone();
-                let thread = std::thread::Builder::new().name("ecsdb-prepare".into());
+                let thread = thread::Builder::new().name("ecsdb-prepare".into());
                 Some(thread.spawn(move || work.run())?)
             }
         };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ecsdb_io::Vfs;
-use parking_lot::Mutex;
+use ecsdb_io::sync::Mutex;
 
 /// What the clock may go on by between two readings for it to be believed while it is behind the log's.
 const STEP_NS: u64 = 3_600_000_000_000;

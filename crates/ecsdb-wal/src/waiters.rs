@@ -7,11 +7,11 @@
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::Waker;
-use std::thread::Thread;
 
 use ecsdb_id::Lsn;
+use ecsdb_io::sync::atomic::{AtomicU8, Ordering};
+use ecsdb_io::sync::thread::{self, Thread};
 
 const WAITING: u8 = 0;
 const DONE: u8 = 1;
@@ -33,16 +33,17 @@ pub(crate) enum Woken {
     Lead,
 }
 
-thread_local! {
+ecsdb_io::sync::thread_local! {
     static PARKED: RefCell<Option<Arc<Parked>>> = const { RefCell::new(None) };
 }
 
 impl Parked {
     /// This thread's own, reused from wait to wait.
     pub(crate) fn current() -> Arc<Parked> {
-        PARKED.with_borrow_mut(|parked| {
+        PARKED.with(|parked| {
+            let mut parked = parked.borrow_mut();
             let parked = parked.get_or_insert_with(|| {
-                Arc::new(Parked { state: AtomicU8::new(WAITING), thread: std::thread::current() })
+                Arc::new(Parked { state: AtomicU8::new(WAITING), thread: thread::current() })
             });
             parked.state.store(WAITING, Ordering::Relaxed);
             parked.clone()
@@ -54,7 +55,7 @@ impl Parked {
             match self.state.load(Ordering::Acquire) {
                 DONE => return Woken::Done,
                 LEAD => return Woken::Lead,
-                _ => std::thread::park(),
+                _ => thread::park(),
             }
         }
     }

@@ -4,10 +4,10 @@ use std::io::IoSlice;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use ecsdb_io::frame::{self, FrameHeader, HEADER_LEN, frame_len};
+use ecsdb_io::sync::Instant;
 use ecsdb_io::{IoError, OpenMode, Vfs, VfsFile, checksum, checksum_append};
 
 use crate::format::{CLOSE, CONTINUES, GROUP, GroupInfo, HEADER_BYTES, PAGE, SegmentHeader, TRANSACTION};

@@ -1,5 +1,6 @@
 //! Running what may block for async code, with or without a Tokio runtime.
 
+use ecsdb_io::sync::thread;
 use tokio::sync::oneshot;
 
 use crate::error::{Error, Result};
@@ -23,7 +24,7 @@ pub(crate) async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + S
         // Nobody may be waiting any more.
         drop(sender.send(result));
     };
-    std::thread::Builder::new().name("ecsdb-blocking".into()).spawn(work).map_err(Error::Thread)?;
+    thread::Builder::new().name("ecsdb-blocking".into()).spawn(work).map_err(Error::Thread)?;
     match receiver.await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(panic)) => std::panic::resume_unwind(panic),

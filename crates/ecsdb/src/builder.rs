@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ecsdb_compactor::{Control, EventSender, Store, StoreFiles, Task};
 use ecsdb_config::PersistenceConfig;
+use ecsdb_io::sync::{IS_SIMULATED, thread};
 use ecsdb_io::{Disk, Priority, Scheduler, SchedulerOptions, Vfs};
 use ecsdb_recovery::{Existence, Moment, Policy, Step, recover};
 use ecsdb_wal::{Log, Threads};
@@ -131,7 +132,7 @@ impl Builder {
     fn threads_to_open(&self) -> usize {
         match (self.threads, self.config.recovery.threads) {
             (Threads::None, _) => 1,
-            (_, 0) => std::thread::available_parallelism().map_or(1, Into::into),
+            (_, 0) => thread::available_parallelism().map_or(1, Into::into),
             (_, n) => n,
         }
     }
@@ -149,6 +150,8 @@ impl Builder {
         let mut recovered = recover(&self.vfs, &layout, options, &mut self.progress)?;
         let scheduler = match self.threads {
             Threads::None => None,
+            // It is a runtime of its own, and only a layer over files.
+            Threads::Background if IS_SIMULATED => None,
             Threads::Background => {
                 Some(Scheduler::start(SchedulerOptions::default()).map_err(Error::Thread)?)
             }

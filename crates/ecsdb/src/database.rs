@@ -2,13 +2,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use ecsdb_config::PersistenceConfig;
 use ecsdb_core::{Transaction, View, WeakView, World};
+use ecsdb_io::sync::atomic::{AtomicBool, Ordering};
+use ecsdb_io::sync::{Mutex, MutexGuard, thread};
 use ecsdb_recovery::RecoveryReport;
 use ecsdb_wal::{Durability, Log, Lsn, Payload};
-use parking_lot::{Mutex, MutexGuard};
 
 use crate::blocking::run_blocking;
 use crate::builder::Builder;
@@ -521,7 +521,7 @@ impl Drop for Inner {
             return close(persistence);
         }
         // A waker dropped the last handle on a thread that closing waits for.
-        let thread = std::thread::Builder::new().name("ecsdb-close".into());
+        let thread = thread::Builder::new().name("ecsdb-close".into());
         if let Err(e) = thread.spawn(move || close(persistence)) {
             tracing::error!(error = %e, "the database could not be closed; what was acknowledged is safe");
         }

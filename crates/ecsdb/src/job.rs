@@ -7,6 +7,7 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use ecsdb_compactor::{Control, Progress};
+use ecsdb_io::sync::block_on;
 use tokio::sync::oneshot;
 
 use crate::error::{Error, Result};
@@ -53,7 +54,7 @@ impl<T> Job<T> {
     /// When it failed or was cancelled; the database goes on, and what was there before is still there.
     pub fn wait(self) -> Result<T> {
         self.control.resume();
-        pollster::block_on(self)
+        block_on(self)
     }
 
     /// Asks it to stop at its next step; waiting for it then fails with an error for which

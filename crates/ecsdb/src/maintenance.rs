@@ -1,14 +1,14 @@
 //! The thread that takes snapshots and compacts when they are due, and sleeps otherwise.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ecsdb_compactor::{Control, Due, Error, Event, Now, Reason, Schedule, Store, Task};
 use ecsdb_io::lower_thread_priority;
+use ecsdb_io::sync::atomic::{AtomicU64, Ordering};
+use ecsdb_io::sync::thread::{self, JoinHandle};
+use ecsdb_io::sync::{Condvar, Instant, Mutex};
 use ecsdb_wal::{Log, LogError};
-use parking_lot::{Condvar, Mutex};
 
 use crate::nesting::own_thread;
 use crate::persistence::SharedWorld;
@@ -80,7 +80,7 @@ impl Maintenance {
             log,
         };
         worker.compacted_lsn = worker.log.appended_lsn().0;
-        let thread = std::thread::Builder::new().name("ecsdb-maintenance".into()).spawn(move || {
+        let thread = thread::Builder::new().name("ecsdb-maintenance".into()).spawn(move || {
             lower_thread_priority();
             own_thread::enter(owner);
             worker.run();

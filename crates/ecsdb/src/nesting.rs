@@ -5,7 +5,7 @@ use std::cell::RefCell;
 
 use crate::database::Inner;
 
-thread_local! {
+ecsdb_io::sync::thread_local! {
     /// The databases of which a transaction is under way on this thread, by address. Nobody but the thread itself reads or
     /// writes it, so there is nothing to race for.
     static WITHIN: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
@@ -17,7 +17,7 @@ pub(crate) struct Nesting(usize);
 impl Nesting {
     pub(crate) fn enter(database: &Inner) -> Self {
         let address = std::ptr::from_ref(database).addr();
-        WITHIN.with_borrow_mut(|within| within.push(address));
+        WITHIN.with(|within| within.borrow_mut().push(address));
         Nesting(address)
     }
 
@@ -30,7 +30,8 @@ impl Nesting {
 
 impl Drop for Nesting {
     fn drop(&mut self) {
-        WITHIN.with_borrow_mut(|within| {
+        WITHIN.with(|within| {
+            let mut within = within.borrow_mut();
             if let Some(at) = within.iter().rposition(|&address| address == self.0) {
                 within.remove(at);
             }

@@ -1,10 +1,10 @@
 //! Work in the background: snapshots, compaction, backups, going back, and what tells of it.
 
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 
 use ecsdb_compactor::{CompactionInfo, EventSender, Events, SnapshotInfo, Task};
 use ecsdb_config::PersistenceConfig;
+use ecsdb_io::sync::atomic::Ordering;
 use ecsdb_recovery::Moment;
 use ecsdb_wal::Lsn;
 

@@ -2,17 +2,17 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::{JoinHandle, ThreadId};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ecsdb_compactor::{Control, Error as StoreError, Event, EventSender, Store, StoreSettings, Task};
 use ecsdb_config::PersistenceConfig;
 use ecsdb_core::{View, World};
+use ecsdb_io::sync::atomic::{AtomicU64, Ordering};
+use ecsdb_io::sync::thread::{self, JoinHandle, ThreadId};
+use ecsdb_io::sync::{Condvar, Instant, Mutex};
 use ecsdb_io::{DirLock, Priority, Scheduler, Vfs, lower_thread_priority};
 use ecsdb_recovery::RecoveryReport;
 use ecsdb_wal::{Log, LogError, Lsn, Threads};
-use parking_lot::{Condvar, Mutex};
 
 use crate::error::{Error, Result};
 use crate::job::Job;
@@ -118,7 +118,7 @@ impl SharedWorld {
                 return Ok(());
             }
             control.check()?;
-            std::thread::yield_now();
+            thread::yield_now();
         }
     }
 }
@@ -207,7 +207,7 @@ impl Persistence {
         // Under the lock: closing ends every job that was begun, and none is begun after it.
         let mut jobs = self.jobs.lock();
         let jobs = jobs.as_mut().ok_or(Error::Closed)?;
-        let thread = std::thread::Builder::new().name(name).spawn(background).map_err(Error::Thread)?;
+        let thread = thread::Builder::new().name(name).spawn(background).map_err(Error::Thread)?;
         jobs.retain(|(_, thread)| !thread.is_finished());
         jobs.push((control, thread));
         Ok(job)
@@ -245,7 +245,7 @@ impl Persistence {
     /// Ends the background work, closes the log, and releases the directory, in this order. Whoever comes second waits, and is told the
     /// same.
     pub(crate) fn close(&self) -> Result<()> {
-        let this = std::thread::current().id();
+        let this = thread::current().id();
         let mut closing = self.closing.lock();
         loop {
             match &*closing {
