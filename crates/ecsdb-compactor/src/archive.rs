@@ -130,6 +130,10 @@ impl Store {
             if file.number <= known || file.number >= first_needed {
                 continue;
             }
+            if matches!(SegmentReader::open(&*self.direct_vfs, &file.path), Ok(None)) {
+                // Prepared, and never used: an opening that was interrupted left it behind.
+                continue;
+            }
             // Where a segment ends is said by the one after it.
             let declared = match SegmentReader::open(&*self.direct_vfs, &next.path) {
                 Ok(next) => next.map(|next| next.header().previous).filter(|end| end.segment == file.number),
