@@ -228,8 +228,10 @@ impl Store {
         let least = least.unwrap_or(manifest.snapshots.len());
         let covered = fallback.map_or(Lsn::ZERO, |entry| Lsn(entry.lsn));
         let [log, _] = log_dirs(&self.layout, &manifest);
-        let first_segment =
-            LogScan::first_needed(&*self.direct_vfs, &[log], covered)?.max(manifest.first_segment);
+        // CKP-3: the log says which segment it has come to. A header beyond that is seen, but was not synced, and perhaps never will be.
+        let first_segment = LogScan::first_needed(&*self.direct_vfs, &[log], covered)?
+            .min(self.log.segment())
+            .max(manifest.first_segment);
         let kept = settings.kept(manifest.kept);
         let salvaging = manifest.salvage != 0;
         // A salvage sets the log aside as it was.
