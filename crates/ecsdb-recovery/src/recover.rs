@@ -190,6 +190,9 @@ pub fn recover(
         // Without a log there is a past all the same, of which this one knows nothing.
         (None, None) => SegmentEnd { last_lsn: report.last_lsn, ..SegmentEnd::default() },
     };
+    // REC-8: a log that ends before the snapshot, since it is damaged where the snapshot covers it, is no way to this world. Should the
+    // snapshot be lost, too, the hole is seen by this.
+    let previous = SegmentEnd { last_lsn: previous.last_lsn.max(report.last_lsn), ..previous };
     // IO-2: the log's times go on after all that were ever said.
     let stamps = scan.segments.iter().map(|segment| segment.last_unix_ns);
     let last_unix_ns =
