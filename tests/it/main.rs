@@ -26,5 +26,6 @@ mod owned;
 mod regressions;
 mod rules;
 mod sigkill;
+mod testing;
 mod unreadable;
 mod waiting;

@@ -31,6 +31,8 @@ mod persistence;
 pub mod prelude;
 mod restore;
 mod stats;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod ticket;
 
 pub use builder::Builder;
