@@ -14,6 +14,7 @@ mod fuzz;
 mod kill;
 mod mutants;
 mod powercut;
+mod simulated;
 mod soak;
 
 use clap::{Parser, Subcommand};
@@ -39,6 +40,14 @@ enum Command {
     Crashpoints(crashpoints::Args),
     /// Break each rule on purpose, in a copy of the sources, and see that a test falls.
     Mutants(mutants::Args),
+    /// The whole engine from one seed after another: simulated disk, clock and threads, with faults, crashes and damage.
+    #[command(disable_help_flag = true)]
+    Simulate(simulated::Args),
+    /// A small model of manifest, truncation, archive and compaction, checked exhaustively, and with deliberate breaks.
+    Model,
+    /// Small checks of what threads do to one another, under many schedules.
+    #[command(disable_help_flag = true)]
+    Shuttle(simulated::Args),
     /// Run under mixed load for long, with kills, faults and reopenings, and check that nothing is lost and that nothing grows.
     Soak(soak::Args),
     /// Kill processes at random moments and at system calls, let system calls fail, and check that nothing acknowledged is lost.
@@ -61,6 +70,9 @@ fn main() -> anyhow::Result<()> {
         Command::Corrupt(args) => corrupt::run(&args),
         Command::Crashpoints(args) => crashpoints::run(&args),
         Command::Mutants(args) => mutants::run(&args),
+        Command::Model => simulated::model(),
+        Command::Simulate(args) => simulated::run("simulate", &args),
+        Command::Shuttle(args) => simulated::run("shuttle", &args),
         Command::Soak(args) => soak::run(&args),
         Command::SoakChild(args) => soak::child(&args),
         Command::Kill(args) => kill::run(&args),
