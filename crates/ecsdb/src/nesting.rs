@@ -43,17 +43,17 @@ impl Drop for Nesting {
 pub(crate) mod own_thread {
     use std::cell::Cell;
 
-    thread_local! {
+    ecsdb_io::sync::thread_local! {
         /// The database that this thread works for, by an address of its own; 0 for none.
         static OWNER: Cell<usize> = const { Cell::new(0) };
     }
 
     /// This thread works for `owner` until it ends.
     pub(crate) fn enter(owner: usize) {
-        OWNER.set(owner);
+        OWNER.with(|own| own.set(owner));
     }
 
     pub(crate) fn is_of(owner: usize) -> bool {
-        OWNER.try_with(Cell::get) == Ok(owner)
+        OWNER.try_with(Cell::get).is_ok_and(|own| own == owner)
     }
 }
