@@ -110,7 +110,7 @@ pub fn lifecycle(disk: &SimDisk, journal: &Journal<Event>) -> ecsdb::Result<()> 
         db.snapshot()?.wait()?;
     }
     let back = db.lsn();
-    let then = db.view().unwrap().digest()?;
+    let then = db.view()?.digest()?;
     journal.note(Event::Begin("commit"));
     commit(&db, journal, true, |tx| {
         let gone: Vec<Entity> = tx.query::<(Entity, &Position)>().map(|(e, _)| e).skip(3).collect();
