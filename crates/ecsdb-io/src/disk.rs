@@ -285,9 +285,11 @@ mod tests {
         Disk.create(&file).unwrap();
         std::os::unix::fs::symlink(&file, &link).unwrap();
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let socket = dir.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
         let kinds: Vec<_> = Disk.read_dir(dir.path()).unwrap().into_iter().map(|entry| entry.kind).collect();
-        assert_eq!(kinds, [EntryKind::File, EntryKind::Other, EntryKind::Other]);
-        for path in [&link, &pipe] {
+        assert_eq!(kinds, [EntryKind::File, EntryKind::Other, EntryKind::Other, EntryKind::Other]);
+        for path in [&link, &pipe, &socket] {
             for mode in [OpenMode::Read, OpenMode::ReadWrite] {
                 assert!(Disk.open(path, mode).unwrap_err().is_of_the_file(), "{path:?} {mode:?}");
             }
@@ -296,6 +298,21 @@ mod tests {
         let lock = dir.path().join("link");
         assert!(matches!(Disk.try_lock(&lock, "process 1"), Err(LockError::Io(_))));
         assert!(Disk.open(dir.path(), OpenMode::Read).unwrap_err().is_of_the_file());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_directory_in_the_place_of_a_link_that_leads_to_nothing_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(dir.path().join("away"), &link).unwrap();
+        for path in [&link, &link.join("inner")] {
+            let refused = Disk.create_dir_all(path).unwrap_err().to_string();
+            assert!(refused.contains("leads to nothing"), "{refused}");
+        }
+        fs::create_dir(dir.path().join("away")).unwrap();
+        Disk.create_dir_all(&link.join("inner")).unwrap();
+        assert!(dir.path().join("away/inner").is_dir());
     }
 
     #[cfg(unix)]

@@ -17,6 +17,8 @@ pub(crate) fn open(path: &Path, write: bool) -> io::Result<File> {
     }
     let file = options.open(path).map_err(|e| match std::fs::symlink_metadata(path) {
         Ok(meta) if meta.is_symlink() => no_file("a symbolic link, which is not followed"),
+        // A socket, or a device that is not there.
+        Ok(meta) if !meta.is_file() && !meta.is_dir() => no_file("no regular file"),
         _ => e,
     })?;
     let kind = file.metadata()?.file_type();
@@ -71,8 +73,14 @@ pub(crate) fn create_dir_all(path: &Path) -> io::Result<()> {
             unix::settle(&File::open(path)?, path, 0o770)?;
             Ok(())
         }
-        // Somebody else was faster.
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => create_dir_all(path),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => match std::fs::metadata(path) {
+            // Somebody else was faster.
+            Ok(meta) if meta.is_dir() => Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                Err(no_file("a symbolic link that leads to nothing: what it leads to may not be mounted"))
+            }
+            _ => Err(e),
+        },
         Err(e) => Err(e),
     }
 }
