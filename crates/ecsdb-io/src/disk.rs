@@ -350,6 +350,25 @@ mod tests {
         }
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn it_is_the_group_of_the_directory_that_is_let_in() {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o770)).unwrap();
+        if chown(dir.path(), None, Some(4712)).is_err() {
+            println!("SKIPPED: only the superuser can give files to any group");
+            return;
+        }
+        let (f, d) = (dir.path().join("f"), dir.path().join("a/b"));
+        Disk.create(&f).unwrap();
+        Disk.create_dir_all(&d).unwrap();
+        for (path, mode) in [(&f, 0o660), (&d, 0o770)] {
+            let meta = fs::metadata(path).unwrap();
+            assert_eq!((meta.gid(), meta.permissions().mode() & 0o777), (4712, mode));
+        }
+    }
+
     #[test]
     fn writes_of_many_slices_land_in_order_at_their_offset() {
         let dir = tempfile::tempdir().unwrap();

@@ -103,7 +103,8 @@ mod unix {
         }
         // A directory that everybody may look into was made without a thought about this.
         let group = if mode & 0o007 == 0 { mode & 0o070 } else { 0 };
-        if group != 0 {
+        // This user's own group is not the one that the directory is for, and is not let in instead of it.
+        if group != 0 && (own.gid() == dir.gid() || fchown(new, None, Some(dir.gid())).is_ok()) {
             let owner = own.mode() & 0o700;
             new.set_permissions(Permissions::from_mode((owner | group) & (at_most | 0o700)))?;
         }
