@@ -54,7 +54,10 @@ impl Vfs for Counting {
     }
 
     fn sync_dir(&self, path: &Path) -> Result<(), IoError> {
-        self.disk.sync_dir(path)
+        match path.ends_with("unreadable") {
+            true => Err(IoError::new(FileOp::SyncDir, path, std::io::ErrorKind::PermissionDenied.into())),
+            false => self.disk.sync_dir(path),
+        }
     }
 
     fn read_dir(&self, path: &Path) -> Result<Vec<DirEntry>, IoError> {
@@ -124,4 +127,16 @@ fn a_database_lives_on_files_that_the_application_gives_it() {
     let refused = open("refused").unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Retry);
     assert!(refused.to_string().contains("refused"), "{refused}");
+}
+
+/// WAL-12 asks for no more than the right to make names: who may not look into the directory above has made none there.
+#[test]
+fn a_database_in_a_directory_that_only_others_may_look_into_opens() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = dir.path().join("unreadable/world");
+    std::fs::create_dir_all(&world).unwrap();
+    let open = |path: &Path| Database::builder(path).vfs(Arc::new(Counting::default())).open();
+    open(&world).unwrap().write(|tx| Ok(tx.spawn(Counter(1)))).unwrap();
+    assert_eq!(open(&world).unwrap().view().unwrap().len(), 1);
+    assert!(open(&dir.path().join("unreadable/new")).is_err(), "its name is not durable");
 }

@@ -64,8 +64,13 @@ pub fn create_dir_durably(vfs: &dyn Vfs, dir: &Path) -> Result<()> {
     {
         holders.push(directory_of(holder));
     }
+    let was_there = vfs.file_len(dir)?.is_some();
     vfs.create_dir_all(dir)?;
-    holders.into_iter().try_for_each(|holder| vfs.sync_dir(holder))
+    holders.into_iter().try_for_each(|holder| match vfs.sync_dir(holder) {
+        // It is not this user who made a name there, where there is not even the right to look.
+        Err(e) if was_there && e.cause.kind() == ErrorKind::PermissionDenied => Ok(()),
+        synced => synced,
+    })
 }
 
 /// Removes what interrupted publishes of files of these kinds left in a directory, and returns what was removed; nothing where there is
