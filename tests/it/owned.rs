@@ -9,7 +9,9 @@ use ecsdb::{
     DataLoss, Digest, Error, Event, Lsn, Moment, PersistenceConfig, Policy, RecoveryError, StoreError,
 };
 use ecsdb_io::FileOp;
-use ecsdb_sim::{CrashCase, Exploration, Failure, Fault, Journal, SimDisk, explore};
+use ecsdb_sim::{
+    CrashCase, CrashPattern, CrashVariant, Exploration, Failure, Fault, Journal, NameOrder, SimDisk, explore,
+};
 
 use crate::components::{Counter, Name};
 use crate::golden::copy_dir;
@@ -439,6 +441,54 @@ fn a_salvage_sets_the_database_aside_as_it_was() {
     }
 }
 
+/// A process was killed, and the log's directory is spelt wrongly. The snapshot has all that is left: it is set aside all the same. And when
+/// the right log is back after something was written on, it is not taken for the continuation of that.
+#[test]
+fn the_log_of_before_a_salvage_does_not_go_on_after_it() {
+    let disk = SimDisk::new(5);
+    let builder = |disk: &SimDisk, log: &str, policy| {
+        let log = PathBuf::from(log);
+        let config = move |config: &mut PersistenceConfig| {
+            by_hand(config);
+            config.log.dir = Some(log);
+        };
+        Database::builder("/db").vfs(disk.vfs()).without_threads().config(config).policy(policy)
+    };
+    let db = builder(&disk, "/log", Policy::Strict).open().unwrap();
+    fill(&db);
+    db.compact().unwrap().wait().unwrap();
+    for i in 0..30 {
+        db.write(|tx| Ok(tx.spawn((Counter(i), Name("y".repeat(20_000)))))).unwrap();
+    }
+    // Killed: no manifest says how far the log has come.
+    let disk = disk.crash(CrashVariant { pattern: CrashPattern::Kept, names: NameOrder::Any });
+    drop(db);
+    let files = |ending: &str, of: &str| -> Vec<Vec<u8>> {
+        let paths = disk.files().into_iter().map(|(path, _)| path.to_string_lossy().into_owned());
+        let paths = paths.filter(|path| path.ends_with(ending) && path.contains(of));
+        paths.map(|path| disk.read(path).unwrap()).collect()
+    };
+    let snapshots = files(".snap", "/db/snapshots");
+
+    let db = builder(&disk, "/lug", Policy::Salvage).open().unwrap();
+    assert_eq!(db.view().unwrap().len(), 6);
+    let aside = files(".snap", "salvage-");
+    assert!(snapshots.iter().all(|snapshot| aside.contains(snapshot)));
+    for i in 0..3 {
+        db.write(|tx| Ok(tx.spawn(Counter(i)))).unwrap();
+    }
+    db.snapshot().unwrap().wait().unwrap();
+    let expected = digest(&db);
+    db.close().unwrap();
+
+    for policy in [Policy::Strict, Policy::TruncateTail] {
+        let refused = builder(&disk, "/log", policy).open().unwrap_err();
+        assert!(matches!(refused, Error::Recovery(RecoveryError::Corrupt { .. })), "{refused}");
+    }
+    let db = builder(&disk, "/log", Policy::Salvage).open().unwrap();
+    assert_eq!(digest(&db), expected, "nothing of the other history is applied");
+}
+
 /// Crashed after each of its operations, a salvage that is started again gives the same, and has set everything aside.
 #[test]
 fn a_salvage_can_be_interrupted_anywhere() {
@@ -473,7 +523,7 @@ fn a_salvage_can_be_interrupted_anywhere() {
         let disk = fresh();
         disk.stop_after(disk.operations() + at);
         drop(builder(&disk, Policy::Salvage).open().map(|db| db.close()));
-        for variant in disk.crash_variants(1, at, ecsdb_sim::NameOrder::Any) {
+        for variant in disk.crash_variants(1, at, NameOrder::Any) {
             let disk = disk.crash(variant);
             let db = match builder(&disk, Policy::TruncateTail).open() {
                 Ok(db) => db,

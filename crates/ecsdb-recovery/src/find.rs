@@ -2,7 +2,7 @@
 
 use ecsdb_io::{FileKind, IoError, Layout, Vfs, numbered_files};
 use ecsdb_snapshot::{Manifest, Snapshot, SnapshotEntry};
-use ecsdb_wal::{LogDir, SegmentReader};
+use ecsdb_wal::{Known, LogDir, Lsn, SegmentReader};
 
 use crate::claim;
 use crate::error::{Error, Result};
@@ -105,6 +105,12 @@ fn used_segments(vfs: &dyn Vfs, layout: &Layout) -> Result<Vec<(u64, u128)>> {
 pub(crate) fn numbers(vfs: &dyn Vfs, layout: &Layout, kind: FileKind) -> Result<Vec<u64>, IoError> {
     let files = numbered_files(vfs, layout.dir_of(kind), &[kind])?;
     Ok(files.into_iter().map(|file| file.number).collect())
+}
+
+/// What a manifest knows of a log, of which a snapshot holds everything up to `covered`: that is not lost, wherever the log ends.
+pub(crate) fn known(manifest: &Manifest, covered: Lsn) -> Known {
+    let durable = if manifest.durable_lsn > covered.0 { Lsn(manifest.durable_lsn) } else { Lsn::ZERO };
+    Known { durable, next_segment: manifest.next_segment, incarnation: manifest.incarnation }
 }
 
 /// Where the log's segments lie, the log's own directory first, and from where on they count.

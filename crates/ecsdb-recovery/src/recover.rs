@@ -10,7 +10,7 @@ use ecsdb_io::{
     publish,
 };
 use ecsdb_snapshot::Manifest;
-use ecsdb_wal::{Known, LogDir, LogScan, LogStart, Lsn, SegmentEnd, SegmentHeader, Tail};
+use ecsdb_wal::{LogDir, LogScan, LogStart, Lsn, SegmentEnd, SegmentHeader, Tail};
 
 use crate::claim::{claim, lock, mark};
 use crate::error::{Error, Result};
@@ -158,7 +158,11 @@ pub fn recover(
         }
     }
     // WAL-7, REC-7: above everything ever seen, in any source.
-    let seen = scan.seen_lsn.max(world.lsn()).0.max(manifest.durable_lsn).max(manifest.seen_lsn);
+    let mut seen = scan.seen_lsn.max(world.lsn()).0.max(manifest.durable_lsn).max(manifest.seen_lsn);
+    if manifest.salvage != 0 {
+        // REC-17: the snapshot that ends the salvage is another one than what it goes on from, which is set aside.
+        seen = seen.max(world.lsn().0 + 1);
+    }
     report.last_lsn = world.lsn();
     report.entities = world.view().len() as u64;
     world.advance_lsn(Lsn(seen));
@@ -268,9 +272,7 @@ fn sync_log(vfs: &dyn Vfs, layout: &Layout) -> Result<(), IoError> {
 }
 
 fn scan_log(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest, after: Lsn) -> Result<LogScan> {
-    // What the snapshot holds is not lost, wherever the log ends.
-    let durable = if manifest.durable_lsn > after.0 { Lsn(manifest.durable_lsn) } else { Lsn::ZERO };
-    let known = Known { durable, next_segment: manifest.next_segment };
+    let known = find::known(manifest, after);
     let all = find::log_dirs(layout, manifest);
     let scan = |dirs: &[LogDir<'_>]| -> Result<LogScan> {
         // REC-11: segments that the snapshot covers are not read.
@@ -307,7 +309,9 @@ fn judge(
         }
         Tail::Corrupt { damage, first_lost, evidence } => {
             let (what, dir) = (format!("{damage} ({evidence})"), layout.log_dir().into());
-            lost(scan, *first_lost, Error::Corrupt { first_lost: first_lost.0, what, dir }, policy, report)
+            // What the snapshot holds is not lost.
+            let first = snapshot.next().max(*first_lost);
+            lost(scan, first, Error::Corrupt { first_lost: first.0, what, dir }, policy, report)
         }
     }
 }

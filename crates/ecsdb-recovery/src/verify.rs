@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use ecsdb_io::{FileKind, Layout, Vfs};
 use ecsdb_snapshot::{Manifest, Snapshot};
-use ecsdb_wal::{Known, LogScan, Lsn, Tail};
+use ecsdb_wal::{LogScan, Lsn, Tail};
 
 use crate::error::Result;
-use crate::find::log_dirs;
+use crate::find::{self, log_dirs};
 use crate::history::lock_closed;
 use crate::report::Step;
 
@@ -68,8 +68,7 @@ pub fn verify(vfs: &dyn Vfs, layout: &Layout, progress: &mut dyn FnMut(&Step)) -
     }
     progress(&Step::Verify);
     let covered = manifest.snapshots.last().map_or(0, |newest| newest.lsn);
-    let durable = if manifest.durable_lsn > covered { Lsn(manifest.durable_lsn) } else { Lsn::ZERO };
-    let known = Known { durable, next_segment: manifest.next_segment };
+    let known = find::known(&manifest, Lsn(covered));
     let scan = LogScan::run(vfs, &log_dirs(layout, &manifest), manifest.database, known, 0)?;
     verified.segments = scan.segments.len();
     verified.bytes += scan.segments.iter().map(|segment| segment.end.offset).sum::<u64>();

@@ -86,6 +86,8 @@ pub struct Known {
     pub durable: Lsn,
     /// The segment before this one, or a later one, was there with its header; 0 when that is not known.
     pub next_segment: u64,
+    /// An incarnation whose first segment was there; 0 when none is known.
+    pub incarnation: u64,
 }
 
 /// A segment file without a valid header.
@@ -215,6 +217,18 @@ impl LogScan {
         scan.judge_headless(own, &headless, known, &mut broken);
         if let Some(tail) = broken {
             scan.tail = tail;
+        }
+        if let Some(first) = scan.segments.first()
+            && scan.incarnation < known.incarnation
+            && !matches!(scan.tail, Tail::Corrupt { .. })
+        {
+            // No segment of the last opening is there, and none is missed: it is the log of another history, and nothing in it follows from what
+            // the manifest names.
+            let what = format!("the log ends with opening {} of the database", scan.incarnation);
+            let damage = Damage::new(&first.path, 0, first.header.first_lsn, what);
+            let evidence = format!("there was opening {}, and each leaves a segment", known.incarnation);
+            scan.last_lsn = Lsn(first.header.first_lsn.0.saturating_sub(1));
+            scan.tail = corrupt(damage, evidence);
         }
         let durable = known.durable;
         if scan.tail == Tail::Clean && durable > scan.last_lsn {

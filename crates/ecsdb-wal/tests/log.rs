@@ -221,7 +221,7 @@ fn a_known_durable_lsn_beyond_the_end_is_proof_of_loss() {
     log.append(b"one"[..].into(), Durability::Immediate).unwrap();
     log.close().unwrap();
     let scan =
-        LogScan::run(&Disk, &[dir.path().into()], DATABASE, Known { durable: Lsn(2), next_segment: 0 }, 0)
+        LogScan::run(&Disk, &[dir.path().into()], DATABASE, Known { durable: Lsn(2), ..Known::default() }, 0)
             .unwrap();
     assert!(matches!(scan.tail, Tail::Corrupt { first_lost: Lsn(2), .. }), "{:?}", scan.tail);
     let other = LogScan::run(&Disk, &[dir.path().into()], 1, Known::default(), 0);
