@@ -547,6 +547,39 @@ fn a_salvage_can_be_interrupted_anywhere() {
     }
 }
 
+/// Whoever only looks is told of lost transactions as whoever opens is, and gets what is before them by saying so.
+#[test]
+fn what_is_lost_is_not_passed_over_by_looking() {
+    let spoil: [fn(&Path); 3] = [
+        |log| {
+            let path = log.join("0000000000000005.seg");
+            let mut bytes = std::fs::read(&path).unwrap();
+            bytes[20_000] ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+        },
+        |log| std::fs::remove_file(log.join("0000000000000006.seg")).unwrap(),
+        |log| std::fs::remove_dir_all(log).unwrap(),
+    ];
+    for (i, spoil) in spoil.into_iter().enumerate() {
+        let dir = tempfile::tempdir().unwrap();
+        let (world, copy) = (dir.path().join("world"), dir.path().join("copy"));
+        let db = open(config(&world)).unwrap();
+        fill(&db);
+        db.close().unwrap();
+        spoil(&world.join("log"));
+        let corrupt = |e: &Error| matches!(e, Error::Recovery(RecoveryError::Corrupt { .. }));
+        assert!(corrupt(&open(config(&world)).unwrap_err()), "{i}");
+        let refused = Database::open_read_only(&world).unwrap_err();
+        assert!(corrupt(&refused), "{i} {refused}");
+        for moment in [Moment::Latest, Moment::Lsn(Lsn(6)), Moment::Time(std::time::SystemTime::now())] {
+            let refused = ecsdb::restore_copy(&config(&world), &copy, moment, |_| {}).unwrap_err();
+            assert!(corrupt(&refused), "{i} {moment} {refused}");
+        }
+        ecsdb::restore_copy(&config(&world), &copy, Moment::Lsn(Lsn(3)), |_| {}).unwrap();
+        assert_eq!(Database::open(&copy).unwrap().view().unwrap().len(), 3);
+    }
+}
+
 /// A full disk: it can be looked at, verified and restored from, and nothing is changed.
 #[test]
 fn a_database_on_a_full_disk_can_be_looked_at() {

@@ -50,6 +50,9 @@ pub struct History<'a> {
     logged_from_unix_ns: u64,
     /// The last transaction, and when it was written.
     last: (Lsn, u64),
+    /// What is lost after that: from where on, and what is damaged.
+    lost: Option<(Lsn, String)>,
+    known: Known,
 }
 
 /// The world as it was.
@@ -112,13 +115,38 @@ fn manifest(vfs: &dyn Vfs, layout: &Layout) -> Result<Manifest> {
 }
 
 impl<'a> History<'a> {
-    /// Looks at what there is. Nothing of it may be deleted meanwhile; the log may grow. O(bytes of log after the newest snapshot).
+    /// Looks at what there is of a database that is open. Nothing of it may be deleted meanwhile; the log may grow. O(bytes of log after
+    /// the newest snapshot).
     ///
     /// # Errors
     /// When a file cannot be read. Damage is an error of [`History::reconstruct`], where it matters.
     pub fn read(vfs: &'a dyn Vfs, layout: &'a Layout, manifest: &'a Manifest) -> Result<History<'a>> {
+        History::look(vfs, layout, manifest, Known::default())
+    }
+
+    /// The same of a database that nobody has open: its log ends no earlier than the manifest says.
+    ///
+    /// # Errors
+    /// As [`History::read`].
+    pub fn of_closed(vfs: &'a dyn Vfs, layout: &'a Layout, manifest: &'a Manifest) -> Result<History<'a>> {
+        let newest = manifest.snapshots.last().map_or(Lsn::ZERO, |entry| Lsn(entry.lsn));
+        History::look(vfs, layout, manifest, find::known(manifest, newest))
+    }
+
+    fn look(
+        vfs: &'a dyn Vfs,
+        layout: &'a Layout,
+        manifest: &'a Manifest,
+        known: Known,
+    ) -> Result<History<'a>> {
         let newest = manifest.snapshots.last().map_or((Lsn::ZERO, 0), |e| (Lsn(e.lsn), e.created_unix_ns));
-        let scan = scan(vfs, layout, manifest, newest.0)?;
+        let scan = scan(vfs, layout, manifest, known, newest.0)?;
+        let lost = match &scan.tail {
+            Tail::Corrupt { damage, first_lost, evidence } => {
+                Some((newest.0.next().max(*first_lost), format!("{damage} ({evidence})")))
+            }
+            _ => None,
+        };
         let last = scan.segments.last().map_or((Lsn::ZERO, 0), |last| (scan.last_lsn, last.last_unix_ns));
         let (mut logged_from, mut logged_from_unix_ns) = newest;
         // From where on the log is without a hole stands in the headers: each names the segment before it (REC-16).
@@ -139,7 +167,16 @@ impl<'a> History<'a> {
                 Err(e) => return Err(e.into()),
             }
         }
-        Ok(History { vfs, layout, manifest, logged_from, logged_from_unix_ns, last: last.max(newest) })
+        Ok(History {
+            vfs,
+            layout,
+            manifest,
+            logged_from,
+            logged_from_unix_ns,
+            last: last.max(newest),
+            lost,
+            known,
+        })
     }
 
     /// The first and the last moment, each with its time in nanoseconds since 1970-01-01 UTC; every transaction between them is
@@ -184,7 +221,7 @@ impl<'a> History<'a> {
             return Err(Error::NoBase { asked: moment.to_string(), what });
         }
         let base = world.lsn();
-        let scan = scan(vfs, layout, manifest, base)?;
+        let scan = scan(vfs, layout, manifest, self.known, base)?;
         report.segments = scan.segments.len();
         if let Tail::Corrupt { damage, first_lost, evidence } = &scan.tail
             && (base < until.lsn && *first_lost <= until.lsn.min(self.last.0))
@@ -217,6 +254,7 @@ impl<'a> History<'a> {
 
     fn until(&self, moment: Moment) -> Result<Until> {
         let last = self.last.0;
+        self.is_there(moment)?;
         match moment {
             Moment::Latest => Ok(Until { lsn: last, ..Until::END }),
             Moment::Lsn(lsn) if lsn <= last => Ok(Until { lsn, ..Until::END }),
@@ -233,6 +271,19 @@ impl<'a> History<'a> {
             }
             Moment::Lsn(_) => Err(self.out_of_range(moment)),
         }
+    }
+
+    /// An error if what came last at that moment is among what is lost.
+    fn is_there(&self, moment: Moment) -> Result<()> {
+        let Some((first, what)) = &self.lost else { return Ok(()) };
+        let is_there = match moment {
+            Moment::Latest => false,
+            Moment::Lsn(lsn) => lsn < *first,
+            Moment::Time(time) => unix_ns(time) < self.last.1,
+            Moment::Snapshot(_) => true,
+        };
+        let dir = self.layout.log_dir().into();
+        if is_there { Ok(()) } else { Err(Error::Corrupt { first_lost: first.0, what: what.clone(), dir }) }
     }
 
     fn out_of_range(&self, moment: Moment) -> Error {
@@ -252,10 +303,10 @@ impl<'a> History<'a> {
 }
 
 /// The log and the archive from the segment on that has what comes after `after`.
-fn scan(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest, after: Lsn) -> Result<LogScan> {
+fn scan(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest, known: Known, after: Lsn) -> Result<LogScan> {
     let dirs = log_dirs(layout, manifest);
     let from = LogScan::first_needed(vfs, &dirs, after)?;
-    Ok(LogScan::run(vfs, &dirs, manifest.database, Known::default(), from)?)
+    Ok(LogScan::run(vfs, &dirs, manifest.database, known, from)?)
 }
 
 fn unix_ns(time: SystemTime) -> u64 {

@@ -50,7 +50,8 @@ pub(crate) fn of_closed(
     progress: &mut dyn FnMut(&Step),
 ) -> Result<Reconstructed> {
     let (_lock, manifest) = lock_closed(&**vfs, layout)?;
-    Ok(History::read(&**vfs, layout, &manifest)?.reconstruct(moment, options(threads, register), progress)?)
+    let history = History::of_closed(&**vfs, layout, &manifest)?;
+    Ok(history.reconstruct(moment, options(threads, register), progress)?)
 }
 
 pub(crate) fn into_running(
