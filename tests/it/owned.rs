@@ -318,6 +318,55 @@ fn an_archive_that_was_away_is_whole_when_it_is_back() {
     }
 }
 
+/// A part of the archive is away, or one of its files is damaged: nothing is given up for that.
+#[test]
+fn segments_that_are_away_from_the_archive_cost_no_others_and_may_come_back() {
+    let names = |archive: &Path| -> Vec<String> {
+        let names = std::fs::read_dir(archive).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
+        names.retain(|name| name.contains(".seg"));
+        names.sort();
+        names
+    };
+    for (away, damaged) in [(0..1, false), (0..2, false), (1..2, false), (0..9, false), (0..1, true)] {
+        println!("{away:?} {damaged}");
+        let dir = tempfile::tempdir().unwrap();
+        let (world, archive, elsewhere) =
+            (dir.path().join("world"), dir.path().join("world/archive"), dir.path().join("away"));
+        let history = with_history(&world);
+        std::fs::create_dir(&elsewhere).unwrap();
+        let before = names(&archive);
+        let taken: Vec<&String> = before.iter().take(away.end).skip(away.start).collect();
+        assert!(!taken.is_empty() && before.len() > 2, "{before:?}");
+        for name in &taken {
+            std::fs::copy(archive.join(name), elsewhere.join(name)).unwrap();
+            if damaged {
+                let mut bytes = std::fs::read(archive.join(name)).unwrap();
+                bytes[20..40].fill(0xff);
+                std::fs::write(archive.join(name), bytes).unwrap();
+            } else {
+                std::fs::remove_file(archive.join(name)).unwrap();
+            }
+        }
+        for _ in 0..2 {
+            let db = open(config(&world)).unwrap();
+            fill(&db);
+            db.snapshot().unwrap().wait().unwrap();
+            db.close().unwrap();
+        }
+        let stayed = names(&archive);
+        assert!(before.iter().all(|name| taken.contains(&name) || stayed.contains(name)), "{stayed:?}");
+        for name in &taken {
+            std::fs::copy(elsewhere.join(name), archive.join(name)).unwrap();
+        }
+        let db = open(config(&world)).unwrap();
+        fill(&db);
+        db.snapshot().unwrap().wait().unwrap();
+        db.close().unwrap();
+        every_moment_is_there(&world, &history);
+    }
+}
+
 #[test]
 fn a_copy_does_not_go_into_the_databases_own_directories() {
     let dir = tempfile::tempdir().unwrap();

@@ -19,9 +19,10 @@ pub(crate) struct ArchivedSegment {
     pub(crate) number: u64,
     /// The segment before it in the log.
     pub(crate) previous: u64,
-    /// The last transaction before it.
-    pub(crate) after: Lsn,
-    pub(crate) last_lsn: Lsn,
+    /// The last transaction before it; `None` if its header cannot be read.
+    pub(crate) after: Option<Lsn>,
+    /// Its last transaction; `None` if nothing tells.
+    pub(crate) last_lsn: Option<Lsn>,
     /// Bytes of the file.
     pub(crate) bytes: u64,
 }
@@ -50,32 +51,27 @@ impl Store {
             let previous = match SegmentReader::open(vfs, &file.path) {
                 Ok(Some(reader)) => {
                     ends.push(reader.header().previous);
-                    reader.header().previous
+                    Some(reader.header().previous)
                 }
                 Ok(None) => continue,
                 // What cannot be read any more hinders nobody who does not need it.
-                Err(e) if e.is_damage() => unknown_before(file.number),
+                Err(e) if e.is_damage() => None,
                 Err(e) => return Err(e.into()),
             };
             if file.path.parent() == Some(archive) {
                 let (number, bytes) = (file.number, file.bytes);
-                let segment = ArchivedSegment {
-                    number,
-                    previous: previous.segment,
-                    after: previous.last_lsn,
-                    last_lsn: Lsn::ZERO,
-                    bytes,
-                };
+                let (previous, after) = before_it(number, previous);
+                let segment = ArchivedSegment { number, previous, after, last_lsn: None, bytes };
                 archived.push((segment, file.path));
             }
         }
         for (segment, path) in &mut archived {
             // Where a segment ends stands in the next one.
             segment.last_lsn = match ends.iter().find(|end| end.segment == segment.number) {
-                Some(end) => end.last_lsn,
+                Some(end) => Some(end.last_lsn),
                 None => match LogScan::file(vfs, path) {
-                    Ok(scanned) => scanned.end.last_lsn,
-                    Err(e) if e.is_damage() => Lsn::ZERO,
+                    Ok(scanned) => Some(scanned.end.last_lsn),
+                    Err(e) if e.is_damage() => None,
                     Err(e) => return Err(e.into()),
                 },
             };
@@ -104,12 +100,17 @@ impl Store {
         if work.hole_reported {
             return Ok(());
         }
+        let first = self.manifest().first_archived;
         let archived = self.archived(work)?;
-        let hole = archived.windows(2).find(|pair| pair[1].previous != pair[0].number);
-        if let Some([before, after]) = hole {
+        let between = archived.windows(2).find(|pair| pair[1].previous != pair[0].number);
+        let where_to = match (archived.first(), between) {
+            (Some(begin), _) if begin.previous >= first => Some(("its beginning".into(), begin.number)),
+            (_, Some([before, after])) => Some((format!("segment {}", before.number), after.number)),
+            _ => None,
+        };
+        if let Some((from, to)) = where_to {
             let error = format!(
-                "the archive has a hole between segment {} and segment {}: moments before it may be out of reach",
-                before.number, after.number
+                "the archive has a hole between {from} and segment {to}: moments before it may be out of reach"
             );
             work.hole_reported = true;
             self.events.send(Event::Failed { task: Task::Retention, error, retry_in: None });
@@ -156,7 +157,7 @@ impl Store {
                     match self.archive_one(file.number, &file.path, None, len) {
                         Ok(archived) => {
                             self.report_damage("is damaged, and is archived as it is", &e.to_string());
-                            let last_lsn = declared.map_or(Lsn::ZERO, |end| end.last_lsn);
+                            let last_lsn = declared.map(|end| end.last_lsn);
                             ArchivedSegment { last_lsn, ..archived }
                         }
                         // Not even the bytes are to be had.
@@ -187,7 +188,6 @@ impl Store {
         scanned: Option<&ScannedSegment>,
         len: u64,
     ) -> Result<ArchivedSegment> {
-        let previous = scanned.map_or(unknown_before(number), |scanned| scanned.header.previous);
         let _span = tracing::info_span!("archive", segment = number).entered();
         let vfs = &*self.archive_vfs;
         let source = vfs.open(from, OpenMode::Read)?;
@@ -205,7 +205,7 @@ impl Store {
             }
             Ok(())
         })?;
-        let mut last_lsn = Lsn::ZERO;
+        let mut last_lsn = None;
         if let Some(ScannedSegment { end, .. }) = scanned {
             // CKP-2: read back before anything relies on it.
             let copied = LogScan::file(vfs, &path)?;
@@ -215,19 +215,20 @@ impl Store {
                 let what = format!("it ends with LSN {}, not {}", copied.end.last_lsn, end.last_lsn);
                 return Err(Error::NotVerified { path, what });
             }
-            last_lsn = end.last_lsn;
+            last_lsn = Some(end.last_lsn);
         }
         let bytes = vfs.file_len(&path)?.unwrap_or(0);
         metrics::counter!("ecsdb_archived_bytes_total").increment(bytes);
-        self.events.send(Event::Archived { segment: number, last_lsn, bytes });
-        let SegmentEnd { segment: previous, last_lsn: after, .. } = previous;
+        self.events.send(Event::Archived { segment: number, last_lsn: last_lsn.unwrap_or_default(), bytes });
+        let (previous, after) = before_it(number, scanned.map(|scanned| scanned.header.previous));
         Ok(ArchivedSegment { number, previous, after, last_lsn, bytes })
     }
 }
 
-/// What a segment that cannot say it is taken to follow.
-fn unknown_before(number: u64) -> SegmentEnd {
-    SegmentEnd { segment: number.saturating_sub(1), last_lsn: Lsn(u64::MAX), ..SegmentEnd::default() }
+/// The segment before another one and its last transaction, as that one's header says; the first is guessed if it cannot be read.
+fn before_it(number: u64, previous: Option<SegmentEnd>) -> (u64, Option<Lsn>) {
+    let segment = previous.map_or(number.saturating_sub(1), |end| end.segment);
+    (segment, previous.map(|end| end.last_lsn))
 }
 
 fn copy(from: &dyn VfsFile, len: u64, to: &dyn VfsFile) -> Result<()> {

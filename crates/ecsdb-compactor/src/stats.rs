@@ -107,7 +107,8 @@ impl Store {
 
     pub(crate) fn stats_with(&self, work: &mut Work) -> Result<StoreStats> {
         let newest = self.newest(work)?.map(|newest| (newest.sequence, newest.directory.clone()));
-        let archived_lsn = self.archived(work)?.last().map_or(Lsn::ZERO, |last| last.last_lsn);
+        let archived_lsn = self.archived(work)?.iter().rev().find_map(|segment| segment.last_lsn);
+        let archived_lsn = archived_lsn.unwrap_or_default();
         let mut noted = self.noted.lock();
         (noted.known, noted.archived_lsn) = (true, archived_lsn);
         if noted.chain.map(|chain| chain.sequence) != newest.as_ref().map(|(sequence, _)| *sequence) {

@@ -241,8 +241,13 @@ impl Store {
         }
         let archived = self.archived(work)?;
         let mut bases = manifest.snapshots.clone();
-        if archived.first().is_some_and(|first| first.after == Lsn::ZERO) {
-            // The log goes back to the empty world: as good as a snapshot of it.
+        // The log goes back to the empty world: as good as a snapshot of it. CKP-11: so it may where its beginning is away or damaged.
+        let from_empty = match archived.first() {
+            Some(first) if first.after == Some(Lsn::ZERO) => true,
+            Some(first) if first.after.is_some() && first.number <= manifest.first_archived => false,
+            _ => manifest.first_archived == 1 && manifest.first_archived < manifest.first_segment,
+        };
+        if from_empty {
             bases.insert(0, SnapshotEntry::EMPTY);
         }
         let (snapshot_sizes, now) = (self.snapshot_sizes()?, self.log.now_unix_ns());
@@ -251,17 +256,23 @@ impl Store {
             let rest = &bases[gone..];
             let uses = |n: u64| rest.iter().any(|entry| entry.uses(n));
             let snapshots: u64 = snapshot_sizes.iter().filter(|(n, _)| uses(*n)).map(|(_, b)| b).sum();
-            let log = archived.iter().filter(|segment| segment.last_lsn.0 > rest[0].lsn);
+            let log =
+                archived.iter().filter(|segment| segment.last_lsn.is_none_or(|last| last.0 > rest[0].lsn));
             snapshots + log.map(|segment| segment.bytes).sum::<u64>()
         });
         let oldest = bases.get(gone).map_or(Lsn::ZERO, |base| Lsn(base.lsn));
         let gone = (gone + manifest.snapshots.len()).saturating_sub(bases.len());
-        let first_archived = match archived.iter().find(|segment| segment.last_lsn > oldest) {
+        // CKP-11: only what is behind that one, or before what is, is given up. What is away, or tells nothing, is not for that alone.
+        let behind = |segment: &ArchivedSegment| segment.last_lsn.is_some_and(|last| last <= oldest);
+        let first_archived = match archived.iter().rposition(behind) {
             _ if salvaging => manifest.first_archived,
             _ if settings.archive == Archiving::Off && !settings.keep_all => first_segment,
-            Some(segment) => segment.number.max(manifest.first_archived),
-            None => first_segment.max(manifest.first_archived),
+            None if archived.is_empty() && kept.archive == 0 => first_segment,
+            None => manifest.first_archived,
+            Some(i) if i + 1 == archived.len() => first_segment,
+            Some(i) => archived[i].number + 1,
         };
+        let first_archived = first_archived.max(manifest.first_archived);
         // CKP-11: what was said holds until something else is said.
         let said = if settings.keep_all { manifest.kept } else { settings.said(manifest.kept) };
         if self.uncertain.load(Ordering::Acquire)
