@@ -144,6 +144,87 @@ fn a_copy_that_shares_a_directory_with_its_original_is_refused_and_one_that_was_
     assert!(matches!(open(with(&original)), Err(Error::Recovery(RecoveryError::ForeignDirectory { .. }))));
 }
 
+/// A directory is one directory, whatever its names: links to it, `..`, links to the database.
+#[cfg(unix)]
+#[test]
+fn names_of_directories_do_not_matter() {
+    use std::os::unix::fs::symlink;
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    std::fs::create_dir_all(path("disk/snapshots")).unwrap();
+    std::fs::create_dir_all(path("sub")).unwrap();
+    let outside: [fn(&Path) -> PathBuf; 2] =
+        [|world| world.join("../disk/snapshots"), |world| world.join("snapshots")];
+    for (i, outside) in outside.into_iter().enumerate() {
+        let (world, copy, moved) =
+            (path(&format!("world{i}")), path(&format!("copy{i}")), path(&format!("moved{i}")));
+        let with = |root: &Path| {
+            let mut config = config(root);
+            config.snapshot.dir = Some(outside(root));
+            config
+        };
+        if i == 1 {
+            std::fs::create_dir_all(path("disk/more")).unwrap();
+            std::fs::create_dir(&world).unwrap();
+            symlink(path("disk/more"), world.join("snapshots")).unwrap();
+        }
+        let db = open(with(&world)).unwrap();
+        fill(&db);
+        let expected = digest(&db);
+        db.close().unwrap();
+        // The database by other names.
+        let link = path(&format!("link{i}"));
+        symlink(&world, &link).unwrap();
+        for name in [path("sub").join("..").join(world.file_name().unwrap()), link] {
+            assert_eq!(digest(&open(with(&name)).unwrap()), expected, "{}", name.display());
+            let to = name.join("copy");
+            let refused = ecsdb::restore_copy(&with(&world), &to, Moment::Latest, |_| {}).unwrap_err();
+            assert!(matches!(refused, Error::Store(StoreError::TargetWithin(_))), "{refused}");
+        }
+        // A copy that would share them.
+        copy_dir(&world, &copy);
+        if i == 1 {
+            std::fs::remove_dir_all(copy.join("snapshots")).unwrap();
+            symlink(path("disk/more"), copy.join("snapshots")).unwrap();
+        }
+        let refused = open(with(&copy)).unwrap_err();
+        assert!(matches!(refused, Error::Recovery(RecoveryError::ForeignDirectory { .. })), "{refused}");
+        // Moved elsewhere, with a link where it was.
+        std::fs::rename(&world, &moved).unwrap();
+        symlink(&moved, &world).unwrap();
+        assert_eq!(digest(&open(with(&world)).unwrap()), expected);
+    }
+    // Two of its directories that are one.
+    let mut one = config(&path("one"));
+    symlink(path("disk"), path("two")).unwrap();
+    one.archive.dir = Some(path("two/archive"));
+    one.log.dir = Some(path("disk/archive"));
+    assert_eq!(open(one).unwrap_err().kind(), ErrorKind::Config);
+    assert!(!path("one").exists());
+}
+
+/// A moved database without a manifest is nobody else's.
+#[test]
+fn a_moved_database_without_a_manifest_can_be_salvaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let (world, moved) = (dir.path().join("world"), dir.path().join("moved"));
+    let db = open(config(&world)).unwrap();
+    fill(&db);
+    let expected = digest(&db);
+    db.close().unwrap();
+    std::fs::rename(&world, &moved).unwrap();
+    for entry in std::fs::read_dir(&moved).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.extension().is_some_and(|extension| extension == "manifest") {
+            std::fs::remove_file(entry).unwrap();
+        }
+    }
+    let refused = open(config(&moved)).unwrap_err();
+    assert!(matches!(refused, Error::Recovery(RecoveryError::NoManifest { .. })), "{refused}");
+    let mut salvage = config(&moved);
+    salvage.recovery.policy = Policy::Salvage;
+    assert_eq!(digest(&open(salvage).unwrap()), expected);
+}
+
 #[test]
 fn directories_are_different_ones_and_have_names() {
     let dir = tempfile::tempdir().unwrap();

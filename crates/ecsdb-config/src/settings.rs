@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use ecsdb_compactor::{Archiving, Retention, Schedule, StoreSettings};
-use ecsdb_io::Layout;
+use ecsdb_io::{Layout, Vfs};
 use ecsdb_recovery::Policy;
 use ecsdb_wal::LogOptions;
 use serde::{Deserialize, Serialize};
@@ -332,18 +332,17 @@ impl PersistenceConfig {
                 return Err(Error::OutOfRange { setting, value: "empty".into(), rule });
             }
         }
-        let layout =
-            layout.with_log_dir(&log).with_snapshot_dir(&snapshots).with_archive_dir(&archive).absolute()?;
-        let dirs = [layout.root(), layout.log_dir(), layout.snapshot_dir(), layout.archive_dir()];
-        for (i, dir) in dirs.into_iter().enumerate() {
-            if dirs[..i].contains(&dir) {
-                let value = dir.display().to_string();
-                let rule =
-                    "the database, its log, its snapshots and its archive each need a directory of their own";
-                return Err(Error::OutOfRange { setting: named[i].0, value, rule });
-            }
-        }
-        Ok(layout)
+        distinct(
+            layout.with_log_dir(&log).with_snapshot_dir(&snapshots).with_archive_dir(&archive).absolute()?,
+        )
+    }
+
+    /// Where the files lie in `vfs`, whatever links lead there.
+    ///
+    /// # Errors
+    /// As [`PersistenceConfig::layout`], or when the system refuses.
+    pub fn layout_in(&self, vfs: &dyn Vfs) -> Result<Layout> {
+        distinct(self.layout()?.real(vfs)?)
     }
 
     /// The log's options.
@@ -444,4 +443,23 @@ fn at_least(setting: &'static str, value: ByteSize, least: u64, rule: &'static s
         return Ok(());
     }
     Err(Error::OutOfRange { setting, value: value.to_string(), rule })
+}
+
+/// Refuses two names of one directory.
+fn distinct(layout: Layout) -> Result<Layout> {
+    let dirs = [
+        ("dir", layout.root()),
+        ("log.dir", layout.log_dir()),
+        ("snapshot.dir", layout.snapshot_dir()),
+        ("archive.dir", layout.archive_dir()),
+    ];
+    for (i, (setting, dir)) in dirs.into_iter().enumerate() {
+        if dirs[..i].iter().any(|(_, other)| *other == dir) {
+            let value = dir.display().to_string();
+            let rule =
+                "the database, its log, its snapshots and its archive each need a directory of their own";
+            return Err(Error::OutOfRange { setting, value, rule });
+        }
+    }
+    Ok(layout)
 }

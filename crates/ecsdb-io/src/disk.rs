@@ -83,6 +83,10 @@ impl Vfs for Disk {
         }
     }
 
+    fn real_path(&self, path: &Path) -> Result<PathBuf> {
+        platform::real_path(path).context(FileOp::Metadata, path)
+    }
+
     fn try_lock(&self, path: &Path, holder: &str) -> Result<Box<dyn DirLock>, LockError> {
         Ok(Box::new(DiskLock::take(path, holder)?))
     }

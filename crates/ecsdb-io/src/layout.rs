@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{Context, FileOp, Result};
+use crate::vfs::Vfs;
 
 /// The directories of one database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +80,19 @@ impl Layout {
             log: absolute(&self.log)?,
             snapshots: absolute(&self.snapshots)?,
             archive: absolute(&self.archive)?,
+        })
+    }
+
+    /// The same directories by their [real names](Vfs::real_path): no two of them are one directory that has two names.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn real(&self, vfs: &dyn Vfs) -> Result<Layout> {
+        Ok(Layout {
+            root: vfs.real_path(&self.root)?,
+            log: vfs.real_path(&self.log)?,
+            snapshots: vfs.real_path(&self.snapshots)?,
+            archive: vfs.real_path(&self.archive)?,
         })
     }
 

@@ -3,7 +3,9 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
-use std::path::Path;
+#[cfg(unix)]
+use std::path::Component;
+use std::path::{Path, PathBuf};
 
 /// Opens a file that is there: a link is not followed, and a pipe is not waited for (CKP-10).
 pub(crate) fn open(path: &Path, write: bool) -> io::Result<File> {
@@ -83,6 +85,33 @@ pub(crate) fn create_dir_all(path: &Path) -> io::Result<()> {
         },
         Err(e) => Err(e),
     }
+}
+
+/// The one name of what may have several; what is not there yet is below the real name of what is.
+#[cfg(unix)]
+pub(crate) fn real_path(path: &Path) -> io::Result<PathBuf> {
+    match std::fs::canonicalize(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        real => return real,
+    }
+    let mut components = path.components();
+    let last = components.next_back();
+    let mut real = match components.as_path() {
+        above if above.as_os_str().is_empty() => std::path::absolute(".")?,
+        above => real_path(above)?,
+    };
+    match last {
+        Some(Component::ParentDir) => drop(real.pop()),
+        Some(last) => real.push(last),
+        None => {}
+    }
+    Ok(real)
+}
+
+/// Windows' own real names are of a form that other programs do not take.
+#[cfg(not(unix))]
+pub(crate) fn real_path(path: &Path) -> io::Result<PathBuf> {
+    std::path::absolute(path)
 }
 
 #[cfg(unix)]

@@ -111,6 +111,15 @@ pub trait Vfs: Debug + Send + Sync + 'static {
     /// When the system refuses for another reason than absence.
     fn file_len(&self, path: &Path) -> Result<Option<u64>>;
 
+    /// `path` with no link and no `..` in it, as far as it is there: the same for all names of one directory (CKP-10). By default the path
+    /// as it is, for files among which there are no links.
+    ///
+    /// # Errors
+    /// When the system refuses for another reason than absence.
+    fn real_path(&self, path: &Path) -> Result<PathBuf> {
+        Ok(path.into())
+    }
+
     /// Takes the exclusive lock `path`, noting `holder` (which begins with `process` and its number) for the next one's error message
     /// as far as the disk lets it. A lock left by a dead process is no obstacle. A lock file that can only be read will do.
     ///

@@ -33,10 +33,11 @@ pub(crate) fn lock(vfs: &dyn Vfs, dir: &Path) -> Result<Box<dyn DirLock>, LockEr
 /// Refuses to read from directories that say that they are another database's, or (without a manifest that says which this one is) that
 /// they are of one in another place.
 pub(crate) fn refuse_foreign(vfs: &dyn Vfs, layout: &Layout, database: Option<u128>) -> Result<()> {
-    let this = Owner::new(database.unwrap_or(0), layout.root());
     for dir in [layout.log_dir(), layout.snapshot_dir()] {
         match Owner::read(vfs, dir)? {
-            Some(said) if database.map_or(said.root != this.root, |database| said.database != database) => {
+            Some(said)
+                if database.map_or(!is_of(vfs, layout, dir, &said), |database| said.database != database) =>
+            {
                 return Err(foreign(layout, dir, format!("the database in {}", said.root.display())));
             }
             _ => {}
@@ -54,13 +55,12 @@ fn foreign(layout: &Layout, dir: &Path, owner: String) -> Error {
 /// # Errors
 /// [`Error::ForeignDirectory`], or when a file operation fails.
 pub fn mark(vfs: &dyn Vfs, layout: &Layout, dir: &Path, database: u128) -> Result<Mark> {
-    let this = Owner::new(database, layout.root());
     let foreign = |owner: String| Err(foreign(layout, dir, owner));
     match Owner::read(vfs, dir)? {
         Some(said) if said.database != database => {
             foreign(format!("the database in {}", said.root.display()))
         }
-        Some(said) if said.root == this.root || dir.starts_with(layout.root()) => Ok(Mark::Ours),
+        Some(said) if is_of(vfs, layout, dir, &said) => Ok(Mark::Ours),
         // The database was moved, or else it was copied, and both would write here.
         Some(said) if is_there(vfs, &said) => {
             foreign(format!("the database in {}, of which this one is a copy", said.root.display()))
@@ -89,6 +89,14 @@ pub fn claim(vfs: &dyn Vfs, layout: &Layout, dir: &Path, database: u128) -> Resu
         Owner::new(database, layout.root()).write(vfs, dir)?;
     }
     Ok(lock)
+}
+
+/// Whether a directory is within that of this database, or says that it is of the one there, by whatever name.
+fn is_of(vfs: &dyn Vfs, layout: &Layout, dir: &Path, said: &Owner) -> bool {
+    let this = Owner::new(said.database, layout.root());
+    dir.starts_with(layout.root())
+        || *said == this
+        || vfs.real_path(&said.root).is_ok_and(|root| root == layout.root())
 }
 
 /// Whether a database of this identity lies in the directory that `owner` names. What cannot be looked at cannot be written to, either.

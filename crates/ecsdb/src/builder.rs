@@ -123,7 +123,7 @@ impl Builder {
     pub fn open_read_only(mut self) -> Result<Database> {
         self.config.validate()?;
         let threads = self.threads_to_open();
-        let layout = self.config.layout()?;
+        let layout = self.config.layout_in(&*self.vfs)?;
         let latest =
             crate::restore::of_closed(&self.vfs, &layout, Moment::Latest, threads, true, &mut self.progress)?;
         Ok(Database::read_only(latest.world, latest.report))
@@ -139,7 +139,7 @@ impl Builder {
 
     fn open_where(mut self, existence: Existence) -> Result<Database> {
         self.config.validate()?;
-        let layout = self.config.layout()?;
+        let layout = self.config.layout_in(&*self.vfs)?;
         let threads = self.threads_to_open();
         let options = ecsdb_recovery::Options {
             existence,

@@ -71,7 +71,7 @@ impl Database {
     pub fn backup_to(&self, path: impl Into<PathBuf>) -> Result<Job<SnapshotInfo>> {
         let persistence = self.persistence("back up")?;
         let (store, view) = (persistence.store.clone(), persistence.world.capture());
-        let layout = restore::absolute(path)?;
+        let layout = restore::other(&*persistence.recovery_vfs, path)?;
         persistence.job(Task::Copy, move |control| Ok(store.copy_to(&layout, view, control)?))
     }
 

@@ -20,9 +20,10 @@ fn options(threads: usize, register: bool) -> Options {
     Options { existence: Existence::Required, policy: Policy::TruncateTail, threads, register }
 }
 
-/// A directory of another database, by a name that holds wherever the program goes meanwhile.
-pub(crate) fn absolute(dir: impl Into<PathBuf>) -> Result<Layout> {
-    Ok(Layout::new(dir).absolute().map_err(ecsdb_recovery::Error::from)?)
+/// A directory of another database, by a name that holds wherever the program goes meanwhile, and whatever links lead there.
+pub(crate) fn other(vfs: &dyn Vfs, dir: impl Into<PathBuf>) -> Result<Layout> {
+    let layout = Layout::new(dir).absolute().and_then(|layout| layout.real(vfs));
+    Ok(layout.map_err(ecsdb_recovery::Error::from)?)
 }
 
 /// The past of a database that is open: nothing of it is deleted while it is read.
@@ -59,7 +60,7 @@ pub(crate) fn into_running(
     from: Option<PathBuf>,
     moment: Moment,
 ) -> Result<Job<Lsn>> {
-    let from = from.map(absolute).transpose()?;
+    let from = from.map(|dir| other(&*persistence.recovery_vfs, dir)).transpose()?;
     let (world, log) = (persistence.world.clone(), persistence.log.clone());
     let (vfs, events) = (persistence.recovery_vfs.clone(), persistence.events.clone());
     let threads = persistence.store.settings().threads;
@@ -108,7 +109,7 @@ pub(crate) fn into_directory(
     moment: Moment,
 ) -> Result<Job<SnapshotInfo>> {
     let store = persistence.store.clone();
-    let to = absolute(path)?;
+    let to = other(&*persistence.recovery_vfs, path)?;
     let past = of_running(persistence);
     persistence.job(Task::Copy, move |control| {
         let past = past(moment)?;
@@ -147,7 +148,7 @@ pub fn restore_copy(
 ) -> Result<SnapshotInfo> {
     let vfs: Arc<dyn Vfs> = Arc::new(Disk);
     let settings = from.store_settings();
-    let (own, to) = (from.layout()?, absolute(to)?);
+    let (own, to) = (from.layout_in(&*vfs)?, other(&*vfs, to)?);
     copy::refuse_within(&own, &to)?;
     let past = of_closed(&vfs, &own, moment, settings.threads, false, &mut progress)?;
     let control = Control::new(Task::Copy, EventSender::default());
@@ -159,5 +160,5 @@ pub fn restore_copy(
 /// # Errors
 /// When there is no database, somebody has it open, or a file operation fails. Damage is in the result.
 pub fn verify(config: &PersistenceConfig, mut progress: impl FnMut(&Step)) -> Result<Verified> {
-    Ok(ecsdb_recovery::verify(&Disk, &config.layout()?, &mut progress)?)
+    Ok(ecsdb_recovery::verify(&Disk, &config.layout_in(&Disk)?, &mut progress)?)
 }

@@ -1,7 +1,7 @@
 //! The disk, which can be told to fail.
 
 use std::io::{self, IoSlice};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
@@ -103,6 +103,10 @@ impl Vfs for Faulty {
 
     fn file_len(&self, path: &Path) -> Result<Option<u64>> {
         Disk.file_len(path)
+    }
+
+    fn real_path(&self, path: &Path) -> Result<PathBuf> {
+        Disk.real_path(path)
     }
 
     fn try_lock(&self, path: &Path, holder: &str) -> Result<Box<dyn DirLock>, LockError> {

@@ -1,7 +1,7 @@
 //! A [`Vfs`] whose files go through the scheduler, for code that knows nothing of it.
 
 use std::io::IoSlice;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::request::Request;
@@ -69,6 +69,10 @@ impl Vfs for ScheduledVfs {
     fn file_len(&self, path: &Path) -> Result<Option<u64>> {
         self.scheduler.shared().settle(|name| name == path);
         self.inner.file_len(path)
+    }
+
+    fn real_path(&self, path: &Path) -> Result<PathBuf> {
+        self.inner.real_path(path)
     }
 
     fn try_lock(&self, path: &Path, holder: &str) -> Result<Box<dyn DirLock>, LockError> {
