@@ -52,11 +52,8 @@ impl When {
 impl Place {
     /// Its settings, and whether nothing but the environment says anything about them.
     fn config(&self) -> Result<(PersistenceConfig, bool)> {
-        let is_manifest = |path: &Path| path.extension().is_some_and(|extension| extension == "manifest");
-        let mut entries = std::fs::read_dir(&self.dir)
-            .with_context(|| format!("{} is no directory", self.dir.display()))?;
-        if !entries.any(|entry| entry.is_ok_and(|entry| is_manifest(&entry.path()))) {
-            bail!("{} is no ecsdb database: it has no manifest", self.dir.display());
+        if !self.dir.is_dir() {
+            bail!("{} is no directory", self.dir.display());
         }
         let beside = self.dir.join("ecsdb.toml");
         let file = self.config.as_deref().or_else(|| beside.is_file().then_some(beside.as_path()));
@@ -90,7 +87,8 @@ impl Place {
             // Nothing here says what the program that uses the database keeps of its past: so all of it.
             builder = builder.keep_all();
         }
-        let opened = builder.open();
+        // One that has lost its manifests is there, too: a salvage may open it.
+        let opened = builder.open_existing();
         bar.finish_and_clear();
         Ok(opened?)
     }

@@ -64,5 +64,16 @@ fn snapshot_compact_verify_restore_and_salvage_do_what_they_say() {
     let (text, ok) = run(&["info", "/nowhere"]);
     assert!(!ok && text.contains("/nowhere is no directory"), "{text}");
     let (text, ok) = run(&["compact", dir.path().to_str().unwrap()]);
-    assert!(!ok && text.contains("is no ecsdb database"), "{text}");
+    assert!(!ok && text.contains("there is no database in"), "{text}");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "and none is made by asking");
+    for manifest in std::fs::read_dir(&copy).unwrap().map(|entry| entry.unwrap().path()) {
+        if manifest.extension().is_some_and(|ending| ending == "manifest") {
+            std::fs::remove_file(manifest).unwrap();
+        }
+    }
+    let (text, ok) = run(&["info", copy.to_str().unwrap()]);
+    assert!(!ok && text.contains("no valid manifest"), "{text}");
+    let (text, ok) = run(&["salvage", copy.to_str().unwrap()]);
+    assert!(ok && text.contains("data loss: none"), "{text}");
+    assert_eq!(counters(&copy), 4);
 }
