@@ -58,6 +58,22 @@ fn history(db: &Database, rounds: u64) -> Vec<(Lsn, Digest)> {
     notes
 }
 
+/// What changes is small, and always the same: each increment takes the place of the one before. The chain ends all the same, and so does the
+/// log that it needs.
+#[test]
+fn the_log_is_bounded_however_few_files_a_snapshot_lies_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = manual(dir.path());
+    db.write(|tx| Ok(tx.spawn_batch((0..2_000).map(|i| (Position { x: i as f32, y: 0.0 },))))).unwrap();
+    let hot = db.write(|tx| Ok(tx.spawn((Counter(0), Name("x".repeat(30_000)))))).unwrap();
+    for i in 0..30 {
+        db.write(|tx| Ok(tx.insert(hot, Name(i.to_string().repeat(15_000)))?)).unwrap();
+        db.snapshot().unwrap().wait().unwrap();
+    }
+    let store = db.stats().unwrap().store.unwrap();
+    assert!(store.segments < 20 && store.snapshots <= 9, "{store:?}");
+}
+
 fn files(dir: &Path, ending: &str) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
     let mut names: Vec<String> =

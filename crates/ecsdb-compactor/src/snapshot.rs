@@ -102,10 +102,15 @@ impl Store {
         }
         let settings = self.settings();
         let sequence = self.next_snapshot(work);
-        let newest = self.newest(work)?.filter(|newest| newest.directory.files.len() < settings.chain_max);
+        let manifest = self.manifest();
+        let base = manifest.snapshots.last().map_or(0, |newest| newest.base);
+        // Not the files that it has blocks in: while one of them is the full one's, all snapshots since that are needed (CKP-3), and the log.
+        let chain = manifest.snapshots.iter().filter(|entry| entry.sequence >= base).count();
+        let newest =
+            self.newest(work)?.filter(|newest| chain.max(newest.directory.files.len()) < settings.chain_max);
         let parent = newest.map(|newest| (newest.sequence, &*newest.directory));
         let options = WriteOptions {
-            database: self.manifest().database,
+            database: manifest.database,
             sequence,
             // Not before its last transaction, wherever the clock stands by now (IO-2).
             created_unix_ns: self.log.now_unix_ns(),
