@@ -448,6 +448,37 @@ fn segments_that_are_away_from_the_archive_cost_no_others_and_may_come_back() {
     }
 }
 
+/// A copy that has the archive of its original, too, reads nothing there that was archived after it was made.
+#[test]
+fn a_copy_has_no_history_of_its_originals_after_it_was_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let (original, copy, archive) =
+        (dir.path().join("original"), dir.path().join("copy"), dir.path().join("archive"));
+    let with = |root: &Path| {
+        let mut config = config(root);
+        archiving(&mut config);
+        config.archive.dir = Some(archive.clone());
+        config
+    };
+    let write = || {
+        let db = open(with(&original)).unwrap();
+        fill(&db);
+        db.snapshot().unwrap().wait().unwrap();
+        let digest = digest(&db);
+        db.close().unwrap();
+        digest
+    };
+    let expected = write();
+    copy_dir(&original, &copy);
+    for _ in 0..3 {
+        write();
+    }
+    let looked = Database::builder(&copy).config(|config| *config = with(&copy)).open_read_only().unwrap();
+    assert_eq!(digest(&looked), expected);
+    assert_eq!(ecsdb::verify(&with(&copy), |_| {}).unwrap().last_lsn, looked.lsn());
+    assert_eq!(digest(&open(with(&copy)).unwrap()), expected);
+}
+
 #[test]
 fn a_copy_does_not_go_into_the_databases_own_directories() {
     let dir = tempfile::tempdir().unwrap();

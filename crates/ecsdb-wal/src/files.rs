@@ -14,12 +14,15 @@ pub struct LogDir<'a> {
     pub path: &'a Path,
     /// The number of the first segment that counts.
     pub first: u64,
+    /// It is an archive: only what comes before the last segment of the log itself counts there. What comes after was archived by a
+    /// database that this one is a copy of, or the other way round.
+    pub archive: bool,
 }
 
 impl<'a> From<&'a Path> for LogDir<'a> {
     /// All segments count.
     fn from(path: &'a Path) -> Self {
-        LogDir { path, first: 0 }
+        LogDir { path, first: 0, archive: false }
     }
 }
 
@@ -29,10 +32,18 @@ impl<'a> From<&'a Path> for LogDir<'a> {
 /// # Errors
 /// When a directory cannot be listed.
 pub fn segment_files(vfs: &dyn Vfs, dirs: &[LogDir<'_>]) -> Result<Vec<NumberedFile>> {
-    let mut files: Vec<NumberedFile> = Vec::new();
+    let mut there = Vec::new();
     for dir in dirs {
-        let there = numbered_files(vfs, dir.path, &[FileKind::Segment, FileKind::CompressedSegment])?;
-        files.extend(there.into_iter().filter(|file| file.number >= dir.first));
+        let mut files = numbered_files(vfs, dir.path, &[FileKind::Segment, FileKind::CompressedSegment])?;
+        files.retain(|file| file.number >= dir.first);
+        there.push((dir.archive, files));
+    }
+    let own = there.iter().filter(|(archive, _)| !archive).flat_map(|(_, files)| files);
+    let last = own.map(|file| file.number).max().unwrap_or(u64::MAX);
+    let counts = |archive: bool, file: &NumberedFile| !archive || file.number < last;
+    let mut files: Vec<NumberedFile> = Vec::new();
+    for (archive, of_dir) in there {
+        files.extend(of_dir.into_iter().filter(|file| counts(archive, file)));
     }
     // Stable, so that the earlier directory's copy comes first.
     files.sort_by_key(|file| file.number);
