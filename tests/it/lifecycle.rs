@@ -422,6 +422,8 @@ fn compactions_come_by_themselves_when_much_is_dead() {
         config.compaction.dead_fraction_max = 0.4;
     })
     .unwrap();
+    // It comes when the whole chain is there.
+    db.pause_background();
     let mut events = db.events();
     let ids = db.write(|tx| Ok(tx.spawn_batch((0..100_000).map(Counter)))).unwrap();
     for i in 0..3u64 {
@@ -430,8 +432,7 @@ fn compactions_come_by_themselves_when_much_is_dead() {
         db.write(|tx| Ok(tx.get_mut::<Counter>(ids[0])?.0 += 1)).unwrap();
     }
     db.snapshot().unwrap().wait().unwrap();
-    // Wakes the thread that looks.
-    db.configure(|config| config.compaction.dead_fraction_max = 0.3).unwrap();
+    db.resume_background();
     while !matches!(events.blocking_next().unwrap(), Event::Compacted(_)) {}
     assert_eq!(db.stats().unwrap().store.unwrap().chain_files, 1);
 }

@@ -240,9 +240,9 @@ pub fn lower_thread_priority() {
     {
         thread_local!(static LOWERED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) });
         if !LOWERED.replace(true) {
-            // POSIX has one nice value for the process; on Linux it is the calling thread's. A failure leaves a thread
+            // POSIX has one nice value for the process; on Linux it is the calling thread's, from -20 to 19. A failure leaves a thread
             // that is merely too eager.
-            let _ = rustix::process::nice(19);
+            let _ = rustix::process::nice(39);
         }
     }
 }
