@@ -249,7 +249,9 @@ fn damaged() -> Result<(SimDisk, Digest), String> {
     let disk = disk.crash(CrashVariant::KEPT);
     drop(db);
     let files = disk.files().into_iter().map(|(path, _)| path);
-    let last = files.filter(|path| path.parent().is_some_and(|dir| dir.ends_with("log"))).max();
+    let is_segment = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "seg");
+    let last =
+        files.filter(|path| is_segment(path) && path.parent().is_some_and(|dir| dir.ends_with("log"))).max();
     disk.flip_bit(last.ok_or("there is no log")?, 4096 + 100, 3).map_err(text)?;
     let salvaged = disk.crash(CrashVariant::KEPT);
     let db = builder(&salvaged, scripts::keeping).policy(Policy::Salvage).open_existing();
