@@ -569,3 +569,67 @@ fn a_log_damaged_below_the_snapshot_is_no_way_back_once_the_snapshot_is_damaged_
     let salvaged = open_with(&disk, |config| config.recovery.policy = Policy::Salvage).unwrap();
     assert_eq!(salvaged.recovery_report().unwrap().data_loss, DataLoss::Acknowledged);
 }
+
+/// Seed 26535 of the simulation: a segment that the snapshot covers, and that the disk would not give for a moment, was taken for one without
+/// a header and moved away; what it had was missed by verifying, and by going back.
+#[test]
+fn a_segment_that_cannot_be_read_for_a_moment_stays_where_it_is() {
+    for (skip, times) in (0..16).flat_map(|skip| [(skip, 1), (skip, 2), (skip, 3)]) {
+        let disk = SimDisk::new(1);
+        let builder =
+            |disk: &SimDisk| Database::builder("/db").vfs(disk.vfs()).without_threads().config(archiving);
+        let db = builder(&disk).open().unwrap();
+        fill(&db);
+        db.close().unwrap();
+        let db = builder(&disk).open().unwrap();
+        fill(&db);
+        snapshot(&db);
+        let disk = disk.crash(CrashVariant::KEPT);
+        std::mem::forget(db);
+        disk.inject(Fault::on(FileOp::Open).of_names_ending(".seg").skip(skip).times(times));
+        drop(builder(&disk).open());
+        disk.clear_faults();
+        let db = builder(&disk).open().unwrap();
+        assert_eq!(db.view().unwrap().len(), 2);
+        db.close().unwrap();
+        let layout = ecsdb_io::Layout::new("/db");
+        let verified = ecsdb_recovery::verify(&*disk.vfs(), &layout, &mut |_| {}).unwrap();
+        assert!(verified.faults.is_empty(), "skip {skip}: {verified:?}");
+    }
+}
+
+/// Seed 44293 of the simulation: after a torn tail a snapshot has an LSN that the log skips. An opening that replaced the empty segment behind it
+/// said of the one before that it ended there.
+#[test]
+fn a_snapshot_with_an_lsn_that_the_log_skips_leaves_no_hole() {
+    let disk = SimDisk::new(1);
+    let builder = |disk: &SimDisk| Database::builder("/db").vfs(disk.vfs()).without_threads().config(by_hand);
+    let db = builder(&disk).open().unwrap();
+    fill(&db);
+    disk.inject(Fault::on(FileOp::Sync).of_names_containing(".seg"));
+    for _ in 0..2 {
+        drop(db.submit(|tx| Ok(tx.spawn(Name("y".repeat(3_000))))));
+        drop(db.submit(|tx| Ok(tx.spawn(Name("z".repeat(3_000))))));
+    }
+    drop(db.sync());
+    // A part of what was not synced: seen, and cut.
+    let crashes = disk.crash_variants(60, 7, ecsdb_sim::NameOrder::Any);
+    std::mem::forget(db);
+    let mut skipped = 0;
+    for variant in crashes {
+        let disk = disk.crash(variant);
+        let db = builder(&disk).open().unwrap();
+        let report = db.recovery_report().unwrap();
+        skipped += u64::from(db.lsn() > report.last_lsn);
+        snapshot(&db);
+        let disk = disk.crash(CrashVariant::KEPT);
+        std::mem::forget(db);
+        for _ in 0..2 {
+            builder(&disk).policy(Policy::Strict).open().unwrap().close().unwrap();
+            let layout = ecsdb_io::Layout::new("/db");
+            let verified = ecsdb_recovery::verify(&*disk.vfs(), &layout, &mut |_| {}).unwrap();
+            assert!(verified.faults.is_empty(), "{variant:?}: {verified:?}");
+        }
+    }
+    assert!(skipped > 0);
+}

@@ -196,7 +196,12 @@ pub fn recover(
     };
     // REC-8: a log that ends before the snapshot, since it is damaged where the snapshot covers it, is no way to this world. Should the
     // snapshot be lost, too, the hole is seen by this.
-    let previous = SegmentEnd { last_lsn: previous.last_lsn.max(report.last_lsn), ..previous };
+    // LSNs between the end of a segment and the beginning of the next one were never anything, and a snapshot may have one of them.
+    let reaches = scan.segments.last().map_or(0, |last| last.header.first_lsn.0.saturating_sub(1));
+    let previous = match report.last_lsn > previous.last_lsn.max(Lsn(reaches)) {
+        true => SegmentEnd { last_lsn: report.last_lsn, ..previous },
+        false => previous,
+    };
     // IO-2: the log's times go on after all that were ever said.
     let stamps = scan.segments.iter().map(|segment| segment.last_unix_ns);
     let last_unix_ns =

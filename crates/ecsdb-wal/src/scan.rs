@@ -170,6 +170,8 @@ impl LogScan {
                 continue;
             }
             let is_own = path.parent() == own;
+            // The disk may give it the next time.
+            let mut unreadable = false;
             let damage = match SegmentReader::open(vfs, &path) {
                 Ok(Some(reader)) => {
                     let header = reader.header();
@@ -194,6 +196,7 @@ impl LogScan {
                 Ok(None) => Damage::new(&path, 0, Lsn::ZERO, "the segment header was never written"),
                 Err(LogError::Damaged(damage)) => damage,
                 Err(e) if e.is_damage() => {
+                    unreadable = true;
                     Damage::new(&path, 0, Lsn::ZERO, format!("it cannot be read: {e}"))
                 }
                 Err(e) => return Err(e),
@@ -201,12 +204,15 @@ impl LogScan {
             let remains = match SegmentReader::without_header(vfs, &path) {
                 Ok(remains) => remains,
                 // What cannot be read may have anything in it.
-                Err(e) if e.is_damage() => Remains { blank: false, has_records: true, seen: Lsn::ZERO },
+                Err(e) if e.is_damage() => {
+                    unreadable = true;
+                    Remains { blank: false, has_records: true, seen: Lsn::ZERO }
+                }
                 Err(e) => return Err(e),
             };
             scan.seen_lsn = scan.seen_lsn.max(remains.seen);
             // An archived file is never the log's to remove.
-            if is_own {
+            if is_own && !unreadable {
                 scan.unused.push(path);
             }
             headless.push(Headless { number, damage, bytes, remains });

@@ -9,6 +9,7 @@ use anyhow::ensure;
 use serde::Serialize;
 
 use crate::life::{self, Ran};
+use crate::machine::SHOWN;
 use crate::plan::{Part, Plan};
 use crate::run::under;
 use crate::scheduler::Seeded;
@@ -156,6 +157,10 @@ fn shrink(seed: u64) {
         size = size.min(plan.parts().len());
     }
     println!("the smallest case found in {tries} runs (schedule {}): {}\n{plan}", found.0, found.1);
+    println!("what happens in it:");
+    SHOWN.store(true, Ordering::Relaxed);
+    drop(lived(&plan, found.0));
+    SHOWN.store(false, Ordering::Relaxed);
 }
 
 impl Figures {

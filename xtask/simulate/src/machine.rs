@@ -40,6 +40,9 @@ impl std::fmt::Debug for Machine {
     }
 }
 
+/// Everything that happens is printed.
+pub(crate) static SHOWN: AtomicBool = AtomicBool::new(false);
+
 impl Machine {
     pub(crate) fn new(disk: SimDisk) -> Self {
         Machine(Arc::new(Shared {
@@ -86,6 +89,9 @@ impl Machine {
 
     /// Adds to the hash of what happened.
     pub(crate) fn note(&self, what: &str, bytes: &[u8]) {
+        if SHOWN.load(Ordering::Relaxed) {
+            println!("  {what} ({} bytes)", bytes.len());
+        }
         let mut trace = self.0.trace.lock().unwrap_or_else(PoisonError::into_inner);
         trace.update(what.as_bytes());
         trace.update(&(bytes.len() as u64).to_le_bytes());
