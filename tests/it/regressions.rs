@@ -633,3 +633,23 @@ fn a_snapshot_with_an_lsn_that_the_log_skips_leaves_no_hole() {
     }
     assert!(skipped > 0);
 }
+
+/// Seed 66605 of the simulation: the newest manifest could not be read for a moment, and the one before named a snapshot that was gone.
+#[test]
+fn an_older_manifest_names_no_snapshot_that_a_newer_one_has_given_up() {
+    let disk = SimDisk::new(1);
+    let builder = || Database::builder("/db").vfs(disk.vfs()).without_threads().config(by_hand);
+    let db = builder().open().unwrap();
+    rounds(&db, 4);
+    drop(db);
+    let manifests: Vec<_> = disk.files().into_iter().map(|(path, _)| path).collect();
+    let newest =
+        manifests.iter().filter(|path| path.extension().is_some_and(|e| e == "manifest")).max().unwrap();
+    // The manifest of before the last deletion, as the only one that can be read.
+    disk.inject(Fault::on(FileOp::Open).of_names_ending(newest.file_name().unwrap().to_str().unwrap()));
+    let db = builder().open().unwrap();
+    assert_eq!((db.view().unwrap().len(), db.recovery_report().unwrap().rejected.len()), (8, 1));
+    db.close().unwrap();
+    let verified = ecsdb_recovery::verify(&*disk.vfs(), &ecsdb_io::Layout::new("/db"), &mut |_| {}).unwrap();
+    assert!(verified.faults.is_empty(), "{verified:?}");
+}

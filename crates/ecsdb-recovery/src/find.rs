@@ -22,6 +22,16 @@ pub(crate) fn manifest(
         let path = layout.file(FileKind::Manifest, generation);
         match Manifest::read(vfs, &path) {
             Ok(mut manifest) => {
+                if generation != newest {
+                    // The newer one may have given some up, and they are gone.
+                    let mut there = Vec::new();
+                    for entry in manifest.snapshots {
+                        if vfs.file_len(&layout.file(FileKind::Snapshot, entry.sequence))?.is_some() {
+                            there.push(entry);
+                        }
+                    }
+                    manifest.snapshots = there;
+                }
                 // The next generation's name must be a new one even if newer ones are damaged.
                 manifest.generation = newest;
                 return Ok(manifest);
