@@ -3,7 +3,7 @@
 use std::io::IoSlice;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ecsdb::prelude::*;
 use ecsdb::{DirEntry, DirLock, Disk, FileOp, IoError, LockError, OpenMode, Vfs, VfsFile};
@@ -15,17 +15,20 @@ use crate::components::Counter;
 struct Counting {
     disk: Disk,
     syncs: Arc<AtomicU64>,
+    /// Snapshots do not get to the disk as they were written.
+    garbles: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
 struct CountingFile {
     file: Arc<dyn VfsFile>,
     syncs: Arc<AtomicU64>,
+    garbles: Arc<AtomicBool>,
 }
 
 impl Counting {
     fn counted(&self, file: Arc<dyn VfsFile>) -> Arc<dyn VfsFile> {
-        Arc::new(CountingFile { file, syncs: self.syncs.clone() })
+        Arc::new(CountingFile { file, syncs: self.syncs.clone(), garbles: self.garbles.clone() })
     }
 }
 
@@ -99,6 +102,13 @@ impl VfsFile for CountingFile {
     }
 
     fn write_all_at(&self, bufs: &mut [IoSlice<'_>], offset: u64) -> Result<(), IoError> {
+        if self.garbles.load(Ordering::Relaxed) && self.path().to_string_lossy().ends_with(".snap.tmp") {
+            let mut bytes: Vec<u8> = bufs.iter().flat_map(|slice| slice.to_vec()).collect();
+            if let Some(last) = bytes.last_mut() {
+                *last ^= 1;
+            }
+            return self.file.write_all_at(&mut [IoSlice::new(&bytes)], offset);
+        }
         self.file.write_all_at(bufs, offset)
     }
 
@@ -139,4 +149,29 @@ fn a_database_in_a_directory_that_only_others_may_look_into_opens() {
     open(&world).unwrap().write(|tx| Ok(tx.spawn(Counter(1)))).unwrap();
     assert_eq!(open(&world).unwrap().view().unwrap().len(), 1);
     assert!(open(&dir.path().join("unreadable/new")).is_err(), "its name is not durable");
+}
+
+/// CKP-2: a snapshot that does not read back as it was written is none, and what it was to take the place of stays.
+#[test]
+fn a_snapshot_that_the_disk_garbles_is_not_relied_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = Arc::new(Counting::default());
+    let builder = || Database::builder(dir.path().join("world")).vfs(files.clone());
+    let db = builder().open().unwrap();
+    for i in 0..3 {
+        db.write(|tx| Ok(tx.spawn(Counter(i)))).unwrap();
+        db.snapshot().unwrap().wait().unwrap();
+    }
+    let expected = db.view().unwrap().digest().unwrap();
+    files.garbles.store(true, Ordering::Relaxed);
+    db.write(|tx| Ok(tx.spawn(Counter(3)))).unwrap();
+    let refused = db.snapshot().unwrap().wait().unwrap_err();
+    assert!(refused.to_string().contains("damaged"), "{refused}");
+    assert!(db.compact().unwrap().wait().is_err());
+    let after = db.view().unwrap().digest().unwrap();
+    assert_ne!(expected, after);
+    db.close().unwrap();
+    files.garbles.store(false, Ordering::Relaxed);
+    let db = builder().policy(ecsdb::Policy::Strict).open().unwrap();
+    assert_eq!(db.view().unwrap().digest().unwrap(), after);
 }

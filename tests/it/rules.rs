@@ -99,6 +99,31 @@ fn segments_are_made_in_their_whole_length_before_they_are_used() {
     assert!(seen.len() > 4);
 }
 
+/// REC-3: what is cut is kept.
+#[test]
+fn a_torn_tail_is_set_aside_before_it_is_cut() {
+    let disk = SimDisk::new(1);
+    let db = builder(&disk).open().unwrap();
+    db.write(|tx| Ok(tx.spawn(Counter(1)))).unwrap();
+    disk.inject(Fault::on(FileOp::Sync).of_names_containing(".seg"));
+    db.write(|tx| Ok(tx.spawn(Name("torn".repeat(3_000))))).unwrap_err();
+    let crashes = disk.crash_variants(40, 3, NameOrder::Any);
+    drop(db);
+    let mut torn = 0;
+    for variant in crashes {
+        let disk = disk.crash(variant);
+        let before = disk.read("/db/log/0000000000000001.seg").unwrap();
+        let db = builder(&disk).open().unwrap();
+        let report = db.recovery_report().unwrap();
+        if report.tail.is_some() && report.cut_bytes > 0 {
+            let aside = disk.read(report.set_aside.first().unwrap()).unwrap();
+            assert!(aside.len() as u64 == report.cut_bytes && before.ends_with(&aside), "{variant:?}");
+            torn += 1;
+        }
+    }
+    assert!(torn > 3, "{torn}");
+}
+
 /// REC-4: what a killed process left with the operating system is synced before anything rests on it.
 #[test]
 fn what_a_killed_process_left_unsynced_survives_a_power_cut_after_the_next_opening() {

@@ -92,3 +92,61 @@ fn compare(vfs: &dyn Vfs, path: &Path, old: &Directory, metadata: &Metadata, sum
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use ecsdb_core::World;
+    use ecsdb_io::Disk;
+
+    use super::*;
+    use crate::{WriteOptions, write};
+
+    /// CKP-8: whatever differs between a merged file and its chain is seen.
+    #[test]
+    fn a_merged_file_that_differs_from_its_chain_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut world = World::new();
+        let mut open = world.begin();
+        open.transaction().spawn_batch((0..10).map(|_| ()));
+        open.transaction().insert_resource(Turn(3));
+        open.transaction().spawn(Turn(4));
+        open.prepare().unwrap().commit(ecsdb_core::Lsn(1));
+        let options = WriteOptions {
+            database: 1,
+            sequence: 1,
+            compression: None,
+            threads: 1,
+            parent: None,
+            created_unix_ns: 1,
+        };
+        let (one, two) = (dir.path().join("1"), dir.path().join("2"));
+        write(&Disk, &one, world.view(), &options, &mut |_| ControlFlow::Continue(())).unwrap();
+        let chain = Snapshot::open(&Disk, &one).unwrap();
+        let (old, metadata) = (chain.directory(), chain.metadata().unwrap());
+        merge(&Disk, &chain, &two, 2, &mut |_| ControlFlow::Continue(())).unwrap();
+        let mut sums = Vec::new();
+        for (entry, owner) in old.columns.iter().zip(old.owners()) {
+            let sources = chain.sources(&Disk).unwrap();
+            sources[entry.file as usize]
+                .each_block(entry, owner, &mut Window::default(), |_, payload| {
+                    sums.push(checksum(0, payload));
+                    Ok(())
+                })
+                .unwrap();
+        }
+        assert!(!sums.is_empty());
+        compare(&Disk, &two, old, &metadata, &sums).unwrap();
+        sums[0] ^= 1;
+        assert!(compare(&Disk, &two, old, &metadata, &sums).unwrap_err().is_damage());
+        assert!(compare(&Disk, &two, old, &metadata, &[]).unwrap_err().is_damage());
+        sums[0] ^= 1;
+        let mut other = old.clone();
+        other.columns[0].changed += 1;
+        assert!(compare(&Disk, &two, &other, &metadata, &sums).unwrap_err().is_damage());
+    }
+
+    #[derive(ecsdb_core::Component, Clone, Copy)]
+    #[component(name = "turn", plain)]
+    #[repr(C)]
+    struct Turn(u64);
+}
