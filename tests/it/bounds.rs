@@ -245,3 +245,25 @@ fn sessions_that_write_little_are_folded_into_snapshots() {
     assert!(left <= 8, "{left} segments");
     assert_eq!(session().view().unwrap().len(), 20);
 }
+
+/// A session that closes at once cancels the snapshot that is due in it; so did all of them.
+#[test]
+fn sessions_too_short_for_a_snapshot_leave_a_bounded_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut most = 0;
+    for i in 0..80u64 {
+        let db = Database::builder(dir.path())
+            .config(|config| {
+                config.snapshot.after_segments = 3;
+                config.snapshot.interval = std::time::Duration::ZERO;
+            })
+            .open()
+            .unwrap();
+        assert_eq!(db.view().unwrap().len() as u64, i);
+        db.write(|tx| Ok(tx.spawn(Counter(i)))).unwrap();
+        db.close().unwrap();
+        most = most.max(segments(&Disk, dir.path()));
+    }
+    // Four times three, and as many for the snapshot to fall back to, in chains of increments.
+    assert!(most < 60, "{most} segments");
+}

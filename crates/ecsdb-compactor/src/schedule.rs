@@ -86,6 +86,11 @@ pub enum Due {
 }
 
 impl Schedule {
+    /// Whether there are so many segments of log that the snapshot which they make due has been missed again and again.
+    pub fn is_overdue(&self, segments: u64) -> bool {
+        self.snapshot_segments.is_some_and(|max| segments >= max.saturating_mul(4))
+    }
+
     /// What is due now.
     pub fn due(&self, now: &Now) -> Due {
         let compaction = [

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ecsdb_compactor::{Control, EventSender, Store, StoreFiles, Task};
+use ecsdb_compactor::{Control, Event, EventSender, Store, StoreFiles, Task};
 use ecsdb_config::PersistenceConfig;
 use ecsdb_io::sync::{IS_SIMULATED, thread};
 use ecsdb_io::{Disk, Priority, Scheduler, SchedulerOptions, Vfs};
@@ -186,6 +186,8 @@ impl Builder {
             scheduler.set_rate_limit(Priority::Snapshot, self.config.bytes_per_second_max());
         }
         let world = SharedWorld::new(recovered.world);
+        let overdue = self.threads == Threads::Background
+            && self.config.schedule().is_overdue(recovered.report.segments as u64);
         let persistence = Persistence::start(Parts {
             recovery_vfs: class(Priority::Recovery),
             log,
@@ -202,6 +204,15 @@ impl Builder {
         let db = Database::from_parts(world.clone(), Some(persistence));
         // From here on nothing rests on what was damaged, and any policy opens it again.
         store.end_salvage(|| world.capture(), &Control::new(Task::Compaction, store.events().clone()))?;
+        if overdue {
+            // IO-1: sessions that are shorter than a snapshot takes would never come to one. Without it the log is as good as before.
+            let control = Control::new(Task::Snapshot, store.events().clone());
+            if let Err(e) = store.snapshot(world.capture(), &control) {
+                tracing::warn!(error = %e, "a snapshot that is overdue could not be taken");
+                let error = e.to_string();
+                store.events().send(Event::Failed { task: Task::Snapshot, error, retry_in: None });
+            }
+        }
         Ok(db)
     }
 }
