@@ -150,6 +150,32 @@ fn what_a_killed_process_left_unsynced_survives_a_power_cut_after_the_next_openi
     assert!(db.lsn() >= lsn);
 }
 
+/// WAL-5, REC-4: after a sync that failed the pages count as clean. An opening of what is in them, without a reboot, writes them once more.
+#[test]
+fn what_a_failed_sync_left_is_durable_once_a_later_opening_builds_on_it() {
+    let disk = SimDisk::new(1);
+    let db = builder(&disk).open().unwrap();
+    for i in 0..20 {
+        db.write(|tx| Ok(tx.spawn((Counter(i), Name("d".repeat(900)))))).unwrap();
+    }
+    disk.inject(Fault::on(FileOp::Sync).of_names_containing(".seg"));
+    db.write(|tx| Ok(tx.spawn((Counter(20), Name("s".repeat(5_000)))))).unwrap_err();
+    drop(db);
+    // In the same life of the machine: what was written is there to be read.
+    let db = builder(&disk).open().unwrap();
+    let len = db.view().unwrap().len();
+    assert_eq!(len, 21);
+    db.write(|tx| Ok(tx.spawn(Counter(21)))).unwrap();
+    let digest = db.view().unwrap().digest().unwrap();
+    let cut = disk.crash(CrashVariant { pattern: CrashPattern::Lost, names: NameOrder::Any });
+    std::mem::forget(db);
+    let db = builder(&cut).policy(Policy::Strict).open().unwrap();
+    assert_eq!(db.view().unwrap().digest().unwrap(), digest);
+    let written: Vec<String> =
+        cut.trace().into_iter().filter(|line| line.contains("write") && line.contains(".seg")).collect();
+    assert!(!written.is_empty());
+}
+
 /// REC-9: files of a database without a manifest are not an empty world.
 #[test]
 fn a_database_without_its_manifests_is_refused_but_by_a_salvage() {

@@ -140,6 +140,7 @@ pub fn recover(
         locks.push(claim(vfs, layout, dir, manifest.database)?);
     }
     repair::remove_temporaries(vfs, layout, &mut report)?;
+    repair::rewrite_end(vfs, layout, &scan)?;
     repair::set_tail_aside(vfs, layout, &scan, &mut report)?;
     if !report.lost.is_empty() && manifest.salvage == 0 {
         // Of what comes after a loss nothing counts, and all of it is kept, with what came before.

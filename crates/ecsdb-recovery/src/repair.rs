@@ -16,6 +16,8 @@ use crate::report::RecoveryReport;
 
 /// Bytes copied at once.
 const COPY_BYTES: usize = 1 << 20;
+/// What a disk writes whole, or not at all.
+const SECTOR_BYTES: u64 = 512;
 
 /// Removes what is certainly of no use: temporary files of interrupted publishes.
 pub(crate) fn remove_temporaries(vfs: &dyn Vfs, layout: &Layout, report: &mut RecoveryReport) -> Result<()> {
@@ -40,6 +42,25 @@ pub(crate) fn set_tail_aside(
             set_aside(vfs, layout, &damage.path, damage.offset, report)?;
         }
     }
+    Ok(())
+}
+
+/// Writes once more what the last segment does not say to have been durable, and syncs it: after a sync that failed, in a process that is gone,
+/// the system takes these pages for clean, and another sync would prove nothing (REC-4, WAL-5). The bytes are those that are there.
+pub(crate) fn rewrite_end(vfs: &dyn Vfs, layout: &Layout, scan: &LogScan) -> Result<()> {
+    let Some(last) = scan.segments.last() else { return Ok(()) };
+    let from = last.durable_to - last.durable_to % SECTOR_BYTES;
+    if last.path.parent() != Some(layout.log_dir()) || from >= last.end.offset {
+        return Ok(());
+    }
+    let file = vfs.open(&last.path, OpenMode::ReadWrite)?;
+    let mut buffer = vec![0; COPY_BYTES.min((last.end.offset - from) as usize)];
+    for at in (from..last.end.offset).step_by(COPY_BYTES) {
+        let bytes = &mut buffer[..(last.end.offset - at).min(COPY_BYTES as u64) as usize];
+        file.read_exact_at(bytes, at)?;
+        file.write_at(bytes, at)?;
+    }
+    file.sync_data()?;
     Ok(())
 }
 

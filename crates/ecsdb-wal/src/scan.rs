@@ -6,6 +6,7 @@
 //! validates after a break says, at its group's head or end, up to which LSN everything was durable when it was written. Valid
 //! frames after a break alone prove nothing: un-synced sectors reach the disk in any order.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 use ecsdb_io::frame::FrameDamage;
@@ -33,6 +34,9 @@ pub struct ScannedSegment {
     pub damage: Option<Damage>,
     /// When its last group was written, in nanoseconds since 1970-01-01 UTC.
     pub last_unix_ns: u64,
+    /// Up to here its own records say that it had been on stable storage. What follows may be with the operating system alone, and after a sync
+    /// that failed no later one brings it to the disk (WAL-5).
+    pub durable_to: u64,
 }
 
 /// How a log ends.
@@ -111,6 +115,8 @@ struct Walked {
     incomplete: Option<Lsn>,
     seen: Lsn,
     last_unix_ns: u64,
+    /// Up to here later records say that it was on stable storage.
+    durable_to: u64,
 }
 
 impl LogScan {
@@ -314,6 +320,7 @@ impl LogScan {
             bytes: reader.file_len(),
             damage: walked.stop,
             last_unix_ns: walked.last_unix_ns,
+            durable_to: walked.durable_to,
         })
     }
 
@@ -381,6 +388,7 @@ impl LogScan {
             bytes: reader.file_len(),
             damage: damage.or_else(|| walked.stop.filter(|_| declared.is_none())),
             last_unix_ns: walked.last_unix_ns,
+            durable_to: walked.durable_to,
         });
         Ok(())
     }
@@ -457,7 +465,10 @@ fn walk(reader: &mut SegmentReader, limit: u64) -> Result<Walked> {
         incomplete: None,
         seen: Lsn(header.first_lsn.0.saturating_sub(1)),
         last_unix_ns: header.created_unix_ns,
+        durable_to: PAGE,
     };
+    // Ends of groups that nothing says yet to have been durable.
+    let mut ends = VecDeque::new();
     let (mut at, mut link) = (PAGE, header.link());
     while at < limit {
         let expected = walked.end.last_lsn.next();
@@ -506,6 +517,10 @@ fn walk(reader: &mut SegmentReader, limit: u64) -> Result<Walked> {
                     break;
                 };
                 walked.last_unix_ns = info.unix_ns;
+                ends.push_back((walked.end.last_lsn, here));
+                while let Some((_, end)) = ends.pop_front_if(|(lsn, _)| lsn.0 <= info.durable) {
+                    walked.durable_to = end;
+                }
             }
             kind => {
                 walked.stop = stop(format!("a frame of kind {kind} does not belong here"));
