@@ -171,9 +171,6 @@ fn what_a_failed_sync_left_is_durable_once_a_later_opening_builds_on_it() {
     std::mem::forget(db);
     let db = builder(&cut).policy(Policy::Strict).open().unwrap();
     assert_eq!(db.view().unwrap().digest().unwrap(), digest);
-    let written: Vec<String> =
-        cut.trace().into_iter().filter(|line| line.contains("write") && line.contains(".seg")).collect();
-    assert!(!written.is_empty());
 }
 
 /// REC-9: files of a database without a manifest are not an empty world.
