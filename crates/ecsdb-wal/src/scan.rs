@@ -178,7 +178,14 @@ impl LogScan {
             let is_own = path.parent() == own;
             // The disk may give it the next time.
             let mut unreadable = false;
-            let damage = match SegmentReader::open(vfs, &path) {
+            let mut opened = SegmentReader::open(vfs, &path);
+            if matches!(opened, Ok(None))
+                && SegmentReader::without_header(vfs, &path).is_ok_and(|it| it.has_records)
+            {
+                // Of a log that is being written the segment may have been begun between the two looks.
+                opened = SegmentReader::open(vfs, &path);
+            }
+            let damage = match opened {
                 Ok(Some(reader)) => {
                     let header = reader.header();
                     if header.database == database && header.sequence == number {

@@ -241,7 +241,8 @@ fn recovery_kind(e: &RecoveryError) -> ErrorKind {
     match e {
         RecoveryError::Locked(e) => lock_kind(e),
         RecoveryError::NoDatabase { .. } | RecoveryError::OutOfRange { .. } => ErrorKind::NotFound,
-        RecoveryError::DatabaseExists { .. } => ErrorKind::AlreadyExists,
+        RecoveryError::DatabaseExists { .. } | RecoveryError::Unfinished { .. } => ErrorKind::AlreadyExists,
+        RecoveryError::ForeignDirectory { .. } => ErrorKind::Config,
         RecoveryError::World(e) => world_kind(e),
         RecoveryError::Log(e) => log_kind(e),
         RecoveryError::Snapshot(e) => snapshot_kind(e),

@@ -122,7 +122,13 @@ impl History {
         if last.0 < inner.promised {
             // What is not proven to have been durable looks like an interrupted write.
             let last_group = last.0 >= inner.promised_before || circumstances.by_sectors;
-            let looks_torn = circumstances.damaged && !circumstances.clean && last_group;
+            // After a clean end it is the newest manifest that proves it. Where that one is damaged, too, nothing does.
+            let proof_is_lost = report
+                .rejected
+                .iter()
+                .any(|rejected| rejected.path.extension().is_some_and(|extension| extension == "manifest"));
+            let unproven = !circumstances.clean || proof_is_lost;
+            let looks_torn = circumstances.damaged && unproven && last_group;
             if !circumstances.damaged || (report.data_loss != DataLoss::Acknowledged && !looks_torn) {
                 return Err(format!(
                     "LSN {} was promised (and {} before), and LSN {last} is what came back\n{circumstances:?}\n{report}",

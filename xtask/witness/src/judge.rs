@@ -155,14 +155,16 @@ fn state(base: &Path, claims: &Claims, history: &mut History) -> anyhow::Result<
 fn copy(dir: &Path, claimed: Option<(u64, u64)>, history: &mut History) -> anyhow::Result<()> {
     let db = match Database::open_existing(dir) {
         Ok(db) => db,
-        Err(e) if claimed.is_none() && matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Damaged) => {
+        Err(e) if claimed.is_none() && matches!(e.kind(), ErrorKind::NotFound | ErrorKind::AlreadyExists) => {
             return Ok(());
         }
         Err(e) => return Err(anyhow::Error::from(e).context("opening a copy")),
     };
     let found = (db.lsn().0, compare(&db, history)?);
     ensure!(claimed.is_none_or(|claimed| claimed == found), "a copy of {claimed:?} is at {found:?}");
-    ensure!(found.1 > 0, "an empty copy");
+    // A copy of the empty world has a snapshot of it; an empty database that was made by opening has none.
+    let is_copy = db.recovery_report().is_some_and(|report| report.snapshot.is_some());
+    ensure!(found.1 > 0 || is_copy, "an empty copy");
     db.close()?;
     Ok(())
 }
