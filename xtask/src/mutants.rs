@@ -11,9 +11,9 @@ use serde::Deserialize;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Only mutants whose name contains this.
-    #[arg(long, default_value = "")]
-    only: String,
+    /// Only mutants whose name or rule contains one of these.
+    #[arg(long)]
+    only: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -37,7 +37,11 @@ const COPY: &str = "target/mutants/source";
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let Mutants { mutant: mutants } = toml::from_str(include_str!("mutants.toml"))?;
-    let chosen: Vec<_> = mutants.iter().filter(|mutant| mutant.name.contains(&args.only)).collect();
+    let is_chosen = |mutant: &&Mutant| {
+        let named = |only: &String| mutant.name.contains(only) || mutant.rule.contains(only);
+        args.only.is_empty() || args.only.iter().any(named)
+    };
+    let chosen: Vec<_> = mutants.iter().filter(is_chosen).collect();
     copy_sources()?;
     let mut survivors = Vec::new();
     for (i, mutant) in chosen.iter().enumerate() {
@@ -92,7 +96,9 @@ fn try_one(mutant: &Mutant) -> anyhow::Result<bool> {
 }
 
 fn test(mutant: &Mutant, more: &[&str]) -> anyhow::Result<bool> {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // Whatever hangs is noticed, too.
+    let mut command = Command::new("timeout");
+    command.args(["--kill-after=5", "600"]).arg(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.arg("test").args(&mutant.tests).args(more).current_dir(COPY);
     command.env("CARGO_TARGET_DIR", std::env::current_dir()?.join("target/mutants/build"));
     command.env("RUSTFLAGS", "-Awarnings").stdout(Stdio::null()).stderr(Stdio::null());

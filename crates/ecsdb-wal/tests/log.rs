@@ -391,3 +391,17 @@ fn an_idle_segment_is_ended_when_it_is_of_age_and_an_empty_one_is_not() {
     drop(log);
     assert_eq!(read(&scan(dir.path()), Lsn::ZERO).len(), 2);
 }
+
+/// WAL-4: what was merely written is not durable, and is not said to be.
+#[test]
+fn what_was_written_without_a_sync_is_not_called_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path(), options(Threads::Background));
+    let lsn = log.append(b"buffered"[..].into(), Durability::Buffered).unwrap();
+    while log.written_lsn() < lsn {
+        std::thread::yield_now();
+    }
+    assert_eq!(log.durable_lsn(), Lsn::ZERO);
+    log.wait(lsn).unwrap();
+    assert_eq!(log.durable_lsn(), lsn);
+}
