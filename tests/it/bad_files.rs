@@ -253,3 +253,19 @@ fn what_the_disk_does_not_give_is_passed_over_like_what_is_damaged() {
     db.close().unwrap();
     assert_eq!(open(Policy::Strict).unwrap().view().unwrap().len(), 4);
 }
+
+/// Case r88461 of `corrupt`: an old manifest under a new number was taken for the newest one, and with it what was known to be durable went
+/// back.
+#[test]
+fn a_manifest_under_another_number_is_none() {
+    let template = Template::new();
+    let dir = template.copy();
+    let manifests = files(&dir, ".manifest");
+    for number in [102u64, 1 << 40] {
+        std::fs::copy(&manifests[0], dir.join(format!("{number:016}.manifest"))).unwrap();
+    }
+    let refused = open(&dir, Policy::Strict).unwrap_err();
+    assert!(refused.to_string().contains("it is the manifest of generation"), "{refused}");
+    let db = open(&dir, Policy::TruncateTail).unwrap();
+    assert_eq!((db.view().unwrap().len(), db.recovery_report().unwrap().rejected.len()), (LEN, 2));
+}

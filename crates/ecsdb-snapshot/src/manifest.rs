@@ -212,9 +212,16 @@ impl Manifest {
     /// Reads and verifies a manifest file.
     ///
     /// # Errors
-    /// When it cannot be read, is damaged, or of a newer version.
+    /// When it cannot be read, is damaged, of another generation than its name says, or of a newer version.
     pub fn read(vfs: &dyn Vfs, path: &Path) -> Result<Manifest> {
-        Manifest::decode(path, &read_file(vfs, path, BYTES_MAX)?)
+        let manifest = Manifest::decode(path, &read_file(vfs, path, BYTES_MAX)?)?;
+        let number = path.file_name().and_then(|name| FileKind::Manifest.parse(&name.to_string_lossy()));
+        if number.is_some_and(|number| number != manifest.generation) {
+            // A copy under another number would be taken for a newer one.
+            let what = format!("it is the manifest of generation {}", manifest.generation);
+            return Err(Error::damaged(path, 16, what));
+        }
+        Ok(manifest)
     }
 
     fn encode(&self, salt: u32) -> Vec<u8> {
