@@ -95,13 +95,15 @@ impl SegmentReader {
         let (file, len, head) = SegmentReader::head(vfs, path)?;
         let salt = SegmentHeader::salt_of_damaged(&head);
         let mut reader = SegmentReader::new(file, path, None, salt, len);
-        let mut remains = Remains {
-            blank: reader.first_nonzero(0)?.is_none(),
-            has_records: reader.first_nonzero(PAGE)?.is_some(),
-            seen: Lsn::ZERO,
+        let first = reader.first_nonzero(0)?;
+        let has_records = match first {
+            Some(at) if at < PAGE => reader.first_nonzero(PAGE)?.is_some(),
+            first => first.is_some(),
         };
+        let mut remains = Remains { blank: first.is_none(), has_records, seen: Lsn::ZERO };
         let mut at = PAGE;
-        while let Some(found) = reader.resync(at)? {
+        // Zeros are no frames, and a prepared segment is all zeros.
+        while has_records && let Some(found) = reader.resync(at)? {
             let Ok(frame) = reader.frame(found, u64::MAX) else { break };
             if frame.header.kind == TRANSACTION {
                 remains.seen = remains.seen.max(Lsn(frame.header.sequence));

@@ -176,17 +176,8 @@ impl LogScan {
                 continue;
             }
             let is_own = path.parent() == own;
-            // The disk may give it the next time.
-            let mut unreadable = false;
-            let mut opened = SegmentReader::open(vfs, &path);
-            if matches!(opened, Ok(None))
-                && SegmentReader::without_header(vfs, &path).is_ok_and(|it| it.has_records)
-            {
-                // Of a log that is being written the segment may have been begun between the two looks.
-                opened = SegmentReader::open(vfs, &path);
-            }
-            let damage = match opened {
-                Ok(Some(reader)) => {
+            let (damage, remains, unreadable) = match look_at(vfs, &path)? {
+                Found::Segment(reader) => {
                     let header = reader.header();
                     if header.database == database && header.sequence == number {
                         let declared = header.previous;
@@ -199,29 +190,11 @@ impl LogScan {
                         let (found, expected) = (header.database, database);
                         return Err(LogError::OtherDatabase { path, found, expected });
                     }
-                    Damage::new(
-                        &path,
-                        0,
-                        Lsn::ZERO,
-                        format!("its header is that of segment {}", header.sequence),
-                    )
+                    let what = format!("its header is that of segment {}", header.sequence);
+                    let (remains, unreadable) = remains_of(vfs, &path)?;
+                    (Damage::new(&path, 0, Lsn::ZERO, what), remains, unreadable)
                 }
-                Ok(None) => Damage::new(&path, 0, Lsn::ZERO, "the segment header was never written"),
-                Err(LogError::Damaged(damage)) => damage,
-                Err(e) if e.is_damage() => {
-                    unreadable = true;
-                    Damage::new(&path, 0, Lsn::ZERO, format!("it cannot be read: {e}"))
-                }
-                Err(e) => return Err(e),
-            };
-            let remains = match SegmentReader::without_header(vfs, &path) {
-                Ok(remains) => remains,
-                // What cannot be read may have anything in it.
-                Err(e) if e.is_damage() => {
-                    unreadable = true;
-                    Remains { blank: false, has_records: true, seen: Lsn::ZERO }
-                }
-                Err(e) => return Err(e),
+                Found::Headless(damage, remains, unreadable) => (damage, remains, unreadable),
             };
             scan.seen_lsn = scan.seen_lsn.max(remains.seen);
             // An archived file is never the log's to remove.
@@ -446,6 +419,47 @@ impl LogScan {
             Some(Tail::Torn { .. }) if matches!(tail, Tail::Corrupt { .. }) => *broken = Some(tail),
             Some(_) => {}
         }
+    }
+}
+
+/// A file that has the name of a segment.
+enum Found {
+    Segment(SegmentReader),
+    /// What is wrong with its header, what is left of it, and whether the disk would not give it: it may the next time.
+    Headless(Damage, Remains, bool),
+}
+
+fn look_at(vfs: &dyn Vfs, path: &Path) -> Result<Found> {
+    let damage = |what: String| Damage::new(path, 0, Lsn::ZERO, what);
+    match SegmentReader::open(vfs, path) {
+        Ok(Some(reader)) => Ok(Found::Segment(reader)),
+        Ok(None) => {
+            let (remains, unreadable) = remains_of(vfs, path)?;
+            // Of a log that is being written the segment may have been begun between the two looks.
+            if remains.has_records
+                && let Ok(Some(reader)) = SegmentReader::open(vfs, path)
+            {
+                return Ok(Found::Segment(reader));
+            }
+            Ok(Found::Headless(damage("the segment header was never written".into()), remains, unreadable))
+        }
+        Err(LogError::Damaged(damage)) => {
+            let (remains, unreadable) = remains_of(vfs, path)?;
+            Ok(Found::Headless(damage, remains, unreadable))
+        }
+        Err(e) if e.is_damage() => {
+            Ok(Found::Headless(damage(format!("it cannot be read: {e}")), remains_of(vfs, path)?.0, true))
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// What is left of a file without a valid header, and whether the disk would not give it: then it may have anything in it.
+fn remains_of(vfs: &dyn Vfs, path: &Path) -> Result<(Remains, bool)> {
+    match SegmentReader::without_header(vfs, path) {
+        Ok(remains) => Ok((remains, false)),
+        Err(e) if e.is_damage() => Ok((Remains { blank: false, has_records: true, seen: Lsn::ZERO }, true)),
+        Err(e) => Err(e),
     }
 }
 
