@@ -199,10 +199,9 @@ pub fn recover(
     // snapshot be lost, too, the hole is seen by this.
     // LSNs between the end of a segment and the beginning of the next one were never anything, and a snapshot may have one of them.
     let reaches = scan.segments.last().map_or(0, |last| last.header.first_lsn.0.saturating_sub(1));
-    let previous = match report.last_lsn > previous.last_lsn.max(Lsn(reaches)) {
-        true => SegmentEnd { last_lsn: report.last_lsn, ..previous },
-        false => previous,
-    };
+    let is_short = report.last_lsn > previous.last_lsn.max(Lsn(reaches));
+    let last_lsn = if is_short { report.last_lsn } else { previous.last_lsn };
+    let previous = SegmentEnd { last_lsn, ..previous };
     // IO-2: the log's times go on after all that were ever said.
     let stamps = scan.segments.iter().map(|segment| segment.last_unix_ns);
     let last_unix_ns =

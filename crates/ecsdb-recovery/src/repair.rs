@@ -54,12 +54,7 @@ pub(crate) fn rewrite_end(vfs: &dyn Vfs, layout: &Layout, scan: &LogScan) -> Res
         return Ok(());
     }
     let file = vfs.open(&last.path, OpenMode::ReadWrite)?;
-    let mut buffer = vec![0; COPY_BYTES.min((last.end.offset - from) as usize)];
-    for at in (from..last.end.offset).step_by(COPY_BYTES) {
-        let bytes = &mut buffer[..(last.end.offset - at).min(COPY_BYTES as u64) as usize];
-        file.read_exact_at(bytes, at)?;
-        file.write_at(bytes, at)?;
-    }
+    copy_range(&*file, from..last.end.offset, &*file, from)?;
     file.sync_data()?;
     Ok(())
 }
@@ -258,7 +253,7 @@ pub(crate) fn set_aside(
     if has_content(&*from, offset, end)? {
         create_dir_durably(vfs, &layout.quarantine_dir())?;
         if vfs.file_len(&target)?.is_none() {
-            publish(vfs, &target, |to| copy_range(&*from, offset..end, &**to))?;
+            publish(vfs, &target, |to| copy_range(&*from, offset..end, &**to, 0))?;
         }
         report.set_aside.push(target);
     }
@@ -303,7 +298,7 @@ pub(crate) fn keep_manifests(
             Err(e) => return Err(e.into()),
         };
         let end = from.len()?;
-        match publish(vfs, &target, |to| copy_range(&*from, 0..end, &**to)) {
+        match publish(vfs, &target, |to| copy_range(&*from, 0..end, &**to, 0)) {
             Err(e) if e.is_of_the_file() => {}
             published => drop(published?),
         }
@@ -320,7 +315,7 @@ fn move_file(vfs: &dyn Vfs, from: &Path, to: &Path) -> Result<(), IoError> {
         Err(e) if e.cause.kind() == std::io::ErrorKind::CrossesDevices => {
             let source = vfs.open(from, OpenMode::Read)?;
             let end = source.len()?;
-            publish(vfs, to, |to| copy_range(&*source, 0..end, &**to))?;
+            publish(vfs, to, |to| copy_range(&*source, 0..end, &**to, 0))?;
             vfs.remove(from)?;
         }
         renamed => renamed?,
@@ -345,12 +340,18 @@ fn has_content(file: &dyn VfsFile, from: u64, end: u64) -> Result<bool, IoError>
     Ok(false)
 }
 
-fn copy_range(from: &dyn VfsFile, range: std::ops::Range<u64>, to: &dyn VfsFile) -> Result<(), IoError> {
-    let mut buffer = vec![0; COPY_BYTES];
+/// Copies `range` of a file to where `to_at` is in another one, or in the same.
+fn copy_range(
+    from: &dyn VfsFile,
+    range: std::ops::Range<u64>,
+    to: &dyn VfsFile,
+    to_at: u64,
+) -> Result<(), IoError> {
+    let mut buffer = vec![0; COPY_BYTES.min((range.end - range.start) as usize)];
     for at in range.clone().step_by(COPY_BYTES) {
         let bytes = &mut buffer[..(range.end - at).min(COPY_BYTES as u64) as usize];
         from.read_exact_at(bytes, at)?;
-        to.write_at(bytes, at - range.start)?;
+        to.write_at(bytes, to_at + (at - range.start))?;
     }
     Ok(())
 }
