@@ -37,6 +37,14 @@ fn fill(db: &Database) {
     }
 }
 
+/// Opened, filled, with a snapshot at the end, and closed.
+fn session(config: PersistenceConfig) {
+    let db = open(config).unwrap();
+    fill(&db);
+    db.snapshot().unwrap().wait().unwrap();
+    db.close().unwrap();
+}
+
 fn digest(db: &Database) -> Digest {
     db.view().unwrap().digest().unwrap()
 }
@@ -391,10 +399,7 @@ fn an_archive_that_was_away_is_whole_when_it_is_back() {
         db.close().unwrap();
         drop(std::fs::remove_dir(&archive));
         std::fs::rename(&away, &archive).unwrap();
-        let db = open(config(&world)).unwrap();
-        fill(&db);
-        db.snapshot().unwrap().wait().unwrap();
-        db.close().unwrap();
+        session(config(&world));
         every_moment_is_there(&world, &history);
     }
 }
@@ -430,20 +435,14 @@ fn segments_that_are_away_from_the_archive_cost_no_others_and_may_come_back() {
             }
         }
         for _ in 0..2 {
-            let db = open(config(&world)).unwrap();
-            fill(&db);
-            db.snapshot().unwrap().wait().unwrap();
-            db.close().unwrap();
+            session(config(&world));
         }
         let stayed = names(&archive);
         assert!(before.iter().all(|name| taken.contains(&name) || stayed.contains(name)), "{stayed:?}");
         for name in &taken {
             std::fs::copy(elsewhere.join(name), archive.join(name)).unwrap();
         }
-        let db = open(config(&world)).unwrap();
-        fill(&db);
-        db.snapshot().unwrap().wait().unwrap();
-        db.close().unwrap();
+        session(config(&world));
         every_moment_is_there(&world, &history);
     }
 }
