@@ -74,6 +74,8 @@ pub enum ErrorKind {
     NotFound,
     /// There is a database already, or something else where a new one was to go.
     AlreadyExists,
+    /// A restore or a backup into that directory was interrupted: make it once more, or remove the directory.
+    Unfinished,
     /// Somebody else has the database open; the text names who.
     Locked,
     /// The database was closed.
@@ -241,7 +243,8 @@ fn recovery_kind(e: &RecoveryError) -> ErrorKind {
     match e {
         RecoveryError::Locked(e) => lock_kind(e),
         RecoveryError::NoDatabase { .. } | RecoveryError::OutOfRange { .. } => ErrorKind::NotFound,
-        RecoveryError::DatabaseExists { .. } | RecoveryError::Unfinished { .. } => ErrorKind::AlreadyExists,
+        RecoveryError::DatabaseExists { .. } => ErrorKind::AlreadyExists,
+        RecoveryError::Unfinished { .. } => ErrorKind::Unfinished,
         RecoveryError::ForeignDirectory { .. } => ErrorKind::Config,
         RecoveryError::World(e) => world_kind(e),
         RecoveryError::Log(e) => log_kind(e),

@@ -182,9 +182,10 @@ fn copies(exploration: &Exploration, states: &States) -> Result<Explored, Counte
                         }
                     }
                     Err(e) if said.is_some() => return Err(format!("{path} was made, but: {e}")),
-                    // Nothing, or a snapshot without a manifest: it is not taken for a database.
-                    Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Damaged) => {}
-                    Err(e) => return Err(format!("{path} was not finished: {e}")),
+                    Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Unfinished) => {}
+                    Err(e) => {
+                        return Err(format!("{path} was not finished, and is taken for a database: {e}"));
+                    }
                 }
             }
             judge(disk, case, scripts::archiving)

@@ -155,7 +155,7 @@ fn state(base: &Path, claims: &Claims, history: &mut History) -> anyhow::Result<
 fn copy(dir: &Path, claimed: Option<(u64, u64)>, history: &mut History) -> anyhow::Result<()> {
     let db = match Database::open_existing(dir) {
         Ok(db) => db,
-        Err(e) if claimed.is_none() && matches!(e.kind(), ErrorKind::NotFound | ErrorKind::AlreadyExists) => {
+        Err(e) if claimed.is_none() && matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Unfinished) => {
             return Ok(());
         }
         Err(e) => return Err(anyhow::Error::from(e).context("opening a copy")),
