@@ -1,5 +1,6 @@
 //! Block compression: zstd where it pays, the bytes themselves where it does not.
 
+use std::cell::RefCell;
 use std::io;
 
 /// How a block's bytes are stored. The numbers are the formats' encoding byte.
@@ -55,38 +56,29 @@ impl Compressor {
     }
 }
 
-/// Decompresses block after block with one reused context.
-pub struct Decompressor {
-    context: zstd::bulk::Decompressor<'static>,
+thread_local! {
+    /// One context per thread: making one costs as much as some blocks, and a directory has many small files.
+    static CONTEXT: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
-impl Decompressor {
-    /// A decompressor.
-    ///
-    /// # Errors
-    /// When there is no memory for the context.
-    pub fn new() -> io::Result<Self> {
-        Ok(Decompressor { context: zstd::bulk::Decompressor::new()? })
-    }
-
-    /// Decompresses `stored`, which must give exactly `raw_len` bytes, into `out` (replacing what was there).
-    ///
-    /// `raw_len` must come from a checked header and be bounded by the caller: it is what is allocated.
-    ///
-    /// # Errors
-    /// When the bytes are no zstd frame, or give another length.
-    pub fn decompress(&mut self, stored: &[u8], raw_len: usize, out: &mut Vec<u8>) -> io::Result<()> {
-        out.clear();
-        out.reserve_exact(raw_len);
-        let n = self.context.decompress_to_buffer(stored, out)?;
-        if n == raw_len {
-            Ok(())
-        } else {
-            Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("the block decompresses to {n} bytes where its header says {raw_len}"),
-            ))
-        }
+/// Decompresses `stored`, which must give exactly `raw_len` bytes, into `out` (replacing what was there). O(`raw_len`).
+///
+/// `raw_len` must come from a checked header and be bounded by the caller: it is what is allocated.
+///
+/// # Errors
+/// When the bytes are no zstd frame, or give another length, or there is no memory for a context.
+pub fn decompress(stored: &[u8], raw_len: usize, out: &mut Vec<u8>) -> io::Result<()> {
+    out.clear();
+    out.reserve_exact(raw_len);
+    let n = CONTEXT.with_borrow_mut(|context| match context {
+        Some(context) => context.decompress_to_buffer(stored, out),
+        None => context.insert(zstd::bulk::Decompressor::new()?).decompress_to_buffer(stored, out),
+    })?;
+    if n == raw_len {
+        Ok(())
+    } else {
+        let what = format!("it decompresses to {n} bytes where {raw_len} were to come");
+        Err(io::Error::new(io::ErrorKind::InvalidData, what))
     }
 }
 
@@ -100,13 +92,13 @@ mod tests {
         let mut out = Vec::new();
         let raw = vec![7u8; 16 * 1024];
         assert_eq!(compressor.compress(&raw, &mut out).unwrap(), Encoding::Zstd);
-        let (mut back, mut decompressor) = (Vec::new(), Decompressor::new().unwrap());
-        decompressor.decompress(&out, raw.len(), &mut back).unwrap();
+        let mut back = Vec::new();
+        decompress(&out, raw.len(), &mut back).unwrap();
         assert_eq!(back, raw);
         for wrong in [raw.len() + 1, raw.len() - 1] {
-            assert!(decompressor.decompress(&out, wrong, &mut back).is_err());
+            assert!(decompress(&out, wrong, &mut back).is_err());
         }
-        decompressor.decompress(&out, raw.len(), &mut back).unwrap();
+        decompress(&out, raw.len(), &mut back).unwrap();
 
         let mut x = 1u64;
         let noise: Vec<u8> = std::iter::repeat_with(|| {

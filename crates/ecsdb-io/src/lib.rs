@@ -18,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 mod asynchronous;
+mod blank;
 mod checksum;
 pub mod compress;
 mod disk;
@@ -34,6 +35,7 @@ pub mod sync;
 mod vfs;
 
 pub use asynchronous::AsyncFile;
+pub use blank::first_nonzero;
 pub use checksum::{checksum, checksum_append};
 pub use disk::Disk;
 pub use error::{FileOp, IoError, Result};

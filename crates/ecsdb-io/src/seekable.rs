@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use zeekstd::{EncodeOptions, FrameSizePolicy, SeekTable};
 
+use crate::compress::decompress;
 use crate::error::{FileOp, IoError, Result};
 use crate::sync::Mutex;
 use crate::vfs::VfsFile;
@@ -69,8 +70,7 @@ pub fn open(file: Arc<dyn VfsFile>) -> Result<Arc<dyn VfsFile>> {
         return Err(invalid("the table of frames claims what cannot be".into()));
     }
     let len = table.size_decomp();
-    let unpacker = zstd::bulk::Decompressor::new().map_err(|e| invalid(e.to_string()))?;
-    let frame = Mutex::new(Frame { index: None, packed: Vec::new(), bytes: Vec::new(), unpacker });
+    let frame = Mutex::new(Frame { index: None, packed: Vec::new(), bytes: Vec::new() });
     Ok(Arc::new(Seekable { file, len, table, frame }))
 }
 
@@ -90,7 +90,6 @@ struct Frame {
     index: Option<u32>,
     packed: Vec<u8>,
     bytes: Vec<u8>,
-    unpacker: zstd::bulk::Decompressor<'static>,
 }
 
 impl VfsFile for Seekable {
@@ -135,19 +134,14 @@ impl Seekable {
     /// Reads and decompresses a frame. Its sizes were held against the file and the largest frame there is.
     fn unpack(&self, index: u32, frame: &mut Frame) -> Result<()> {
         let failed = |e: zeekstd::Error| invalid(&*self.file, e.to_string());
-        let Frame { index: read, packed, bytes, unpacker } = frame;
+        let Frame { index: read, packed, bytes } = frame;
         *read = None;
         let at = self.table.frame_start_comp(index).map_err(failed)?;
         packed.resize(self.table.frame_size_comp(index).map_err(failed)? as usize, 0);
-        bytes.resize(self.table.frame_size_decomp(index).map_err(failed)? as usize, 0);
+        let raw_len = self.table.frame_size_decomp(index).map_err(failed)? as usize;
         self.file.read_exact_at(packed, at)?;
-        let n = unpacker
-            .decompress_to_buffer(packed, &mut bytes[..])
+        decompress(packed, raw_len, bytes)
             .map_err(|e| invalid(&*self.file, format!("frame {index}: {e}")))?;
-        if n != bytes.len() {
-            let what = format!("frame {index} has {n} bytes, and the table says {}", bytes.len());
-            return Err(invalid(&*self.file, what));
-        }
         *read = Some(index);
         Ok(())
     }

@@ -333,7 +333,7 @@ fn has_content(file: &dyn VfsFile, from: u64, end: u64) -> Result<bool, IoError>
     for at in (from..end).step_by(COPY_BYTES) {
         let bytes = &mut buffer[..(end - at).min(COPY_BYTES as u64) as usize];
         file.read_exact_at(bytes, at)?;
-        if bytes.iter().any(|&byte| byte != 0) {
+        if ecsdb_io::first_nonzero(bytes).is_some() {
             return Ok(true);
         }
     }

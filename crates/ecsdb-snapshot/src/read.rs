@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ecsdb_core::parts::{ColumnLoader, LoadedColumn, WorldBuilder};
 use ecsdb_core::{ComponentId, World};
-use ecsdb_io::compress::{Decompressor, Encoding};
+use ecsdb_io::compress::{Encoding, decompress};
 use ecsdb_io::frame::{self, FrameDamage, FrameHeader};
 use ecsdb_io::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use ecsdb_io::sync::{Mutex, thread};
@@ -133,7 +133,7 @@ impl Snapshot {
     pub fn verify_own(&self) -> Result<()> {
         let mut at = 96;
         let (mut position, mut link) = (0, 0);
-        let (mut window, mut unpacker) = (Window::default(), Unpacker::new()?);
+        let (mut window, mut raw) = (Window::default(), Vec::new());
         while at <= self.directory_at {
             let (header, payload) =
                 frame_at(&mut window, &*self.file, &self.path, at, self.bytes - 32, self.header.salt)?;
@@ -142,7 +142,7 @@ impl Snapshot {
             }
             if header.kind == BLOCK {
                 let (block, stored) = split_block(&self.path, at, payload)?;
-                unpacker.unpack(&self.path, at, &block, stored)?;
+                unpack(&self.path, at, &block, stored, &mut raw)?;
             }
             position += 1;
             // The link is the header checksum, which follows from the fields that were just verified.
@@ -204,14 +204,7 @@ impl Snapshot {
         let done: Mutex<Vec<(usize, Vec<LoadedColumn>)>> = Mutex::new(Vec::new());
         let failed: Mutex<Option<Error>> = Mutex::new(None);
         let work = || {
-            let mut window = Window::default();
-            let mut unpacker = match Unpacker::new() {
-                Ok(unpacker) => unpacker,
-                Err(e) => {
-                    failed.lock().get_or_insert(e);
-                    return;
-                }
-            };
+            let (mut window, mut raw_bytes) = (Window::default(), Vec::new());
             loop {
                 let start = next.fetch_add(BATCH, Ordering::Relaxed);
                 if start >= columns.len() || failed.lock().is_some() {
@@ -226,7 +219,7 @@ impl Snapshot {
                         if i == read_to {
                             read_to += source.read_run(&columns[i..end], &mut window)?;
                         }
-                        load_column(source, &columns[i], owners[i], loader, &mut window, &mut unpacker)
+                        load_column(source, &columns[i], owners[i], loader, &mut window, &mut raw_bytes)
                     })();
                     match loaded {
                         Ok((column, raw_len)) => {
@@ -457,35 +450,22 @@ fn split_block<'a>(path: &Path, at: u64, payload: &'a [u8]) -> Result<(BlockHead
     }
 }
 
-/// Where blocks are decompressed to.
-struct Unpacker {
-    decompressor: Decompressor,
-    raw: Vec<u8>,
-}
-
-impl Unpacker {
-    fn new() -> Result<Self> {
-        Ok(Unpacker { decompressor: Decompressor::new().map_err(Error::Compress)?, raw: Vec::new() })
-    }
-
-    /// The raw bytes of a block: `stored` itself, or what it decompresses to.
-    fn unpack<'a>(
-        &'a mut self,
-        path: &Path,
-        at: u64,
-        block: &BlockHeader,
-        stored: &'a [u8],
-    ) -> Result<&'a [u8]> {
-        match Encoding::from_byte(block.encoding) {
-            Some(Encoding::Raw) if stored.len() == block.raw_len as usize => Ok(stored),
-            Some(Encoding::Zstd) if block.raw_len as usize <= RAW_LEN_MAX => {
-                self.decompressor
-                    .decompress(stored, block.raw_len as usize, &mut self.raw)
-                    .map_err(|e| Error::damaged(path, at, format!("a block does not decompress: {e}")))?;
-                Ok(&self.raw)
-            }
-            _ => Err(Error::damaged(path, at, "a block has an unknown encoding or a wrong length")),
+/// The raw bytes of a block: `stored` itself, or what it decompresses to, in `into`.
+fn unpack<'a>(
+    path: &Path,
+    at: u64,
+    block: &BlockHeader,
+    stored: &'a [u8],
+    into: &'a mut Vec<u8>,
+) -> Result<&'a [u8]> {
+    match Encoding::from_byte(block.encoding) {
+        Some(Encoding::Raw) if stored.len() == block.raw_len as usize => Ok(stored),
+        Some(Encoding::Zstd) if block.raw_len as usize <= RAW_LEN_MAX => {
+            decompress(stored, block.raw_len as usize, into)
+                .map_err(|e| Error::damaged(path, at, format!("a block does not decompress: {e}")))?;
+            Ok(into)
         }
+        _ => Err(Error::damaged(path, at, "a block has an unknown encoding or a wrong length")),
     }
 }
 
@@ -495,22 +475,18 @@ fn load_column(
     owner: (u64, u32),
     loader: &ColumnLoader,
     window: &mut Window,
-    unpacker: &mut Unpacker,
+    raw_bytes: &mut Vec<u8>,
 ) -> Result<(LoadedColumn, u64)> {
     let (path, at, rows) = (&source.path, entry.offset, owner.1);
     let (block, payload, mut next) = source.block(entry, at, owner, window)?;
-    let mut raw = unpacker.unpack(path, at, &block, &payload[size_of::<BlockHeader>()..])?;
+    let mut raw = unpack(path, at, &block, &payload[size_of::<BlockHeader>()..], raw_bytes)?;
     let mut all;
     if next < entry.end() {
         all = raw.to_vec();
         while next < entry.end() {
             let (part, payload, after) = source.block(entry, next, owner, window)?;
-            all.extend_from_slice(unpacker.unpack(
-                path,
-                next,
-                &part,
-                &payload[size_of::<BlockHeader>()..],
-            )?);
+            let stored = &payload[size_of::<BlockHeader>()..];
+            all.extend_from_slice(unpack(path, next, &part, stored, raw_bytes)?);
             next = after;
         }
         raw = &all;

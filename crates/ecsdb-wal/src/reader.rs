@@ -178,6 +178,11 @@ impl SegmentReader {
             match self.frame(at, self.len) {
                 Ok(_) => return Ok(Some(at)),
                 Err(NoFrame::Failed(e)) => return Err(e),
+                Err(NoFrame::Damaged(FrameDamage::Blank)) => {
+                    // A frame is not all zeros: the next one begins less than a header before what is not.
+                    let Some(written) = self.first_nonzero(at)? else { return Ok(None) };
+                    at = (written + 1 - HEADER_LEN as u64).next_multiple_of(ALIGN as u64);
+                }
                 Err(NoFrame::Damaged(_)) => at += ALIGN as u64,
             }
         }
@@ -190,7 +195,7 @@ impl SegmentReader {
         while at < self.len {
             let n = (self.len - at).min(WINDOW_BYTES);
             let found = match self.bytes(at, n) {
-                Ok(bytes) => bytes.iter().position(|&byte| byte != 0),
+                Ok(bytes) => ecsdb_io::first_nonzero(bytes),
                 Err(NoFrame::Failed(e)) => return Err(e),
                 Err(NoFrame::Damaged(_)) => None,
             };
