@@ -96,9 +96,10 @@ impl SegmentReader {
         let salt = SegmentHeader::salt_of_damaged(&head);
         let mut reader = SegmentReader::new(file, path, None, salt, len);
         let first = reader.first_nonzero(0)?;
-        let has_records = match first {
-            Some(at) if at < PAGE => reader.first_nonzero(PAGE)?.is_some(),
-            first => first.is_some(),
+        // Of a record's header the first eight bytes and the third eight are not zero: less than that is a bit that flipped.
+        let has_records = match reader.first_nonzero(PAGE)? {
+            Some(at) => reader.first_nonzero((at + 1).next_multiple_of(ALIGN as u64))?.is_some(),
+            None => false,
         };
         let mut remains = Remains { blank: first.is_none(), has_records, seen: Lsn::ZERO };
         let mut at = PAGE;
