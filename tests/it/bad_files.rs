@@ -176,6 +176,39 @@ fn damage_in_the_archive_stops_nothing_that_does_not_need_it() {
     }
 }
 
+/// REC-16: what a missing segment leaves no way to is refused, and the error says what there is.
+#[test]
+fn going_back_over_a_missing_segment_is_refused_with_the_range_that_is_there() {
+    let template = Template::new();
+    let segments = files(&template.copy().join("archive"), "");
+    let segments: Vec<_> = segments
+        .iter()
+        .filter(|path| path.to_string_lossy().contains(".seg"))
+        .map(|path| path.file_name().unwrap())
+        .collect();
+    assert!(segments.len() > 4, "{segments:?}");
+    for name in segments {
+        let dir = template.copy();
+        std::fs::remove_file(dir.join("archive").join(name)).unwrap();
+        let db = open(&dir, Policy::TruncateTail).unwrap();
+        let mut from = 0;
+        for lsn in (1..=LEN as u64).step_by(4) {
+            match db.restore(Moment::Lsn(Lsn(lsn))).and_then(|job| job.wait()) {
+                // Where a snapshot stands nothing else is needed.
+                Ok(_) => assert_eq!(db.view().unwrap().len() as u64, lsn),
+                Err(e) => {
+                    assert_eq!(e.kind(), ErrorKind::NotFound, "{name:?}: {e}");
+                    let text = e.to_string();
+                    let (_, there) = text.split_once("LSN ").unwrap().1.split_once("LSN ").unwrap();
+                    from = there.split(' ').next().unwrap().parse().unwrap();
+                    assert!(from > lsn, "{name:?}: {e}");
+                }
+            }
+        }
+        assert!(from > 1, "{name:?} is missed");
+    }
+}
+
 #[test]
 fn an_archive_that_is_no_directory_stops_nothing() {
     let template = Template::new();

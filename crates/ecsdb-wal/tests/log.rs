@@ -131,6 +131,10 @@ proptest! {
         prop_assert_eq!(&scan.tail, &Tail::Clean);
         prop_assert_eq!(scan.last_lsn, Lsn(sizes.len() as u64));
         prop_assert!(scan.unused.is_empty());
+        // WAL-9
+        for segment in &scan.segments {
+            prop_assert!(segment.end.offset <= segment.header.prepared_bytes, "{:?}", segment.header);
+        }
         prop_assert_eq!(&read(&scan, Lsn::ZERO), &expected);
         let half = sizes.len() / 2;
         prop_assert_eq!(&read(&scan, Lsn(half as u64)), &expected[half..]);
