@@ -1,134 +1,38 @@
 //! What opening, verifying and going back hold at a time is bounded, however many sessions there were (IO-1).
 
-use std::io::IoSlice;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ecsdb::prelude::*;
-use ecsdb::{DirEntry, DirLock, Disk, FileOp, IoError, LockError, OpenMode, Vfs, VfsFile};
+use ecsdb::{Disk, FileOp, IoError, Vfs};
 use ecsdb_io::Layout;
 use ecsdb_recovery::{Existence, History, Options, Policy, lock_closed};
 use ecsdb_sim::{CrashVariant, SimDisk};
 
 use crate::components::Counter;
+use ecsdb_tests::around::{Around, Hooks};
 use ecsdb_tests::crashed::{DIR, open_with};
 
 /// Files that may be open at a time: as with `ulimit -n`.
 const FILES_MAX: usize = 8;
 
-/// A disk that opens no more than [`FILES_MAX`] files at a time.
-#[derive(Debug)]
-struct Limited {
-    disk: Arc<dyn Vfs>,
-    open: Arc<AtomicUsize>,
-}
+/// Opens no more than [`FILES_MAX`] files at a time.
+#[derive(Default)]
+struct Limited(AtomicUsize);
 
-#[derive(Debug)]
-struct Counted {
-    file: Arc<dyn VfsFile>,
-    open: Arc<AtomicUsize>,
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.open.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-impl Limited {
-    fn new(disk: &SimDisk) -> Self {
-        Limited { disk: disk.vfs(), open: Arc::default() }
-    }
-
-    fn counted(
-        &self,
-        path: &Path,
-        open: impl FnOnce() -> Result<Arc<dyn VfsFile>, IoError>,
-    ) -> Result<Arc<dyn VfsFile>, IoError> {
-        if self.open.load(Ordering::SeqCst) >= FILES_MAX {
+impl Hooks for Limited {
+    fn before(&self, op: FileOp, path: &Path) -> Result<(), IoError> {
+        if matches!(op, FileOp::Open | FileOp::Create) && self.0.fetch_add(1, Ordering::SeqCst) >= FILES_MAX {
+            self.closed();
             // `EMFILE`
-            return Err(IoError::new(FileOp::Open, path, std::io::Error::from_raw_os_error(24)));
+            return Err(IoError::new(op, path, std::io::Error::from_raw_os_error(24)));
         }
-        let file = open()?;
-        self.open.fetch_add(1, Ordering::SeqCst);
-        Ok(Arc::new(Counted { file, open: self.open.clone() }))
-    }
-}
-
-impl Vfs for Limited {
-    fn create(&self, path: &Path) -> Result<Arc<dyn VfsFile>, IoError> {
-        self.counted(path, || self.disk.create(path))
+        Ok(())
     }
 
-    fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn VfsFile>, IoError> {
-        self.counted(path, || self.disk.open(path, mode))
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> Result<(), IoError> {
-        self.disk.rename(from, to)
-    }
-
-    fn remove(&self, path: &Path) -> Result<(), IoError> {
-        self.disk.remove(path)
-    }
-
-    fn create_dir_all(&self, path: &Path) -> Result<(), IoError> {
-        self.disk.create_dir_all(path)
-    }
-
-    fn sync_dir(&self, path: &Path) -> Result<(), IoError> {
-        self.disk.sync_dir(path)
-    }
-
-    fn read_dir(&self, path: &Path) -> Result<Vec<DirEntry>, IoError> {
-        self.disk.read_dir(path)
-    }
-
-    fn file_len(&self, path: &Path) -> Result<Option<u64>, IoError> {
-        self.disk.file_len(path)
-    }
-
-    fn try_lock(&self, path: &Path, holder: &str) -> Result<Box<dyn DirLock>, LockError> {
-        self.disk.try_lock(path, holder)
-    }
-
-    fn free_space(&self, path: &Path) -> Result<Option<u64>, IoError> {
-        self.disk.free_space(path)
-    }
-
-    fn now_unix_ns(&self) -> u64 {
-        self.disk.now_unix_ns()
-    }
-
-    fn random_u64(&self) -> u64 {
-        self.disk.random_u64()
-    }
-}
-
-impl VfsFile for Counted {
-    fn path(&self) -> &Path {
-        self.file.path()
-    }
-
-    fn len(&self) -> Result<u64, IoError> {
-        self.file.len()
-    }
-
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, IoError> {
-        self.file.read_at(buf, offset)
-    }
-
-    fn write_all_at(&self, bufs: &mut [IoSlice<'_>], offset: u64) -> Result<(), IoError> {
-        self.file.write_all_at(bufs, offset)
-    }
-
-    fn set_len(&self, len: u64) -> Result<(), IoError> {
-        self.file.set_len(len)
-    }
-
-    fn sync_data(&self) -> Result<(), IoError> {
-        self.file.sync_data()
+    fn closed(&self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -157,7 +61,7 @@ fn many_short_sessions_open_verify_and_go_back_with_few_files_open() {
         db.close().unwrap();
     }
     assert!(segments(&disk, Path::new(DIR)) >= 40);
-    let limited = Limited::new(&disk);
+    let limited = Around::new(disk.vfs(), Limited::default());
     let layout = Layout::new(DIR);
     let verified = ecsdb_recovery::verify(&limited, &layout, &mut |_| {}).unwrap();
     assert_eq!((verified.last_lsn, verified.faults), (Lsn(40), Vec::new()));
@@ -168,7 +72,7 @@ fn many_short_sessions_open_verify_and_go_back_with_few_files_open() {
     let past = history.reconstruct(Moment::Lsn(Lsn(30)), options, &mut |_| {}).unwrap();
     assert_eq!(past.world.view().len(), 30);
     drop((lock, past));
-    assert_eq!(limited.open.load(Ordering::SeqCst), 0);
+    assert_eq!(limited.hooks.0.load(Ordering::SeqCst), 0);
     let db = Database::builder(DIR).vfs(Arc::new(limited)).without_threads().open().unwrap();
     assert_eq!(db.view().unwrap().len(), 40);
 }

@@ -6,131 +6,59 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ecsdb::prelude::*;
-use ecsdb::{DirEntry, DirLock, Disk, FileOp, IoError, LockError, OpenMode, Vfs, VfsFile};
+use ecsdb::{Disk, FileOp, IoError};
+use ecsdb_tests::around::{Around, Hooks};
 
 use crate::components::Counter;
 
-/// The disk, with its syncs counted, and one name that it refuses.
-#[derive(Debug, Default)]
+/// Counts syncs, and refuses two names.
+#[derive(Default)]
 struct Counting {
-    disk: Disk,
-    syncs: Arc<AtomicU64>,
+    syncs: AtomicU64,
     /// Snapshots do not get to the disk as they were written.
-    garbles: Arc<AtomicBool>,
+    garbles: AtomicBool,
 }
 
-#[derive(Debug)]
-struct CountingFile {
-    file: Arc<dyn VfsFile>,
-    syncs: Arc<AtomicU64>,
-    garbles: Arc<AtomicBool>,
-}
-
-impl Counting {
-    fn counted(&self, file: Arc<dyn VfsFile>) -> Arc<dyn VfsFile> {
-        Arc::new(CountingFile { file, syncs: self.syncs.clone(), garbles: self.garbles.clone() })
-    }
-}
-
-impl Vfs for Counting {
-    fn create(&self, path: &Path) -> Result<Arc<dyn VfsFile>, IoError> {
-        Ok(self.counted(self.disk.create(path)?))
-    }
-
-    fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn VfsFile>, IoError> {
-        Ok(self.counted(self.disk.open(path, mode)?))
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> Result<(), IoError> {
-        self.disk.rename(from, to)
-    }
-
-    fn remove(&self, path: &Path) -> Result<(), IoError> {
-        self.disk.remove(path)
-    }
-
-    fn create_dir_all(&self, path: &Path) -> Result<(), IoError> {
-        match path.ends_with("refused") {
-            true => Err(IoError::new(FileOp::CreateDir, path, std::io::ErrorKind::PermissionDenied.into())),
-            false => self.disk.create_dir_all(path),
+impl Hooks for Counting {
+    fn before(&self, op: FileOp, path: &Path) -> Result<(), IoError> {
+        match op {
+            FileOp::Sync => drop(self.syncs.fetch_add(1, Ordering::Relaxed)),
+            FileOp::CreateDir if path.ends_with("refused") => return Err(denied(op, path)),
+            FileOp::SyncDir if path.ends_with("unreadable") => return Err(denied(op, path)),
+            _ => {}
         }
+        Ok(())
     }
 
-    fn sync_dir(&self, path: &Path) -> Result<(), IoError> {
-        match path.ends_with("unreadable") {
-            true => Err(IoError::new(FileOp::SyncDir, path, std::io::ErrorKind::PermissionDenied.into())),
-            false => self.disk.sync_dir(path),
+    fn garbled(&self, path: &Path, bytes: &[IoSlice<'_>]) -> Option<Vec<u8>> {
+        if !self.garbles.load(Ordering::Relaxed) || !path.to_string_lossy().ends_with(".snap.tmp") {
+            return None;
         }
-    }
-
-    fn read_dir(&self, path: &Path) -> Result<Vec<DirEntry>, IoError> {
-        self.disk.read_dir(path)
-    }
-
-    fn file_len(&self, path: &Path) -> Result<Option<u64>, IoError> {
-        self.disk.file_len(path)
-    }
-
-    fn try_lock(&self, path: &Path, holder: &str) -> Result<Box<dyn DirLock>, LockError> {
-        self.disk.try_lock(path, holder)
-    }
-
-    fn free_space(&self, path: &Path) -> Result<Option<u64>, IoError> {
-        self.disk.free_space(path)
-    }
-
-    fn now_unix_ns(&self) -> u64 {
-        self.disk.now_unix_ns()
-    }
-
-    fn random_u64(&self) -> u64 {
-        self.disk.random_u64()
+        let mut bytes: Vec<u8> = bytes.iter().flat_map(|slice| slice.to_vec()).collect();
+        if let Some(last) = bytes.last_mut() {
+            *last ^= 1;
+        }
+        Some(bytes)
     }
 }
 
-impl VfsFile for CountingFile {
-    fn path(&self) -> &Path {
-        self.file.path()
-    }
+fn denied(op: FileOp, path: &Path) -> IoError {
+    IoError::new(op, path, std::io::ErrorKind::PermissionDenied.into())
+}
 
-    fn len(&self) -> Result<u64, IoError> {
-        self.file.len()
-    }
-
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, IoError> {
-        self.file.read_at(buf, offset)
-    }
-
-    fn write_all_at(&self, bufs: &mut [IoSlice<'_>], offset: u64) -> Result<(), IoError> {
-        if self.garbles.load(Ordering::Relaxed) && self.path().to_string_lossy().ends_with(".snap.tmp") {
-            let mut bytes: Vec<u8> = bufs.iter().flat_map(|slice| slice.to_vec()).collect();
-            if let Some(last) = bytes.last_mut() {
-                *last ^= 1;
-            }
-            return self.file.write_all_at(&mut [IoSlice::new(&bytes)], offset);
-        }
-        self.file.write_all_at(bufs, offset)
-    }
-
-    fn set_len(&self, len: u64) -> Result<(), IoError> {
-        self.file.set_len(len)
-    }
-
-    fn sync_data(&self) -> Result<(), IoError> {
-        self.syncs.fetch_add(1, Ordering::Relaxed);
-        self.file.sync_data()
-    }
+fn counting() -> Arc<Around<Counting>> {
+    Arc::new(Around::new(Arc::new(Disk), Counting::default()))
 }
 
 #[test]
 fn a_database_lives_on_files_that_the_application_gives_it() {
     let dir = tempfile::tempdir().unwrap();
-    let files = Arc::new(Counting::default());
+    let files = counting();
     let open = |name: &str| Database::builder(dir.path().join(name)).vfs(files.clone()).open();
     let db = open("world").unwrap();
-    let before = files.syncs.load(Ordering::Relaxed);
+    let before = files.hooks.syncs.load(Ordering::Relaxed);
     db.write(|tx| Ok(tx.spawn(Counter(1)))).unwrap();
-    assert!(files.syncs.load(Ordering::Relaxed) > before, "acknowledged without a sync");
+    assert!(files.hooks.syncs.load(Ordering::Relaxed) > before, "acknowledged without a sync");
     db.close().unwrap();
     assert_eq!(open("world").unwrap().view().unwrap().len(), 1);
 
@@ -145,7 +73,7 @@ fn a_database_in_a_directory_that_only_others_may_look_into_opens() {
     let dir = tempfile::tempdir().unwrap();
     let world = dir.path().join("unreadable/world");
     std::fs::create_dir_all(&world).unwrap();
-    let open = |path: &Path| Database::builder(path).vfs(Arc::new(Counting::default())).open();
+    let open = |path: &Path| Database::builder(path).vfs(counting()).open();
     open(&world).unwrap().write(|tx| Ok(tx.spawn(Counter(1)))).unwrap();
     assert_eq!(open(&world).unwrap().view().unwrap().len(), 1);
     assert!(open(&dir.path().join("unreadable/new")).is_err(), "its name is not durable");
@@ -155,7 +83,7 @@ fn a_database_in_a_directory_that_only_others_may_look_into_opens() {
 #[test]
 fn a_snapshot_that_the_disk_garbles_is_not_relied_on() {
     let dir = tempfile::tempdir().unwrap();
-    let files = Arc::new(Counting::default());
+    let files = counting();
     let builder = || Database::builder(dir.path().join("world")).vfs(files.clone());
     let db = builder().open().unwrap();
     for i in 0..3 {
@@ -163,7 +91,7 @@ fn a_snapshot_that_the_disk_garbles_is_not_relied_on() {
         db.snapshot().unwrap().wait().unwrap();
     }
     let expected = db.view().unwrap().digest().unwrap();
-    files.garbles.store(true, Ordering::Relaxed);
+    files.hooks.garbles.store(true, Ordering::Relaxed);
     db.write(|tx| Ok(tx.spawn(Counter(3)))).unwrap();
     let refused = db.snapshot().unwrap().wait().unwrap_err();
     assert!(refused.to_string().contains("damaged"), "{refused}");
@@ -171,7 +99,7 @@ fn a_snapshot_that_the_disk_garbles_is_not_relied_on() {
     let after = db.view().unwrap().digest().unwrap();
     assert_ne!(expected, after);
     db.close().unwrap();
-    files.garbles.store(false, Ordering::Relaxed);
+    files.hooks.garbles.store(false, Ordering::Relaxed);
     let db = builder().policy(ecsdb::Policy::Strict).open().unwrap();
     assert_eq!(db.view().unwrap().digest().unwrap(), after);
 }

@@ -1,12 +1,15 @@
 //! What once went wrong with the life of snapshots, log and archive: each test failed before its cause was mended.
 
+use std::io::IoSlice;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ecsdb::prelude::*;
 use ecsdb::{ByteSize, DataLoss, Event, Policy};
-use ecsdb_io::FileOp;
+use ecsdb_io::{FileOp, IoError, OpenMode};
 use ecsdb_sim::{CrashVariant, Fault, SimDisk};
+use ecsdb_tests::around::{Around, Hooks};
 use ecsdb_tests::crashed::open_with;
 
 use crate::components::{Cache, Counter, Name, Position};
@@ -293,7 +296,7 @@ fn going_back_while_the_log_is_trimmed_finds_all_files() {
     let stop = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+            while !stop.load(Ordering::Relaxed) {
                 (0..10).for_each(|_| fill(&db));
                 db.write(|tx| {
                     let all: Vec<Entity> = tx.query::<Entity>().collect();
@@ -307,7 +310,7 @@ fn going_back_while_the_log_is_trimmed_finds_all_files() {
             let to = dir.path().join(format!("copy{n}"));
             db.restore_to(&to, Moment::Latest).unwrap().wait().err()
         });
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        stop.store(true, Ordering::Relaxed);
         assert!(failed.is_none(), "{failed:?}");
     });
 }
@@ -652,4 +655,50 @@ fn an_older_manifest_names_no_snapshot_that_a_newer_one_has_given_up() {
     db.close().unwrap();
     let verified = ecsdb_recovery::verify(&*disk.vfs(), &ecsdb_io::Layout::new("/db"), &mut |_| {}).unwrap();
     assert!(verified.faults.is_empty(), "{verified:?}");
+}
+
+/// Begins a segment that was prepared, at the moment when it is opened the second time.
+struct Begins {
+    disk: SimDisk,
+    segment: &'static str,
+    bytes: Vec<u8>,
+    opened: AtomicUsize,
+}
+
+impl Hooks for Begins {
+    fn before(&self, op: FileOp, path: &Path) -> Result<(), IoError> {
+        if op == FileOp::Open
+            && path == Path::new(self.segment)
+            && self.opened.fetch_add(1, Ordering::Relaxed) == 1
+        {
+            write(&self.disk, self.segment, &self.bytes)?;
+        }
+        Ok(())
+    }
+}
+
+fn write(disk: &SimDisk, path: &str, bytes: &[u8]) -> Result<(), IoError> {
+    let file = disk.vfs().open(Path::new(path), OpenMode::ReadWrite)?;
+    file.write_all_at(&mut [IoSlice::new(bytes)], 0)
+}
+
+/// Seed 77093 of the simulation: a segment that was begun while it was looked at had no header at the first look, and records at the second:
+/// that was called damage.
+#[test]
+fn a_segment_that_is_begun_while_it_is_looked_at_is_no_damage() {
+    let disk = SimDisk::new(1);
+    for _ in 0..2 {
+        let db = Database::builder("/db").vfs(disk.vfs()).without_threads().config(by_hand).open().unwrap();
+        fill(&db);
+        db.close().unwrap();
+    }
+    let segment = "/db/log/0000000000000002.seg";
+    let file = disk.vfs().open(Path::new(segment), OpenMode::Read).unwrap();
+    let mut bytes = vec![0; file.len().unwrap() as usize];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    write(&disk, segment, &vec![0; bytes.len()]).unwrap();
+    let around = Around::new(disk.vfs(), Begins { disk, segment, bytes, opened: AtomicUsize::new(0) });
+    let verified = ecsdb_recovery::verify(&around, &ecsdb_io::Layout::new("/db"), &mut |_| {}).unwrap();
+    assert!(around.hooks.opened.load(Ordering::Relaxed) > 2, "it was begun too late");
+    assert_eq!((verified.faults, verified.last_lsn), (Vec::new(), Lsn(2)));
 }
