@@ -37,6 +37,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("a failed sync reaches everybody, and nobody is told of success after it", poison),
     ("a view is one commit, whatever goes on", views),
     ("closing while others commit loses nothing acknowledged", closing),
+    ("whoever closes is told the same, once it is done", closing_together),
     ("dropping the last handles while others commit loses nothing acknowledged", dropping),
     ("a job is paused, resumed and cancelled at any moment", jobs),
     ("work in the background by itself goes on beside commits and ends with the database", background),
@@ -300,6 +301,38 @@ fn closing() -> Result<(), String> {
             other => Err(format!("after closing: {other:?}")),
         }
     })
+}
+
+/// Two close at once, of a log that fails or does not.
+fn closing_together() -> Result<(), String> {
+    let told = |fails: bool| {
+        let disk = disk()?;
+        let db = open(&disk).map_err(text)?;
+        db.write_with(Durability::Buffered, |tx| put(tx, N(0))).map_err(text)?;
+        if fails {
+            disk.inject(Fault::on(FileOp::Sync).of_names_containing(".seg").times(u64::MAX));
+        }
+        let (failed, of_disk) = (Arc::new(AtomicU64::new(0)), disk.clone());
+        let by_threads = failed.clone();
+        on_threads(2, &db, move |_, db| {
+            if db.close().is_err() {
+                by_threads.fetch_add(1, Ordering::Relaxed);
+                return Ok(());
+            }
+            // It is done: the directory is free, and everything is durable.
+            let there = count(&after(&of_disk)?)?;
+            if there == 1 { Ok(()) } else { Err(format!("closed, and {there} of 1 are there")) }
+        })?;
+        disk.clear_faults();
+        open(&disk).map_err(|e| format!("closed twice, and not free: {e}"))?.close().map_err(text)?;
+        Ok::<_, String>(failed.load(Ordering::Relaxed))
+    };
+    match (told(false)?, told(true)?) {
+        (0, 2) => Ok(()),
+        other => Err(format!(
+            "of two that closed, so many were told of a failure, without and with one: {other:?}"
+        )),
+    }
 }
 
 fn dropping() -> Result<(), String> {
