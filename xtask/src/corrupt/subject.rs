@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
-use ecsdb::{Database, Digest, PersistenceConfig};
+use ecsdb::{Database, Digest, PersistenceConfig, RecoveryReport};
 use ecsdb_io::{FileKind, Layout};
 use ecsdb_sim::{Journal, SimDisk};
 use ecsdb_snapshot::Manifest;
@@ -24,6 +24,8 @@ pub(super) struct Subject {
     /// The last transaction; it was acknowledged.
     pub(super) last: u64,
     pub(super) proofs: Vec<Proof>,
+    /// What an opening finds without any damage.
+    pub(super) findings: String,
 }
 
 pub(super) struct File {
@@ -175,7 +177,8 @@ impl Subject {
                 }
             }
         }
-        let mut subject = Subject { name, disk, settings, files, history, last, proofs: Vec::new() };
+        let (proofs, findings) = (Vec::new(), String::new());
+        let mut subject = Subject { name, disk, settings, files, history, last, proofs, findings };
         subject.find_proofs(&log, last_group, last)?;
         subject.check()?;
         Ok(subject)
@@ -207,12 +210,13 @@ impl Subject {
     }
 
     /// That it has what it is for.
-    fn check(&self) -> anyhow::Result<()> {
+    fn check(&mut self) -> anyhow::Result<()> {
         let classes: BTreeSet<Class> = self.files.iter().map(|file| file.class).collect();
         let all = if self.name.starts_with("few") { 3 } else { 5 };
         ensure!(classes.len() >= all, "it has {classes:?} only: {:?}", self.disk.files());
         let whole = crashed::open_with(&self.disk.crash(ecsdb_sim::CrashVariant::KEPT), self.settings)?;
         ensure!(whole.lsn().0 == self.last, "it ends with LSN {}, not {}", whole.lsn(), self.last);
+        self.findings = whole.recovery_report().map(findings).unwrap_or_default();
         Ok(())
     }
 
@@ -224,6 +228,12 @@ impl Subject {
     pub(super) fn layout(&self) -> Layout {
         Layout::new(PathBuf::from(DIR))
     }
+}
+
+/// What an opening found and did, and no figures.
+pub(super) fn findings(report: &RecoveryReport) -> String {
+    let RecoveryReport { rejected, removed, set_aside, tail, lost, data_loss, .. } = report;
+    format!("{rejected:?} {removed:?} {set_aside:?} {tail:?} {lost:?} {data_loss:?}")
 }
 
 impl Class {
