@@ -163,18 +163,17 @@ impl Writer {
             let entry = queue.entries[i];
             let group = if in_group { 0 } else { GROUP_BYTES };
             let frames = self.frames_len(entry.len);
-            // Room for the frames that end the group and the log is always kept.
-            if self.offset + self.pending + group + frames + 2 * GROUP_BYTES > self.limit
-                && (in_group || self.transactions > 0)
-            {
-                self.end_group(begun, lsn, durable);
+            // WAL-9: room for the frames that end the group and the log is always kept. A transaction that no segment takes is the first of
+            // one that is as large as it needs.
+            if self.offset + self.pending + group + frames + 2 * GROUP_BYTES > self.limit {
+                if in_group {
+                    self.end_group(begun, lsn, durable);
+                }
                 self.put(queue, counters)?;
                 self.rotate_for(GROUP_BYTES + frames, lsn, counters)?;
                 in_group = false;
             }
             if !in_group {
-                // WAL-9: a transaction that no segment takes is the first of one that is as large as it needs.
-                self.grow_for(GROUP_BYTES + frames);
                 begun = self.offset + self.pending;
                 self.group(GROUP, lsn, durable);
                 in_group = true;
@@ -416,13 +415,6 @@ impl Writer {
         self.tail.clear();
         self.prepare_next();
         Ok(())
-    }
-
-    /// Lets the segment become as large as its first transaction needs.
-    fn grow_for(&mut self, needed: u64) {
-        if self.transactions == 0 {
-            self.limit = self.limit.max((self.offset + needed + 2 * GROUP_BYTES).next_multiple_of(PAGE));
-        }
     }
 
     fn next_bytes(&self) -> u64 {

@@ -133,7 +133,7 @@ proptest! {
         prop_assert!(scan.unused.is_empty());
         // WAL-9
         for segment in &scan.segments {
-            prop_assert!(segment.end.offset <= segment.header.prepared_bytes, "{:?}", segment.header);
+            prop_assert!(segment.end.offset <= segment.header.bytes, "{:?}", segment.header);
         }
         prop_assert_eq!(&read(&scan, Lsn::ZERO), &expected);
         let half = sizes.len() / 2;
