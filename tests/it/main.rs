@@ -23,6 +23,7 @@ mod liveness;
 mod model;
 mod own_files;
 mod owned;
+mod put_back;
 mod regressions;
 mod rules;
 mod sigkill;

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use ecsdb_io::{FileKind, OpenMode, VfsFile, publish, seekable};
-use ecsdb_recovery::{Mark, claim, log_dirs, mark};
-use ecsdb_wal::{LogScan, Lsn, ScannedSegment, SegmentEnd, SegmentReader, segment_files};
+use ecsdb_io::{FileKind, NumberedFile, OpenMode, VfsFile, numbered_files, publish, seekable};
+use ecsdb_recovery::{Mark, claim, log_dirs, mark, move_aside};
+use ecsdb_wal::{LogError, LogScan, Lsn, ScannedSegment, SegmentEnd, SegmentReader, segment_files};
 
 use crate::error::{Error, Result};
 use crate::event::{Event, Task};
@@ -121,14 +121,13 @@ impl Store {
     /// Copies the sealed segments below `first_needed` into the archive, those that are not there yet. Nothing is deleted here.
     pub(crate) fn archive_below(&self, work: &mut Work, first_needed: u64) -> Result<()> {
         self.claim_archive(work)?;
-        let manifest = self.manifest();
-        let mut known = self.archived(work)?.last().map_or(0, |last| last.number);
-        known = known.max(manifest.first_archived.saturating_sub(1));
-        let [log, _] = log_dirs(&self.layout, &manifest);
+        let first = self.manifest().first_archived;
+        let [log, _] = log_dirs(&self.layout, &self.manifest());
         let segments = segment_files(&*self.direct_vfs, &[log])?;
+        let mut copies = None;
         for pair in segments.windows(2) {
             let [file, next] = pair else { continue };
-            if file.number <= known || file.number >= first_needed {
+            if file.number < first || file.number >= first_needed {
                 continue;
             }
             if matches!(SegmentReader::open(&*self.direct_vfs, &file.path), Ok(None)) {
@@ -141,8 +140,18 @@ impl Store {
                 Err(e) if e.is_damage() => None,
                 Err(e) => return Err(e.into()),
             };
+            if copies.is_none() {
+                // Listed before anything is added.
+                self.archived(work)?;
+                let kinds = [FileKind::ArchivedSegment, FileKind::CompressedSegment];
+                copies = Some(numbered_files(&*self.archive_vfs, self.layout.archive_dir(), &kinds)?);
+            }
+            let scanned = LogScan::file(&*self.archive_vfs, &file.path);
+            if self.has_archived(work, copies.as_deref().unwrap_or_default(), file.number, &scanned)? {
+                continue;
+            }
             // What is damaged is kept as it is, and keeps nobody else waiting: a part of it may still be good for something.
-            let archived = match LogScan::file(&*self.archive_vfs, &file.path) {
+            let archived = match scanned {
                 Ok(scanned) => {
                     let declared = declared.filter(|end| *end != scanned.end);
                     if declared.is_some() {
@@ -170,9 +179,48 @@ impl Store {
                 }
                 Err(e) => return Err(e.into()),
             };
-            self.archived(work)?.push(archived);
+            let there = self.archived(work)?;
+            there.insert(there.partition_point(|segment| segment.number < archived.number), archived);
         }
         Ok(())
+    }
+
+    /// True when one of the `copies` in the archive is this segment of the log. CKP-11: another one under its number, or under one that this
+    /// log has passed over, is of another life of the database, which was put back since from a copy. It makes room, and is kept.
+    fn has_archived(
+        &self,
+        work: &mut Work,
+        copies: &[NumberedFile],
+        number: u64,
+        scanned: &Result<ScannedSegment, LogError>,
+    ) -> Result<bool> {
+        let vfs = &*self.archive_vfs;
+        let before =
+            scanned.as_ref().map_or(number.saturating_sub(1), |scanned| scanned.header.previous.segment);
+        let mut is_there = false;
+        for copy in copies.iter().filter(|copy| copy.number > before && copy.number <= number) {
+            let is_it = match (scanned, LogScan::file(vfs, &copy.path)) {
+                (Ok(own), Ok(copied)) => (own.header, own.end) == (copied.header, copied.end),
+                (Ok(_), Err(e)) if e.is_damage() => false,
+                (Ok(_), Err(e)) => return Err(e.into()),
+                // There is nothing to tell it from, and nothing better.
+                (Err(_), _) => true,
+            };
+            if is_it {
+                is_there = true;
+                continue;
+            }
+            let aside = move_aside(vfs, &self.layout, &copy.path)?;
+            work.archived = None;
+            self.archived(work)?;
+            let error = format!(
+                "{} is not segment {number} of this log, and was moved to {}",
+                copy.path.display(),
+                aside.display()
+            );
+            self.events.send(Event::Failed { task: Task::Retention, error, retry_in: None });
+        }
+        Ok(is_there)
     }
 
     fn report_damage(&self, what: &str, damage: &str) {

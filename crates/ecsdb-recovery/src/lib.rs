@@ -26,6 +26,6 @@ pub use find::log_dirs;
 pub use history::{History, Moment, Reconstructed, lock_closed};
 pub use policy::{Existence, Options, Policy};
 pub use recover::{Recovered, recover};
-pub use repair::{Garbage, garbage};
+pub use repair::{Garbage, garbage, move_aside};
 pub use report::{ClosedComponent, DataLoss, LoadedSnapshot, Lost, RecoveryReport, Rejected, Step};
 pub use verify::{Verified, verify};

@@ -155,7 +155,7 @@ pub fn recover(
         let path = layout.file(FileKind::Snapshot, entry.sequence);
         // A salvage sets it aside with everything else.
         if manifest.salvage == 0 && vfs.file_len(&path)?.is_some() {
-            repair::move_aside(vfs, layout, &path, &mut report)?;
+            report.set_aside.push(repair::move_aside(vfs, layout, &path)?);
         }
     }
     // WAL-7, REC-7: above everything ever seen, in any source.

@@ -95,7 +95,7 @@ pub(crate) fn remove_unused(
             report.removed.push(path.clone());
         } else {
             // Its header is torn or damaged.
-            move_aside(vfs, layout, path, report)?;
+            report.set_aside.push(move_aside(vfs, layout, path)?);
         }
     }
     vfs.sync_dir(layout.log_dir())?;
@@ -260,13 +260,11 @@ pub(crate) fn set_aside(
     Ok(())
 }
 
-/// Moves a file into the quarantine directory: it need not be readable.
-pub(crate) fn move_aside(
-    vfs: &dyn Vfs,
-    layout: &Layout,
-    path: &Path,
-    report: &mut RecoveryReport,
-) -> Result<()> {
+/// Moves a file into the quarantine directory, and says where it lies then: it need not be readable.
+///
+/// # Errors
+/// When a file operation fails.
+pub fn move_aside(vfs: &dyn Vfs, layout: &Layout, path: &Path) -> Result<PathBuf> {
     let mut target = layout.quarantine_dir().join(name_of(path));
     // What lies there from another time stays.
     for n in 2.. {
@@ -276,8 +274,7 @@ pub(crate) fn move_aside(
         target = layout.quarantine_dir().join(format!("{}.{n}", name_of(path)));
     }
     move_file(vfs, path, &target)?;
-    report.set_aside.push(target);
-    Ok(())
+    Ok(target)
 }
 
 /// Copies the manifests into the directory of the salvage that begins: with what is moved there later, it is the database as it was.

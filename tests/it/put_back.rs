@@ -1,0 +1,108 @@
+//! A part of a database is put back from an older copy, or a stranger's file is where its next one belongs: what it has had and what it has is
+//! told apart, and neither is given up for the other (CKP-11).
+
+use std::path::{Path, PathBuf};
+
+use ecsdb::prelude::*;
+use ecsdb::{Digest, Event, Lsn, Moment, PersistenceConfig};
+
+use crate::components::{Counter, Name};
+use crate::golden::copy_dir;
+use crate::lifecycle::archiving;
+
+fn config(root: &Path) -> PersistenceConfig {
+    let mut config = PersistenceConfig::new(root);
+    archiving(&mut config);
+    config
+}
+
+/// Transactions of more than half a segment each, a snapshot after every third, and what was reported in the background. Each transaction
+/// and the world after it are noted.
+fn session(config: PersistenceConfig, n: u64, history: &mut Vec<(Lsn, Digest)>) -> Vec<String> {
+    let db = Database::new_with_persistence(config).unwrap();
+    let mut events = db.events();
+    for i in 0..n {
+        // No two sessions write the same.
+        db.write(|tx| Ok(tx.spawn((Counter(fastrand::u64(..)), Name("x".repeat(40_000)))))).unwrap();
+        history.push((db.lsn(), db.view().unwrap().digest().unwrap()));
+        if i % 3 == 2 {
+            db.snapshot().unwrap().wait().unwrap();
+        }
+    }
+    db.close().unwrap();
+    std::iter::from_fn(|| events.blocking_next())
+        .filter_map(|event| match event {
+            Event::Failed { error, .. } => Some(error),
+            _ => None,
+        })
+        .collect()
+}
+
+fn every_moment_is_there(config: &PersistenceConfig, history: &[(Lsn, Digest)]) {
+    let copies = tempfile::tempdir().unwrap();
+    for (lsn, expected) in history {
+        let copy = copies.path().join(lsn.to_string());
+        ecsdb::restore_copy(config, &copy, Moment::Lsn(*lsn), |_| {}).unwrap();
+        let world = Database::open_read_only(&copy).unwrap().view().unwrap().digest().unwrap();
+        assert_eq!(world, *expected, "{lsn}");
+    }
+    assert_eq!(ecsdb::verify(config, |_| {}).unwrap().faults, Vec::<String>::new());
+}
+
+fn numbers(dir: &Path, ending: &str) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.to_string_lossy().ends_with(ending));
+    files.sort();
+    files
+}
+
+#[test]
+fn a_strangers_file_keeps_no_segment_out_of_the_archive() {
+    let dir = tempfile::tempdir().unwrap();
+    let (template, world) = (dir.path().join("template"), dir.path().join("world"));
+    let mut before = Vec::new();
+    session(config(&template), 8, &mut before);
+    let archived = numbers(&template.join("archive"), ".seg.zst").len();
+    for (ahead, bytes) in [(1, ""), (2, "noise"), (3, "")] {
+        drop(std::fs::remove_dir_all(&world));
+        copy_dir(&template, &world);
+        let stranger = world.join(format!("archive/{:016}.seg.zst", archived + ahead));
+        std::fs::write(&stranger, bytes).unwrap();
+        let mut history = before.clone();
+        let failed = session(config(&world), 6, &mut history);
+        assert!(failed.iter().any(|error| error.contains(stranger.to_str().unwrap())), "{failed:?}");
+        assert_eq!(session(config(&world), 4, &mut history), Vec::<String>::new());
+        let kept = world.join("quarantine").join(stranger.file_name().unwrap());
+        assert_eq!(std::fs::read_to_string(kept).unwrap(), bytes);
+        every_moment_is_there(&config(&world), &history);
+    }
+}
+
+/// The archive lies on another disk, and has what came after the copy was made.
+#[test]
+fn a_database_that_was_put_back_archives_its_own_history_beside_the_one_it_had() {
+    for sessions in [1, 3] {
+        let dir = tempfile::tempdir().unwrap();
+        let (world, saved) = (dir.path().join("world"), dir.path().join("saved"));
+        let mut config = config(&world);
+        config.archive.dir = Some(dir.path().join("archive"));
+        let mut history = Vec::new();
+        session(config.clone(), 8, &mut history);
+        copy_dir(&world, &saved);
+        session(config.clone(), 14, &mut Vec::new());
+        let had = numbers(&dir.path().join("archive"), ".seg.zst");
+        std::fs::remove_dir_all(&world).unwrap();
+        copy_dir(&saved, &world);
+        let mut told = false;
+        for n in 0..sessions {
+            told |= !session(config.clone(), 8 + n, &mut history).is_empty();
+        }
+        assert!(told);
+        every_moment_is_there(&config, &history);
+        // Nothing of what there was is gone.
+        let aside = numbers(&world.join("quarantine"), ".seg.zst").len();
+        let now = numbers(&dir.path().join("archive"), ".seg.zst").len();
+        assert!(aside > 0 && aside + now >= had.len(), "{aside} {now} {}", had.len());
+    }
+}
