@@ -1,10 +1,10 @@
 //! A part of a database is put back from an older copy, or a stranger's file is where its next one belongs: what it has had and what it has is
-//! told apart, and neither is given up for the other (CKP-11).
+//! told apart, and neither is given up for the other (CKP-11, REC-13).
 
 use std::path::{Path, PathBuf};
 
 use ecsdb::prelude::*;
-use ecsdb::{Digest, Event, Lsn, Moment, PersistenceConfig};
+use ecsdb::{DataLoss, Digest, Event, Lsn, Moment, PersistenceConfig, Policy};
 
 use crate::components::{Counter, Name};
 use crate::golden::copy_dir;
@@ -105,4 +105,48 @@ fn a_database_that_was_put_back_archives_its_own_history_beside_the_one_it_had()
         let now = numbers(&dir.path().join("archive"), ".seg.zst").len();
         assert!(aside > 0 && aside + now >= had.len(), "{aside} {now} {}", had.len());
     }
+}
+
+/// What a snapshot holds was durable in the log before. One that goes beyond the log is what is left of what was lost.
+#[test]
+fn a_snapshot_beyond_the_log_is_damage_to_the_log_and_is_not_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (world, saved, snapshots) =
+        (dir.path().join("world"), dir.path().join("saved"), dir.path().join("snapshots"));
+    let mut config = config(&world);
+    config.snapshot.dir = Some(snapshots.clone());
+    let mut history = Vec::new();
+    session(config.clone(), 8, &mut history);
+    copy_dir(&world, &saved);
+    session(config.clone(), 6, &mut history);
+    std::fs::remove_dir_all(&world).unwrap();
+    copy_dir(&saved, &world);
+    let newest = numbers(&snapshots, ".snap").pop().unwrap();
+    let had = std::fs::read(&newest).unwrap();
+    let open = |policy| {
+        let mut config = config.clone();
+        config.recovery.policy = policy;
+        Database::new_with_persistence(config)
+    };
+    let latest = || ecsdb::restore_copy(&config, &dir.path().join("copy"), Moment::Latest, |_| {});
+    for refused in [
+        open(Policy::Strict).map(drop),
+        open(Policy::TruncateTail).map(drop),
+        Database::builder(&world).config(|c| *c = config.clone()).open_read_only().map(drop),
+        latest().map(drop),
+    ] {
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Damaged, "{refused}");
+        assert!(refused.to_string().contains(".snap") && refused.to_string().contains("LSN 9"), "{refused}");
+    }
+    assert_eq!(ecsdb::verify(&config, |_| {}).unwrap().faults.len(), 1);
+    let db = open(Policy::Salvage).unwrap();
+    assert_eq!(db.recovery_report().unwrap().data_loss, DataLoss::Acknowledged);
+    assert_eq!(db.view().unwrap().digest().unwrap(), history[7].1);
+    db.close().unwrap();
+    let kept = std::fs::read_dir(world.join("quarantine")).unwrap().map(|entry| entry.unwrap().path());
+    let kept: Vec<PathBuf> =
+        kept.map(|salvage| salvage.join("snapshots").join(newest.file_name().unwrap())).collect();
+    assert!(kept.iter().any(|kept| std::fs::read(kept).is_ok_and(|bytes| bytes == had)), "{kept:?}");
+    assert_eq!(open(Policy::Strict).unwrap().view().unwrap().digest().unwrap(), history[7].1);
 }

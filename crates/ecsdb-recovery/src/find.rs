@@ -117,6 +117,41 @@ pub(crate) fn numbers(vfs: &dyn Vfs, layout: &Layout, kind: FileKind) -> Result<
     Ok(files.into_iter().map(|file| file.number).collect())
 }
 
+/// A snapshot of this database that `manifest` does not know of, and that goes beyond all that was ever `seen`, in words. What a snapshot
+/// holds was durable in the log before it was written: log and manifest are from before (REC-13). O(snapshots not known of).
+pub(crate) fn beyond(
+    vfs: &dyn Vfs,
+    layout: &Layout,
+    manifest: &Manifest,
+    seen: Lsn,
+) -> Result<Option<String>> {
+    if manifest.salvage != 0 {
+        // It is what is being set aside.
+        return Ok(None);
+    }
+    let seen = seen.0.max(manifest.durable_lsn).max(manifest.seen_lsn);
+    for number in numbers(vfs, layout, FileKind::Snapshot)? {
+        if number < manifest.next_snapshot {
+            continue;
+        }
+        let path = layout.file(FileKind::Snapshot, number);
+        match Snapshot::open(vfs, &path) {
+            Ok(snapshot) => {
+                let header = snapshot.header();
+                if header.database == manifest.database && header.lsn > seen {
+                    let (path, lsn) = (path.display(), header.lsn);
+                    return Ok(Some(format!(
+                        "the log ends before LSN {lsn}, which {path} was written after"
+                    )));
+                }
+            }
+            Err(e) if e.is_damage() => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(None)
+}
+
 /// What a manifest knows of a log, of which a snapshot holds everything up to `covered`: that is not lost, wherever the log ends.
 pub(crate) fn known(manifest: &Manifest, covered: Lsn) -> Known {
     let durable = if manifest.durable_lsn > covered.0 { Lsn(manifest.durable_lsn) } else { Lsn::ZERO };

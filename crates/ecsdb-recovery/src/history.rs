@@ -130,7 +130,13 @@ impl<'a> History<'a> {
     /// As [`History::read`].
     pub fn of_closed(vfs: &'a dyn Vfs, layout: &'a Layout, manifest: &'a Manifest) -> Result<History<'a>> {
         let newest = manifest.snapshots.last().map_or(Lsn::ZERO, |entry| Lsn(entry.lsn));
-        History::look(vfs, layout, manifest, find::known(manifest, newest))
+        let mut history = History::look(vfs, layout, manifest, find::known(manifest, newest))?;
+        if history.lost.is_none() {
+            let last = history.last.0;
+            let beyond = find::beyond(vfs, layout, manifest, last)?;
+            history.lost = beyond.map(|what| (last.next(), what));
+        }
+        Ok(history)
     }
 
     fn look(

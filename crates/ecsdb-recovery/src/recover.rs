@@ -84,7 +84,15 @@ pub fn recover(
     let mut scan = scan_log(vfs, layout, &manifest, world.lsn())?;
     report.segments = scan.segments.len();
     report.log_bytes = scan.segments.iter().map(|segment| segment.end.offset).sum();
-    let whole = judge(layout, &scan, world.lsn(), options.policy, &mut report)?;
+    let mut whole = judge(layout, &scan, world.lsn(), options.policy, &mut report)?;
+    let ends = scan.last_lsn.max(world.lsn());
+    if report.lost.is_empty()
+        && let Some(beyond) = find::beyond(vfs, layout, &manifest, scan.seen_lsn.max(ends))?
+    {
+        let (first, dir) = (ends.next(), layout.log_dir().into());
+        let error = Error::Corrupt { first_lost: first.0, what: beyond, dir };
+        whole = lost(&scan, first, error, options.policy, &mut report)?;
+    }
     clock.lap("verify", &mut report);
 
     progress(&Step::Replay { done: 0, total: report.log_bytes });

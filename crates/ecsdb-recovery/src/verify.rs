@@ -78,6 +78,7 @@ pub fn verify(vfs: &dyn Vfs, layout: &Layout, progress: &mut dyn FnMut(&Step)) -
         Tail::Torn { damage, .. } => verified.torn_tail = Some(damage.to_string()),
         Tail::Corrupt { damage, evidence, .. } => verified.faults.push(format!("{damage} ({evidence})")),
     }
+    verified.faults.extend(find::beyond(vfs, layout, &manifest, scan.seen_lsn.max(verified.last_lsn))?);
     // A snapshot that no log leads on from, though there is some.
     if let Some(first) = scan.segments.first()
         && first.header.previous.last_lsn > Lsn(covered)
