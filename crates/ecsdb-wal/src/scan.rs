@@ -324,7 +324,9 @@ impl LogScan {
             let damage = Damage::new(reader.path(), 0, before.end.last_lsn.next(), what);
             self.judge(corrupt(damage, "a later segment follows".into()), broken);
         }
-        // A later segment says where this one ends; what lies beyond was cut by a recovery.
+        // A later segment says where this one ends; what lies beyond was cut by a recovery. One that follows another segment than this says
+        // only that there is a hole, and that is its own fault.
+        let is_last = declared.is_none();
         let declared = declared.filter(|end| end.segment == header.sequence);
         let intact = broken.is_none();
         let walked = walk(reader, declared.map_or(u64::MAX, |end| end.offset))?;
@@ -343,7 +345,7 @@ impl LogScan {
             (None, Some(stop)) if walked.unreadable => {
                 self.judge(corrupt(stop.clone(), "the disk does not give what is there".into()), broken);
             }
-            (None, stop) => {
+            (None, stop) if is_last => {
                 if let Some(stop) = stop {
                     self.judge_tail(reader, &walked, stop.clone(), durable, broken)?;
                 }
