@@ -154,6 +154,28 @@ fn a_copy_that_shares_a_directory_with_its_original_is_refused_and_one_that_was_
 
 /// A directory is one directory, whatever its names: links to it, `..`, links to the database.
 #[cfg(unix)]
+/// The name of the original cannot be written down as it is.
+#[cfg(unix)]
+#[test]
+fn a_copy_of_a_database_with_an_odd_name_that_shares_a_directory_is_refused() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    for name in [b"new\nline".as_slice(), b"not \xff Unicode"] {
+        let dir = tempfile::tempdir().unwrap();
+        let (original, copy) = (dir.path().join(OsStr::from_bytes(name)), dir.path().join("copy"));
+        let with = |root: &Path| {
+            let mut config = config(root);
+            config.snapshot.dir = Some(dir.path().join("snapshots"));
+            config
+        };
+        session(with(&original));
+        copy_dir(&original, &copy);
+        let refused = open(with(&copy)).unwrap_err();
+        assert!(matches!(refused, Error::Recovery(RecoveryError::ForeignDirectory { .. })), "{refused}");
+        session(with(&original));
+    }
+}
+
 #[test]
 fn names_of_directories_do_not_matter() {
     use std::os::unix::fs::symlink;

@@ -31,6 +31,11 @@ impl Owner {
         Owner { database, root: shown.into() }
     }
 
+    /// False if something in the name of its directory may have been replaced, so that nobody can look there.
+    pub fn is_exact(&self) -> bool {
+        !self.root.to_string_lossy().contains('\u{fffd}')
+    }
+
     /// The owner of `dir`: `None` if it says none, or what it says is damaged.
     ///
     /// # Errors

@@ -62,7 +62,8 @@ pub fn mark(vfs: &dyn Vfs, layout: &Layout, dir: &Path, database: u128) -> Resul
         }
         Some(said) if is_of(vfs, layout, dir, &said) => Ok(Mark::Ours),
         // The database was moved, or else it was copied, and both would write here.
-        Some(said) if is_there(vfs, &said) => {
+        // Where nobody can look whether it is still there, it may be.
+        Some(said) if !said.is_exact() || is_there(vfs, &said) => {
             foreign(format!("the database in {}, of which this one is a copy", said.root.display()))
         }
         Some(_) => Ok(Mark::Unmarked),
