@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ecsdb::Policy;
 use ecsdb::prelude::*;
+use ecsdb_io::FileKind;
 use ecsdb_sim::{Failure, Fault, SimDisk};
 
 use crate::components::{Counter, Name};
@@ -301,4 +302,51 @@ fn a_manifest_under_another_number_is_none() {
     assert!(refused.to_string().contains("it is the manifest of generation"), "{refused}");
     let db = open(&dir, Policy::TruncateTail).unwrap();
     assert_eq!((db.view().unwrap().len(), db.recovery_report().unwrap().rejected.len()), (LEN, 2));
+}
+
+/// A directory where a file of the engine's belongs that the database can do without.
+#[test]
+fn directories_in_the_place_of_files_that_are_not_needed_stop_nothing() {
+    let template = Template::new();
+    let next = |dir: &str, kind: FileKind| {
+        let dir = template.0.path().join("template").join(dir);
+        kind.name(ecsdb_io::next_free_number(&ecsdb_io::Disk, &dir, kind).unwrap())
+    };
+    let names = [
+        "UNFINISHED".into(),
+        "log/OWNER".into(),
+        "log/OWNER.tmp".into(),
+        "snapshots/OWNER".into(),
+        format!("{}.tmp", next("", FileKind::Manifest)),
+        format!("log/{}.tmp", next("log", FileKind::Segment)),
+        format!("snapshots/{}.tmp", next("snapshots", FileKind::Snapshot)),
+        format!("recovery/{}", next("recovery", FileKind::Report)),
+    ];
+    for name in names {
+        println!("{name}");
+        let dir = template.copy();
+        let path = dir.join(&name);
+        drop(std::fs::remove_file(&path));
+        std::fs::create_dir(&path).unwrap();
+        lives_on(&dir, Policy::TruncateTail, LEN);
+        assert!(path.is_dir());
+    }
+}
+
+#[test]
+fn reports_give_way_to_no_strangers_file_and_no_strangers_file_to_them() {
+    let template = Template::new();
+    let dir = template.copy();
+    let recovery = dir.join("recovery");
+    let strangers: Vec<PathBuf> =
+        ["0 notes.txt", "zz.txt", "1.txt"].into_iter().map(|name| recovery.join(name)).collect();
+    for stranger in &strangers {
+        std::fs::write(stranger, "mine").unwrap();
+    }
+    std::fs::create_dir(recovery.join("0 directory.txt")).unwrap();
+    for _ in 0..12 {
+        open(&dir, Policy::TruncateTail).unwrap().close().unwrap();
+    }
+    assert!(strangers.iter().all(|stranger| std::fs::read(stranger).unwrap() == b"mine"));
+    assert_eq!(files(&recovery, ".txt").len(), 8 + strangers.len() + 1);
 }

@@ -12,6 +12,7 @@ pub struct Layout {
     log: PathBuf,
     snapshots: PathBuf,
     archive: PathBuf,
+    reports: PathBuf,
 }
 
 /// The numbered kinds of file.
@@ -27,6 +28,8 @@ pub enum FileKind {
     Snapshot,
     /// A manifest: `0000000000000001.manifest`, numbered by generation.
     Manifest,
+    /// A recovery report: `recovery/0000000000000001.txt`, numbered by incarnation.
+    Report,
 }
 
 impl FileKind {
@@ -36,6 +39,7 @@ impl FileKind {
             FileKind::CompressedSegment => "seg.zst",
             FileKind::Snapshot => "snap",
             FileKind::Manifest => "manifest",
+            FileKind::Report => "txt",
         }
     }
 
@@ -65,6 +69,7 @@ impl Layout {
             log: root.join("log"),
             snapshots: root.join("snapshots"),
             archive: root.join("archive"),
+            reports: root.join("recovery"),
             root,
         }
     }
@@ -80,6 +85,7 @@ impl Layout {
             log: absolute(&self.log)?,
             snapshots: absolute(&self.snapshots)?,
             archive: absolute(&self.archive)?,
+            reports: absolute(&self.reports)?,
         })
     }
 
@@ -93,6 +99,7 @@ impl Layout {
             log: vfs.real_path(&self.log)?,
             snapshots: vfs.real_path(&self.snapshots)?,
             archive: vfs.real_path(&self.archive)?,
+            reports: vfs.real_path(&self.root)?.join("recovery"),
         })
     }
 
@@ -148,8 +155,8 @@ impl Layout {
     }
 
     /// The recovery reports.
-    pub fn report_dir(&self) -> PathBuf {
-        self.root.join("recovery")
+    pub fn report_dir(&self) -> &Path {
+        &self.reports
     }
 
     /// The directories that may lie elsewhere than in the database's own: those of log, snapshots and archive.
@@ -174,6 +181,7 @@ impl Layout {
             FileKind::ArchivedSegment | FileKind::CompressedSegment => &self.archive,
             FileKind::Snapshot => &self.snapshots,
             FileKind::Manifest => &self.root,
+            FileKind::Report => &self.reports,
         }
     }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Result;
 use crate::layout::FileKind;
+use crate::publish::TEMPORARY_SUFFIX;
 use crate::vfs::{DirEntry, EntryKind, Vfs};
 
 /// A file with a name of ours.
@@ -35,13 +36,18 @@ pub fn numbered_files(vfs: &dyn Vfs, dir: &Path, kinds: &[FileKind]) -> Result<V
     Ok(files)
 }
 
-/// The first number that no name of this kind in the directory has, whatever it names, nor a higher one; 0 without any.
+/// The first number that no name of this kind in the directory has, whatever it names, nor a higher one; 0 without any. A number under which
+/// nothing could be published, since its temporary name is that of something else than a file, is not free, either.
 ///
 /// # Errors
 /// When the directory cannot be listed.
 pub fn next_free_number(vfs: &dyn Vfs, dir: &Path, kind: FileKind) -> Result<u64> {
     let names = entries(vfs, dir)?;
-    Ok(names.iter().filter_map(|entry| kind.parse(&entry.name)).max().map_or(0, |number| number + 1))
+    let taken = names.iter().filter_map(|entry| match entry.name.strip_suffix(TEMPORARY_SUFFIX) {
+        Some(name) => kind.parse(name).filter(|_| entry.kind != EntryKind::File),
+        None => kind.parse(&entry.name),
+    });
+    Ok(taken.max().map_or(0, |number| number + 1))
 }
 
 /// What is in a directory; nothing where there is none.

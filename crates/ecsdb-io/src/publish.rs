@@ -10,7 +10,7 @@ use crate::listing::entries;
 use crate::vfs::{EntryKind, OpenMode, Vfs, VfsFile};
 
 /// The ending of files that are not published yet.
-const TEMPORARY_SUFFIX: &str = ".tmp";
+pub(crate) const TEMPORARY_SUFFIX: &str = ".tmp";
 
 /// Writes a file under a temporary name with `write`, syncs it, renames it to `path` and syncs the directory.
 /// Returns what `write` returned, and the open file. A leftover of an earlier attempt is replaced.

@@ -87,7 +87,13 @@ pub fn claim(vfs: &dyn Vfs, layout: &Layout, dir: &Path, database: u128) -> Resu
     let lock = lock(vfs, dir)?;
     // And again, for what it is once nobody can change it.
     if mark(vfs, layout, dir, database)? != Mark::Ours {
-        Owner::new(database, layout.root()).write(vfs, dir)?;
+        match Owner::new(database, layout.root()).write(vfs, dir) {
+            // REC-14: a directory of somebody's is in the file's place. Whose the files here are, they say themselves.
+            Err(e) if e.cause.kind() == std::io::ErrorKind::IsADirectory => {
+                tracing::warn!(error = %e, "it cannot be noted whose a directory is");
+            }
+            written => written?,
+        }
     }
     Ok(lock)
 }

@@ -1,6 +1,6 @@
 //! The order of things at opening.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ecsdb_core::{Unreadable, World};
@@ -245,9 +245,10 @@ impl Recovered {
         if let Some(cut) = &self.cut {
             repair::cut_to_end(vfs, cut)?;
         }
-        if vfs.file_len(&layout.unfinished_file())?.is_some() {
-            // The copy was finished after all: its manifest is the last thing that is written.
-            vfs.remove(&layout.unfinished_file())?;
+        // The copy was finished after all: its manifest is the last thing that is written. REC-14: beside one the mark says nothing.
+        match vfs.remove(&layout.unfinished_file()) {
+            Err(e) if !e.is_not_found() => tracing::warn!(error = %e, "a mark of a copy stays"),
+            _ => {}
         }
         if manifest.salvage == 0 {
             repair::remove_unused(vfs, layout, &self.unused, report)?;
@@ -364,26 +365,16 @@ fn lost(
 }
 
 fn write_report(vfs: &dyn Vfs, layout: &Layout, report: &RecoveryReport) -> Result<(), IoError> {
-    let dir = layout.report_dir();
-    create_dir_durably(vfs, &dir)?;
-    let path = dir.join(format!("{:016}.txt", report.incarnation));
+    create_dir_durably(vfs, layout.report_dir())?;
+    let path = layout.file(FileKind::Report, report.incarnation);
     let mut text = format!("{report}\n");
     for (step, time) in &report.timings {
         text += &format!("  {step}: {:.3} ms\n", time.as_secs_f64() * 1000.0);
     }
     publish(vfs, &path, |file| file.write_at(text.as_bytes(), 0))?;
-    let mut reports: Vec<String> = vfs
-        .read_dir(&dir)?
-        .into_iter()
-        .map(|entry| entry.name)
-        .filter(|name| Path::new(name).extension().is_some_and(|extension| extension == "txt"))
-        .collect();
-    reports.sort();
+    let mut reports = numbered_files(vfs, layout.report_dir(), &[FileKind::Report])?;
     reports.truncate(reports.len().saturating_sub(REPORTS_KEPT));
-    for old in reports {
-        vfs.remove(&dir.join(old))?;
-    }
-    Ok(())
+    reports.into_iter().try_for_each(|old| vfs.remove(&old.path))
 }
 
 /// Times the steps.
