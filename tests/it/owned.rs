@@ -67,6 +67,14 @@ fn content(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     found
 }
 
+fn manifests(dir: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "manifest"));
+    files.sort();
+    files
+}
+
 type Set = fn(&mut PersistenceConfig, PathBuf);
 const DIRS: [(&str, Set); 3] = [
     ("log", |config, dir| config.log.dir = Some(dir)),
@@ -173,6 +181,36 @@ fn a_copy_of_a_database_with_an_odd_name_that_shares_a_directory_is_refused() {
         let refused = open(with(&copy)).unwrap_err();
         assert!(matches!(refused, Error::Recovery(RecoveryError::ForeignDirectory { .. })), "{refused}");
         session(with(&original));
+    }
+}
+
+#[test]
+fn a_manifest_of_another_database_is_passed_over_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (world, other) = (dir.path().join("world"), dir.path().join("other"));
+    session(config(&world));
+    session(config(&other));
+    for ahead in [true, false] {
+        let newest = |dir: &Path| manifests(dir).pop().unwrap().file_name().unwrap().to_owned();
+        let (first, then) = if ahead { (&world, &other) } else { (&other, &world) };
+        while newest(then) <= newest(first) {
+            drop(open(config(then)).unwrap());
+        }
+        let stranger = world.join(newest(&other));
+        std::fs::copy(other.join(newest(&other)), &stranger).unwrap();
+        let bytes = std::fs::read(&stranger).unwrap();
+        assert!(ecsdb::verify(&config(&world), |_| {}).unwrap().faults.is_empty());
+        for policy in [Policy::Strict, Policy::TruncateTail, Policy::Salvage] {
+            let mut config = config(&world);
+            config.recovery.policy = policy;
+            let db = open(config).unwrap();
+            assert_eq!(
+                (db.view().unwrap().len(), db.recovery_report().unwrap().data_loss),
+                (6, DataLoss::None)
+            );
+            db.close().unwrap();
+            assert_eq!(std::fs::read(&stranger).unwrap(), bytes, "{ahead}");
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Finding what there is: the newest manifest that validates, or the absence of everything.
 
-use ecsdb_io::{FileKind, IoError, Layout, Vfs, numbered_files};
+use ecsdb_io::{FileKind, IoError, Layout, Owner, Vfs, numbered_files};
 use ecsdb_snapshot::{Manifest, Snapshot, SnapshotEntry};
 use ecsdb_wal::{Known, LogDir, Lsn, SegmentReader};
 
@@ -18,11 +18,18 @@ pub(crate) fn manifest(
 ) -> Result<Manifest> {
     let generations = Manifest::generations(vfs, layout)?;
     let newest = generations.last().copied().unwrap_or(0);
+    // CKP-10: where the log says whose it is, another database's manifest is a stranger's, whatever its number.
+    let owner = Owner::read(vfs, layout.log_dir())?.map(|said| said.database);
+    let mut foreign = None;
     for &generation in generations.iter().rev() {
         let path = layout.file(FileKind::Manifest, generation);
         match Manifest::read(vfs, &path) {
+            Ok(manifest) if owner.is_some_and(|owner| owner != manifest.database) => {
+                foreign.get_or_insert(manifest);
+                continue;
+            }
             Ok(mut manifest) => {
-                if generation != newest {
+                if !report.rejected.is_empty() {
                     // The newer one may have given some up, and they are gone.
                     let mut there = Vec::new();
                     for entry in manifest.snapshots {
@@ -44,6 +51,10 @@ pub(crate) fn manifest(
         {
             return Err(Error::Strict { what: rejected.reason.clone() });
         }
+    }
+    if let Some(manifest) = foreign.filter(|_| report.rejected.is_empty()) {
+        // It is the log that is another's, then.
+        return Ok(manifest);
     }
     if vfs.file_len(&layout.unfinished_file())?.is_some() {
         return Err(Error::Unfinished { dir: layout.root().into() });

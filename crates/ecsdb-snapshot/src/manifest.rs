@@ -195,7 +195,12 @@ impl Manifest {
         *self = next;
         let superseded = |&old: &u64| old + KEPT <= self.generation;
         for old in Manifest::generations(vfs, layout)?.into_iter().filter(superseded) {
-            vfs.remove(&layout.file(FileKind::Manifest, old))?;
+            let path = layout.file(FileKind::Manifest, old);
+            // CKP-10: one that says that it is another database's is left alone.
+            if Manifest::read(vfs, &path).is_ok_and(|old| old.database != self.database) {
+                continue;
+            }
+            vfs.remove(&path)?;
         }
         Ok(())
     }
