@@ -107,6 +107,44 @@ fn a_database_that_was_put_back_archives_its_own_history_beside_the_one_it_had()
     }
 }
 
+#[test]
+fn an_archive_that_goes_away_while_the_database_is_open_is_whole_when_it_is_back() {
+    for mount_point_stays in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let (world, archive, away) =
+            (dir.path().join("world"), dir.path().join("world/archive"), dir.path().join("away"));
+        let mut history = Vec::new();
+        session(config(&world), 8, &mut history);
+        let db = Database::new_with_persistence(config(&world)).unwrap();
+        let mut events = db.events();
+        let mut round = || {
+            for _ in 0..3 {
+                db.write(|tx| Ok(tx.spawn((Counter(fastrand::u64(..)), Name("x".repeat(40_000)))))).unwrap();
+                history.push((db.lsn(), db.view().unwrap().digest().unwrap()));
+            }
+            db.snapshot().unwrap().wait().unwrap();
+        };
+        round();
+        std::fs::rename(&archive, &away).unwrap();
+        if mount_point_stays {
+            std::fs::create_dir(&archive).unwrap();
+        }
+        round();
+        round();
+        let error = loop {
+            if let Event::Failed { error, .. } = events.blocking_next().unwrap() {
+                break error;
+            }
+        };
+        assert!(error.contains("is away"), "{error}");
+        drop(std::fs::remove_dir(&archive));
+        std::fs::rename(&away, &archive).unwrap();
+        round();
+        db.close().unwrap();
+        every_moment_is_there(&config(&world), &history);
+    }
+}
+
 /// What a snapshot holds was durable in the log before. One that goes beyond the log is what is left of what was lost.
 #[test]
 fn a_snapshot_beyond_the_log_is_damage_to_the_log_and_is_not_deleted() {

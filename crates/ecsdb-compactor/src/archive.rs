@@ -80,14 +80,16 @@ impl Store {
     }
 
     /// Takes the archive's directory for this database, once (CKP-10). One that had segments which are still wanted, and is empty now,
-    /// is away: what recovery does not need any more stays in the log until it is back (CKP-11).
+    /// is away: what recovery does not need any more stays in the log until it is back (CKP-11). It may go away at any time.
     fn claim_archive(&self, work: &mut Work) -> Result<()> {
-        if work.archive_lock.is_some() {
+        let (vfs, dir, manifest) = (&*self.archive_vfs, self.layout.archive_dir(), self.manifest());
+        let is_empty = mark(vfs, &self.layout, dir, manifest.database)? == Mark::Empty;
+        if work.archive_lock.is_some() && !is_empty {
             return Ok(());
         }
-        let (vfs, dir, manifest) = (&*self.archive_vfs, self.layout.archive_dir(), self.manifest());
+        work.archive_lock = None;
         let had_some = manifest.kept.archive == 1 && manifest.first_archived < manifest.first_segment;
-        if had_some && mark(vfs, &self.layout, dir, manifest.database)? == Mark::Empty {
+        if had_some && is_empty {
             return Err(Error::ArchiveAway(dir.into()));
         }
         work.archive_lock = Some(claim(vfs, &self.layout, dir, manifest.database)?);
