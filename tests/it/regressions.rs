@@ -53,7 +53,7 @@ fn large(db: &Database) {
     db.write(|tx| Ok(tx.spawn_batch((0..800_000).map(|_| Counter(random.u64(..)))))).unwrap();
 }
 
-fn until(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
     let began = Instant::now();
     while !done() {
         assert!(began.elapsed() < Duration::from_secs(60), "{what} never happened");
@@ -265,6 +265,30 @@ fn the_maintenance_goes_on_after_a_passing_error() {
     while !matches!(events.blocking_next(), Some(Event::Failed { .. })) {}
     std::fs::remove_file(&archive).unwrap();
     while !matches!(events.blocking_next(), Some(Event::SnapshotTaken(_))) {}
+}
+
+/// The manifest is published by whoever takes a snapshot, and by the thread that notes how far the log has come: of the two none is lost.
+#[test]
+fn a_snapshot_that_is_taken_while_the_log_is_noted_is_in_the_manifest() {
+    let dir = tempfile::tempdir().unwrap();
+    for session in 1..=6 {
+        let db = open(dir.path()).unwrap();
+        let mut events = db.events();
+        for _ in 0..8 {
+            rounds(&db, 2);
+            let taken = db.snapshot().unwrap().wait().unwrap();
+            assert_eq!(db.stats().unwrap().store.unwrap().snapshot_lsn, taken.lsn);
+        }
+        let lsn = db.lsn();
+        db.close().unwrap();
+        let failed =
+            std::iter::from_fn(|| events.blocking_next()).find(|e| matches!(e, Event::Failed { .. }));
+        assert!(failed.is_none(), "{failed:?} in session {session}");
+        let db = open(dir.path()).unwrap();
+        assert_eq!((db.lsn(), db.recovery_report().unwrap().snapshot.map(|s| s.lsn)), (lsn, Some(lsn)));
+        assert!(db.recovery_report().unwrap().rejected.is_empty());
+        db.close().unwrap();
+    }
 }
 
 #[test]

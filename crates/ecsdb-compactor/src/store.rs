@@ -30,6 +30,8 @@ pub struct Store {
     settings: Mutex<StoreSettings>,
     /// As published last. Held for moments only.
     manifest: Mutex<Manifest>,
+    /// Held while a manifest is published: each is the one before with a change, and of two at a time one would be lost.
+    publishing: Mutex<()>,
     /// Held by whoever changes the set of files, for as long as that takes.
     work: Mutex<Work>,
     /// Locked while files are deleted.
@@ -92,6 +94,7 @@ impl Store {
             events,
             settings: Mutex::new(settings),
             manifest: Mutex::new(manifest),
+            publishing: Mutex::default(),
             work: Mutex::default(),
             pins: Arc::default(),
             uncertain: AtomicBool::new(false),
@@ -142,6 +145,7 @@ impl Store {
 
     /// Publishes the manifest with a change. What the store goes by is what was published.
     pub(crate) fn publish(&self, change: impl FnOnce(&mut Manifest)) -> Result<()> {
+        let _one = self.publishing.lock();
         let mut next = self.manifest();
         change(&mut next);
         next.next_snapshot =
