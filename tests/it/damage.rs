@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use ecsdb::prelude::*;
 use ecsdb::{DataLoss, Error, PersistenceConfig, Policy, RecoveryError};
 
-use crate::components::Counter;
+use crate::components::{Counter, Name};
 use crate::golden::copy_dir;
+use crate::lifecycle::by_hand;
+use crate::regressions::until;
 
 /// Six durable transactions in one segment of a database that was not closed; what it looks like after a crash.
 fn crashed() -> (tempfile::TempDir, PathBuf) {
@@ -90,6 +92,33 @@ fn a_segment_that_the_manifest_knows_of_and_that_is_gone_is_corruption() {
     let prepared = std::fs::read_dir(segment.parent().unwrap()).unwrap();
     prepared.for_each(|entry| std::fs::remove_file(entry.unwrap().path()).unwrap());
     refused_then_salvaged(&segment);
+}
+
+/// All segments from one on, of a process that was killed: no header, no successor and no close says that they were there.
+#[test]
+fn what_is_left_of_a_log_that_lost_its_end_is_corruption_as_far_as_a_segment_or_two() {
+    let dir = tempfile::tempdir().unwrap();
+    let (world, killed) = (dir.path().join("world"), dir.path().join("killed"));
+    let db = Database::builder(&world).config(by_hand).open().unwrap();
+    for i in 0..12 {
+        db.write(|tx| Ok(tx.spawn((Counter(i), Name("x".repeat(40_000)))))).unwrap();
+    }
+    let noted = || {
+        let layout = ecsdb_io::Layout::new(&world);
+        let newest =
+            *ecsdb_snapshot::Manifest::generations(&ecsdb_io::Disk, &layout).unwrap().last().unwrap();
+        let path = layout.file(ecsdb_io::FileKind::Manifest, newest);
+        ecsdb_snapshot::Manifest::read(&ecsdb_io::Disk, &path).map_or(0, |manifest| manifest.durable_lsn)
+    };
+    until("the manifest to know of the log", || noted() >= 9);
+    copy_dir(&world, &killed);
+    for segment in (3..20).rev() {
+        drop(std::fs::remove_file(killed.join(format!("log/{segment:016}.seg"))));
+        if segment <= 9 {
+            let refused = Database::builder(&killed).config(by_hand).open().unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::Damaged, "{refused}");
+        }
+    }
 }
 
 /// What a database is before the damage.

@@ -205,6 +205,11 @@ impl Log {
         self.0.shared.writer.lock().segment()
     }
 
+    /// Bytes that the segment under way may have.
+    pub fn segment_bytes(&self) -> u64 {
+        self.0.shared.writer.lock().segment_bytes()
+    }
+
     /// The time as the log goes by it, in nanoseconds since 1970-01-01 UTC: that of the machine's clock, but never before one that stands in
     /// the log already (IO-2).
     pub fn now_unix_ns(&self) -> u64 {

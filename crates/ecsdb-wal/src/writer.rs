@@ -135,6 +135,10 @@ impl Writer {
         self.header.sequence
     }
 
+    pub(crate) fn segment_bytes(&self) -> u64 {
+        self.limit
+    }
+
     pub(crate) fn last(&self) -> Lsn {
         self.last
     }

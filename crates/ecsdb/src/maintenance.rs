@@ -16,7 +16,7 @@ use crate::persistence::SharedWorld;
 /// After a failure it is tried again after this time, twice as long each time, up to the second (CKP-7).
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(60);
-/// After so many bytes of log the manifest says how far it has come.
+/// After about a segment of log, and so many bytes at most, the manifest says how far it has come (REC-13).
 const LOG_BYTES_NOTED: u64 = 16 << 20;
 /// Dead bytes for which no compaction happens by itself.
 const DEAD_BYTES_MIN: u64 = 1 << 20;
@@ -73,7 +73,7 @@ impl Maintenance {
             left_bytes: 0,
             disk_bytes: 0,
             merged_lsn: 0,
-            noted_bytes: 0,
+            note_at: log.segment_bytes().min(LOG_BYTES_NOTED),
             failures: 0,
             trim_at: now,
             trim_failures: 0,
@@ -202,8 +202,8 @@ struct Worker {
     merged_lsn: u64,
     /// Bytes of log and archive at the last look.
     disk_bytes: u64,
-    /// The log's byte counter when the manifest said last how far it has come.
-    noted_bytes: u64,
+    /// The log's byte counter when the manifest is to say again how far it has come.
+    note_at: u64,
     failures: u32,
     /// When a trim that came to no end is tried again, and how often it failed.
     trim_at: Instant,
@@ -308,8 +308,7 @@ impl Worker {
             let missing = max.saturating_sub(self.disk_bytes).max(max / 2).max(1);
             self.log.appended_bytes().saturating_add(missing)
         });
-        let noted = self.log.appended_bytes().saturating_add(LOG_BYTES_NOTED);
-        let bytes = snapshot.into_iter().chain(compaction).fold(noted, u64::min);
+        let bytes = snapshot.into_iter().chain(compaction).fold(self.note_at, u64::min);
         self.shared.wake_lsn.store(lsn, Ordering::Relaxed);
         self.shared.wake_bytes.store(bytes, Ordering::Relaxed);
         // What was committed between the look and the arming has not woken anybody.
@@ -324,9 +323,10 @@ impl Worker {
     }
 
     fn look(&mut self) -> Result<Now, Error> {
-        if self.log.appended_bytes() >= self.noted_bytes + LOG_BYTES_NOTED {
+        let appended = self.log.appended_bytes();
+        if appended >= self.note_at {
             self.store.note_log()?;
-            self.noted_bytes = self.log.appended_bytes();
+            self.note_at = appended.saturating_add(self.log.segment_bytes().min(LOG_BYTES_NOTED));
         }
         let stats = self.store.stats()?;
         if stats.snapshot_lsn.0 > self.snapshot_lsn {
