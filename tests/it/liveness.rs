@@ -328,6 +328,24 @@ fn a_waker_that_panics_harms_nobody_else() {
 
 /// CKP-7: only the next snapshot tried again, and an idle database takes none.
 #[test]
+fn what_would_wait_for_itself_while_it_configures_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Database::open(dir.path()).unwrap();
+    let inner = ends("configuring within configuring", {
+        let db = db.clone();
+        move || {
+            let mut inner = None;
+            db.configure(|_| inner = Some(db.configure(|config| config.snapshot.after_transactions = 5)))
+                .unwrap();
+            inner.unwrap()
+        }
+    });
+    assert!(matches!(inner, Err(Error::Nested)), "{inner:?}");
+    db.configure(|config| config.snapshot.after_transactions = 5).unwrap();
+    db.close().unwrap();
+}
+
+#[test]
 fn a_trim_that_failed_on_an_idle_database_is_tried_again() {
     let disk = disk();
     let db = on(&disk, |config| config.snapshot.chain_max = 1).unwrap();

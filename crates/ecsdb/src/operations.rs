@@ -12,6 +12,7 @@ use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::job::Job;
 use crate::maintenance::Maintenance;
+use crate::nesting::Nesting;
 use crate::persistence::Persistence;
 use crate::restore;
 use crate::stats::Stats;
@@ -200,7 +201,11 @@ impl Database {
         let persistence = self.persistence("configure")?;
         let mut config = persistence.config.lock();
         let mut new = config.clone();
-        change(&mut new);
+        {
+            // It is foreign code, under a lock: what it calls of this database is refused instead of waiting for itself.
+            let _within = Nesting::enter(&self.inner);
+            change(&mut new);
+        }
         new.validate()?;
         config.unchanged_while_running(&new)?;
         persistence.apply(&new);
