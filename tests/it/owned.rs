@@ -184,6 +184,32 @@ fn a_copy_of_a_database_with_an_odd_name_that_shares_a_directory_is_refused() {
     }
 }
 
+/// And another one is made in its place, to which the names lead.
+#[test]
+fn a_database_that_is_moved_while_it_is_open_writes_into_no_other() {
+    for filled in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let (world, moved) = (dir.path().join("world"), dir.path().join("moved"));
+        let db = open(config(&world)).unwrap();
+        fill(&db);
+        std::fs::rename(&world, &moved).unwrap();
+        let other = open(config(&world)).unwrap();
+        if filled {
+            fill(&other);
+        }
+        let write = || db.write(|tx| Ok(tx.spawn((Counter(1), Name("x".repeat(40_000))))));
+        let acknowledged = (0..10).take_while(|_| write().is_ok()).count();
+        assert!(db.snapshot().unwrap().wait().is_err());
+        assert!(acknowledged < 10 && db.close().is_err());
+        fill(&other);
+        other.close().unwrap();
+        for (dir, len) in [(&world, if filled { 12 } else { 6 }), (&moved, 6 + acknowledged)] {
+            assert_eq!(open(config(dir)).unwrap().view().unwrap().len(), len, "{}", dir.display());
+            assert_eq!(ecsdb::verify(&config(dir), |_| {}).unwrap().faults, Vec::<String>::new());
+        }
+    }
+}
+
 #[test]
 fn a_manifest_of_another_database_is_passed_over_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();

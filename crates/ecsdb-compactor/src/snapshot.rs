@@ -176,9 +176,10 @@ impl Store {
         work.next_snapshot - 1
     }
 
-    /// Says that work begins, unless it was cancelled while it waited for its turn.
+    /// Says that work begins, unless it was cancelled while it waited for its turn, or the directories are another database's by now.
     pub(crate) fn begin(&self, control: &Control) -> Result<(), Error> {
         control.check()?;
+        self.check_owner()?;
         self.events.send(Event::Started(control.task()));
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ecsdb_core::View;
 use ecsdb_io::sync::atomic::{AtomicBool, Ordering};
 use ecsdb_io::sync::{Mutex, MutexGuard};
-use ecsdb_io::{DirLock, Layout, Vfs};
+use ecsdb_io::{DirLock, Layout, Owner, Vfs};
 use ecsdb_recovery::{garbage, log_dirs};
 use ecsdb_snapshot::{Manifest, SnapshotEntry};
 use ecsdb_wal::{Log, LogScan, Lsn};
@@ -146,6 +146,7 @@ impl Store {
     /// Publishes the manifest with a change. What the store goes by is what was published.
     pub(crate) fn publish(&self, change: impl FnOnce(&mut Manifest)) -> Result<()> {
         let _one = self.publishing.lock();
+        self.check_owner()?;
         let mut next = self.manifest();
         change(&mut next);
         next.next_snapshot =
@@ -161,6 +162,15 @@ impl Store {
             *self.manifest.lock() = next;
         }
         Ok(published?)
+    }
+
+    /// Refuses to go on where another database lies by now.
+    pub(crate) fn check_owner(&self) -> Result<()> {
+        let database = self.manifest().database;
+        for dir in [self.layout.log_dir(), self.layout.snapshot_dir()] {
+            Owner::check(&*self.direct_vfs, dir, database)?;
+        }
+        Ok(())
     }
 
     /// Publishes how far the log has come, if no manifest says so yet: what is missing of it at the next opening is then seen.

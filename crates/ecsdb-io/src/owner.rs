@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use crate::checksum::checksum;
-use crate::error::Result;
+use crate::error::{FileOp, IoError, Result};
 use crate::publish::{publish, read_file};
 use crate::vfs::Vfs;
 
@@ -46,6 +46,21 @@ impl Owner {
             // REC-14: a file that is damaged is no word about whose the others are.
             Err(e) if e.is_of_the_file() => Ok(None),
             Err(e) => Err(e),
+        }
+    }
+
+    /// Refuses a directory that says that it is another database's than `database`: it was moved since it was opened, and another one made
+    /// in its place, to which its name leads (CKP-10).
+    ///
+    /// # Errors
+    /// When it is another's, and as [`Owner::read`].
+    pub fn check(vfs: &dyn Vfs, dir: &Path, database: u128) -> Result<()> {
+        match Owner::read(vfs, dir)? {
+            Some(owner) if owner.database != database => {
+                let what = format!("by now it is a directory of the database in {}", owner.root.display());
+                Err(IoError::new(FileOp::Lock, dir, std::io::Error::other(what)))
+            }
+            _ => Ok(()),
         }
     }
 

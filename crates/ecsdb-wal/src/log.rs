@@ -87,7 +87,8 @@ impl Log {
         start: LogStart,
     ) -> Result<Log> {
         let thread = |e: std::io::Error| LogError::Thread(Arc::new(e));
-        let preparer = Preparer::new(background, dir.into(), options.threads).map_err(thread)?;
+        let preparer =
+            Preparer::new(background, dir.into(), start.database, options.threads).map_err(thread)?;
         let stamps = Arc::new(Stamps::new(vfs.clone(), start.last_unix_ns));
         let writer = Writer::start(vfs, stamps.clone(), dir.into(), &options, start, preparer)?;
         let last = start.lsn.0 - 1;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ecsdb_io::sync::atomic::{AtomicBool, Ordering};
 use ecsdb_io::sync::thread::{self, JoinHandle};
 use ecsdb_io::sync::{Condvar, Mutex};
-use ecsdb_io::{FileKind, IoError, Vfs, publish};
+use ecsdb_io::{FileKind, IoError, Owner, Vfs, publish};
 
 use crate::options::Threads;
 
@@ -31,6 +31,8 @@ pub(crate) struct Preparer {
 struct Work {
     vfs: Arc<dyn Vfs>,
     dir: PathBuf,
+    /// Whose segments they are.
+    database: u128,
     state: Mutex<State>,
     changed: Condvar,
     /// The segment is needed now: stop filling and hand it over.
@@ -50,10 +52,16 @@ enum State {
 }
 
 impl Preparer {
-    pub(crate) fn new(vfs: Arc<dyn Vfs>, dir: PathBuf, threads: Threads) -> std::io::Result<Self> {
+    pub(crate) fn new(
+        vfs: Arc<dyn Vfs>,
+        dir: PathBuf,
+        database: u128,
+        threads: Threads,
+    ) -> std::io::Result<Self> {
         let work = Arc::new(Work {
             vfs,
             dir,
+            database,
             state: Mutex::new(State::Idle),
             changed: Condvar::new(),
             hurry: AtomicBool::new(false),
@@ -93,7 +101,10 @@ impl Preparer {
         }
         self.work.hurry.store(false, Ordering::Relaxed);
         match std::mem::replace(&mut *state, State::Idle) {
-            State::Ready(prepared) => Ok((prepared, late)),
+            State::Ready(prepared) => {
+                self.work.check()?;
+                Ok((prepared, late))
+            }
             _ => Ok((self.work.make(sequence, 0)?, true)),
         }
     }
@@ -115,6 +126,7 @@ impl Preparer {
             tracing::error!("the thread that prepares log segments panicked");
         }
         if let State::Ready(prepared) = unused {
+            self.work.check()?;
             self.work.vfs.remove(&prepared.path)?;
             self.work.vfs.sync_dir(&self.work.dir)?;
         }
@@ -158,8 +170,13 @@ impl Work {
         }
     }
 
+    fn check(&self) -> Result<(), IoError> {
+        Owner::check(&*self.vfs, &self.dir, self.database)
+    }
+
     /// Makes a segment file of zeros; a shorter one when it is needed in a hurry.
     fn make(&self, sequence: u64, bytes: u64) -> Result<Prepared, IoError> {
+        self.check()?;
         let path = self.dir.join(FileKind::Segment.name(sequence));
         publish(&*self.vfs, &path, |file| {
             let zeros = vec![0; SLICE_BYTES.min(bytes) as usize];
