@@ -109,5 +109,6 @@ fn check(dir: &Path, acknowledged: u64, kill: usize) {
     for (entity, counter) in view.query::<(Entity, &Counter)>().unwrap() {
         assert_eq!(counter.0, sum, "kill {kill}: transaction half there at {entity}");
     }
-    assert_eq!(db.recovery_report().unwrap().data_loss, ecsdb::DataLoss::None);
+    // A kill may come between two pages of one write, which is torn then and was never acknowledged.
+    assert!(db.recovery_report().unwrap().data_loss <= ecsdb::DataLoss::Unacknowledged);
 }
