@@ -106,6 +106,12 @@ impl Store {
     }
 
     pub(crate) fn stats_with(&self, work: &mut Work) -> Result<StoreStats> {
+        self.look(work)?;
+        self.sizes()
+    }
+
+    /// Notes what only whoever is at work can tell.
+    pub(crate) fn look(&self, work: &mut Work) -> Result<()> {
         let newest = self.newest(work)?.map(|newest| (newest.sequence, newest.directory.clone()));
         let archived_lsn = match self.archived(work) {
             Ok(archived) => archived.iter().rev().find_map(|segment| segment.last_lsn).unwrap_or_default(),
@@ -120,8 +126,7 @@ impl Store {
         if noted.chain.map(|chain| chain.sequence) != newest.as_ref().map(|(sequence, _)| *sequence) {
             noted.chain = newest.map(|(sequence, directory)| self.chain(sequence, &directory)).transpose()?;
         }
-        drop(noted);
-        self.sizes()
+        Ok(())
     }
 
     fn chain(&self, sequence: u64, directory: &Directory) -> Result<Chain> {

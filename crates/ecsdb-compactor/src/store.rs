@@ -230,6 +230,12 @@ impl Store {
     /// Keeps the `least` newest snapshots (unless said otherwise, what recovery needs), the log after the oldest of them, and what the
     /// settings say beyond that.
     pub(crate) fn trim_to(&self, work: &mut Work, least: Option<usize>) -> Result<()> {
+        let trimmed = self.trim_files(work, least);
+        // Whoever asks while the next piece of work is under way is told of how this one ended.
+        trimmed.and(self.look(work))
+    }
+
+    fn trim_files(&self, work: &mut Work, least: Option<usize>) -> Result<()> {
         let _span = tracing::info_span!("retention").entered();
         self.owes_trim.store(true, Ordering::Release);
         let manifest = self.manifest();
