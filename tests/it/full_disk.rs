@@ -49,8 +49,8 @@ impl Drop for Mounted {
 fn open(dir: &Path) -> Database {
     Database::builder(dir)
         .config(|config| {
-            config.log.segment_bytes_first = ByteSize(256 << 10);
-            config.log.segment_bytes_max = ByteSize(1 << 20);
+            config.wal.segment_bytes_first = ByteSize(256 << 10);
+            config.wal.segment_bytes_max = ByteSize(1 << 20);
             config.snapshot.interval = Duration::ZERO;
             config.snapshot.after_log_bytes = ByteSize(0);
         })

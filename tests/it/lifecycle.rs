@@ -14,8 +14,8 @@ fn manual(dir: &Path) -> Database {
 }
 
 pub(crate) fn by_hand(config: &mut PersistenceConfig) {
-    config.log.segment_bytes_first = ByteSize(64 << 10);
-    config.log.segment_bytes_max = ByteSize(64 << 10);
+    config.wal.segment_bytes_first = ByteSize(64 << 10);
+    config.wal.segment_bytes_max = ByteSize(64 << 10);
     config.snapshot.after_log_bytes = ByteSize(0);
     config.snapshot.after_segments = 0;
     config.snapshot.interval = Duration::ZERO;
@@ -408,8 +408,8 @@ fn snapshots_come_by_themselves_by_number_bytes_and_time() {
     wait_for(&db, "time after a pause", &|lsn| lsn >= last);
     let refused = db.configure(|config| config.snapshot.compression_level = 50).unwrap_err();
     assert!(matches!(refused, Error::Config(_)), "{refused}");
-    let refused = db.configure(|config| config.log.flush_interval *= 2).unwrap_err().to_string();
-    assert!(refused.contains("log cannot change while"), "{refused}");
+    let refused = db.configure(|config| config.wal.flush_interval *= 2).unwrap_err().to_string();
+    assert!(refused.contains("wal cannot change while"), "{refused}");
 }
 
 #[test]

@@ -145,8 +145,8 @@ fn writers_that_wait_for_room_in_the_queue_do_not_wait_for_the_flush_interval() 
     let db = Database::builder(dir.path())
         .config(by_hand)
         .config(|config| {
-            config.log.flush_interval = Duration::from_secs(3600);
-            config.log.queue_bytes_max = ByteSize(64 << 10);
+            config.wal.flush_interval = Duration::from_secs(3600);
+            config.wal.queue_bytes_max = ByteSize(64 << 10);
         })
         .open()
         .unwrap();
@@ -170,7 +170,7 @@ fn writers_that_wait_for_room_in_the_queue_do_not_wait_for_the_flush_interval() 
 #[test]
 fn closing_again_says_what_closing_said() {
     let disk = disk();
-    let db = on(&disk, |config| config.log.flush_interval = Duration::from_secs(3600)).unwrap();
+    let db = on(&disk, |config| config.wal.flush_interval = Duration::from_secs(3600)).unwrap();
     db.write_with(Durability::Batched, |tx| Ok(tx.spawn(Counter(1)))).unwrap();
     disk.inject(Fault::on(FileOp::Sync).times(1_000).failing(Failure::Io));
     let first = db.close().unwrap_err().to_string();
@@ -248,7 +248,7 @@ fn poll<T: Future + Unpin>(future: &mut T, waker: &Waker) -> Poll<T::Output> {
 #[test]
 fn a_waker_may_drop_the_last_handle_on_the_log_s_thread() {
     let disk = disk();
-    let db = on(&disk, |config| config.log.flush_interval = Duration::from_secs(3600)).unwrap();
+    let db = on(&disk, |config| config.wal.flush_interval = Duration::from_secs(3600)).unwrap();
     let mut ticket = db.submit(|tx| Ok(tx.spawn(Counter(1)))).unwrap();
     let (sender, woken) = channel();
     let waker = Wakes::waker(db, move |db| {
@@ -292,7 +292,7 @@ fn a_waker_may_drop_the_last_handle_on_the_thread_of_a_job() {
 #[test]
 fn a_waker_that_closes_is_told_that_it_would_wait_for_itself() {
     let disk = disk();
-    let db = on(&disk, |config| config.log.flush_interval = Duration::from_secs(3600)).unwrap();
+    let db = on(&disk, |config| config.wal.flush_interval = Duration::from_secs(3600)).unwrap();
     let mut ticket = db.submit(|tx| Ok(tx.spawn(Counter(1)))).unwrap();
     let (sender, woken) = channel();
     let waker = Wakes::waker(db.clone(), move |db| sender.send(db.close().map_err(|e| e.kind())).unwrap());
@@ -306,7 +306,7 @@ fn a_waker_that_closes_is_told_that_it_would_wait_for_itself() {
 #[test]
 fn a_waker_that_panics_harms_nobody_else() {
     let disk = disk();
-    let db = on(&disk, |config| config.log.flush_interval = Duration::from_secs(3600)).unwrap();
+    let db = on(&disk, |config| config.wal.flush_interval = Duration::from_secs(3600)).unwrap();
     let mut bad = db.submit(|tx| Ok(tx.spawn(Counter(1)))).unwrap();
     let good = db.submit(|tx| Ok(tx.spawn(Counter(2)))).unwrap();
     let panics = || Wakes::waker(db.clone(), |_| panic!("meant"));

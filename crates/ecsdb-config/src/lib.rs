@@ -5,14 +5,22 @@
 
 #![forbid(unsafe_code)]
 
+mod check;
+mod environment;
 mod error;
 mod load;
+mod options;
+mod position;
+mod reference;
 mod settings;
+mod text;
+mod validate;
 
 pub use bytesize::ByteSize;
-pub use error::{Error, Result};
-pub use load::ENVIRONMENT_PREFIX;
+pub use environment::ENVIRONMENT_PREFIX;
+pub use error::{Error, Origin, Problem, Result};
+pub use reference::{Applies, Setting, Unit, example, schema, settings, table};
 pub use settings::{
-    ArchiveSettings, CompactionSettings, LogSettings, PersistenceConfig, RecoverySettings, RetentionSettings,
-    SnapshotSettings,
+    ArchiveSettings, CompactionSettings, PersistenceConfig, RecoverySettings, RetentionSettings,
+    SnapshotSettings, WalSettings,
 };

@@ -47,8 +47,8 @@ pub use ecsdb_compactor::{
     CompactionInfo, Error as StoreError, Event, Events, Failure, Progress, SnapshotInfo, StoreStats, Task,
 };
 pub use ecsdb_config::{
-    ArchiveSettings, ByteSize, CompactionSettings, Error as ConfigError, LogSettings, PersistenceConfig,
-    RecoverySettings, RetentionSettings, SnapshotSettings,
+    ArchiveSettings, ByteSize, CompactionSettings, Error as ConfigError, PersistenceConfig, RecoverySettings,
+    RetentionSettings, SnapshotSettings, WalSettings,
 };
 #[doc(hidden)]
 pub use ecsdb_core::{

@@ -95,7 +95,7 @@ impl Database {
     ///
     /// # Errors
     /// As [`Database::snapshot`]. The job fails when the moment is not among what is retained (the error names the range), or when the
-    /// difference is larger than `log.transaction_bytes_max`.
+    /// difference is larger than `wal.transaction_bytes_max`.
     pub fn restore(&self, moment: Moment) -> Result<Job<Lsn>> {
         restore::into_running(self.persistence("restore")?, None, moment)
     }

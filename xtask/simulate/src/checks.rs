@@ -101,9 +101,9 @@ fn open(disk: &SimDisk) -> ecsdb::Result<Database> {
     Database::builder(WORLD)
         .vfs(machine.vfs())
         .config(|config| {
-            config.log.segment_bytes_first = ecsdb::ByteSize(64 << 10);
-            config.log.segment_bytes_max = ecsdb::ByteSize(64 << 10);
-            config.log.queue_bytes_max = ecsdb::ByteSize(64 << 10);
+            config.wal.segment_bytes_first = ecsdb::ByteSize(64 << 10);
+            config.wal.segment_bytes_max = ecsdb::ByteSize(64 << 10);
+            config.wal.queue_bytes_max = ecsdb::ByteSize(64 << 10);
             config.snapshot.compression_level = 0;
             config.snapshot.threads = 1;
             config.snapshot.after_transactions = 0;

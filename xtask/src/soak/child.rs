@@ -240,10 +240,10 @@ fn beside_the_load(
 
 /// What is fixed while a database is open.
 fn fixed_settings(config: &mut PersistenceConfig, random: &mut fastrand::Rng) {
-    config.log.segment_bytes_first = ByteSize::kib(256 << random.u32(..4));
-    config.log.segment_bytes_max = ByteSize::mib(2 << random.u32(..3));
-    config.log.flush_interval = Duration::from_millis(random.u64(1..50));
-    config.log.queue_bytes_max = ByteSize::mib(1 << random.u32(..6));
+    config.wal.segment_bytes_first = ByteSize::kib(256 << random.u32(..4));
+    config.wal.segment_bytes_max = ByteSize::mib(2 << random.u32(..3));
+    config.wal.flush_interval = Duration::from_millis(random.u64(1..50));
+    config.wal.queue_bytes_max = ByteSize::mib(1 << random.u32(..6));
     config.recovery.threads = random.usize(..3);
 }
 

@@ -60,9 +60,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 pub(crate) fn settings(config: &mut PersistenceConfig) {
-    config.log.segment_bytes_first = ByteSize::kib(64);
-    config.log.segment_bytes_max = ByteSize::kib(128);
-    config.log.flush_interval = FLUSH_INTERVAL;
+    config.wal.segment_bytes_first = ByteSize::kib(64);
+    config.wal.segment_bytes_max = ByteSize::kib(128);
+    config.wal.flush_interval = FLUSH_INTERVAL;
     config.snapshot.interval = Duration::ZERO;
     config.snapshot.after_log_bytes = ByteSize(0);
     config.snapshot.chain_max = 3;
