@@ -14,6 +14,7 @@ use ecsdb::{ByteSize, Error, Event, PersistenceConfig, Task, Vfs};
 use ecsdb_core::describe::{Describe, Shape, TooDeep, Types, Visitor};
 use ecsdb_io::FileOp;
 use ecsdb_sim::{Failure, Fault, SimDisk};
+use ecsdb_tests::reconfigure;
 
 use crate::components::{Counter, Name};
 use crate::lifecycle::{archiving, by_hand};
@@ -83,7 +84,7 @@ fn a_value_that_panics_in_a_snapshot_fails_it_and_is_tried_again() {
     let dir = tempfile::tempdir().unwrap();
     let db = Database::builder(dir.path()).config(by_hand).open().unwrap();
     db.pause_background();
-    db.configure(|config| config.snapshot.after_transactions = 1).unwrap();
+    reconfigure(&db, |config| config.snapshot.after_transactions = 1).unwrap();
     db.write(|tx| Ok(tx.spawn(Carrier(Bomb(1))))).unwrap();
     ARMED.store(true, Ordering::SeqCst);
     let asked = db.snapshot().unwrap().wait().unwrap_err();
@@ -352,7 +353,7 @@ fn a_trim_that_failed_on_an_idle_database_is_tried_again() {
 fn rot_in_the_header_of_a_sealed_segment_keeps_nobody_waiting() {
     let dir = tempfile::tempdir().unwrap();
     let db = Database::builder(dir.path()).config(archiving).open().unwrap();
-    db.configure(|config| config.snapshot.chain_max = 1).unwrap();
+    reconfigure(&db, |config| config.snapshot.chain_max = 1).unwrap();
     let mut events = db.events();
     let fill = || db.write(|tx| Ok(tx.spawn(Name("z".repeat(40_000))))).unwrap();
     for _ in 0..6 {

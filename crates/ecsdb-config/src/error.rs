@@ -18,14 +18,6 @@ pub enum Error {
     /// The configuration file cannot be read, or the working directory, which a relative one is taken from, is gone.
     #[error(transparent)]
     Io(#[from] ecsdb_io::IoError),
-    /// A setting was to be changed that holds for as long as a database is open.
-    #[error(
-        "setting {setting} cannot change while the database runs: close it, and open it with the new value"
-    )]
-    Fixed {
-        /// The setting or the section.
-        setting: &'static str,
-    },
 }
 
 /// One thing that is wrong. Its text says where it stands, what was found, and what to do.

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod changes;
 mod check;
 mod environment;
 mod error;
@@ -17,6 +18,7 @@ mod text;
 mod validate;
 
 pub use bytesize::ByteSize;
+pub use changes::Changes;
 pub use environment::ENVIRONMENT_PREFIX;
 pub use error::{Error, Origin, Problem, Result};
 pub use reference::{Applies, Setting, Unit, example, schema, settings, table};

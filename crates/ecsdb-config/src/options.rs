@@ -28,11 +28,15 @@ impl PersistenceConfig {
             threads: unless_zero(self.snapshot.threads).unwrap_or((cores / 2).max(1)),
             chain_max: self.snapshot.chain_max,
             // CKP-11: what is not said gives nothing up.
-            retention: (*retention != RetentionSettings::default()).then(|| Retention {
-                snapshots_max: unless_zero(retention.snapshots_max),
-                age_max: unless_zero(retention.age_max),
-                bytes_max: unless_zero(retention.bytes_max.0),
-            }),
+            retention: match retention {
+                _ if retention.unlimited => Some(Retention::UNLIMITED),
+                _ if *retention == RetentionSettings::default() => None,
+                _ => Some(Retention {
+                    snapshots_max: unless_zero(retention.snapshots_max),
+                    age_max: unless_zero(retention.age_max),
+                    bytes_max: unless_zero(retention.bytes_max.0),
+                }),
+            },
             archive: match self.archive.enabled {
                 None => Archiving::AsBefore,
                 Some(false) => Archiving::Off,

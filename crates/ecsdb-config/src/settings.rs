@@ -168,8 +168,9 @@ impl Default for SnapshotSettings {
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct ArchiveSettings {
-    /// Keep log segments that recovery does not need any more, so that any moment within the retention can be gone back to. Needs a
-    /// limit in `retention`. `false` gives up what is in the archive. When it is not set, what was set last goes on to hold.
+    /// Keep log segments that recovery does not need any more, so that any moment within the retention can be gone back to: as far as
+    /// 10 GiB of snapshots and archive reach, unless `retention` says something else. `false` gives up what is in the archive. When it is
+    /// not set, what was set last goes on to hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "bool", extend("x-default" = "as before", "x-example" = "true"))]
     pub enabled: Option<bool>,
@@ -188,9 +189,9 @@ impl Default for ArchiveSettings {
     }
 }
 
-/// Settings of what is kept. When none is set, those that were set last go on to hold; of a database of which nothing was ever said, only what
+/// Settings of what is kept. When none is set, those that were set last go on to hold. Of a database of which nothing was ever said, only what
 /// recovery needs is kept: the snapshots back to one that shares no file with the newest, and the log after that one. `snapshots_max = 1`
-/// says just that.
+/// says just that. With an archive, and nothing said of what it may take, 10 GiB of snapshots and archive are kept.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
@@ -206,6 +207,8 @@ pub struct RetentionSettings {
     #[serde(with = "size")]
     #[schemars(with = "Size")]
     pub bytes_max: ByteSize,
+    /// Nothing of the past is given up, however much room it takes. Then there are no limits beside it.
+    pub unlimited: bool,
 }
 
 /// Settings of merging. Each may trigger a compaction.
@@ -277,5 +280,25 @@ impl PersistenceConfig {
             compaction: CompactionSettings::default(),
             recovery: RecoverySettings::default(),
         }
+    }
+    /// Lets nothing happen by itself: no snapshot, no compaction and no end of a segment that nobody asked for. What is
+    /// archived and given up after a snapshot is still as the settings say.
+    ///
+    /// ```
+    /// use ecsdb_config::PersistenceConfig;
+    ///
+    /// let mut config = PersistenceConfig::new("world");
+    /// config.manual();
+    /// assert_eq!(config.schedule(), Default::default());
+    /// ```
+    pub fn manual(&mut self) {
+        self.wal.segment_age_max = Duration::ZERO;
+        let snapshot = &mut self.snapshot;
+        (snapshot.after_transactions, snapshot.after_log_bytes) = (0, ByteSize(0));
+        (snapshot.after_segments, snapshot.interval) = (0, Duration::ZERO);
+        let compaction = &mut self.compaction;
+        (compaction.interval, compaction.snapshot_age_max) = (Duration::ZERO, Duration::ZERO);
+        compaction.log_bytes_max = ByteSize(0);
+        (compaction.dead_fraction_max, compaction.sparse_fraction_max) = (0.0, 0.0);
     }
 }

@@ -57,12 +57,11 @@ impl PersistenceConfig {
                 format!("is {max}, but must be at least wal.segment_bytes_first, which is {first}"),
             );
         }
-        if self.archive.enabled == Some(true) && self.retention == RetentionSettings::default() {
-            refuse(
-                "archive.enabled",
-                "is true, but without a limit in `retention` nothing would be kept in the archive: set age_max, bytes_max or snapshots_max"
-                    .into(),
-            );
+        let limits = RetentionSettings { unlimited: false, ..self.retention.clone() };
+        if self.retention.unlimited && limits != RetentionSettings::default() {
+            let what =
+                "is true, but there is a limit beside it: set either `unlimited` or limits in `retention`";
+            refuse("retention.unlimited", what.into());
         }
         let layout = self.directories();
         for (i, (key, dir)) in layout.iter().enumerate() {
@@ -70,7 +69,7 @@ impl PersistenceConfig {
                 refuse(key, "is empty, but has to name a directory: `.` is the working directory".into());
                 return;
             }
-            let same = |(_, other): &&(&str, PathBuf)| absolute(other) == absolute(dir);
+            let same = |(_, other): &&(&str, PathBuf)| is_same_dir(other, dir);
             if let Some((other, _)) = layout[..i].iter().find(same) {
                 refuse(key, shared(dir, other));
             }
@@ -78,7 +77,7 @@ impl PersistenceConfig {
     }
 
     /// The directories, as they are named.
-    fn directories(&self) -> [(&'static str, PathBuf); 4] {
+    pub(crate) fn directories(&self) -> [(&'static str, PathBuf); 4] {
         let or = |dir: &Option<PathBuf>, default: &Path| dir.clone().unwrap_or_else(|| default.into());
         let layout = Layout::new(&self.dir);
         [
@@ -125,24 +124,11 @@ impl PersistenceConfig {
         }
         Ok(layout)
     }
+}
 
-    /// Checks that `new` differs from these settings only in what can change while a database runs.
-    ///
-    /// # Errors
-    /// [`Error::Fixed`], with the first setting that cannot.
-    pub fn unchanged_while_running(&self, new: &PersistenceConfig) -> Result<()> {
-        let fixed = [
-            ("dir", self.dir == new.dir),
-            ("wal", self.wal == new.wal),
-            ("snapshot.dir", self.snapshot.dir == new.snapshot.dir),
-            ("archive.dir", self.archive.dir == new.archive.dir),
-            ("recovery", self.recovery == new.recovery),
-        ];
-        match fixed.into_iter().find(|(_, same)| !same) {
-            Some((setting, _)) => Err(Error::Fixed { setting }),
-            None => Ok(()),
-        }
-    }
+/// Whether two names are those of one directory, as far as names tell.
+pub(crate) fn is_same_dir(one: &Path, other: &Path) -> bool {
+    absolute(one) == absolute(other)
 }
 
 fn absolute(dir: &Path) -> PathBuf {

@@ -195,6 +195,10 @@ fn a_wrong_value_is_told_where_it_stands_what_it_is_and_what_would_do() {
                 "[wal]\ndir = \"x\"\n[archive]\ndir = \"x\"",
                 "4:7: archive.dir is x, which is wal.dir, too: each needs",
             ),
+            (
+                "[retention]\nage_max = \"1h\"\nunlimited = true",
+                "3:13: retention.unlimited is true, but there is a limit",
+            ),
             ("wal.flush_interval \"soon\"", "c.toml:1:20: this is no TOML: "),
         ] {
             let told = told(jail, text);

@@ -63,10 +63,8 @@ pub(crate) fn settings(config: &mut PersistenceConfig) {
     config.wal.segment_bytes_first = ByteSize::kib(64);
     config.wal.segment_bytes_max = ByteSize::kib(128);
     config.wal.flush_interval = FLUSH_INTERVAL;
-    config.snapshot.interval = Duration::ZERO;
-    config.snapshot.after_log_bytes = ByteSize(0);
+    config.manual();
     config.snapshot.chain_max = 3;
-    config.compaction.dead_fraction_max = 0.0;
     config.archive.enabled = Some(true);
     config.retention.bytes_max = ByteSize::kib(512);
 }
