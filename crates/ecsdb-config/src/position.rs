@@ -7,6 +7,9 @@ use toml_edit::{ImDocument, TableLike};
 
 use crate::error::{Origin, Problem};
 
+/// Bytes of the text; `None` for what stands nowhere, such as a table that is only implied.
+type Span = Option<Range<usize>>;
+
 /// The text of a configuration file, and where in it what is.
 pub(crate) struct Text {
     path: PathBuf,
@@ -53,12 +56,12 @@ impl Text {
         self.at(self.find(key).and_then(|(name, value)| value.or(name)))
     }
 
-    fn at(&self, span: Option<Range<usize>>) -> Origin {
+    fn at(&self, span: Span) -> Origin {
         position(&self.path, self.as_str(), span.map_or(0, |span| span.start))
     }
 
     /// The spans of its name and of its value.
-    fn find(&self, key: &str) -> Option<(Option<Range<usize>>, Option<Range<usize>>)> {
+    fn find(&self, key: &str) -> Option<(Span, Span)> {
         let mut table: &dyn TableLike = self.document.as_table();
         let mut names = key.split('.').peekable();
         while let Some(name) = names.next() {

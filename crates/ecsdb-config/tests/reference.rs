@@ -1,6 +1,11 @@
 //! What is documented is what there is: the schema, the example file and the table are made from the types.
 
-#![allow(clippy::disallowed_methods, clippy::result_large_err, reason = "a test, and figment's signatures")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::result_large_err,
+    clippy::unwrap_used,
+    reason = "a test, and figment's signatures"
+)]
 
 use ecsdb_config::{Applies, PersistenceConfig, example, schema, settings, table};
 use figment::Jail;

@@ -1,6 +1,11 @@
 //! Where settings come from, which wins, and what a wrong one is told.
 
-#![allow(clippy::disallowed_methods, clippy::result_large_err, reason = "a test, and figment's signatures")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::result_large_err,
+    clippy::unwrap_used,
+    reason = "a test, and figment's signatures"
+)]
 
 use std::path::Path;
 use std::time::Duration;

@@ -121,10 +121,9 @@ impl Shared {
 fn run(shared: &Shared, db: &Weak<Inner>, mut follower: Follower) {
     while shared.changed() {
         let Some(inner) = db.upgrade() else { return };
-        match follower.follow(&Database { inner }) {
-            Err(Error::Closed) => return,
-            // It was told to whoever looks for failures.
-            Ok(()) | Err(_) => {}
+        // Any other failure was told to whoever looks for them.
+        if let Err(Error::Closed) = follower.follow(&Database { inner }) {
+            return;
         }
     }
 }
