@@ -95,6 +95,10 @@ fn load(file: Option<&Path>, dir: &Path, environment: Environment) -> Result<Loa
     if let Some(text) = &text {
         let toml = Toml::string(text.as_str());
         check_layer(&values(&toml), text, &mut problems);
+        problems.sort_by_key(|problem| match problem.origin {
+            Origin::File { line, column, .. } => (line, column),
+            _ => (0, 0),
+        });
         figment = figment.merge(toml);
     }
     let Environment { variables, mut refused, warnings } = environment;

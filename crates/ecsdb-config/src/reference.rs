@@ -7,6 +7,7 @@ use figment::value::Value;
 use schemars::generate::SchemaSettings;
 use serde_json::{Value as Json, json};
 
+use crate::check::shown;
 use crate::settings::PersistenceConfig;
 use crate::text::{parse_size, parse_time, show_size, show_time};
 
@@ -134,6 +135,33 @@ pub fn example() -> String {
         _ = writeln!(text, "{out}{name} = {}", setting.example);
     }
     text
+}
+
+impl PersistenceConfig {
+    /// The settings as a configuration file, in the order of the documentation. Directories stand there as they are named; what has no
+    /// value of its own (a directory that is not set, say) does not.
+    ///
+    /// ```
+    /// # use ecsdb_config::PersistenceConfig;
+    /// let text = PersistenceConfig::new("world").to_toml();
+    /// assert!(text.starts_with("dir = \"world\"\n\n[wal]\nsegment_bytes_first = \"256 KiB\"\n"));
+    /// ```
+    pub fn to_toml(&self) -> String {
+        let values = self.values();
+        let (mut text, mut under) = (String::new(), None);
+        for setting in settings() {
+            let Some(value) = values.find_ref(&setting.key) else { continue };
+            let (section, name) = setting.split();
+            if let Some(section) = section.filter(|section| Some(*section) != under) {
+                _ = writeln!(text, "\n[{section}]");
+                under = Some(section);
+            }
+            // Text is quoted in JSON as it is in TOML.
+            let value = value.as_str().map_or_else(|| shown(value), |text| json!(text).to_string());
+            _ = writeln!(text, "{name} = {value}");
+        }
+        text
+    }
 }
 
 /// The table of all settings, in Markdown.
@@ -328,7 +356,8 @@ impl Setting {
             Unit::Fraction => ("a part", "0.5"),
         };
         let limits = match (self.minimum > 0.0, self.maximum) {
-            (false, None) => String::new(),
+            (false, None) if self.unit != Unit::Number => String::new(),
+            (false, None) => " of at least 0".into(),
             (true, None) => format!(" of at least {}", self.show(self.minimum)),
             (false, Some(max)) if self.unit != Unit::Number && self.unit != Unit::Fraction => {
                 format!(" of at most {}", self.show(max))

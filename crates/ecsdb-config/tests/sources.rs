@@ -177,6 +177,10 @@ fn a_wrong_value_is_told_where_it_stands_what_it_is_and_what_would_do() {
                 "recovery.threads = 99999999",
                 "is 99999999, but has to be a whole number from 0 to 1024, such as 4",
             ),
+            (
+                "snapshot.after_transactions = -1",
+                "is -1, but has to be a whole number of at least 0, such as 4",
+            ),
             ("snapshot.threads = 0.5", "is 0.5, but has to be a whole number from 0 to 1024"),
             ("snapshot.chain_max = 0", "is 0, but has to be a whole number from 1 to 128"),
             ("snapshot.compression_level = 23", "is 23, but has to be a whole number from 0 to 22"),
@@ -296,5 +300,38 @@ fn documented_values_work() {
         assert_eq!(config.retention.age_max, Duration::from_secs(7 * 24 * 3600));
         assert_eq!(config.retention.bytes_max, ByteSize(20 << 30));
         assert_eq!(config.compaction.sparse_fraction_max, 1.0);
+    });
+}
+
+/// What the page on configuration shows was really said.
+#[test]
+fn the_mistakes_that_are_documented_are_told_so() {
+    jailed(|jail| {
+        jail.create_dir("world").unwrap();
+        jail.create_file(
+            "world/ecsdb.toml",
+            "[wal]\nflush_interval = \"soon\"\n[log]\nqueue_bytes_max = \"1 MiB\"\n",
+        )
+        .unwrap();
+        jail.set_env("ECDB_SNAPSHOT_THREADS", "many");
+        let told = PersistenceConfig::from_file("world/ecsdb.toml").unwrap_err().to_string();
+        let page = include_str!("../../../docs/configuration.md");
+        assert!(page.contains(&format!("```text\n{told}\n```")), "{told}");
+    });
+}
+
+#[test]
+fn settings_written_as_a_file_are_read_as_what_they_were() {
+    jailed(|jail| {
+        let mut config = PersistenceConfig::new("/data/a \"world\"");
+        config.manual();
+        config.wal.flush_interval = Duration::from_micros(1_500);
+        config.wal.queue_bytes_max = ByteSize(1_234_567);
+        config.archive.enabled = Some(true);
+        config.snapshot.dir = Some("/data/snapshots".into());
+        config.compaction.dead_fraction_max = 0.25;
+        config.retention.unlimited = true;
+        let read = from(jail, &config.to_toml()).unwrap();
+        assert_eq!(read, config);
     });
 }

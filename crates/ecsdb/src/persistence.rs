@@ -219,11 +219,11 @@ impl Persistence {
 
     /// Puts settings into force, as far as they can change while the database runs; or leaves everything as it was.
     pub(crate) fn reconfigure(&self, new: PersistenceConfig) -> Result<Changes> {
-        let mut config = self.config.lock();
         if let Err(e) = new.validate() {
             self.not_reconfigured(&e);
             return Err(e.into());
         }
+        let mut config = self.config.lock();
         let changes = config.changes_to(&new, &self.opened);
         self.log.set_options(&new.log_options());
         let keep_all = self.store.settings().keep_all;
