@@ -1,6 +1,7 @@
 //! What a change of settings changes, and when.
 
-use crate::reference::{Applies, settings};
+use crate::reference::settings;
+use crate::setting::Applies;
 use crate::settings::PersistenceConfig;
 
 /// Which settings a change is about, by when it takes effect.

@@ -4,7 +4,8 @@ use figment::value::{Dict, Value};
 
 use crate::error::Problem;
 use crate::position::Text;
-use crate::reference::{Setting, is_section, sections, setting, settings};
+use crate::reference::{is_section, sections, setting, settings};
+use crate::setting::Setting;
 
 /// Checks everything that a file says.
 pub(crate) fn check_layer(values: &Dict, text: &Text, problems: &mut Vec<Problem>) {

@@ -6,7 +6,8 @@ use figment::value::Value;
 
 use crate::check::{nearest, wrong};
 use crate::error::{Origin, Problem};
-use crate::reference::{Setting, Unit, settings};
+use crate::reference::settings;
+use crate::setting::{Setting, Unit};
 
 /// What the names of environment variables begin with: `ECDB_SNAPSHOT_DIR` sets `snapshot.dir`, and `ECDB_DIR` sets `dir`. There is no S in it:
 /// that is how it was specified, and not a slip of the pen.

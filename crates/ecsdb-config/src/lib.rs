@@ -13,6 +13,7 @@ mod load;
 mod options;
 mod position;
 mod reference;
+mod setting;
 mod settings;
 mod text;
 mod validate;
@@ -21,7 +22,8 @@ pub use bytesize::ByteSize;
 pub use changes::Changes;
 pub use environment::ENVIRONMENT_PREFIX;
 pub use error::{Error, Origin, Problem, Result};
-pub use reference::{Applies, Setting, Unit, example, schema, settings, table};
+pub use reference::{example, schema, settings, table};
+pub use setting::{Applies, Setting, Unit};
 pub use settings::{
     ArchiveSettings, CompactionSettings, PersistenceConfig, RecoverySettings, RetentionSettings,
     SnapshotSettings, WalSettings,
