@@ -27,8 +27,8 @@ pub fn open_with(disk: &SimDisk, change: impl FnOnce(&mut PersistenceConfig)) ->
 
 pub fn builder(disk: &SimDisk, change: impl FnOnce(&mut PersistenceConfig)) -> ecsdb::Builder {
     Database::builder(Path::new(DIR)).vfs(disk.vfs()).without_threads().config(|config| {
-        config.log.segment_bytes_first = ecsdb::ByteSize(64 << 10);
-        config.log.segment_bytes_max = ecsdb::ByteSize(64 << 10);
+        config.wal.segment_bytes_first = ecsdb::ByteSize(64 << 10);
+        config.wal.segment_bytes_max = ecsdb::ByteSize(64 << 10);
         config.snapshot.compression_level = 0;
         change(config);
     })

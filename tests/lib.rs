@@ -7,3 +7,13 @@ pub mod around;
 pub mod components;
 pub mod crashed;
 pub mod scripts;
+
+/// Changes settings of a running database.
+pub fn reconfigure(
+    db: &ecsdb::Database,
+    change: impl FnOnce(&mut ecsdb::PersistenceConfig),
+) -> ecsdb::Result<()> {
+    let mut config = db.config()?;
+    change(&mut config);
+    db.reconfigure(config).map(drop)
+}

@@ -254,7 +254,7 @@ fn ids_of_rolled_back_transactions_mean_no_other_entity_after_a_restart() {
 fn many_refused_transactions_cost_the_next_commit_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let db = Database::builder(dir.path())
-        .config(|config| config.log.transaction_bytes_max = ecsdb::ByteSize(64 << 10))
+        .config(|config| config.wal.transaction_bytes_max = ecsdb::ByteSize(64 << 10))
         .open()
         .unwrap();
     let refused = db.write(|tx| Ok(tx.spawn_batch((0..30_000).map(Counter))));

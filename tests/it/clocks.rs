@@ -119,19 +119,19 @@ fn one_wrong_clock_neither_gives_up_history_nor_keeps_it_for_ever() {
 }
 
 fn boundless(config: &mut PersistenceConfig) {
-    config.log.segment_age_max = Duration::MAX;
-    config.log.queue_bytes_max = ByteSize(u64::MAX);
-    config.log.transaction_bytes_max = ByteSize(u64::MAX);
-    config.snapshot.after_log_bytes = ByteSize(u64::MAX);
+    config.wal.segment_age_max = Duration::MAX;
+    config.wal.queue_bytes_max = ByteSize(1 << 60);
+    config.wal.transaction_bytes_max = ByteSize(1 << 60);
+    config.snapshot.after_log_bytes = ByteSize(1 << 60);
     config.snapshot.after_transactions = u64::MAX;
     config.snapshot.after_segments = u64::MAX;
     config.snapshot.interval = Duration::MAX;
-    config.snapshot.bytes_per_second_max = ByteSize(u64::MAX);
+    config.snapshot.bytes_per_second_max = ByteSize(1 << 60);
     config.retention.age_max = Duration::MAX;
-    config.retention.bytes_max = ByteSize(u64::MAX);
+    config.retention.bytes_max = ByteSize(1 << 60);
     config.retention.snapshots_max = usize::MAX;
     config.compaction.interval = Duration::MAX;
-    config.compaction.log_bytes_max = ByteSize(u64::MAX);
+    config.compaction.log_bytes_max = ByteSize(1 << 60);
     config.compaction.snapshot_age_max = Duration::MAX;
     config.archive.enabled = Some(true);
 }
@@ -157,8 +157,8 @@ fn the_largest_values_of_settings_are_kept_or_refused_and_never_overflow() {
     let refused = |change: fn(&mut PersistenceConfig)| {
         Database::builder(Path::new(DIR)).vfs(disk.vfs()).config(change).open().unwrap_err().kind()
     };
-    assert_eq!(refused(|config| config.log.segment_bytes_max = ByteSize(u64::MAX)), ErrorKind::Config);
-    assert_eq!(refused(|config| config.log.flush_interval = Duration::MAX), ErrorKind::Config);
+    assert_eq!(refused(|config| config.wal.segment_bytes_max = ByteSize(u64::MAX)), ErrorKind::Config);
+    assert_eq!(refused(|config| config.wal.flush_interval = Duration::MAX), ErrorKind::Config);
     assert_eq!(refused(|config| config.snapshot.chain_max = usize::MAX), ErrorKind::Config);
     assert_eq!(refused(|config| config.snapshot.threads = usize::MAX), ErrorKind::Config);
     assert_eq!(refused(|config| config.recovery.threads = usize::MAX), ErrorKind::Config);

@@ -110,7 +110,7 @@ fn after_a_full_disk_the_database_goes_on() {
     assert!(db.write(|tx| Ok(tx.spawn(Counter(3)))).unwrap_err().is_full_disk());
     drop(db);
     let freed = disk.crash(ecsdb_sim::CrashVariant::LOST);
-    let db = open_with(&freed, |config| config.log.segment_bytes_max = ByteSize(64 << 10)).unwrap();
+    let db = open_with(&freed, |config| config.wal.segment_bytes_max = ByteSize(64 << 10)).unwrap();
     assert_eq!(
         db.view().unwrap().query::<&Counter>().unwrap().count(),
         1,

@@ -149,7 +149,7 @@ fn tickets_are_awaited_inside_a_runtime_and_dropping_one_cancels_nothing() {
 fn a_transaction_over_the_limit_is_refused_and_rolled_back() {
     let dir = tempfile::tempdir().unwrap();
     let db = Database::builder(dir.path())
-        .config(|config| config.log.transaction_bytes_max = bytesize(64 << 10))
+        .config(|config| config.wal.transaction_bytes_max = bytesize(64 << 10))
         .open()
         .unwrap();
     let refused = db.write(|tx| Ok(tx.spawn(Name("x".repeat(70_000)))));

@@ -4,10 +4,10 @@
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use ecsdb::prelude::*;
 use ecsdb::{ByteSize, Error, Event, LogError, Moment, PersistenceConfig};
+use ecsdb_tests::reconfigure;
 
 use crate::components::{Counter, Name};
 
@@ -49,10 +49,9 @@ impl Drop for Mounted {
 fn open(dir: &Path) -> Database {
     Database::builder(dir)
         .config(|config| {
-            config.log.segment_bytes_first = ByteSize(256 << 10);
-            config.log.segment_bytes_max = ByteSize(1 << 20);
-            config.snapshot.interval = Duration::ZERO;
-            config.snapshot.after_log_bytes = ByteSize(0);
+            config.wal.segment_bytes_first = ByteSize(256 << 10);
+            config.wal.segment_bytes_max = ByteSize(1 << 20);
+            config.manual();
         })
         .open()
         .unwrap()
@@ -100,7 +99,7 @@ fn commits_fail_reads_go_on_nothing_acknowledged_is_lost_and_after_freeing_space
     let mut filling = std::fs::File::create(&ballast).unwrap();
     while filling.write_all(&[1; 4096]).and_then(|()| filling.sync_all()).is_ok() {}
     let mut events = db.events();
-    db.configure(|config| {
+    reconfigure(&db, |config| {
         config.snapshot.after_transactions = 1;
     })
     .unwrap();

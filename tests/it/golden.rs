@@ -15,7 +15,7 @@ const GOLDEN: &[(&str, &str)] =
 
 fn fill(path: &Path) -> ecsdb::Digest {
     let db = Database::builder(path)
-        .config(|config| config.log.segment_bytes_first = ecsdb::ByteSize(64 << 10))
+        .config(|config| config.wal.segment_bytes_first = ecsdb::ByteSize(64 << 10))
         .open()
         .unwrap();
     let ids = db

@@ -14,6 +14,7 @@ use ecsdb::{ByteSize, Error, Event, PersistenceConfig, Task, Vfs};
 use ecsdb_core::describe::{Describe, Shape, TooDeep, Types, Visitor};
 use ecsdb_io::FileOp;
 use ecsdb_sim::{Failure, Fault, SimDisk};
+use ecsdb_tests::reconfigure;
 
 use crate::components::{Counter, Name};
 use crate::lifecycle::{archiving, by_hand};
@@ -83,7 +84,7 @@ fn a_value_that_panics_in_a_snapshot_fails_it_and_is_tried_again() {
     let dir = tempfile::tempdir().unwrap();
     let db = Database::builder(dir.path()).config(by_hand).open().unwrap();
     db.pause_background();
-    db.configure(|config| config.snapshot.after_transactions = 1).unwrap();
+    reconfigure(&db, |config| config.snapshot.after_transactions = 1).unwrap();
     db.write(|tx| Ok(tx.spawn(Carrier(Bomb(1))))).unwrap();
     ARMED.store(true, Ordering::SeqCst);
     let asked = db.snapshot().unwrap().wait().unwrap_err();
@@ -145,8 +146,8 @@ fn writers_that_wait_for_room_in_the_queue_do_not_wait_for_the_flush_interval() 
     let db = Database::builder(dir.path())
         .config(by_hand)
         .config(|config| {
-            config.log.flush_interval = Duration::from_secs(3600);
-            config.log.queue_bytes_max = ByteSize(64 << 10);
+            config.wal.flush_interval = Duration::from_secs(3600);
+            config.wal.queue_bytes_max = ByteSize(64 << 10);
         })
         .open()
         .unwrap();
@@ -170,7 +171,7 @@ fn writers_that_wait_for_room_in_the_queue_do_not_wait_for_the_flush_interval() 
 #[test]
 fn closing_again_says_what_closing_said() {
     let disk = disk();
-    let db = on(&disk, |config| config.log.flush_interval = Duration::from_secs(3600)).unwrap();
+    let db = on(&disk, |config| config.wal.flush_interval = Duration::from_secs(3600)).unwrap();
     db.write_with(Durability::Batched, |tx| Ok(tx.spawn(Counter(1)))).unwrap();
     disk.inject(Fault::on(FileOp::Sync).times(1_000).failing(Failure::Io));
     let first = db.close().unwrap_err().to_string();
@@ -248,7 +249,7 @@ fn poll<T: Future + Unpin>(future: &mut T, waker: &Waker) -> Poll<T::Output> {
 #[test]
 fn a_waker_may_drop_the_last_handle_on_the_log_s_thread() {
     let disk = disk();
-    let db = on(&disk, |config| config.log.flush_interval = Duration::from_secs(3600)).unwrap();
+    let db = on(&disk, |config| config.wal.flush_interval = Duration::from_secs(3600)).unwrap();
     let mut ticket = db.submit(|tx| Ok(tx.spawn(Counter(1)))).unwrap();
     let (sender, woken) = channel();
     let waker = Wakes::waker(db, move |db| {
@@ -292,7 +293,7 @@ fn a_waker_may_drop_the_last_handle_on_the_thread_of_a_job() {
 #[test]
 fn a_waker_that_closes_is_told_that_it_would_wait_for_itself() {
     let disk = disk();
-    let db = on(&disk, |config| config.log.flush_interval = Duration::from_secs(3600)).unwrap();
+    let db = on(&disk, |config| config.wal.flush_interval = Duration::from_secs(3600)).unwrap();
     let mut ticket = db.submit(|tx| Ok(tx.spawn(Counter(1)))).unwrap();
     let (sender, woken) = channel();
     let waker = Wakes::waker(db.clone(), move |db| sender.send(db.close().map_err(|e| e.kind())).unwrap());
@@ -306,7 +307,7 @@ fn a_waker_that_closes_is_told_that_it_would_wait_for_itself() {
 #[test]
 fn a_waker_that_panics_harms_nobody_else() {
     let disk = disk();
-    let db = on(&disk, |config| config.log.flush_interval = Duration::from_secs(3600)).unwrap();
+    let db = on(&disk, |config| config.wal.flush_interval = Duration::from_secs(3600)).unwrap();
     let mut bad = db.submit(|tx| Ok(tx.spawn(Counter(1)))).unwrap();
     let good = db.submit(|tx| Ok(tx.spawn(Counter(2)))).unwrap();
     let panics = || Wakes::waker(db.clone(), |_| panic!("meant"));
@@ -327,24 +328,6 @@ fn a_waker_that_panics_harms_nobody_else() {
 }
 
 /// CKP-7: only the next snapshot tried again, and an idle database takes none.
-#[test]
-fn what_would_wait_for_itself_while_it_configures_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
-    let db = Database::open(dir.path()).unwrap();
-    let inner = ends("configuring within configuring", {
-        let db = db.clone();
-        move || {
-            let mut inner = None;
-            db.configure(|_| inner = Some(db.configure(|config| config.snapshot.after_transactions = 5)))
-                .unwrap();
-            inner.unwrap()
-        }
-    });
-    assert!(matches!(inner, Err(Error::Nested)), "{inner:?}");
-    db.configure(|config| config.snapshot.after_transactions = 5).unwrap();
-    db.close().unwrap();
-}
-
 #[test]
 fn a_trim_that_failed_on_an_idle_database_is_tried_again() {
     let disk = disk();
@@ -370,7 +353,7 @@ fn a_trim_that_failed_on_an_idle_database_is_tried_again() {
 fn rot_in_the_header_of_a_sealed_segment_keeps_nobody_waiting() {
     let dir = tempfile::tempdir().unwrap();
     let db = Database::builder(dir.path()).config(archiving).open().unwrap();
-    db.configure(|config| config.snapshot.chain_max = 1).unwrap();
+    reconfigure(&db, |config| config.snapshot.chain_max = 1).unwrap();
     let mut events = db.events();
     let fill = || db.write(|tx| Ok(tx.spawn(Name("z".repeat(40_000))))).unwrap();
     for _ in 0..6 {

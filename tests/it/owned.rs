@@ -77,7 +77,7 @@ fn manifests(dir: &Path) -> Vec<PathBuf> {
 
 type Set = fn(&mut PersistenceConfig, PathBuf);
 const DIRS: [(&str, Set); 3] = [
-    ("log", |config, dir| config.log.dir = Some(dir)),
+    ("log", |config, dir| config.wal.dir = Some(dir)),
     ("snapshots", |config, dir| config.snapshot.dir = Some(dir)),
     ("archive", |config, dir| config.archive.dir = Some(dir)),
 ];
@@ -292,7 +292,7 @@ fn names_of_directories_do_not_matter() {
     let mut one = config(&path("one"));
     symlink(path("disk"), path("two")).unwrap();
     one.archive.dir = Some(path("two/archive"));
-    one.log.dir = Some(path("disk/archive"));
+    one.wal.dir = Some(path("disk/archive"));
     assert_eq!(open(one).unwrap_err().kind(), ErrorKind::Config);
     assert!(!path("one").exists());
 }
@@ -327,7 +327,7 @@ fn directories_are_different_ones_and_have_names() {
             let mut config = config(dir.path());
             let (empty, twice) = (name.is_empty(), dir.path().join(name));
             set(&mut config, if empty { PathBuf::new() } else { twice });
-            if name.ends_with("log") && config.log.dir.is_some() {
+            if name.ends_with("log") && config.wal.dir.is_some() {
                 continue;
             }
             let refused = open(config).unwrap_err();
@@ -696,7 +696,7 @@ fn the_log_of_before_a_salvage_does_not_go_on_after_it() {
         let log = PathBuf::from(log);
         let config = move |config: &mut PersistenceConfig| {
             by_hand(config);
-            config.log.dir = Some(log);
+            config.wal.dir = Some(log);
         };
         Database::builder("/db").vfs(disk.vfs()).without_threads().config(config).policy(policy)
     };

@@ -11,6 +11,7 @@ use ecsdb_io::{FileOp, IoError, OpenMode};
 use ecsdb_sim::{CrashVariant, Fault, SimDisk};
 use ecsdb_tests::around::{Around, Hooks};
 use ecsdb_tests::crashed::open_with;
+use ecsdb_tests::reconfigure;
 
 use crate::components::{Cache, Counter, Name, Position};
 use crate::lifecycle::{archiving, by_hand};
@@ -70,7 +71,7 @@ fn count(events: &mut ecsdb::Events, is: impl Fn(&Event) -> bool) -> usize {
 fn a_compaction_after_a_fallback_keeps_what_was_fallen_back_to() {
     let dir = tempfile::tempdir().unwrap();
     let db = open(dir.path()).unwrap();
-    db.configure(|config| config.snapshot.chain_max = 1).unwrap();
+    reconfigure(&db, |config| config.snapshot.chain_max = 1).unwrap();
     for i in 0..2 {
         db.write(|tx| Ok(tx.spawn(Counter(i)))).unwrap();
         snapshot(&db);
@@ -91,7 +92,7 @@ fn a_compaction_after_a_fallback_keeps_what_was_fallen_back_to() {
 fn an_increment_after_a_fallback_shares_nothing_with_the_damaged_snapshot() {
     let dir = tempfile::tempdir().unwrap();
     let db = open(dir.path()).unwrap();
-    db.configure(|config| config.snapshot.chain_max = 1).unwrap();
+    reconfigure(&db, |config| config.snapshot.chain_max = 1).unwrap();
     db.write(|tx| Ok(tx.spawn(Counter(1)))).unwrap();
     snapshot(&db);
     db.write(|tx| Ok(tx.spawn(Name("a".into())))).unwrap();
@@ -114,7 +115,7 @@ fn no_single_damaged_file_makes_both_the_newest_snapshot_and_its_fallback_useles
     for damaged in 1..=7 {
         let dir = tempfile::tempdir().unwrap();
         let db = open(dir.path()).unwrap();
-        db.configure(|config| config.snapshot.chain_max = 3).unwrap();
+        reconfigure(&db, |config| config.snapshot.chain_max = 3).unwrap();
         for i in 0..7 {
             let bundles = (0..10).map(|k| (Counter(i * 10 + k), Position::default()));
             db.write(|tx| Ok(tx.spawn_batch(bundles))).unwrap();
@@ -176,7 +177,7 @@ fn a_copy_does_not_go_back_to_before_it_was_made_nor_open_without_its_snapshot()
 fn a_component_that_only_a_snapshot_defines_is_defined_again_in_the_log() {
     let dir = tempfile::tempdir().unwrap();
     let db = open(dir.path()).unwrap();
-    db.configure(|config| config.snapshot.chain_max = 1).unwrap();
+    reconfigure(&db, |config| config.snapshot.chain_max = 1).unwrap();
     db.write(|tx| Ok(tx.spawn(Position::default()))).unwrap();
     snapshot(&db);
     db.write(|tx| Ok(tx.spawn(Position::default()))).unwrap();
@@ -201,12 +202,12 @@ fn closing_ends_a_paused_job_that_the_maintenance_waits_for() {
     let dir = tempfile::tempdir().unwrap();
     let db = open(dir.path()).unwrap();
     large(&db);
-    db.configure(|config| config.snapshot.bytes_per_second_max = ByteSize(1 << 20)).unwrap();
+    reconfigure(&db, |config| config.snapshot.bytes_per_second_max = ByteSize(1 << 20)).unwrap();
     let mut events = db.events();
     let job = db.snapshot().unwrap();
     while !matches!(events.blocking_next(), Some(Event::Started(_))) {}
     job.pause();
-    db.configure(|config| config.snapshot.after_transactions = 1).unwrap();
+    reconfigure(&db, |config| config.snapshot.after_transactions = 1).unwrap();
     db.write(|tx| Ok(tx.spawn(Counter(0)))).unwrap();
     std::thread::sleep(Duration::from_millis(100));
     let (sender, receiver) = std::sync::mpsc::channel();
@@ -223,14 +224,14 @@ fn with_the_background_paused_a_snapshot_by_hand_is_taken() {
     let db = open(dir.path()).unwrap();
     large(&db);
     let mut events = db.events();
-    db.configure(|config| {
+    reconfigure(&db, |config| {
         config.snapshot.bytes_per_second_max = ByteSize(4 << 20);
         config.snapshot.after_transactions = 1;
     })
     .unwrap();
     while !matches!(events.blocking_next(), Some(Event::Started(_))) {}
     db.pause_background();
-    db.configure(|config| config.snapshot.bytes_per_second_max = ByteSize(0)).unwrap();
+    reconfigure(&db, |config| config.snapshot.bytes_per_second_max = ByteSize(0)).unwrap();
     assert_eq!(db.snapshot().unwrap().wait().unwrap().lsn, Lsn(1));
 }
 
@@ -260,7 +261,7 @@ fn the_maintenance_goes_on_after_a_passing_error() {
     let archive = dir.path().join("archive");
     std::fs::write(&archive, b"x").unwrap(); // listing it fails
     let mut events = db.events();
-    db.configure(|config| config.snapshot.after_transactions = 1).unwrap();
+    reconfigure(&db, |config| config.snapshot.after_transactions = 1).unwrap();
     fill(&db);
     while !matches!(events.blocking_next(), Some(Event::Failed { .. })) {}
     std::fs::remove_file(&archive).unwrap();
@@ -316,7 +317,7 @@ fn a_damaged_archived_segment_stops_nothing_that_does_not_need_it() {
 fn going_back_while_the_log_is_trimmed_finds_all_files() {
     let dir = tempfile::tempdir().unwrap();
     let db = open(&dir.path().join("world")).unwrap();
-    db.configure(|config| config.snapshot.chain_max = 1).unwrap();
+    reconfigure(&db, |config| config.snapshot.chain_max = 1).unwrap();
     let stop = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -367,7 +368,7 @@ fn compaction_by_log_bytes_happens_and_not_with_every_commit() {
     let mut events = db.events();
     let compacted = |event: &Event| matches!(event, Event::Compacted(_));
     // By itself, though nothing triggers snapshots.
-    db.configure(|config| config.compaction.log_bytes_max = ByteSize(512 << 10)).unwrap();
+    reconfigure(&db, |config| config.compaction.log_bytes_max = ByteSize(512 << 10)).unwrap();
     let mut seen = 0;
     until("a compaction", || {
         fill(&db);
@@ -387,7 +388,7 @@ fn compaction_by_log_bytes_happens_and_not_with_every_commit() {
 fn a_damaged_sealed_segment_is_archived_as_it_is_and_reported() {
     let dir = tempfile::tempdir().unwrap();
     let db = Database::builder(dir.path()).config(archiving).open().unwrap();
-    db.configure(|config| config.snapshot.chain_max = 1).unwrap();
+    reconfigure(&db, |config| config.snapshot.chain_max = 1).unwrap();
     let mut events = db.events();
     for _ in 0..25 {
         db.write(|tx| Ok(tx.spawn(Name("z".repeat(5_000))))).unwrap();
@@ -409,7 +410,7 @@ fn a_restore_makes_a_snapshot_due() {
     fill(&db);
     let at = db.lsn();
     fill(&db);
-    db.configure(|config| config.snapshot.after_transactions = 1).unwrap();
+    reconfigure(&db, |config| config.snapshot.after_transactions = 1).unwrap();
     let lsn_of = || db.stats().unwrap().store.unwrap().snapshot_lsn;
     until("a snapshot", || lsn_of() == Lsn(2));
     let lsn = db.restore(Moment::Lsn(at)).unwrap().wait().unwrap();

@@ -262,7 +262,7 @@ fn a_segment_that_was_given_up_and_comes_back_is_read_by_nobody() {
     let config = |name: &str| {
         let mut config = PersistenceConfig::new(dir.path().join(name));
         archiving(&mut config);
-        config.log.segment_bytes_first = ByteSize(64 << 10);
+        config.wal.segment_bytes_first = ByteSize(64 << 10);
         config
     };
     let make = |name: &str| {

@@ -19,7 +19,7 @@ const ENTITIES: usize = 8;
 fn child() {
     let Ok(dir) = std::env::var(DIR) else { return };
     let db = Database::builder(dir)
-        .config(|config| config.log.segment_bytes_max = ecsdb::ByteSize(1 << 20))
+        .config(|config| config.wal.segment_bytes_max = ecsdb::ByteSize(1 << 20))
         .open()
         .unwrap();
     if db.view().unwrap().resource::<Progress>().is_err() {

@@ -71,12 +71,7 @@ impl Place {
         if let Some(policy) = policy {
             config.recovery.policy = policy;
         }
-        config.snapshot.after_transactions = 0;
-        config.snapshot.after_log_bytes = ecsdb::ByteSize(0);
-        config.snapshot.after_segments = 0;
-        config.snapshot.interval = Duration::ZERO;
-        config.compaction.dead_fraction_max = 0.0;
-        config.compaction.sparse_fraction_max = 0.0;
+        config.manual();
         let bar = ProgressBar::new_spinner();
         bar.enable_steady_tick(Duration::from_millis(100));
         let steps = bar.clone();

@@ -35,6 +35,8 @@ pub enum Task {
     Restore,
     /// Archiving and dropping log segments, dropping old snapshots.
     Retention,
+    /// Changing the settings of the running database.
+    Reconfigure,
 }
 
 impl std::fmt::Display for Task {
@@ -45,6 +47,7 @@ impl std::fmt::Display for Task {
             Task::Copy => "copy",
             Task::Restore => "restore",
             Task::Retention => "retention",
+            Task::Reconfigure => "change of settings",
         })
     }
 }
@@ -85,6 +88,13 @@ pub enum Event {
     Restored {
         /// The transaction that did it.
         lsn: Lsn,
+    },
+    /// Settings were changed.
+    Reconfigured {
+        /// These have taken effect.
+        live: Vec<&'static str>,
+        /// These take effect when the database is opened with them.
+        at_next_opening: Vec<&'static str>,
     },
     /// Work failed; what was there before is still there (CKP-7).
     Failed {

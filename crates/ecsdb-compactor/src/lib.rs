@@ -30,7 +30,7 @@ pub use error::{Error, Result};
 pub use event::{Event, EventSender, Events, Failure, Task};
 pub use retention::Retention;
 pub use schedule::{Due, Now, Reason, Schedule};
-pub use settings::{ArchiveSettings, Archiving, StoreSettings};
+pub use settings::{ARCHIVE_BYTES_DEFAULT, ArchiveSettings, Archiving, StoreSettings};
 pub use snapshot::SnapshotInfo;
 pub use stats::StoreStats;
 pub use store::{Pin, Store, StoreFiles};

@@ -37,6 +37,10 @@ impl From<Kept> for Retention {
 }
 
 impl Retention {
+    /// Nothing is given up.
+    pub const UNLIMITED: Retention =
+        Retention { snapshots_max: Some(usize::MAX), age_max: None, bytes_max: None };
+
     /// How many of `entries` (oldest first) may go, so that at least `least` stay. `bytes(i)` is what everything takes that stays
     /// when the first `i` go.
     pub(crate) fn expendable(

@@ -4,6 +4,9 @@ use ecsdb_snapshot::Kept;
 
 use crate::retention::Retention;
 
+/// What snapshots and archive take at most where there is an archive and nobody ever said what it may take: 10 GiB.
+pub const ARCHIVE_BYTES_DEFAULT: u64 = 10 << 30;
+
 /// How snapshots are written and what is kept.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoreSettings {
@@ -52,6 +55,9 @@ impl StoreSettings {
                 kept.archive_level = archive.compression.map_or(0, |level| level.unsigned_abs().into());
             }
         }
+        if kept.archive != 0 && Retention::from(kept) == Retention::default() {
+            kept.bytes_max = ARCHIVE_BYTES_DEFAULT;
+        }
         kept
     }
 
@@ -69,4 +75,33 @@ impl StoreSettings {
 pub struct ArchiveSettings {
     /// zstd level (1 to 22), or `None` for segments as they are.
     pub compression: Option<i32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(retention: Option<Retention>, archive: Archiving) -> StoreSettings {
+        StoreSettings { compression: None, threads: 1, chain_max: 1, retention, archive, keep_all: false }
+    }
+
+    const ON: Archiving = Archiving::On(ArchiveSettings { compression: Some(3) });
+
+    #[test]
+    fn an_archive_is_bounded_unless_something_else_is_said() {
+        let nothing = Kept::default();
+        let bounded = settings(None, ON).said(nothing);
+        assert_eq!((bounded.archive, bounded.bytes_max), (1, ARCHIVE_BYTES_DEFAULT));
+        // What was said goes on to hold, the default that it came to included.
+        assert_eq!(settings(None, Archiving::AsBefore).said(bounded), bounded);
+        let age = Retention { age_max: Some(std::time::Duration::from_nanos(7)), ..Retention::default() };
+        let aged = settings(Some(age), ON).said(bounded);
+        assert_eq!((aged.age_max_ns, aged.bytes_max), (7, 0));
+        assert_eq!(settings(None, ON).said(aged), aged);
+        let unlimited = settings(Some(Retention::UNLIMITED), ON).said(aged);
+        assert_eq!((unlimited.snapshots_max, unlimited.age_max_ns, unlimited.bytes_max), (u64::MAX, 0, 0));
+        assert_eq!(settings(None, ON).said(unlimited), unlimited);
+        // Without an archive only what recovery needs is kept anyway.
+        assert_eq!(settings(None, Archiving::AsBefore).said(nothing), nothing);
+    }
 }

@@ -118,9 +118,13 @@ impl Store {
         self.settings.lock().clone()
     }
 
-    /// Changes the settings; what comes next goes by the new ones.
+    /// Changes the settings; what comes next goes by the new ones. What they keep less of is owed to be trimmed.
     pub fn set_settings(&self, settings: StoreSettings) {
-        *self.settings.lock() = settings;
+        let mut before = self.settings.lock();
+        if (before.retention, before.archive) != (settings.retention, settings.archive) {
+            self.owes_trim.store(true, Ordering::Release);
+        }
+        *before = settings;
     }
 
     /// The manifest that was published last.
@@ -307,11 +311,11 @@ impl Store {
                 manifest.first_archived = first_archived;
             })?;
         }
-        self.remove_garbage(work)
+        self.remove_garbage(work, &settings)
     }
 
-    /// Deletes what the published manifest does not need, what earlier attempts left over included.
-    fn remove_garbage(&self, work: &mut Work) -> Result<()> {
+    /// Deletes what the published manifest does not need, what earlier attempts left over included. That ends a trim by `settings`.
+    fn remove_garbage(&self, work: &mut Work, settings: &StoreSettings) -> Result<()> {
         // Held to the end: a pin taken meanwhile sees only what stays.
         let pins = self.pins.lock();
         if *pins > 0 || self.uncertain.load(Ordering::Acquire) {
@@ -327,7 +331,12 @@ impl Store {
         if let Some(archived) = &mut work.archived {
             archived.retain(|segment| segment.number >= manifest.first_archived);
         }
-        self.owes_trim.store(false, Ordering::Release);
+        // What has been changed meanwhile is trimmed by itself.
+        let settings_now = self.settings.lock();
+        if *settings_now == *settings {
+            self.owes_trim.store(false, Ordering::Release);
+        }
+        drop(settings_now);
         if files > 0 {
             metrics::counter!("ecsdb_removed_bytes_total").increment(bytes);
             self.events.send(Event::Removed { files, bytes });

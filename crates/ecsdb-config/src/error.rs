@@ -1,4 +1,4 @@
-//! A setting that cannot be: which one, where it came from, and what would do.
+//! Settings that are wrong: which, where they stand, what was found, and what would do.
 
 use std::path::PathBuf;
 
@@ -9,37 +9,61 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A source could not be read, or has a value of the wrong type; the text names the setting and the source.
-    #[error("{0}")]
-    Source(#[source] Box<figment::Error>),
+    /// Settings that are wrong: all that were found.
+    #[error("{}", listed(.0))]
+    Invalid(Vec<Problem>),
     /// The configuration file does not exist.
     #[error("there is no configuration file {}", .0.display())]
     NoFile(PathBuf),
-    /// The working directory, which a relative one is taken from, is gone.
+    /// The configuration file cannot be read, or the working directory, which a relative one is taken from, is gone.
     #[error(transparent)]
     Io(#[from] ecsdb_io::IoError),
-    /// A setting was to be changed that holds for as long as a database is open.
-    #[error(
-        "setting {setting} cannot change while the database runs: close it, and open it with the new value"
-    )]
-    Fixed {
-        /// The setting or the section.
-        setting: &'static str,
-    },
-    /// A value is out of range.
-    #[error("setting {setting} is {value}, but {rule}")]
-    OutOfRange {
-        /// The setting's path, as in the TOML file.
-        setting: &'static str,
-        /// Its value.
-        value: String,
-        /// What holds for it.
-        rule: &'static str,
-    },
 }
 
-impl From<figment::Error> for Error {
-    fn from(e: figment::Error) -> Self {
-        Error::Source(Box::new(e))
+/// One thing that is wrong. Its text says where it stands, what was found, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{origin}{text}")]
+#[non_exhaustive]
+pub struct Problem {
+    /// The setting as it was written: `wal.flush_interval`, or the name of the variable.
+    pub key: String,
+    /// Where it was written.
+    pub origin: Origin,
+    /// What was found, and what is allowed.
+    pub text: String,
+}
+
+/// Where a setting was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Origin {
+    /// In a file.
+    File {
+        /// Which.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The character in the line, from 1.
+        column: usize,
+    },
+    /// In the environment.
+    Environment,
+    /// By the program, or nowhere: it is a default.
+    Program,
+}
+
+/// What a problem's text begins with; nothing for what the program did itself.
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Origin::File { path, line, column } => write!(f, "{}:{line}:{column}: ", path.display()),
+            Origin::Environment => f.write_str("environment variable "),
+            Origin::Program => Ok(()),
+        }
     }
+}
+
+fn listed(problems: &[Problem]) -> String {
+    let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    texts.join("\n")
 }

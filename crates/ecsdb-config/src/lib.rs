@@ -5,14 +5,26 @@
 
 #![forbid(unsafe_code)]
 
+mod changes;
+mod check;
+mod environment;
 mod error;
 mod load;
+mod options;
+mod position;
+mod reference;
+mod setting;
 mod settings;
+mod text;
+mod validate;
 
 pub use bytesize::ByteSize;
-pub use error::{Error, Result};
-pub use load::ENVIRONMENT_PREFIX;
+pub use changes::Changes;
+pub use environment::ENVIRONMENT_PREFIX;
+pub use error::{Error, Origin, Problem, Result};
+pub use reference::{example, schema, settings, table};
+pub use setting::{Applies, Setting, Unit};
 pub use settings::{
-    ArchiveSettings, CompactionSettings, LogSettings, PersistenceConfig, RecoverySettings, RetentionSettings,
-    SnapshotSettings,
+    ArchiveSettings, CompactionSettings, PersistenceConfig, RecoverySettings, RetentionSettings,
+    SnapshotSettings, WalSettings,
 };

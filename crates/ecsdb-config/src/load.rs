@@ -1,69 +1,221 @@
-//! Where settings come from.
+//! Where settings come from: the defaults, a file over them, and the environment over both.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use figment::Figment;
-use figment::providers::{Env, Format, Serialized, Toml};
+use ecsdb_io::{FileOp, IoError};
+use figment::providers::{Format, Serialized, Toml};
+use figment::value::Dict;
+use figment::{Figment, Profile, Provider};
 
-use crate::error::{Error, Result};
+use crate::check::check_layer;
+use crate::environment::{Environment, Variable};
+use crate::error::{Error, Origin, Problem, Result};
+use crate::position::Text;
 use crate::settings::PersistenceConfig;
-
-/// What the names of environment variables begin with: `ECDB_SNAPSHOT_DIR` sets `snapshot.dir`, and `ECDB_DIR`
-/// sets `dir`.
-pub const ENVIRONMENT_PREFIX: &str = "ECDB_";
 
 impl PersistenceConfig {
     /// The settings of a TOML file, and over them those of the environment. `dir` is the file's own directory unless set; relative
-    /// directories in the file are within that of the file.
+    /// directories in the file are within that of the file. A variable that begins as ours do and names no setting is a warning in the
+    /// `tracing` log.
     ///
     /// # Errors
-    /// When the file does not exist, a setting is unknown, of the wrong type or out of range.
+    /// When the file cannot be read, or with everything that is wrong in it and in the environment.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        // figment would take a missing file for an empty one.
-        #[expect(clippy::disallowed_methods, reason = "a configuration is read before there is a database")]
-        std::fs::File::open(path).map_err(|_| Error::NoFile(path.into()))?;
-        // A file in the database's own directory need not name it.
-        let beside = path.parent().unwrap_or(Path::new(""));
-        let here = if beside.as_os_str().is_empty() { Path::new(".") } else { beside };
-        let figment = Figment::from(Serialized::default("dir", here)).merge(Toml::file_exact(path));
-        Self::extract(figment, Some(beside))
+        load(Some(path.as_ref()), Path::new("."), Environment::read())?.warned()
     }
 
-    /// The defaults for a database in `dir`, and over them the environment's settings.
+    /// The defaults for a database in `dir`, and over them the environment's settings. A variable that begins as ours do and names no
+    /// setting is a warning in the `tracing` log.
     ///
     /// # Errors
-    /// When a variable names no setting, or its value is of the wrong type or out of range.
+    /// With everything that is wrong in the environment.
     pub fn from_env(dir: impl AsRef<Path>) -> Result<Self> {
-        Self::extract(Figment::from(Serialized::default("dir", dir.as_ref())), None)
+        load(None, dir.as_ref(), Environment::read())?.warned()
     }
 
-    /// `beside` is where the file lies that was merged.
-    fn extract(figment: Figment, beside: Option<&Path>) -> Result<Self> {
-        // Only the first underscore parts section from setting: the settings' own names have more.
-        let environment =
-            Env::prefixed(ENVIRONMENT_PREFIX).map(|key| key.as_str().replacen('_', ".", 1).into());
-        let figment = figment.merge(environment.lowercase(true));
-        let mut config: PersistenceConfig = figment.extract()?;
-        if let Some(beside) = beside {
-            let of_file = |key: &str, dir: &mut PathBuf| {
-                let source = figment.find_metadata(key).and_then(|metadata| metadata.source.as_ref());
-                // An empty one stays what it is, and is refused.
-                if source.is_some_and(|source| source.file_path().is_some()) && !dir.as_os_str().is_empty() {
-                    *dir = beside.join(&*dir);
-                }
-            };
-            of_file("dir", &mut config.dir);
-            let sections = [
-                ("log.dir", &mut config.log.dir),
-                ("snapshot.dir", &mut config.snapshot.dir),
-                ("archive.dir", &mut config.archive.dir),
-            ];
-            for (key, dir) in sections {
-                dir.as_mut().map(|dir| of_file(key, dir)).unwrap_or_default();
-            }
+    /// As [`PersistenceConfig::from_file`], where what is only a warning there is an error: for checking a configuration.
+    ///
+    /// # Errors
+    /// As [`PersistenceConfig::from_file`], and for a variable that names no setting.
+    pub fn check_file(path: impl AsRef<Path>) -> Result<Self> {
+        load(Some(path.as_ref()), Path::new("."), Environment::read())?.strict()
+    }
+
+    /// As [`PersistenceConfig::from_env`], where what is only a warning there is an error: for checking a configuration.
+    ///
+    /// # Errors
+    /// As [`PersistenceConfig::from_env`], and for a variable that names no setting.
+    pub fn check_env(dir: impl AsRef<Path>) -> Result<Self> {
+        load(None, dir.as_ref(), Environment::read())?.strict()
+    }
+}
+
+/// What was found in all sources together.
+struct Loaded {
+    /// Valid, unless there are problems.
+    config: Option<PersistenceConfig>,
+    problems: Vec<Problem>,
+    warnings: Vec<Problem>,
+}
+
+impl Loaded {
+    fn warned(self) -> Result<PersistenceConfig> {
+        for warning in &self.warnings {
+            tracing::warn!("{warning}");
         }
-        config.validate()?;
-        Ok(config)
+        self.end()
+    }
+
+    fn strict(mut self) -> Result<PersistenceConfig> {
+        self.problems.append(&mut self.warnings);
+        self.end()
+    }
+
+    fn end(self) -> Result<PersistenceConfig> {
+        match self.config {
+            Some(config) if self.problems.is_empty() => Ok(config),
+            _ => Err(Error::Invalid(self.problems)),
+        }
+    }
+}
+
+/// `dir` is where the database lies if neither says so.
+fn load(file: Option<&Path>, dir: &Path, environment: Environment) -> Result<Loaded> {
+    let mut problems = Vec::new();
+    let text = match file.map(|path| read(path).map(|bytes| Text::parse(path, bytes))).transpose()? {
+        Some(Err(problem)) => {
+            problems.push(problem);
+            None
+        }
+        Some(Ok(text)) => Some(text),
+        None => None,
+    };
+    let mut figment = Figment::from(Serialized::default("dir", "."));
+    if let Some(text) = &text {
+        let toml = Toml::string(text.as_str());
+        check_layer(&values(&toml), text, &mut problems);
+        problems.sort_by_key(|problem| match problem.origin {
+            Origin::File { line, column, .. } => (line, column),
+            _ => (0, 0),
+        });
+        figment = figment.merge(toml);
+    }
+    let Environment { variables, mut refused, warnings } = environment;
+    problems.append(&mut refused);
+    for variable in &variables {
+        if let Some(value) = variable.value() {
+            figment = figment.merge(Serialized::default(&variable.setting.key, value));
+        }
+    }
+    if !problems.is_empty() || (file.is_some() && text.is_none()) {
+        return Ok(Loaded { config: None, problems, warnings });
+    }
+    // Every value has been looked at: this is for what is missed there.
+    let mut config: PersistenceConfig = match figment.extract() {
+        Ok(config) => config,
+        Err(e) => {
+            let found = e.into_iter().map(|e| Problem {
+                key: e.path.join("."),
+                origin: text.as_ref().map_or(Origin::Program, |text| text.of_value(&e.path.join("."))),
+                text: format!("{}: {}", e.path.join("."), e.kind),
+            });
+            problems.extend(found);
+            return Ok(Loaded { config: None, problems, warnings });
+        }
+    };
+    place(&mut config, text.as_ref(), file, dir, &variables);
+    // Where a setting was written last: that is the one that holds.
+    let origin = |key: &str| match variables.iter().find(|variable| variable.setting.key == key) {
+        Some(variable) => (variable.name.clone(), Origin::Environment),
+        None => match text.as_ref().filter(|text| text.has(key)) {
+            Some(text) => (key.into(), text.of_value(key)),
+            None => (key.into(), Origin::Program),
+        },
+    };
+    config.check_rules(&origin, &mut problems);
+    Ok(Loaded { config: Some(config), problems, warnings })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    #[expect(clippy::disallowed_methods, reason = "a configuration is read before there is a database")]
+    std::fs::read(path).map_err(|e| match e.kind() {
+        ErrorKind::NotFound => Error::NoFile(path.into()),
+        _ => Error::Io(IoError::new(FileOp::Read, path, e)),
+    })
+}
+
+fn values(toml: &impl Provider) -> Dict {
+    toml.data().ok().and_then(|mut data| data.remove(&Profile::Default)).unwrap_or_default()
+}
+
+/// Directories: those of the file are within its own, and those of the environment are paths, whatever they look like.
+fn place(
+    config: &mut PersistenceConfig,
+    text: Option<&Text>,
+    file: Option<&Path>,
+    dir: &Path,
+    variables: &[Variable],
+) {
+    let beside = file.and_then(Path::parent).unwrap_or(Path::new(""));
+    let of_file = |key: &str| text.is_some_and(|text| text.has(key));
+    if !of_file("dir") {
+        // A file in the database's own directory need not name it.
+        config.dir = match file {
+            Some(_) if !beside.as_os_str().is_empty() => beside.into(),
+            _ => dir.into(),
+        };
+    }
+    let set = |key: &str, dir: &mut PathBuf| {
+        let variable = variables.iter().find(|variable| variable.setting.key == key);
+        match variable {
+            Some(variable) => *dir = variable.text.clone().into(),
+            // An empty one stays what it is, and is refused.
+            None if of_file(key) && !dir.as_os_str().is_empty() => *dir = beside.join(&*dir),
+            None => {}
+        }
+    };
+    set("dir", &mut config.dir);
+    let sections = [
+        ("wal.dir", &mut config.wal.dir),
+        ("snapshot.dir", &mut config.snapshot.dir),
+        ("archive.dir", &mut config.archive.dir),
+    ];
+    for (key, dir) in sections {
+        if variables.iter().any(|variable| variable.setting.key == key) {
+            dir.get_or_insert_default();
+        }
+        if let Some(dir) = dir {
+            set(key, dir);
+        }
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
+
+    use super::*;
+
+    #[test]
+    fn a_path_of_the_environment_need_not_be_utf_8() {
+        let odd = OsString::from_vec(b"/data/w\xffrld".to_vec());
+        let environment = Environment::of([
+            ("ECDB_DIR".into(), odd.clone()),
+            ("ECDB_WAL_FLUSH_INTERVAL".into(), OsString::from_vec(b"10\xffms".to_vec())),
+        ]);
+        let config = load(None, Path::new("w"), environment).unwrap();
+        let told = config.problems.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let told = told.join("\n");
+        assert!(
+            told.starts_with("environment variable ECDB_WAL_FLUSH_INTERVAL is \"10\u{fffd}ms\", but"),
+            "{told}"
+        );
+        let environment = Environment::of([("ECDB_DIR".into(), odd.clone())]);
+        let config = load(None, Path::new("w"), environment).unwrap().warned().unwrap();
+        assert_eq!(config.dir, Path::new(&odd));
+        assert_eq!(config.layout().unwrap().root(), Path::new(&odd));
+        config.validate().unwrap();
     }
 }

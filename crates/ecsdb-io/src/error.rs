@@ -35,6 +35,8 @@ pub enum FileOp {
     Lock,
     /// Asking for free space.
     FreeSpace,
+    /// Asking to be told of changes.
+    Watch,
 }
 
 impl std::fmt::Display for FileOp {
@@ -54,6 +56,7 @@ impl std::fmt::Display for FileOp {
             FileOp::ReadDir => "list directory",
             FileOp::Lock => "lock",
             FileOp::FreeSpace => "ask for free space at",
+            FileOp::Watch => "watch",
         })
     }
 }

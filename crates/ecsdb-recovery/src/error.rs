@@ -47,7 +47,7 @@ pub enum Error {
     },
     /// One of the directories belongs to another database.
     #[error(
-        "{} belongs to {owner}, and not to the one in {}: give each database directories of its own (`log.dir`, `snapshot.dir`, \
+        "{} belongs to {owner}, and not to the one in {}: give each database directories of its own (`wal.dir`, `snapshot.dir`, \
          `archive.dir`)", dir.display(), database.display()
     )]
     ForeignDirectory {

@@ -47,6 +47,11 @@ impl Background {
         }
     }
 
+    /// How long it is to rest may have changed.
+    pub(crate) fn wake(&self) {
+        self.unpark();
+    }
+
     pub(crate) fn stop(&self) {
         self.stopped.store(true, Ordering::SeqCst);
         self.unpark();
@@ -99,9 +104,9 @@ fn run(shared: &Weak<Shared>) {
 /// Lets the flush interval pass, unless somebody is in a hurry.
 fn rest(shared: &Shared) {
     let background = shared.background();
-    let (began, interval) = (Instant::now(), shared.options().flush_interval);
+    let began = Instant::now();
     while !background.urgent.load(Ordering::SeqCst) && !background.stopped.load(Ordering::SeqCst) {
-        let left = interval.saturating_sub(began.elapsed());
+        let left = shared.flush_interval().saturating_sub(began.elapsed());
         if left.is_zero() {
             return;
         }

@@ -34,7 +34,7 @@ impl Future for Durable {
         if shared.durable_lsn() >= *lsn {
             return Poll::Ready(Ok(()));
         }
-        if shared.options().threads == crate::Threads::None {
+        if !shared.has_threads() {
             // Nobody else will do it.
             return Poll::Ready(shared.wait(*lsn));
         }

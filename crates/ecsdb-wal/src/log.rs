@@ -14,7 +14,7 @@ use ecsdb_io::{IoError, Vfs};
 use crate::background::Background;
 use crate::error::{LogError, Result};
 use crate::future::Durable;
-use crate::options::{Durability, LogOptions, LogStart, Payload, Threads};
+use crate::options::{Durability, LiveOptions, LogOptions, LogStart, Payload, Threads};
 use crate::prepare::Preparer;
 use crate::queue::Queue;
 use crate::stamps::Stamps;
@@ -35,7 +35,8 @@ struct Handle {
 
 /// What the handles, the waiters and the background thread share.
 pub(crate) struct Shared {
-    options: LogOptions,
+    threads: Threads,
+    live: LiveOptions,
     stamps: Arc<Stamps>,
     queue: Mutex<Pending>,
     /// Locked by whoever leads.
@@ -92,9 +93,9 @@ impl Log {
         let stamps = Arc::new(Stamps::new(vfs.clone(), start.last_unix_ns));
         let writer = Writer::start(vfs, stamps.clone(), dir.into(), &options, start, preparer)?;
         let last = start.lsn.0 - 1;
-        let has_thread = options.threads == Threads::Background;
         let shared = Arc::new(Shared {
-            options,
+            threads: options.threads,
+            live: LiveOptions::new(&options),
             queue: Mutex::new(Pending { queue: Queue::default(), next: start.lsn, closed: false }),
             writer: Mutex::new(writer),
             coordination: Mutex::default(),
@@ -113,7 +114,7 @@ impl Log {
             background: Background::default(),
             closed: OnceLock::new(),
         });
-        if has_thread {
+        if options.threads == Threads::Background {
             shared.background.start(&shared).map_err(thread)?;
         }
         Ok(Log(Arc::new(Handle { shared })))
@@ -181,6 +182,12 @@ impl Log {
         self.0.shared.rotate_aged()
     }
 
+    /// Goes by other options from here on: the flush interval, the bounds of the queue and of a transaction, the size and the age of
+    /// segments, that of the one under way included. The rest of `options` is for opening. Waits for a write that is under way.
+    pub fn set_options(&self, options: &LogOptions) {
+        self.0.shared.set_options(options);
+    }
+
     /// The last transaction appended.
     pub fn appended_lsn(&self) -> Lsn {
         Lsn(self.0.shared.appended.load(Ordering::Acquire))
@@ -244,11 +251,6 @@ impl Drop for Handle {
     }
 }
 
-/// As many nanoseconds as can be said: centuries.
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
 impl Shared {
     pub(crate) fn durable_lsn(&self) -> Lsn {
         Lsn(self.durable.load(Ordering::Acquire))
@@ -268,8 +270,12 @@ impl Shared {
         self.sync_wanted.load(Ordering::Acquire) > self.durable_lsn().0
     }
 
-    pub(crate) fn options(&self) -> &LogOptions {
-        &self.options
+    pub(crate) fn has_threads(&self) -> bool {
+        self.threads == Threads::Background
+    }
+
+    pub(crate) fn flush_interval(&self) -> Duration {
+        self.live.flush_interval()
     }
 
     pub(crate) fn background(&self) -> &Background {
@@ -287,7 +293,7 @@ impl Shared {
     }
 
     fn has_room(&self) -> bool {
-        self.queued.load(Ordering::Relaxed) <= self.options.queue_bytes_max
+        self.queued.load(Ordering::Relaxed) <= self.live.queue_bytes_max()
     }
 
     fn admit(&self) -> Result<()> {
@@ -296,7 +302,7 @@ impl Shared {
             return Ok(());
         }
         add(&self.counters.admission_waits, 1);
-        if self.options.threads == Threads::None {
+        if !self.has_threads() {
             return self.wait(Lsn(self.appended.load(Ordering::Acquire)));
         }
         let mut guard = self.room.0.lock();
@@ -312,8 +318,8 @@ impl Shared {
     fn append(&self, payload: Payload<'_>, durability: Durability) -> Result<Lsn> {
         let shared_bytes: usize = payload.shared.iter().map(|(_, block)| block.len()).sum();
         let len = (payload.inline.len() + shared_bytes) as u64;
-        if len > self.options.transaction_bytes_max {
-            let limit = self.options.transaction_bytes_max;
+        let limit = self.live.transaction_bytes_max();
+        if len > limit {
             return Err(LogError::TransactionTooLarge { bytes: len, limit });
         }
         let lsn = {
@@ -477,9 +483,24 @@ impl Shared {
         (at != u64::MAX).then(|| Duration::from_nanos(at.saturating_sub(self.stamps.now())))
     }
 
+    fn set_options(&self, options: &LogOptions) {
+        self.live.set(options);
+        let mut writer = self.writer.lock();
+        writer.set_segment_bytes_max(options.segment_bytes_max);
+        // Not after a failure: nothing is rotated then.
+        if self.check().is_ok() {
+            self.note_age(&writer);
+        }
+        drop(writer);
+        // Whoever waits for room, or for a time to pass, looks again.
+        drop(self.room.0.lock());
+        self.room.1.notify_all();
+        self.background.wake();
+    }
+
     fn note_age(&self, writer: &Writer) {
-        let at = self.options.segment_age_max.zip(writer.began_unix_ns());
-        let at = at.map_or(u64::MAX, |(age, began)| began.saturating_add(nanos(age)));
+        let age = self.live.segment_age_max_ns();
+        let at = writer.began_unix_ns().map_or(u64::MAX, |began| began.saturating_add(age));
         self.rotate_at.store(at, Ordering::Release);
     }
 

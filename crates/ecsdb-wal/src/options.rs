@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use ecsdb_io::sync::atomic::{AtomicU64, Ordering};
 
 use ecsdb_id::Lsn;
 
@@ -40,6 +41,56 @@ impl Default for LogOptions {
             segment_age_max: None,
             threads: Threads::Background,
         }
+    }
+}
+
+/// The options that are looked at on the way, and may change while the log is open.
+#[derive(Debug)]
+pub(crate) struct LiveOptions {
+    queue_bytes_max: AtomicU64,
+    transaction_bytes_max: AtomicU64,
+    flush_interval_ns: AtomicU64,
+    /// `u64::MAX` for never.
+    segment_age_max_ns: AtomicU64,
+}
+
+/// As many nanoseconds as can be said: centuries.
+pub(crate) fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl LiveOptions {
+    pub(crate) fn new(options: &LogOptions) -> Self {
+        LiveOptions {
+            queue_bytes_max: AtomicU64::new(options.queue_bytes_max),
+            transaction_bytes_max: AtomicU64::new(options.transaction_bytes_max),
+            flush_interval_ns: AtomicU64::new(nanos(options.flush_interval)),
+            segment_age_max_ns: AtomicU64::new(options.segment_age_max.map_or(u64::MAX, nanos)),
+        }
+    }
+
+    pub(crate) fn set(&self, options: &LogOptions) {
+        self.queue_bytes_max.store(options.queue_bytes_max, Ordering::Relaxed);
+        self.transaction_bytes_max.store(options.transaction_bytes_max, Ordering::Relaxed);
+        self.flush_interval_ns.store(nanos(options.flush_interval), Ordering::Relaxed);
+        self.segment_age_max_ns.store(options.segment_age_max.map_or(u64::MAX, nanos), Ordering::Relaxed);
+    }
+
+    pub(crate) fn queue_bytes_max(&self) -> u64 {
+        self.queue_bytes_max.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn transaction_bytes_max(&self) -> u64 {
+        self.transaction_bytes_max.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn flush_interval(&self) -> Duration {
+        Duration::from_nanos(self.flush_interval_ns.load(Ordering::Relaxed))
+    }
+
+    /// In nanoseconds; `u64::MAX` for never.
+    pub(crate) fn segment_age_max_ns(&self) -> u64 {
+        self.segment_age_max_ns.load(Ordering::Relaxed)
     }
 }
 

@@ -68,6 +68,10 @@ enum Piece {
     Zeros(usize),
 }
 
+fn segment_bytes_max(max: u64) -> u64 {
+    max.clamp(2 * PAGE, SEGMENT_BYTES_MAX).next_multiple_of(PAGE)
+}
+
 static ZEROS: [u8; PAGE as usize] = [0; PAGE as usize];
 
 impl Writer {
@@ -105,10 +109,7 @@ impl Writer {
         let mut writer = Writer {
             vfs,
             stamps,
-            segment_bytes_max: options
-                .segment_bytes_max
-                .clamp(bytes, SEGMENT_BYTES_MAX)
-                .next_multiple_of(PAGE),
+            segment_bytes_max: segment_bytes_max(options.segment_bytes_max).max(bytes),
             part_bytes_max: u64::from(options.part_bytes_max.max(1)),
             preparer,
             file,
@@ -129,6 +130,12 @@ impl Writer {
         };
         writer.prepare_next();
         Ok(writer)
+    }
+
+    /// Segments have so many bytes at most from here on, the one under way included: what is beyond that already stays.
+    pub(crate) fn set_segment_bytes_max(&mut self, max: u64) {
+        self.segment_bytes_max = segment_bytes_max(max);
+        self.limit = self.limit.min(self.segment_bytes_max);
     }
 
     pub(crate) fn segment(&self) -> u64 {

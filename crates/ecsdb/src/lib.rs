@@ -8,6 +8,7 @@
 //! - Snapshots, compaction and archiving happen by themselves; [`Database::snapshot`], [`Database::compact`],
 //!   [`Database::backup_to`], [`Database::restore`] and [`restore_copy`] are for doing it now. [`Database::events`] and
 //!   [`Database::stats`] tell what goes on.
+//! - [`Database::reconfigure`] and [`Database::watch_config`] change settings while the database runs; [`config`] has their list.
 //! - `#[derive(Component)]` and `#[derive(Bundle)]` make types that entities can have.
 //!
 //! Start with `use ecsdb::prelude::*;`.
@@ -29,11 +30,13 @@ mod nesting;
 mod operations;
 mod persistence;
 pub mod prelude;
+mod reconfigure;
 mod restore;
 mod stats;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod ticket;
+mod watch;
 
 pub use builder::Builder;
 pub use database::Database;
@@ -42,13 +45,16 @@ pub use job::Job;
 pub use restore::{restore_copy, verify};
 pub use stats::Stats;
 pub use ticket::Ticket;
+pub use watch::ConfigWatch;
+
+pub use ecsdb_config as config;
 
 pub use ecsdb_compactor::{
     CompactionInfo, Error as StoreError, Event, Events, Failure, Progress, SnapshotInfo, StoreStats, Task,
 };
 pub use ecsdb_config::{
-    ArchiveSettings, ByteSize, CompactionSettings, Error as ConfigError, LogSettings, PersistenceConfig,
-    RecoverySettings, RetentionSettings, SnapshotSettings,
+    ArchiveSettings, ByteSize, CompactionSettings, Error as ConfigError, PersistenceConfig, RecoverySettings,
+    RetentionSettings, SnapshotSettings, WalSettings,
 };
 #[doc(hidden)]
 pub use ecsdb_core::{

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use ecsdb_compactor::{CompactionInfo, EventSender, Events, SnapshotInfo, Task};
-use ecsdb_config::PersistenceConfig;
 use ecsdb_io::sync::atomic::Ordering;
 use ecsdb_recovery::Moment;
 use ecsdb_wal::Lsn;
@@ -12,7 +11,6 @@ use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::job::Job;
 use crate::maintenance::Maintenance;
-use crate::nesting::Nesting;
 use crate::persistence::Persistence;
 use crate::restore;
 use crate::stats::Stats;
@@ -96,7 +94,7 @@ impl Database {
     ///
     /// # Errors
     /// As [`Database::snapshot`]. The job fails when the moment is not among what is retained (the error names the range), or when the
-    /// difference is larger than `log.transaction_bytes_max`.
+    /// difference is larger than `wal.transaction_bytes_max`.
     pub fn restore(&self, moment: Moment) -> Result<Job<Lsn>> {
         restore::into_running(self.persistence("restore")?, None, moment)
     }
@@ -181,38 +179,6 @@ impl Database {
         })
     }
 
-    /// Changes settings while the database runs. What of `snapshot`, `archive`, `retention` and `compaction` is changed holds from
-    /// the next piece of work on. Nothing is stored: the next opening goes by the settings that it is given.
-    ///
-    /// ```
-    /// # use ecsdb::prelude::*;
-    /// # let dir = tempfile::tempdir().unwrap();
-    /// let db = Database::open(dir.path())?;
-    /// db.configure(|config| config.snapshot.after_transactions = 10_000)?;
-    /// let refused = db.configure(|config| config.snapshot.chain_max = 0).unwrap_err();
-    /// assert_eq!(refused.kind(), ErrorKind::Config);
-    /// # Ok::<(), ecsdb::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::InMemory`], or [`Error::Config`] for a value out of range, or for one that cannot change while the database runs
-    /// (directories, `log` and `recovery`): nothing is changed then.
-    pub fn configure(&self, change: impl FnOnce(&mut PersistenceConfig)) -> Result<()> {
-        let persistence = self.persistence("configure")?;
-        let mut config = persistence.config.lock();
-        let mut new = config.clone();
-        {
-            // It is foreign code, under a lock: what it calls of this database is refused instead of waiting for itself.
-            let _within = Nesting::enter(&self.inner);
-            change(&mut new);
-        }
-        new.validate()?;
-        config.unchanged_while_running(&new)?;
-        persistence.apply(&new);
-        *config = new;
-        Ok(())
-    }
-
     /// Holds the snapshots and compactions that happen by themselves until [`Database::resume_background`]; one under way is given
     /// up, and begun again then. The log grows meanwhile. In memory there are none.
     pub fn pause_background(&self) {
@@ -232,7 +198,7 @@ impl Database {
         self.inner.persistence.as_ref()?.maintenance.as_ref()
     }
 
-    fn persistence(&self, purpose: &'static str) -> Result<&Persistence> {
+    pub(crate) fn persistence(&self, purpose: &'static str) -> Result<&Persistence> {
         if self.inner.read_only.is_some() {
             return Err(Error::ReadOnly(purpose));
         }

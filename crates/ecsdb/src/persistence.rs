@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ecsdb_compactor::{Control, Error as StoreError, Event, EventSender, Store, StoreSettings, Task};
-use ecsdb_config::PersistenceConfig;
+use ecsdb_config::{Changes, Error as ConfigError, PersistenceConfig};
 use ecsdb_core::{View, World};
 use ecsdb_io::sync::atomic::{AtomicU64, Ordering};
 use ecsdb_io::sync::thread::{self, JoinHandle, ThreadId};
@@ -30,7 +30,10 @@ pub(crate) struct Persistence {
     /// `None` where nothing may run in the background.
     pub(crate) scheduler: Option<Scheduler>,
     pub(crate) maintenance: Option<Maintenance>,
+    /// As they were accepted last.
     pub(crate) config: Mutex<PersistenceConfig>,
+    /// Those of the opening.
+    opened: PersistenceConfig,
     threads: Threads,
     /// `None` once the database is closed.
     jobs: Mutex<Option<Vec<Running>>>,
@@ -160,6 +163,7 @@ impl Persistence {
             world,
             scheduler,
             maintenance,
+            opened: config.clone(),
             config: Mutex::new(config),
             threads,
             jobs: Mutex::new(Some(Vec::new())),
@@ -213,16 +217,36 @@ impl Persistence {
         Ok(job)
     }
 
-    /// Puts settings into force that can change while the database runs.
-    pub(crate) fn apply(&self, config: &PersistenceConfig) {
+    /// Puts settings into force, as far as they can change while the database runs; or leaves everything as it was.
+    pub(crate) fn reconfigure(&self, new: PersistenceConfig) -> Result<Changes> {
+        if let Err(e) = new.validate() {
+            self.not_reconfigured(&e);
+            return Err(e.into());
+        }
+        let mut config = self.config.lock();
+        let changes = config.changes_to(&new, &self.opened);
+        self.log.set_options(&new.log_options());
         let keep_all = self.store.settings().keep_all;
-        self.store.set_settings(StoreSettings { keep_all, ..config.store_settings() });
+        self.store.set_settings(StoreSettings { keep_all, ..new.store_settings() });
         if let Some(scheduler) = &self.scheduler {
-            scheduler.set_rate_limit(Priority::Snapshot, config.bytes_per_second_max());
+            scheduler.set_rate_limit(Priority::Snapshot, new.bytes_per_second_max());
         }
         if let Some(maintenance) = &self.maintenance {
-            maintenance.set_schedule(config.schedule());
+            maintenance.set_schedule(new.schedule());
         }
+        *config = new;
+        drop(config);
+        if !changes.is_empty() {
+            let Changes { live, at_next_opening, .. } = changes.clone();
+            self.events.send(Event::Reconfigured { live, at_next_opening });
+        }
+        Ok(changes)
+    }
+
+    /// Tells of settings that were refused, to whoever looks for failures.
+    pub(crate) fn not_reconfigured(&self, e: &ConfigError) {
+        let error = e.to_string();
+        self.events.send(Event::Failed { task: Task::Reconfigure, error, retry_in: None });
     }
 
     /// After a commit: wakes whoever takes snapshots, if enough has come together.

@@ -45,7 +45,7 @@ fn opening_reads_large_transactions_ahead_by_no_more_than_one() {
     let open = || {
         Database::builder(dir.path())
             .config(|config| {
-                config.snapshot.after_log_bytes = ecsdb::ByteSize(0);
+                config.manual();
                 config.recovery.threads = 2;
             })
             .open()

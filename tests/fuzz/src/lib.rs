@@ -29,8 +29,8 @@ pub struct Bag(pub Vec<(u32, Option<String>)>);
 
 /// Nothing by itself, small segments, everything kept.
 pub fn settings(config: &mut PersistenceConfig) {
-    config.log.segment_bytes_first = ByteSize(64 << 10);
-    config.log.segment_bytes_max = ByteSize(64 << 10);
+    config.wal.segment_bytes_first = ByteSize(64 << 10);
+    config.wal.segment_bytes_max = ByteSize(64 << 10);
     config.snapshot.chain_max = 3;
     config.archive.enabled = Some(true);
     config.archive.compression_level = 1;

@@ -1,7 +1,6 @@
 //! One value a commit, with a log, not waiting for the disk; beside a bare read-modify-write through an index of the same layout.
 
 use ecsdb::prelude::*;
-use ecsdb::{ByteSize, PersistenceConfig};
 
 use crate::report::Report;
 use crate::{own, time, try_time};
@@ -33,18 +32,13 @@ impl Bare {
     }
 }
 
-fn quiet(config: &mut PersistenceConfig) {
-    config.snapshot.after_log_bytes = ByteSize(0);
-    config.snapshot.interval = std::time::Duration::ZERO;
-}
-
 pub(crate) fn run(report: &mut Report, n: usize) -> anyhow::Result<()> {
     if !report.wants_any(&["commit_hot", "commit_random"]) {
         return Ok(());
     }
     std::fs::create_dir_all("target")?;
     let dir = tempfile::Builder::new().prefix("bench-").tempdir_in("target")?;
-    let db = Database::builder(dir.path()).config(quiet).open()?;
+    let db = Database::builder(dir.path()).config(PersistenceConfig::manual).open()?;
     let ids = db.write(|tx| Ok(tx.spawn_batch((0..n).map(|_| own::Position::default()))))?;
     let mut bare = Bare::new(n);
     let commits = (n / 3).max(1000);

@@ -102,9 +102,9 @@ fn open(disk: &SimDisk) -> ecsdb::Result<Database> {
     Database::builder(WORLD)
         .vfs(machine.vfs())
         .config(|config| {
-            config.log.segment_bytes_first = ecsdb::ByteSize(64 << 10);
-            config.log.segment_bytes_max = ecsdb::ByteSize(64 << 10);
-            config.log.queue_bytes_max = ecsdb::ByteSize(64 << 10);
+            config.wal.segment_bytes_first = ecsdb::ByteSize(64 << 10);
+            config.wal.segment_bytes_max = ecsdb::ByteSize(64 << 10);
+            config.wal.queue_bytes_max = ecsdb::ByteSize(64 << 10);
             config.snapshot.compression_level = 0;
             config.snapshot.threads = 1;
             config.snapshot.after_transactions = 0;
@@ -368,7 +368,9 @@ fn jobs() -> Result<(), String> {
 fn background() -> Result<(), String> {
     let disk = disk()?;
     let db = open(&disk).map_err(text)?;
-    db.configure(|config| config.snapshot.after_transactions = 2).map_err(text)?;
+    let mut config = db.config().map_err(text)?;
+    config.snapshot.after_transactions = 2;
+    db.reconfigure(config).map(drop).map_err(text)?;
     on_threads(2, &db, |i, db| {
         if i == 0 {
             db.pause_background();

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
-use ecsdb::{Abort, Builder, Database, Durability, Error, ErrorKind, Job, Lsn, Moment, Policy, Ticket};
+use ecsdb::{
+    Abort, Builder, ByteSize, Database, Durability, Error, ErrorKind, Job, Lsn, Moment, Policy, Ticket,
+};
 use ecsdb_io::Vfs;
 use ecsdb_io::sync::thread;
 use ecsdb_sim::{CrashVariant, SimDisk};
@@ -367,10 +369,14 @@ impl At {
             Act::PauseBackground => db.pause_background(),
             Act::ResumeBackground => db.resume_background(),
             Act::Configure(n) => {
-                let configured = db.configure(|config| {
+                let configured = db.config().and_then(|mut config| {
                     config.snapshot.after_transactions = n % 7;
                     config.snapshot.chain_max = 1 + (n >> 8) as usize % 3;
                     config.retention.snapshots_max = 1 + (n >> 16) as usize % 4;
+                    config.wal.segment_bytes_max = ByteSize((64 << 10) << (n >> 24 & 3));
+                    config.wal.queue_bytes_max = ByteSize((64 << 10) << (n >> 26 & 3));
+                    config.wal.flush_interval = Duration::from_millis(1 + (n >> 28) % 100);
+                    db.reconfigure(config).map(drop)
                 });
                 self.expect("a change of settings", configured);
             }

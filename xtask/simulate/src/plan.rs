@@ -200,11 +200,11 @@ impl Settings {
 
     pub(crate) fn config(&self) -> PersistenceConfig {
         let mut config = PersistenceConfig::new(WORLD);
-        config.log.segment_bytes_first = ByteSize(64 << 10);
-        config.log.segment_bytes_max = ByteSize(64 << 10);
-        config.log.queue_bytes_max = ByteSize(64 << 10);
-        config.log.flush_interval = std::time::Duration::from_millis(self.flush_ms);
-        config.log.segment_age_max = std::time::Duration::from_secs(self.age_s);
+        config.wal.segment_bytes_first = ByteSize(64 << 10);
+        config.wal.segment_bytes_max = ByteSize(64 << 10);
+        config.wal.queue_bytes_max = ByteSize(64 << 10);
+        config.wal.flush_interval = std::time::Duration::from_millis(self.flush_ms);
+        config.wal.segment_age_max = std::time::Duration::from_secs(self.age_s);
         config.snapshot.compression_level = self.compression;
         config.snapshot.threads = self.threads;
         config.snapshot.chain_max = self.chain_max;

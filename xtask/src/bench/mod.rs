@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Subcommand;
-use ecsdb::{ByteSize, Component, Database, PersistenceConfig};
+use ecsdb::{Component, Database, PersistenceConfig};
 
 use report::Report;
 
@@ -126,18 +126,7 @@ fn measure(
 
 /// Opens a database in which nothing happens that was not asked for, so that only what is meant is measured.
 pub(crate) fn open_quiet(path: &Path) -> anyhow::Result<Database> {
-    Ok(Database::builder(path).config(quiet).open()?)
-}
-
-pub(crate) fn quiet(config: &mut PersistenceConfig) {
-    let snapshot = &mut config.snapshot;
-    (snapshot.interval, snapshot.after_transactions) = (Duration::ZERO, 0);
-    snapshot.after_segments = 0;
-    snapshot.after_log_bytes = ByteSize(0);
-    let compaction = &mut config.compaction;
-    (compaction.interval, compaction.snapshot_age_max) = (Duration::ZERO, Duration::ZERO);
-    compaction.log_bytes_max = ByteSize(0);
-    (compaction.dead_fraction_max, compaction.sparse_fraction_max) = (0.0, 0.0);
+    Ok(Database::builder(path).config(PersistenceConfig::manual).open()?)
 }
 
 /// Runs `f` until `time` has passed and gives its rate per second.

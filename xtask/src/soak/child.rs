@@ -225,7 +225,7 @@ fn beside_the_load(
         std::thread::sleep(Duration::from_millis(20));
         if noted.elapsed() >= NOTE_EVERY {
             notes.take(db)?;
-            db.configure(|config| settings(config, random))?;
+            ecsdb_tests::reconfigure(db, |config| settings(config, random))?;
             Journal.say(&Line::Configured)?;
             noted = Instant::now();
         }
@@ -238,17 +238,17 @@ fn beside_the_load(
     Ok(())
 }
 
-/// What is fixed while a database is open.
+/// What is for the next opening while a database is open.
 fn fixed_settings(config: &mut PersistenceConfig, random: &mut fastrand::Rng) {
-    config.log.segment_bytes_first = ByteSize::kib(256 << random.u32(..4));
-    config.log.segment_bytes_max = ByteSize::mib(2 << random.u32(..3));
-    config.log.flush_interval = Duration::from_millis(random.u64(1..50));
-    config.log.queue_bytes_max = ByteSize::mib(1 << random.u32(..6));
+    config.wal.segment_bytes_first = ByteSize::kib(256 << random.u32(..4));
     config.recovery.threads = random.usize(..3);
 }
 
 /// Everything small and often, so that a run of minutes sees as much as days of a real database.
 fn settings(config: &mut PersistenceConfig, random: &mut fastrand::Rng) {
+    config.wal.segment_bytes_max = ByteSize::mib(2 << random.u32(..3));
+    config.wal.flush_interval = Duration::from_millis(random.u64(1..50));
+    config.wal.queue_bytes_max = ByteSize::mib(1 << random.u32(..6));
     config.snapshot.after_log_bytes = ByteSize::mib(8 << random.u32(..3));
     config.snapshot.interval = Duration::from_secs(random.u64(5..30));
     config.snapshot.compression_level = random.i32(0..4);

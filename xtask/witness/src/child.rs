@@ -60,13 +60,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 pub(crate) fn settings(config: &mut PersistenceConfig) {
-    config.log.segment_bytes_first = ByteSize::kib(64);
-    config.log.segment_bytes_max = ByteSize::kib(128);
-    config.log.flush_interval = FLUSH_INTERVAL;
-    config.snapshot.interval = Duration::ZERO;
-    config.snapshot.after_log_bytes = ByteSize(0);
+    config.wal.segment_bytes_first = ByteSize::kib(64);
+    config.wal.segment_bytes_max = ByteSize::kib(128);
+    config.wal.flush_interval = FLUSH_INTERVAL;
+    config.manual();
     config.snapshot.chain_max = 3;
-    config.compaction.dead_fraction_max = 0.0;
     config.archive.enabled = Some(true);
     config.retention.bytes_max = ByteSize::kib(512);
 }

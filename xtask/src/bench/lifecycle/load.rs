@@ -4,10 +4,9 @@ use std::io::Read;
 use std::path::Path;
 use std::time::Instant;
 
-use ecsdb::Database;
+use ecsdb::{Database, PersistenceConfig};
 
 use super::world::Big;
-use crate::bench::quiet;
 use crate::bench::report::Report;
 
 pub(super) const ROWS: &[&str] =
@@ -37,7 +36,7 @@ pub(super) fn run(report: &mut Report, mut big: Big) -> anyhow::Result<()> {
                 || Ok(bytes / open(&path, threads, count)?),
             )?;
         }
-        big = Big { db: Database::builder(&path).config(quiet).open()?, path, entities };
+        big = Big { db: Database::builder(&path).config(PersistenceConfig::manual).open()?, path, entities };
     }
     big.db.close()?;
     Ok(())
@@ -45,7 +44,9 @@ pub(super) fn run(report: &mut Report, mut big: Big) -> anyhow::Result<()> {
 
 /// Seconds to open it.
 fn open(path: &Path, threads: usize, count: usize) -> anyhow::Result<f64> {
-    let builder = Database::builder(path).config(quiet).config(|config| config.recovery.threads = threads);
+    let builder = Database::builder(path)
+        .config(PersistenceConfig::manual)
+        .config(|config| config.recovery.threads = threads);
     let started = Instant::now();
     let db = builder.open()?;
     let seconds = started.elapsed().as_secs_f64();

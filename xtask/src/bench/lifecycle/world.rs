@@ -52,7 +52,7 @@ impl Big {
 
     /// Sets how the next snapshot is written: its zstd level, and whether it is a full one.
     pub(super) fn next_snapshot(&self, level: i32, full: bool) -> ecsdb::Result<()> {
-        self.db.configure(|config| {
+        ecsdb_tests::reconfigure(&self.db, |config| {
             config.snapshot.compression_level = level;
             config.snapshot.chain_max = if full { 1 } else { 8 };
         })

@@ -1,0 +1,89 @@
+//! Checking what was written, value by value, and saying what is wrong with it.
+
+use figment::value::{Dict, Value};
+
+use crate::error::Problem;
+use crate::position::Text;
+use crate::reference::{is_section, sections, setting, settings};
+use crate::setting::Setting;
+
+/// Checks everything that a file says.
+pub(crate) fn check_layer(values: &Dict, text: &Text, problems: &mut Vec<Problem>) {
+    for (name, value) in values {
+        match value {
+            Value::Dict(_, section)
+                if is_section(name) || (setting(name).is_none() && !section.is_empty()) =>
+            {
+                for (key, value) in section {
+                    check_one(&format!("{name}.{key}"), value, text, problems);
+                }
+            }
+            value => check_one(name, value, text, problems),
+        }
+    }
+}
+
+fn check_one(key: &str, value: &Value, text: &Text, problems: &mut Vec<Problem>) {
+    let (origin, what) = match setting(key) {
+        Some(setting) if setting.takes(value) => return,
+        Some(setting) => (text.of_value(key), wrong(setting, value)),
+        None if is_section(key) => {
+            let what =
+                format!("is {}, but it is a section: write `[{key}]`, and its settings below", shown(value));
+            (text.of_value(key), what)
+        }
+        None => (text.of_name(key), unknown(key)),
+    };
+    problems.push(Problem { key: key.into(), origin, text: format!("{key} {what}") });
+}
+
+/// What is wrong with a value.
+pub(crate) fn wrong(setting: &Setting, found: &Value) -> String {
+    format!("is {}, but has to be {}", shown(found), setting.allowed())
+}
+
+fn unknown(key: &str) -> String {
+    if let Some(setting) = nearest(key) {
+        return format!("is no setting: did you mean {}?", setting.key);
+    }
+    let (section, others): (&str, Vec<&str>) = match key.split_once('.') {
+        Some((section, _)) if is_section(section) => (
+            section,
+            settings().iter().filter(|it| it.split().0 == Some(section)).map(|it| it.split().1).collect(),
+        ),
+        _ => ("", sections().iter().map(|(name, _)| &**name).collect()),
+    };
+    match section {
+        "" => format!("is no setting and no section: there are {}", others.join(", ")),
+        section => format!("is no setting: in `[{section}]` there are {}", others.join(", ")),
+    }
+}
+
+/// The setting that was probably meant: of the same name in another section, or one of nearly that name.
+pub(crate) fn nearest(key: &str) -> Option<&'static Setting> {
+    let name = |key: &str| key.rsplit('.').next().map(String::from);
+    let distance = |setting: &Setting| strsim::damerau_levenshtein(key, &setting.key);
+    let (same, _): (Vec<_>, Vec<_>) =
+        settings().iter().partition(|setting| setting.key.contains('.') && name(&setting.key) == name(key));
+    if let Some(setting) = same.into_iter().min_by_key(|setting| distance(setting)) {
+        return Some(setting);
+    }
+    let near = settings().iter().min_by_key(|setting| distance(setting))?;
+    (distance(near) <= key.chars().count().max(6) / 3).then_some(near)
+}
+
+/// A value as it was written, or nearly.
+pub(crate) fn shown(value: &Value) -> String {
+    match value {
+        Value::String(_, text) => format!("{text:?}"),
+        Value::Dict(..) => "a table".into(),
+        Value::Array(..) => "a list".into(),
+        value => match (value.to_bool(), value.to_u128(), value.to_i128(), value.to_f64()) {
+            (Some(flag), ..) => flag.to_string(),
+            (_, Some(n), ..) => n.to_string(),
+            (_, _, Some(n), _) => n.to_string(),
+            (.., Some(n)) => n.to_string(),
+            _ => "nothing".into(),
+        },
+    }
+}

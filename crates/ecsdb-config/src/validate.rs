@@ -1,0 +1,140 @@
+//! Checking settings as a whole, whoever made them.
+
+use std::path::{Path, PathBuf};
+
+use ecsdb_io::{Layout, Vfs};
+use figment::value::Value;
+
+use crate::check::wrong;
+use crate::error::{Error, Origin, Problem, Result};
+use crate::reference::settings;
+use crate::settings::{PersistenceConfig, RetentionSettings};
+
+/// Where a setting was written, and under which name.
+type Origins<'a> = &'a dyn Fn(&str) -> (String, Origin);
+
+/// For settings that a program has made.
+fn of_the_program(key: &str) -> (String, Origin) {
+    (key.into(), Origin::Program)
+}
+
+impl PersistenceConfig {
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], with every setting that is out of range.
+    pub fn validate(&self) -> Result<()> {
+        let mut problems = Vec::new();
+        let values = self.values();
+        for setting in settings() {
+            let value = values.find_ref(&setting.key);
+            if let Some(value) = value.filter(|value| !setting.takes(value)) {
+                let text = format!("{} {}", setting.key, wrong(setting, value));
+                problems.push(Problem { key: setting.key.clone(), origin: Origin::Program, text });
+            }
+        }
+        self.check_rules(&of_the_program, &mut problems);
+        if problems.is_empty() { Ok(()) } else { Err(Error::Invalid(problems)) }
+    }
+
+    /// All values, section by section, as they are written in a file.
+    pub(crate) fn values(&self) -> Value {
+        // Nothing in there fails to be serialized: paths are shown as far as they can be.
+        Value::serialize(self).unwrap_or_else(|_| Value::from(figment::value::Dict::new()))
+    }
+
+    /// The rules that bind several settings together.
+    pub(crate) fn check_rules(&self, origins: Origins<'_>, problems: &mut Vec<Problem>) {
+        let mut refuse = |key: &str, what: String| {
+            let (key, origin) = origins(key);
+            problems.push(Problem { text: format!("{key} {what}"), key, origin });
+        };
+        let (first, max) = (self.wal.segment_bytes_first, self.wal.segment_bytes_max);
+        if max < first {
+            let (first, max) = (crate::text::show_size(first.0), crate::text::show_size(max.0));
+            refuse(
+                "wal.segment_bytes_max",
+                format!("is {max}, but must be at least wal.segment_bytes_first, which is {first}"),
+            );
+        }
+        let limits = RetentionSettings { unlimited: false, ..self.retention.clone() };
+        if self.retention.unlimited && limits != RetentionSettings::default() {
+            let what =
+                "is true, but there is a limit beside it: set either `unlimited` or limits in `retention`";
+            refuse("retention.unlimited", what.into());
+        }
+        let layout = self.directories();
+        for (i, (key, dir)) in layout.iter().enumerate() {
+            if dir.as_os_str().is_empty() {
+                refuse(key, "is empty, but has to name a directory: `.` is the working directory".into());
+                return;
+            }
+            let same = |(_, other): &&(&str, PathBuf)| is_same_dir(other, dir);
+            if let Some((other, _)) = layout[..i].iter().find(same) {
+                refuse(key, shared(dir, other));
+            }
+        }
+    }
+
+    /// The directories, as they are named.
+    pub(crate) fn directories(&self) -> [(&'static str, PathBuf); 4] {
+        let or = |dir: &Option<PathBuf>, default: &Path| dir.clone().unwrap_or_else(|| default.into());
+        let layout = Layout::new(&self.dir);
+        [
+            ("dir", self.dir.clone()),
+            ("wal.dir", or(&self.wal.dir, layout.log_dir())),
+            ("snapshot.dir", or(&self.snapshot.dir, layout.snapshot_dir())),
+            ("archive.dir", or(&self.archive.dir, layout.archive_dir())),
+        ]
+    }
+
+    /// Where the files lie, by names that hold wherever the program goes afterwards.
+    ///
+    /// # Errors
+    /// When a directory has no name, or two of them are the same.
+    pub fn layout(&self) -> Result<Layout> {
+        let [(_, dir), (_, log), (_, snapshots), (_, archive)] = self.directories();
+        let mut problems = Vec::new();
+        self.check_rules(&of_the_program, &mut problems);
+        problems.retain(|problem| problem.key.ends_with("dir"));
+        if !problems.is_empty() {
+            return Err(Error::Invalid(problems));
+        }
+        let layout = Layout::new(&dir);
+        Ok(layout.with_log_dir(&log).with_snapshot_dir(&snapshots).with_archive_dir(&archive).absolute()?)
+    }
+
+    /// Where the files lie in `vfs`, whatever links lead there.
+    ///
+    /// # Errors
+    /// As [`PersistenceConfig::layout`], or when the system refuses.
+    pub fn layout_in(&self, vfs: &dyn Vfs) -> Result<Layout> {
+        let layout = self.layout()?.real(vfs)?;
+        let dirs = [
+            ("dir", layout.root()),
+            ("wal.dir", layout.log_dir()),
+            ("snapshot.dir", layout.snapshot_dir()),
+            ("archive.dir", layout.archive_dir()),
+        ];
+        for (i, (key, dir)) in dirs.into_iter().enumerate() {
+            if let Some((other, _)) = dirs[..i].iter().find(|(_, other)| *other == dir) {
+                let text = format!("{key} {}", shared(dir, other));
+                return Err(Error::Invalid(vec![Problem { key: key.into(), origin: Origin::Program, text }]));
+            }
+        }
+        Ok(layout)
+    }
+}
+
+/// Whether two names are those of one directory, as far as names tell.
+pub(crate) fn is_same_dir(one: &Path, other: &Path) -> bool {
+    absolute(one) == absolute(other)
+}
+
+fn absolute(dir: &Path) -> PathBuf {
+    std::path::absolute(dir).unwrap_or_else(|_| dir.into())
+}
+
+fn shared(dir: &Path, other: &str) -> String {
+    format!("is {}, which is {other}, too: each needs a directory of its own", dir.display())
+}

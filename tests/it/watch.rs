@@ -1,0 +1,197 @@
+//! A configuration file that the running database goes by, edited as editors do.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use ecsdb::prelude::*;
+use ecsdb::{ConfigWatch, Event, Events, Task};
+
+struct Watched {
+    dir: tempfile::TempDir,
+    db: Database,
+    events: Events,
+}
+
+/// A database with the file that it is opened by.
+fn watched(text: &str) -> Watched {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("etc")).unwrap();
+    std::fs::write(file(&dir), format!("dir = \"../world\"\n{text}")).unwrap();
+    let db = Database::new_with_persistence(PersistenceConfig::from_file(file(&dir)).unwrap()).unwrap();
+    let events = db.events();
+    Watched { dir, db, events }
+}
+
+fn file(dir: &tempfile::TempDir) -> PathBuf {
+    dir.path().join("etc/ecsdb.toml")
+}
+
+impl Watched {
+    fn watch(&self) -> ConfigWatch {
+        self.db.watch_config(file(&self.dir), |_| {}).unwrap()
+    }
+
+    fn put(&self, text: &str) {
+        std::fs::write(file(&self.dir), format!("dir = \"../world\"\n{text}")).unwrap();
+    }
+
+    /// As an editor does that keeps the old file until the new one is whole.
+    fn put_by_rename(&self, text: &str) {
+        let new = self.dir.path().join("etc/.ecsdb.toml.swp");
+        std::fs::write(&new, format!("dir = \"../world\"\n{text}")).unwrap();
+        std::fs::rename(new, file(&self.dir)).unwrap();
+    }
+
+    fn chain_max(&self) -> usize {
+        self.db.config().unwrap().snapshot.chain_max
+    }
+
+    fn until_chain_max(&self, chain_max: usize) {
+        let began = Instant::now();
+        while self.chain_max() != chain_max {
+            assert!(began.elapsed() < Duration::from_secs(30), "{} and not {chain_max}", self.chain_max());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn changes(&mut self) -> Vec<Event> {
+        let all = std::iter::from_fn(|| self.events.try_next());
+        all.filter(|event| {
+            matches!(event, Event::Reconfigured { .. } | Event::Failed { task: Task::Reconfigure, .. })
+        })
+        .collect()
+    }
+}
+
+fn line_of(path: &Path, line: usize) -> String {
+    format!("{}:{line}:", path.display())
+}
+
+#[test]
+fn a_file_that_is_written_or_renamed_to_its_place_is_followed() {
+    let mut it = watched("[snapshot]\nchain_max = 2\n");
+    let watch = it.watch();
+    it.put("[snapshot]\nchain_max = 3\n");
+    it.until_chain_max(3);
+    it.put_by_rename("[snapshot]\nchain_max = 4\n");
+    it.until_chain_max(4);
+    // The new file is followed as the old one was.
+    it.put("[snapshot]\nchain_max = 5\n[recovery]\nthreads = 2\n");
+    it.until_chain_max(5);
+    let changes = it.changes();
+    assert!(changes.len() >= 3, "{changes:?}");
+    let Some(Event::Reconfigured { live, at_next_opening }) = changes.last() else { panic!("{changes:?}") };
+    assert_eq!((&live[..], &at_next_opening[..]), (&["snapshot.chain_max"][..], &["recovery.threads"][..]));
+    drop(watch);
+    it.put("[snapshot]\nchain_max = 6\n");
+    std::thread::sleep(Duration::from_millis(400));
+    assert_eq!(it.chain_max(), 5, "nobody follows it any more");
+}
+
+#[test]
+fn several_writes_in_a_row_are_one_change() {
+    let mut it = watched("");
+    let _watch = it.watch();
+    for chain_max in 2..=20 {
+        it.put(&format!("[snapshot]\nchain_max = {chain_max}\n"));
+        it.put_by_rename(&format!("[snapshot]\nchain_max = {chain_max}\n"));
+    }
+    it.until_chain_max(20);
+    std::thread::sleep(Duration::from_millis(300));
+    let changes = it.changes();
+    assert!((1..20).contains(&changes.len()), "38 writes, {changes:?}");
+}
+
+#[test]
+fn a_mistake_in_the_file_changes_nothing_and_is_told_with_its_line() {
+    let mut it = watched("[snapshot]\nchain_max = 2\n");
+    let _watch = it.watch();
+    let until_failure = |it: &mut Watched, times: u64| {
+        let began = Instant::now();
+        loop {
+            let failures = it.db.stats().unwrap().store.unwrap().failures;
+            if let Some(failure) =
+                failures.into_iter().find(|it| it.task == Task::Reconfigure && it.times == times)
+            {
+                return failure.error;
+            }
+            assert!(began.elapsed() < Duration::from_secs(30), "no failure");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    it.put("[snapshot]\nchain_max = 3\ninterval = \"soon\"\n");
+    let told = until_failure(&mut it, 1);
+    assert!(told.contains(&line_of(&file(&it.dir), 4)), "{told}");
+    assert!(told.contains("snapshot.interval is \"soon\""), "{told}");
+    assert_eq!(it.chain_max(), 2);
+    let changes = it.changes();
+    assert!(matches!(&changes[..], [Event::Failed { error, .. }] if *error == told), "{changes:?}");
+    // And one that is no TOML, and none at all.
+    it.put("[snapshot\n");
+    let told = until_failure(&mut it, 2);
+    assert!(told.contains(&line_of(&file(&it.dir), 2)), "{told}");
+    std::fs::remove_file(file(&it.dir)).unwrap();
+    let told = until_failure(&mut it, 3);
+    assert!(told.contains("there is no configuration file"), "{told}");
+    assert_eq!(it.chain_max(), 2);
+    it.put_by_rename("[snapshot]\nchain_max = 7\n");
+    it.until_chain_max(7);
+}
+
+#[test]
+fn what_the_program_sets_over_the_file_stays() {
+    let it = watched("[snapshot]\nchain_max = 2\n");
+    let _watch = it.db.watch_config(file(&it.dir), |config| config.snapshot.after_segments = 7).unwrap();
+    assert_eq!(it.db.config().unwrap().snapshot.after_segments, 7);
+    it.put("[snapshot]\nchain_max = 3\nafter_segments = 9\n");
+    it.until_chain_max(3);
+    assert_eq!(it.db.config().unwrap().snapshot.after_segments, 7);
+}
+
+#[test]
+fn a_file_that_is_wrong_or_away_at_the_start_is_refused() {
+    let it = watched("");
+    it.put("[snapshot]\nchain_max = 0\n");
+    let refused = it.db.watch_config(file(&it.dir), |_| {}).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Config);
+    assert!(refused.to_string().contains(&line_of(&file(&it.dir), 3)), "{refused}");
+    let away = it.db.watch_config(it.dir.path().join("no/ecsdb.toml"), |_| {}).unwrap_err();
+    assert!(away.to_string().contains("cannot watch"), "{away}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_to_the_file_is_followed_both_ways() {
+    let it = watched("");
+    let real = it.dir.path().join("real");
+    std::fs::create_dir(&real).unwrap();
+    let write = |name: &str, chain_max: usize| {
+        let text = format!("dir = \"../world\"\n[snapshot]\nchain_max = {chain_max}\n");
+        std::fs::write(real.join(name), text).unwrap();
+    };
+    write("one.toml", 2);
+    write("two.toml", 3);
+    std::fs::remove_file(file(&it.dir)).unwrap();
+    std::os::unix::fs::symlink(real.join("one.toml"), file(&it.dir)).unwrap();
+    let _watch = it.watch();
+    it.until_chain_max(2);
+    write("one.toml", 4);
+    it.until_chain_max(4);
+    let new = it.dir.path().join("etc/new");
+    std::os::unix::fs::symlink(real.join("two.toml"), &new).unwrap();
+    std::fs::rename(new, file(&it.dir)).unwrap();
+    it.until_chain_max(3);
+}
+
+#[test]
+fn a_watch_does_not_keep_the_database_open() {
+    let it = watched("");
+    let watch = it.watch();
+    let Watched { dir, db, .. } = it;
+    drop(db);
+    let config = PersistenceConfig::from_file(file(&dir)).unwrap();
+    let db = Database::new_with_persistence(config).unwrap();
+    db.close().unwrap();
+    std::fs::write(file(&dir), "dir = \"../world\"\n[snapshot]\nchain_max = 2\n").unwrap();
+    drop(watch);
+}
