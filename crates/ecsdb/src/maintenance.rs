@@ -224,12 +224,14 @@ impl Worker {
                 continue;
             }
             let trim_in = self.trim_if_owed();
-            let (task, done) = match self.looked().map(|now| schedule.due(&now)) {
+            let looked = self.looked();
+            let idle = looked.as_ref().is_ok_and(|now| now.transactions == 0);
+            let (task, done) = match looked.map(|now| schedule.due(&now)) {
                 Ok(Due::Snapshot(_)) => (Task::Snapshot, self.snapshot()),
                 Ok(Due::Compaction(Reason::Sparse)) => (Task::Compaction, self.merge_chunks()),
                 Ok(Due::Compaction(_)) => (Task::Compaction, self.compact()),
                 Ok(Due::Nothing(time)) => {
-                    self.arm(&schedule);
+                    self.arm(&schedule, idle);
                     if !self.shared.sleep(time.into_iter().chain(trim_in).min()) {
                         return;
                     }
@@ -292,11 +294,11 @@ impl Worker {
         Some(wait)
     }
 
-    /// Says which commit is to wake the thread: the next one after rest, and the one that makes a snapshot due.
-    fn arm(&self, schedule: &Schedule) {
-        let appended = self.log.appended_lsn().0;
+    /// Says which commit is to wake the thread: the next one after rest (`idle`, as the last look found it), and the one that makes a
+    /// snapshot due.
+    fn arm(&self, schedule: &Schedule, idle: bool) {
         let lsn = match schedule.snapshot_transactions {
-            _ if appended <= self.snapshot_lsn => self.snapshot_lsn + 1,
+            _ if idle => self.snapshot_lsn + 1,
             Some(n) => self.snapshot_lsn.saturating_add(n),
             None => u64::MAX,
         };
