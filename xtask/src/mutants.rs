@@ -14,6 +14,9 @@ pub(crate) struct Args {
     /// Only mutants whose name or rule contains one of these.
     #[arg(long)]
     only: Vec<String>,
+    /// Only see that the code has not outgrown them: each piece is found, and nothing is broken.
+    #[arg(long)]
+    find: bool,
 }
 
 #[derive(Deserialize)]
@@ -42,6 +45,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         args.only.is_empty() || args.only.iter().any(named)
     };
     let chosen: Vec<_> = mutants.iter().filter(is_chosen).collect();
+    if args.find {
+        chosen.iter().try_for_each(|mutant| broken(mutant, Path::new(".")).map(drop))?;
+        println!("{} mutants found", chosen.len());
+        return Ok(());
+    }
     copy_sources()?;
     let mut survivors = Vec::new();
     for (i, mutant) in chosen.iter().enumerate() {
@@ -83,16 +91,24 @@ fn copy_sources() -> anyhow::Result<()> {
 /// True when a test falls.
 fn try_one(mutant: &Mutant) -> anyhow::Result<bool> {
     let path = Path::new(COPY).join(&mutant.file);
-    let source = std::fs::read_to_string(&path).with_context(|| mutant.file.clone())?;
-    let found = source.matches(&mutant.from).count();
-    ensure!(found == 1, "the piece to be replaced is found {found} times in {}", mutant.file);
-    std::fs::write(&path, source.replacen(&mutant.from, &mutant.to, 1))?;
+    let (source, broken) = broken(mutant, Path::new(COPY))?;
+    std::fs::write(&path, broken)?;
     let tested = test(mutant, &["--no-run"]).and_then(|compiles| {
         ensure!(compiles, "the mutant does not compile");
         test(mutant, &[])
     });
     std::fs::write(&path, source)?;
     Ok(!tested?)
+}
+
+/// The source as it is, and with the mutant's piece in it.
+fn broken(mutant: &Mutant, root: &Path) -> anyhow::Result<(String, String)> {
+    let Mutant { name, file, from, to, .. } = mutant;
+    let source = std::fs::read_to_string(root.join(file)).with_context(|| file.clone())?;
+    let found = source.matches(from).count();
+    ensure!(found == 1, "{name}: the piece to be replaced is found {found} times in {file}");
+    let broken = source.replacen(from, to, 1);
+    Ok((source, broken))
 }
 
 fn test(mutant: &Mutant, more: &[&str]) -> anyhow::Result<bool> {
