@@ -99,6 +99,8 @@ pub(crate) fn end(error: &anyhow::Error, json: bool) -> ExitCode {
     }
     let exit = Exit::of(error);
     let text = text(error);
+    // What a command finds wrong is no mystery.
+    let wanted = error.downcast_ref::<Failure>().is_none();
     let backtrace = error.backtrace();
     // Standard error may be closed, too.
     let said = if json {
@@ -109,7 +111,7 @@ pub(crate) fn end(error: &anyhow::Error, json: bool) -> ExitCode {
     } else {
         write_error(&format!("error: {text}"))
     };
-    if said.is_ok() && backtrace.status() == std::backtrace::BacktraceStatus::Captured {
+    if said.is_ok() && wanted && backtrace.status() == std::backtrace::BacktraceStatus::Captured {
         drop(write_error(&backtrace.to_string()));
     }
     ExitCode::from(exit as u8)

@@ -355,3 +355,41 @@ fn duration(text: &str) -> Option<Duration> {
     let nanos = (nanos.len() == 9).then(|| nanos.parse().ok())??;
     Some(Duration::new(seconds.parse().ok()?, nanos))
 }
+
+#[cfg(test)]
+mod tests {
+    use ecsdb::prelude::*;
+    use ecsdb_core::describe::Values;
+
+    use super::*;
+
+    #[derive(Component, Clone, Copy)]
+    #[component(name = "values.numbers", plain)]
+    #[repr(C)]
+    struct Numbers {
+        a: f64,
+        b: f32,
+        c: f32,
+        d: u64,
+        e: i64,
+    }
+
+    #[test]
+    fn numbers_survive_json_to_the_last_bit() {
+        let values = Values::of(Numbers::description()).unwrap();
+        let mut random = fastrand::Rng::with_seed(7);
+        for i in 0..20_000 {
+            let mut stored: Vec<u8> = (0..32).map(|_| random.u8(..)).collect();
+            if i % 4 == 0 {
+                // What people write.
+                let short = f64::from(random.i32(-100_000..100_000)) / 1000.0;
+                stored[..8].copy_from_slice(&short.to_le_bytes());
+                stored[8..12].copy_from_slice(&(short as f32).to_le_bytes());
+            }
+            let value = values.read(&stored).unwrap();
+            let text = to_json(Numbers::description(), ROOT, &value).to_string();
+            let again = from_json(Numbers::description(), &serde_json::from_str(&text).unwrap()).unwrap();
+            assert_eq!(values.write(&again).unwrap(), stored, "{text}");
+        }
+    }
+}

@@ -275,7 +275,10 @@ impl Literal {
                 Json::Object(variant) if variant.len() == 1 && matches!(other, Value::Variant(..)) => {
                     variant.keys().next().map(|name| name.as_str().cmp(&self.text))
                 }
-                json => (json.to_string() == self.text).then_some(Ordering::Equal),
+                json => {
+                    let text = json.to_string();
+                    (text == self.text).then_some(Ordering::Equal)
+                }
             },
         }
     }

@@ -101,8 +101,11 @@ impl<'d> Reader<'d> {
     }
 }
 
+/// Stored bytes, by component.
+pub(crate) type StoredValues = Vec<(ComponentId, Vec<u8>)>;
+
 /// The stored bytes of all components of an entity; `None` when it is not there.
-pub(crate) fn of_entity(view: &View, entity: Entity) -> Result<Option<Vec<(ComponentId, Vec<u8>)>>> {
+pub(crate) fn of_entity(view: &View, entity: Entity) -> Result<Option<StoredValues>> {
     let Some((chunk, row)) = view.find(entity) else { return Ok(None) };
     let mut all = Vec::new();
     for column in chunk.columns() {
@@ -116,7 +119,7 @@ pub(crate) fn of_entity(view: &View, entity: Entity) -> Result<Option<Vec<(Compo
 }
 
 /// The stored bytes of all resources.
-pub(crate) fn of_resources(view: &View) -> Result<Vec<(ComponentId, Vec<u8>)>> {
+pub(crate) fn of_resources(view: &View) -> Result<StoredValues> {
     let mut all = Vec::new();
     for column in view.resources() {
         if let Some(id) = column.component {

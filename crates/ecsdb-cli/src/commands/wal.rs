@@ -90,14 +90,16 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
             let transactions = place.look(|look| read(look, names, Lsn::ZERO, u64::MAX, *n))?;
             print(&transactions, true, out)?;
             let mut last = transactions.last().map_or(Lsn::ZERO, |last| Lsn(last.lsn));
-            while *follow {
+            if !follow {
+                return Ok(());
+            }
+            loop {
                 out.flush()?;
                 std::thread::sleep(LOOK_EVERY);
                 let new = place.look(|look| read(look, names, last, u64::MAX, usize::MAX))?;
                 print(&new, false, out)?;
                 last = new.last().map_or(last, |new| Lsn(new.lsn));
             }
-            Ok(())
         }
     }
 }

@@ -71,6 +71,7 @@ pub(crate) fn bag(owner: Entity) -> Bag {
             -0.0,
             0.1,
             5e-324,
+            -124.76833333333333,
         ],
         narrow: vec![f32::NAN, f32::INFINITY, -0.0, 0.1, f32::MAX, f32::from_bits(1)],
         numbers: (u64::MAX, i64::MIN, u128::MAX, i128::MIN),
