@@ -16,10 +16,13 @@ use ratatui::{DefaultTerminal, Frame};
 
 use super::info::Info;
 use crate::failure::Failure;
+use crate::interrupt;
 use crate::output::Output;
 use crate::place::Place;
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long a signal may wait to be seen.
+const SIGNAL_EVERY: Duration = Duration::from_millis(100);
 /// Seconds of the past that are drawn.
 const KEPT: usize = 240;
 
@@ -117,6 +120,8 @@ pub(crate) fn run(place: &Place, out: &mut Output) -> Result<()> {
             Failure::Usage("a live view needs a terminal; use --json for a line each second".into()).into()
         );
     }
+    // The terminal is given back as it was, whatever ends the view.
+    let _held = interrupt::hold();
     let mut terminal = ratatui::try_init()?;
     let shown = show(&mut terminal, &mut watch, place);
     ratatui::try_restore()?;
@@ -124,23 +129,32 @@ pub(crate) fn run(place: &Place, out: &mut Output) -> Result<()> {
 }
 
 fn show(terminal: &mut DefaultTerminal, watch: &mut Watch, place: &Place) -> Result<()> {
+    terminal.draw(|frame| watch.draw(frame))?;
     loop {
-        terminal.draw(|frame| watch.draw(frame))?;
+        interrupt::check()?;
         let left = LOOK_EVERY.saturating_sub(watch.looked.elapsed());
-        if event::poll(left)?
-            && let Event::Key(key) = event::read()?
-        {
-            // In its raw mode the terminal sends no signal.
-            let interrupted = key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL);
-            if interrupted {
-                return Err(Failure::Interrupted.into());
+        let event = if event::poll(left.min(SIGNAL_EVERY))? { Some(event::read()?) } else { None };
+        match event {
+            Some(Event::Key(key)) => {
+                // In its raw mode the terminal sends no signal.
+                let interrupted =
+                    key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL);
+                if interrupted {
+                    return Err(Failure::Interrupted.into());
+                }
+                if matches!(key.code, KeyCode::Char('q') | KeyCode::Esc) {
+                    return Ok(());
+                }
             }
-            if matches!(key.code, KeyCode::Char('q') | KeyCode::Esc) {
-                return Ok(());
+            // Another size, say.
+            Some(_) => {
+                terminal.draw(|frame| watch.draw(frame))?;
             }
+            None => {}
         }
         if watch.looked.elapsed() >= LOOK_EVERY {
             watch.again(place)?;
+            terminal.draw(|frame| watch.draw(frame))?;
         }
     }
 }
