@@ -99,8 +99,8 @@ pub(crate) fn end(error: &anyhow::Error, json: bool) -> ExitCode {
     }
     let exit = Exit::of(error);
     let text = text(error);
-    // What a command finds wrong is no mystery.
-    let wanted = error.downcast_ref::<Failure>().is_none();
+    // What else can be wrong is said in full.
+    let wanted = exit == Exit::Failed;
     let backtrace = error.backtrace();
     // Standard error may be closed, too.
     let said = if json {

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use clap::Args;
-use ecsdb::{Database, Job, Lsn, Moment, PersistenceConfig, Policy, View};
+use ecsdb::{Database, Job, Lsn, Moment, PersistenceConfig, Policy, RecoveryError, View};
 use ecsdb_core::World;
 use ecsdb_io::{Disk, Layout, Vfs};
 use ecsdb_recovery::{Existence, History, Options, RecoveryReport, look};
@@ -144,7 +144,7 @@ impl Place {
         loop {
             let before = files(&layout);
             let looked = look(&Disk, &layout)
-                .map_err(anyhow::Error::from)
+                .map_err(|e| no_database(e, &self.dir))
                 .and_then(|manifest| with(&Look { layout: &layout, manifest: &manifest, config: &config }));
             match looked {
                 Err(e) if attempt < ATTEMPTS && may_be_a_race(&e) && files(&layout) != before => {
@@ -160,6 +160,16 @@ impl Place {
     pub(crate) fn see(&self, moment: Moment) -> Result<Seen> {
         self.look(|look| look.see(moment))
     }
+}
+
+/// Where there is no database, what would be there of one.
+fn no_database(e: RecoveryError, dir: &Path) -> anyhow::Error {
+    let RecoveryError::NoDatabase { .. } = &e else { return e.into() };
+    let beside = match dir.parent().map(|parent| look(&Disk, &Layout::new(parent))) {
+        Some(Ok(_)) => ", as the directory above it has",
+        _ => "",
+    };
+    Failure::Missing(format!("{e}: it has no file such as 0000000000000001.manifest{beside}")).into()
 }
 
 /// Name, length and time of change of each file: the same as long as nobody writes.

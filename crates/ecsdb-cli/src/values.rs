@@ -152,20 +152,20 @@ fn not_finite(is_nan: bool, value: f64, bits: u64, usual: u64) -> Json {
 /// # Errors
 /// What was expected, and where.
 pub(crate) fn from_json(description: &Description, json: &Json) -> Result<Value, String> {
-    let mut from = From { description, path: Vec::new() };
-    from.value(ROOT, json).map_err(|what| match from.path.is_empty() {
+    let mut parse = Parse { description, path: Vec::new() };
+    parse.value(ROOT, json).map_err(|what| match parse.path.is_empty() {
         true => what,
-        false => format!("{}: {what}", from.path.join(".")),
+        false => format!("{}: {what}", parse.path.join(".")),
     })
 }
 
-struct From<'a> {
+struct Parse<'a> {
     description: &'a Description,
     /// Where it is; left as it was by an error.
     path: Vec<String>,
 }
 
-impl From<'_> {
+impl Parse<'_> {
     fn within(&mut self, name: String, ty: TypeIndex, json: &Json) -> Result<Value, String> {
         self.path.push(name);
         let value = self.value(ty, json)?;

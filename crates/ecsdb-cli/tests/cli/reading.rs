@@ -2,8 +2,11 @@
 
 use std::io::Read;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::fixture::{Fixture, files};
+use ecsdb::prelude::*;
+
+use crate::fixture::{Fixture, Name, files};
 
 /// Every reading command, with what it is given.
 const READING: [&[&str]; 14] = [
@@ -57,6 +60,50 @@ fn reading_commands_work_on_a_database_that_another_process_has_open() {
     assert_eq!(fixture.json(&["hash", "copy"])["digest"], db.view().unwrap().digest().unwrap().to_string());
     let (code, _, error) = fixture.run(&["snapshot", "open"]);
     assert!(code == 5 && error.starts_with("error: ") && error.lines().count() == 1, "{code} {error}");
+    db.close().unwrap();
+}
+
+#[test]
+fn whoever_looks_is_not_confused_by_whoever_writes() {
+    let fixture = Fixture::new();
+    let db = fixture.open("open");
+    db.configure(|config| config.snapshot.chain_max = 2).unwrap();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for i in 0u32.. {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                let name = Name(format!("{i}").repeat(50));
+                db.write_with(Durability::Batched, |tx| Ok(tx.spawn(name.clone()))).unwrap();
+                // Files come and go.
+                match i % 200 {
+                    50 => db.rotate_log().unwrap(),
+                    100 => drop(db.snapshot().unwrap().wait().unwrap()),
+                    150 => drop(db.compact().unwrap().wait().unwrap()),
+                    _ => {}
+                }
+            }
+        });
+        let looked = std::panic::catch_unwind(|| {
+            let mut last = 0;
+            for _ in 0..5 {
+                let lsn = fixture.json(&["hash", "open"])["state"]["lsn"].as_u64().unwrap();
+                assert!(lsn >= last, "{lsn} after {last}");
+                last = lsn;
+                fixture.ok(&["info", "open"]);
+                fixture.ok(&["wal", "tail", "open"]);
+                fixture.ok(&["history", "open", "0v1"]);
+                fixture.ok(&["verify", "open"]);
+            }
+            assert!(last > 5);
+        });
+        stop.store(true, Ordering::Relaxed);
+        if let Err(panicked) = looked {
+            std::panic::resume_unwind(panicked);
+        }
+    });
     db.close().unwrap();
 }
 
