@@ -6,5 +6,6 @@ mod dump;
 mod examples;
 mod export;
 mod fixture;
+mod page;
 mod reading;
 mod writing;

@@ -154,3 +154,32 @@ fn bench_measures_and_leaves_nothing_behind() {
     assert!(rows.iter().all(|row| row["value"].as_f64().unwrap() > 0.0), "{rows:?}");
     assert_eq!(files(fixture.dir.path()), []);
 }
+
+#[test]
+fn damage_has_an_exit_code_of_its_own_and_a_repair_says_what_is_lost() {
+    let fixture = Fixture::new();
+    let segment = fixture.path("world").join("log/0000000000000001.seg");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    // In the third transaction: its values are the only 7 with 100 behind it.
+    let value = [7, 0, 0, 0, 100, 0, 0, 0];
+    let at = bytes.windows(8).position(|window| window == value).unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let (code, out, error) = fixture.run(&["verify", "world", "--json"]);
+    let found: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, found["faults"].as_array().unwrap().len()), (4, 1), "{error}");
+    for command in [&["hash", "world"][..], &["inspect", "world"], &["backup", "world", "copy"]] {
+        let (code, _, error) = fixture.run(command);
+        assert!(code == 4 && error.contains("LSN 3"), "{command:?}: {code} {error}");
+    }
+    // What is before the damage is there all the same.
+    assert_eq!(fixture.json(&["hash", "world", "--lsn", "2"])["state"]["lsn"], 2);
+    let would = fixture.json(&["repair", "world", "--dry-run"]);
+    assert_eq!((&would["lost"][0]["first"], &would["written"]), (&3.into(), &false.into()));
+    assert_eq!(fixture.run(&["hash", "world"]).0, 4);
+    let was = fixture.json(&["repair", "world"]);
+    let lost = |told: &serde_json::Value| (told["lost"][0]["first"].clone(), told["lost"][0]["last"].clone());
+    assert_eq!((lost(&was), &was["data_loss"]), (lost(&would), &"acknowledged".into()));
+    assert_eq!(fixture.ok(&["verify", "world"]).lines().last(), Some("everything verifies"));
+    assert!(fixture.json(&["info", "world"])["quarantined"].as_u64().unwrap() > 0);
+}
