@@ -84,9 +84,9 @@ impl Exit {
     }
 }
 
-/// True when nothing but the damage of files, or a file that went away, can be the cause: somebody who writes them may be it, too.
+/// True when the cause can be somebody who writes the files, too: they seem damaged, one of them went away, or a moment with it.
 pub(crate) fn may_be_a_race(error: &anyhow::Error) -> bool {
-    matches!(Exit::of(error), Exit::Damaged | Exit::Failed)
+    matches!(Exit::of(error), Exit::Damaged | Exit::Failed | Exit::Missing)
 }
 
 /// Says what is wrong, each cause once, and gives the exit code. Whoever closed the pipe wants to hear nothing.

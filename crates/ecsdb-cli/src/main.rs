@@ -17,8 +17,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use commands::{
-    backup, bench, compact, completions, diff, dump, export, hash, history, info, init, inspect, load, man,
-    query, repair, restore, snapshot, verify, wal,
+    backup, bench, compact, completions, config, diff, dump, export, hash, history, info, init, inspect,
+    load, man, query, repair, restore, snapshot, verify, wal,
 };
 use output::Output;
 
@@ -101,6 +101,8 @@ enum Command {
     /// Merge log and snapshots into one full snapshot; what it covers is deleted as far as the settings do not keep it.
     #[command(after_help = "Example:\n  $ ecsdb compact world --dry-run\n  $ ecsdb compact world")]
     Compact(compact::Options),
+    /// Look at the settings of a database.
+    Config(config::Options),
     /// Replay every 2013 flight out of New York into a digital twin, killing it on the way.
     #[command(after_help = "Example:\n  $ ecsdb demo --kills 0 --flights 2000")]
     Demo(demo::Options),
@@ -159,6 +161,7 @@ fn run(command: Command, json: bool) -> Result<()> {
         Command::Restore(options) => restore::run(options, &mut out),
         Command::Backup(options) => backup::run(options, &mut out),
         Command::Compact(options) => compact::run(options, &mut out),
+        Command::Config(options) => config::run(options, &mut out),
         Command::Bench(options) => bench::run(options, &mut out),
         Command::Completions(options) => completions::run(options, &mut out),
         Command::Man(options) => man::run(options, &mut out),

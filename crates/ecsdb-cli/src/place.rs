@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Result;
 use clap::Args;
@@ -71,9 +71,9 @@ pub(crate) struct Seen {
     pub(crate) database: u128,
 }
 
-/// How often files are read that somebody is writing, before what is wrong with them is believed.
-const ATTEMPTS: usize = 4;
-const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(50);
+/// How long files are read again that somebody is writing, before what is wrong with them is believed.
+const LOOKED_FOR: Duration = Duration::from_secs(15);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
 impl Place {
     pub(crate) fn of(dir: impl Into<PathBuf>) -> Place {
@@ -140,16 +140,15 @@ impl Place {
     pub(crate) fn look<T>(&self, mut with: impl FnMut(&Look<'_>) -> Result<T>) -> Result<T> {
         let (config, _) = self.config()?;
         let layout = config.layout_in(&Disk)?;
-        let mut attempt = 1;
+        let started = Instant::now();
         loop {
             let before = files(&layout);
             let looked = look(&Disk, &layout)
                 .map_err(|e| no_database(e, &self.dir))
                 .and_then(|manifest| with(&Look { layout: &layout, manifest: &manifest, config: &config }));
             match looked {
-                Err(e) if attempt < ATTEMPTS && may_be_a_race(&e) && files(&layout) != before => {
-                    attempt += 1;
-                    std::thread::sleep(BETWEEN_ATTEMPTS);
+                Err(e) if started.elapsed() < LOOKED_FOR && may_be_a_race(&e) && files(&layout) != before => {
+                    std::thread::sleep(BETWEEN_LOOKS);
                 }
                 other => return other,
             }

@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use ecsdb::prelude::*;
 
@@ -78,17 +79,17 @@ fn whoever_looks_is_not_confused_by_whoever_writes() {
                 let name = Name(format!("{i}").repeat(50));
                 db.write_with(Durability::Batched, |tx| Ok(tx.spawn(name.clone()))).unwrap();
                 // Files come and go.
-                match i % 200 {
-                    50 => db.rotate_log().unwrap(),
-                    100 => drop(db.snapshot().unwrap().wait().unwrap()),
-                    150 => drop(db.compact().unwrap().wait().unwrap()),
-                    _ => {}
+                match i % 2400 {
+                    800 => db.rotate_log().unwrap(),
+                    1600 => drop(db.snapshot().unwrap().wait().unwrap()),
+                    0 => drop(db.compact().unwrap().wait().unwrap()),
+                    _ => std::thread::sleep(Duration::from_millis(1)),
                 }
             }
         });
         let looked = std::panic::catch_unwind(|| {
             let mut last = 0;
-            for _ in 0..5 {
+            for _ in 0..8 {
                 let lsn = fixture.json(&["hash", "open"])["state"]["lsn"].as_u64().unwrap();
                 assert!(lsn >= last, "{lsn} after {last}");
                 last = lsn;

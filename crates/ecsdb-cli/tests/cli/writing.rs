@@ -129,6 +129,9 @@ fn settings_of_another_database_are_refused() {
     assert!(code == 2 && error.contains("elsewhere"), "{code} {error}");
     std::fs::write(fixture.path("same.toml"), "[snapshot]\nchain_max = 3\n").unwrap();
     fixture.ok(&["info", "world", "--config", "same.toml"]);
+    let shown = fixture.json(&["config", "show", "world", "--config", "same.toml"]);
+    assert_eq!(shown["config"]["snapshot"]["chain_max"], 3);
+    assert!(fixture.ok(&["config", "show", "world"]).contains("snapshot.chain_max"));
 }
 
 #[test]
