@@ -3,6 +3,7 @@
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::component::StorageKind;
+use crate::describe::Values;
 use crate::error::{Error, Result};
 use crate::raw::Block;
 use crate::schema::ComponentDef;
@@ -74,11 +75,20 @@ impl View {
 fn value(def: &ComponentDef, block: &Block, row: usize, out: &mut Vec<u8>) -> Result<()> {
     out.clear();
     let encoded = match def.description.is_unordered() {
-        true if block.is::<StoredValue>() => return Err(Error::DigestNeedsType(def.name.to_string())),
+        true if block.is::<StoredValue>() => return canonical_stored(def, block, row, out),
         true => block.canonical_row(row, out),
         false => block.encode_row(row, out),
     };
     encoded.map_err(|e| Error::codec(&def.name, e))
+}
+
+/// The form that equal values share, of a value whose Rust type this program does not have.
+fn canonical_stored(def: &ComponentDef, block: &Block, row: usize, out: &mut Vec<u8>) -> Result<()> {
+    let mut stored = Vec::new();
+    block.encode_row(row, &mut stored).map_err(|e| Error::codec(&def.name, e))?;
+    Values::of(&def.description)
+        .and_then(|values| values.canonical(&stored, out))
+        .map_err(|cause| Error::DigestNeedsType { component: def.name.to_string(), cause })
 }
 
 fn hash(entity: u64, component: &str, value: &[u8]) -> u128 {

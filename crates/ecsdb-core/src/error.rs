@@ -62,11 +62,17 @@ pub enum Error {
         "component {0} has both a hash container and an opaque part: describe the part, or use an ordered container"
     )]
     NoCanonicalForm(String),
-    /// The digest of a component with a hash container needs its Rust type, which this program does not have.
+    /// The digest of a component with a hash container needs its Rust type, which this program does not have, where the values
+    /// cannot be read by their description.
     #[error(
-        "the digest of component {0}, which has a hash container, needs its Rust type: link it into this program"
+        "the digest of component {component}, which has a hash container, needs its Rust type, since {cause}: link it into this program"
     )]
-    DigestNeedsType(String),
+    DigestNeedsType {
+        /// The stable name.
+        component: String,
+        /// Why its values cannot be read without.
+        cause: crate::describe::ValueError,
+    },
     /// Stored values of a component are no values of the program's type, although its description is theirs. They are kept as they are.
     #[error("component {component} is closed, since a stored value of it cannot be read: {why}")]
     Unreadable {

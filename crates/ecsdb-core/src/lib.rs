@@ -53,7 +53,7 @@ mod world;
 pub use bundle::Bundle;
 #[doc(hidden)]
 pub use bundle::{BundleSink, BundleSource, BundleTypes};
-pub use change_set::ChangeSet;
+pub use change_set::{Change, ChangeSet, changes};
 pub use compact::Compacted;
 #[doc(hidden)]
 pub use component::{Buffer, ComponentType, TypeSlot};

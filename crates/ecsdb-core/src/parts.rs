@@ -75,6 +75,15 @@ impl View {
         })
     }
 
+    /// Where an entity stands: its chunk, and its row there. O(1).
+    pub fn find(&self, entity: Entity) -> Option<(ChunkPart<'_>, usize)> {
+        let root = self.root();
+        let location = root.index.get(entity)?;
+        let (archetype, chunk, row) = root.row(location);
+        let (schema, lsn) = (&*root.schema, root.lsn);
+        Some((ChunkPart { schema, shape: &archetype.shape, chunk, lsn }, row))
+    }
+
     /// The resources.
     pub fn resources(&self) -> impl Iterator<Item = ColumnPart> + '_ {
         let root = self.root();
@@ -92,14 +101,43 @@ impl View {
     /// The allocators: entity slots used, the next chunk number, the floor of generations, and the free list, as [`WorldBuilder::finish`]
     /// takes them. O(free slots).
     pub fn allocators(&self) -> Vec<u8> {
-        let root = self.root();
-        let free: Vec<_> = root.index.free_list().collect();
-        let mut out = Vec::with_capacity(16 + free.len() * 4);
-        put_varint(&mut out, u64::from(root.index.len()));
-        put_varint(&mut out, root.next_chunk);
-        put_varint(&mut out, u64::from(root.index.floor_next()));
-        put_varint(&mut out, free.len() as u64);
-        for (index, generation) in free {
+        Allocators::of(self).to_bytes()
+    }
+}
+
+/// What gives out entity ids and numbers of chunks: where it stands, so that no id comes to mean another entity.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Allocators {
+    /// Entity slots ever used: every index is below.
+    pub slots: u32,
+    /// The next chunk's number.
+    pub next_chunk: u64,
+    /// Ids of lower generations are not given out any more.
+    pub floor: u32,
+    /// The free slots in the order in which they are given out, each with its next generation.
+    pub free: Vec<(u32, u32)>,
+}
+
+impl Allocators {
+    /// Those of a view. O(free slots).
+    pub fn of(view: &View) -> Allocators {
+        let root = view.root();
+        Allocators {
+            slots: root.index.len(),
+            next_chunk: root.next_chunk,
+            floor: root.index.floor_next(),
+            free: root.index.free_list().collect(),
+        }
+    }
+
+    /// As [`WorldBuilder::finish`] takes them.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(16 + self.free.len() * 4);
+        put_varint(&mut out, u64::from(self.slots));
+        put_varint(&mut out, self.next_chunk);
+        put_varint(&mut out, u64::from(self.floor));
+        put_varint(&mut out, self.free.len() as u64);
+        for &(index, generation) in &self.free {
             put_varint(&mut out, u64::from(index));
             put_varint(&mut out, u64::from(generation));
         }
@@ -158,6 +196,23 @@ impl ColumnPart {
     /// The stored bytes where they are the memory's: ids (8 bytes each: index, generation) and plain components.
     pub fn bytes(&self) -> Option<&[u8]> {
         self.block.bytes()
+    }
+
+    /// Appends the stored bytes of one row to `out`.
+    ///
+    /// # Errors
+    /// When the value cannot be encoded, or there is no such row.
+    pub fn encode_row(&self, row: usize, out: &mut Vec<u8>) -> Result<()> {
+        if row >= self.block.len() {
+            return Err(Error::Malformed { offset: 0, what: "a column has no such row" });
+        }
+        let encoded = self.block.encode_row(row, out);
+        encoded.map_err(|e| Error::codec(self.name.as_deref().unwrap_or(""), e))
+    }
+
+    /// The entity ids, when it is the column of them.
+    pub fn entities(&self) -> Option<&[Entity]> {
+        self.block.is::<EntityRow>().then(|| ids_of(&self.block))
     }
 
     /// Appends the stored bytes to `out`: the memory's, or for archived components each row's length (varint) and

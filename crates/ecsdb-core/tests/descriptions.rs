@@ -320,7 +320,7 @@ fn equal_values_have_one_digest_whatever_the_order_of_their_hash_containers() {
     assert_eq!(digest, other.view().digest().unwrap());
     let mut replayed = World::new();
     replayed.apply(Lsn(1), &bytes).unwrap();
-    assert!(matches!(replayed.view().digest(), Err(Error::DigestNeedsType(name)) if name == "d.bag"));
+    assert_eq!(digest, replayed.view().digest().unwrap(), "without the Rust type, too");
     replayed.register_linked().unwrap();
     assert_eq!(digest, replayed.view().digest().unwrap());
     commit(&mut other, |tx| tx.query::<&mut Bag>().for_each(|bag| drop(bag.items.remove("item 7")))).unwrap();

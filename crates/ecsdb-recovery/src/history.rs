@@ -1,11 +1,12 @@
 //! The history that is retained: which moments can be gone back to, and the world as it was at one of them. Only reads.
 
+use std::ops::ControlFlow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ecsdb_core::World;
 use ecsdb_io::{DirLock, Layout, LockError, Vfs};
 use ecsdb_snapshot::{Manifest, SnapshotEntry};
-use ecsdb_wal::{Known, LogScan, Lsn, SegmentReader, Tail, segment_files};
+use ecsdb_wal::{Known, LogScan, Lsn, Replay, SegmentReader, Tail, Transaction, segment_files};
 
 use crate::error::{Error, Result};
 use crate::find::log_dirs;
@@ -86,6 +87,17 @@ pub fn lock_closed(vfs: &dyn Vfs, layout: &Layout) -> Result<(Option<Box<dyn Dir
     Ok((lock, manifest))
 }
 
+/// The newest manifest of a database that somebody may have open, for looking at its files. Nothing is locked and nothing written, so nobody is
+/// disturbed. A file that it names may be gone before it is read, since whoever has it open goes on: look again then.
+///
+/// # Errors
+/// When there is no database, none of its manifests is valid, or one of its directories is another's.
+pub fn look(vfs: &dyn Vfs, layout: &Layout) -> Result<Manifest> {
+    let manifest = manifest(vfs, layout)?;
+    claim::refuse_foreign(vfs, layout, Some(manifest.database))?;
+    Ok(manifest)
+}
+
 /// Whether there is a database, as it has to be or not.
 pub(crate) fn check_existence(vfs: &dyn Vfs, layout: &Layout, existence: Existence) -> Result<()> {
     if existence == Existence::Any {
@@ -124,7 +136,8 @@ impl<'a> History<'a> {
         History::look(vfs, layout, manifest, Known::default())
     }
 
-    /// The same of a database that nobody has open: its log ends no earlier than the manifest says.
+    /// The same of a database that nobody has open, or whose manifest was [looked](look) at before: its log ends no earlier than the manifest
+    /// says.
     ///
     /// # Errors
     /// As [`History::read`].
@@ -256,6 +269,33 @@ impl<'a> History<'a> {
         report.last_lsn = world.lsn();
         report.entities = world.view().len() as u64;
         Ok(Reconstructed { world, unix_ns, report })
+    }
+
+    /// Calls back with each retained transaction above `after`, in their order: its number, when it was written, and its change set, until
+    /// that breaks off. O(bytes of log).
+    ///
+    /// # Errors
+    /// When a file cannot be read, or is no more what it was a moment ago.
+    pub fn transactions(
+        &self,
+        after: Lsn,
+        mut each: impl FnMut(Transaction, &[u8]) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let scan = scan(self.vfs, self.layout, self.manifest, self.known, after)?;
+        let mut replay = Replay::new(self.vfs, &scan, after);
+        let mut bytes = Vec::new();
+        while let Some(transaction) = replay.next(&mut bytes)? {
+            if each(transaction, &bytes).is_break() {
+                break;
+            }
+            bytes.clear();
+        }
+        Ok(())
+    }
+
+    /// The first transaction that is lost although it had been durable, and what is damaged there; `None` when nothing is.
+    pub fn lost(&self) -> Option<(Lsn, &str)> {
+        self.lost.as_ref().map(|(first, what)| (*first, &**what))
     }
 
     fn until(&self, moment: Moment) -> Result<Until> {

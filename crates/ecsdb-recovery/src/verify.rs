@@ -38,10 +38,24 @@ pub struct Verified {
 /// # Errors
 /// When there is no database, somebody has it open, or a file operation fails. Damage is in the result.
 pub fn verify(vfs: &dyn Vfs, layout: &Layout, progress: &mut dyn FnMut(&Step)) -> Result<Verified> {
-    let mut verified = Verified::default();
     progress(&Step::Manifest);
     let (lock, manifest) = lock_closed(vfs, layout)?;
-    verified.locked = lock.is_some();
+    let verified = verify_files(vfs, layout, &manifest, progress)?;
+    Ok(Verified { locked: lock.is_some(), ..verified })
+}
+
+/// As [`verify`], by a manifest that was [looked](crate::look) at, without a lock: of a database that somebody has open, what is deleted
+/// meanwhile counts as missing. Look again then. O(bytes).
+///
+/// # Errors
+/// When a file operation fails. Damage is in the result.
+pub fn verify_files(
+    vfs: &dyn Vfs,
+    layout: &Layout,
+    manifest: &Manifest,
+    progress: &mut dyn FnMut(&Step),
+) -> Result<Verified> {
+    let mut verified = Verified::default();
     for generation in Manifest::generations(vfs, layout)? {
         if let Err(e) = Manifest::read(vfs, &layout.file(FileKind::Manifest, generation)) {
             verified.faults.push(e.to_string());
@@ -68,8 +82,8 @@ pub fn verify(vfs: &dyn Vfs, layout: &Layout, progress: &mut dyn FnMut(&Step)) -
     }
     progress(&Step::Verify);
     let covered = manifest.snapshots.last().map_or(0, |newest| newest.lsn);
-    let known = find::known(&manifest, Lsn(covered));
-    let scan = LogScan::run(vfs, &log_dirs(layout, &manifest), manifest.database, known, 0)?;
+    let known = find::known(manifest, Lsn(covered));
+    let scan = LogScan::run(vfs, &log_dirs(layout, manifest), manifest.database, known, 0)?;
     verified.segments = scan.segments.len();
     verified.bytes += scan.segments.iter().map(|segment| segment.end.offset).sum::<u64>();
     verified.last_lsn = scan.last_lsn.max(Lsn(covered));
@@ -78,7 +92,7 @@ pub fn verify(vfs: &dyn Vfs, layout: &Layout, progress: &mut dyn FnMut(&Step)) -
         Tail::Torn { damage, .. } => verified.torn_tail = Some(damage.to_string()),
         Tail::Corrupt { damage, evidence, .. } => verified.faults.push(format!("{damage} ({evidence})")),
     }
-    verified.faults.extend(find::beyond(vfs, layout, &manifest, scan.seen_lsn.max(verified.last_lsn))?);
+    verified.faults.extend(find::beyond(vfs, layout, manifest, scan.seen_lsn.max(verified.last_lsn))?);
     // A snapshot that no log leads on from, though there is some.
     if let Some(first) = scan.segments.first()
         && first.header.previous.last_lsn > Lsn(covered)

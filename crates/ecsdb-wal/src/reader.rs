@@ -172,6 +172,12 @@ impl SegmentReader {
         Ok(Frame { header, payload, end: offset + frame_len(u64::from(header.len)), sum })
     }
 
+    /// Whether there is a frame at `offset`, read once more.
+    pub(crate) fn reread(&mut self, offset: u64) -> bool {
+        self.window.clear();
+        self.frame(offset, u64::MAX).is_ok()
+    }
+
     /// The first offset from `offset` on at which a frame validates, header and payload. Reads the rest of the file.
     pub(crate) fn resync(&mut self, offset: u64) -> Result<Option<u64>> {
         let mut at = offset.max(PAGE).next_multiple_of(ALIGN as u64);

@@ -105,9 +105,16 @@ struct Headless {
 /// A segment walked to its end.
 struct Walked {
     end: SegmentEnd,
+    /// Where the walk is, and what the next frame links to.
+    at: u64,
+    link: u32,
+    /// Ends of groups that nothing says yet to have been durable.
+    ends: VecDeque<(Lsn, u64)>,
     /// Where and why the walk stopped before the end of the file.
     stop: Option<Damage>,
     blank: bool,
+    /// It stopped where no frame validates.
+    unframed: bool,
     /// The last frame is one of a clean end.
     closed: bool,
     /// The disk would not give what is there.
@@ -329,7 +336,17 @@ impl LogScan {
         let is_last = declared.is_none();
         let declared = declared.filter(|end| end.segment == header.sequence);
         let intact = broken.is_none();
-        let walked = walk(reader, declared.map_or(u64::MAX, |end| end.offset))?;
+        let limit = declared.map_or(u64::MAX, |end| end.offset);
+        let mut walked = walk(reader, limit)?;
+        let mut behind = Behind { durable, ..Behind::default() };
+        while is_last && let Some(stop) = walked.stop.as_ref().filter(|_| !walked.unreadable) {
+            behind = Behind::look(reader, stop.offset, durable)?;
+            // Somebody may be writing: what has come since the walk stopped is no witness against it.
+            if !(behind.leftovers && walked.unframed && reader.reread(stop.offset)) {
+                break;
+            }
+            walked.go_on(reader, limit)?;
+        }
         self.seen_lsn = self.seen_lsn.max(walked.seen);
         let mut damage = None;
         match (declared, &walked.stop) {
@@ -347,7 +364,7 @@ impl LogScan {
             }
             (None, stop) if is_last => {
                 if let Some(stop) = stop {
-                    self.judge_tail(reader, &walked, stop.clone(), durable, broken)?;
+                    self.judge_tail(reader, &walked, stop.clone(), &behind, broken);
                 }
                 // No file is made shorter than it was, but by a clean end.
                 if reader.file_len() < header.prepared_bytes && !walked.closed {
@@ -375,42 +392,26 @@ impl LogScan {
         Ok(())
     }
 
-    /// Looks for proof that what is missing at the end of the last segment had been durable.
+    /// Judges by what is behind it whether what is missing at the end of the last segment had been durable.
     fn judge_tail(
         &mut self,
-        reader: &mut SegmentReader,
+        reader: &SegmentReader,
         walked: &Walked,
         stop: Damage,
-        durable: Lsn,
+        behind: &Behind,
         broken: &mut Option<Tail>,
-    ) -> Result<()> {
+    ) {
         let expected = walked.end.last_lsn.next();
-        let mut at = stop.offset;
-        let mut proof = durable;
-        let mut leftovers = reader.first_nonzero(stop.offset)?.is_some();
-        while let Some(found) = reader.resync(at)? {
-            leftovers = true;
-            let Ok(frame) = reader.frame(found, u64::MAX) else { break };
-            let lsn = Lsn(frame.header.sequence);
-            match frame.header.kind {
-                GROUP | CLOSE => {
-                    if let Some(info) = GroupInfo::decode(frame.payload) {
-                        proof = proof.max(Lsn(info.durable));
-                    }
-                }
-                _ => self.seen_lsn = self.seen_lsn.max(lsn),
-            }
-            at = frame.end;
-        }
+        self.seen_lsn = self.seen_lsn.max(behind.seen);
+        let proof = behind.durable;
         if proof >= expected {
             let evidence = format!("a record after the break says that LSN {proof} had been durable");
             self.judge(corrupt(stop, evidence), broken);
-        } else if leftovers || walked.incomplete.is_some() || !walked.blank {
+        } else if behind.leftovers || walked.incomplete.is_some() || !walked.blank {
             let bytes = reader.file_len().saturating_sub(walked.end.offset);
             let damage = Damage { offset: walked.end.offset, lsn: expected, ..stop };
             self.judge(Tail::Torn { damage, bytes, incomplete: walked.incomplete }, broken);
         }
-        Ok(())
     }
 
     /// The first break counts.
@@ -421,6 +422,39 @@ impl LogScan {
             Some(Tail::Torn { .. }) if matches!(tail, Tail::Corrupt { .. }) => *broken = Some(tail),
             Some(_) => {}
         }
+    }
+}
+
+/// What is behind the end of a walk.
+#[derive(Default)]
+struct Behind {
+    /// Bytes that are not zero.
+    leftovers: bool,
+    /// The highest LSN that is known to have been durable, by what a group there says, too.
+    durable: Lsn,
+    /// The highest LSN of a transaction there.
+    seen: Lsn,
+}
+
+impl Behind {
+    fn look(reader: &mut SegmentReader, from: u64, durable: Lsn) -> Result<Behind> {
+        let leftovers = reader.first_nonzero(from)?.is_some();
+        let mut behind = Behind { leftovers, durable, seen: Lsn::ZERO };
+        let mut at = from;
+        while let Some(found) = reader.resync(at)? {
+            behind.leftovers = true;
+            let Ok(frame) = reader.frame(found, u64::MAX) else { break };
+            match frame.header.kind {
+                GROUP | CLOSE => {
+                    if let Some(info) = GroupInfo::decode(frame.payload) {
+                        behind.durable = behind.durable.max(Lsn(info.durable));
+                    }
+                }
+                _ => behind.seen = behind.seen.max(Lsn(frame.header.sequence)),
+            }
+            at = frame.end;
+        }
+        Ok(behind)
     }
 }
 
@@ -473,85 +507,92 @@ fn corrupt(damage: Damage, evidence: String) -> Tail {
 /// Walks the frames of a segment up to `limit`, or to the first thing that is no frame of it.
 fn walk(reader: &mut SegmentReader, limit: u64) -> Result<Walked> {
     let header = *reader.header();
-    let path = reader.path().to_path_buf();
+    let last_lsn = Lsn(header.first_lsn.0.saturating_sub(1));
     let mut walked = Walked {
-        end: SegmentEnd {
-            segment: header.sequence,
-            last_lsn: Lsn(header.first_lsn.0.saturating_sub(1)),
-            offset: PAGE,
-            link: header.link(),
-        },
+        end: SegmentEnd { segment: header.sequence, last_lsn, offset: PAGE, link: header.link() },
+        at: PAGE,
+        link: header.link(),
+        ends: VecDeque::new(),
         stop: None,
         blank: false,
+        unframed: false,
         closed: false,
         unreadable: false,
         incomplete: None,
-        seen: Lsn(header.first_lsn.0.saturating_sub(1)),
+        seen: last_lsn,
         last_unix_ns: header.created_unix_ns,
         durable_to: PAGE,
     };
-    // Ends of groups that nothing says yet to have been durable.
-    let mut ends = VecDeque::new();
-    let (mut at, mut link) = (PAGE, header.link());
-    while at < limit {
-        let expected = walked.end.last_lsn.next();
-        let here = at;
-        let stop = |what: String| Some(Damage::new(&path, here, expected, what));
-        let frame = match reader.frame(at, limit) {
-            Ok(frame) => frame,
-            Err(NoFrame::Failed(e)) if !e.is_damage() => return Err(e),
-            Err(NoFrame::Failed(e)) => {
-                walked.unreadable = true;
-                walked.stop = stop(format!("it cannot be read: {e}"));
-                break;
-            }
-            Err(NoFrame::Damaged(damage)) => {
-                // The end of the file is an end like any other, if nothing but zeros is left of it.
-                // But no segment that was made is shorter than its header page.
-                walked.blank = matches!(damage, FrameDamage::Blank | FrameDamage::HeaderCut)
-                    && reader.file_len() >= PAGE;
-                walked.stop = stop(damage.to_string());
-                break;
-            }
-        };
-        if frame.header.link != link {
-            walked.stop = stop("the frame does not follow from the one before".into());
-            break;
-        }
-        if frame.header.sequence != expected.0 {
-            walked.stop = stop(format!("the frame has LSN {}", frame.header.sequence));
-            break;
-        }
-        (at, link) = (frame.end, frame.sum);
-        walked.closed = frame.header.kind == CLOSE;
-        match frame.header.kind {
-            TRANSACTION => {
-                walked.seen = expected;
-                if frame.header.flags & CONTINUES != 0 {
-                    walked.incomplete = Some(expected);
-                    continue;
-                }
-                walked.incomplete = None;
-                walked.end.last_lsn = expected;
-            }
-            GROUP | CLOSE if walked.incomplete.is_none() => {
-                let Some(info) = GroupInfo::decode(frame.payload) else {
-                    walked.stop = stop("a group frame has a wrong length".into());
-                    break;
-                };
-                walked.last_unix_ns = info.unix_ns;
-                ends.push_back((walked.end.last_lsn, here));
-                while let Some((_, end)) = ends.pop_front_if(|(lsn, _)| lsn.0 <= info.durable) {
-                    walked.durable_to = end;
-                }
-            }
-            kind => {
-                walked.stop = stop(format!("a frame of kind {kind} does not belong here"));
-                break;
-            }
-        }
-        walked.end.offset = at;
-        walked.end.link = link;
-    }
+    walked.go_on(reader, limit)?;
     Ok(walked)
+}
+
+impl Walked {
+    /// Walks on from where it stopped.
+    fn go_on(&mut self, reader: &mut SegmentReader, limit: u64) -> Result<()> {
+        let path = reader.path().to_path_buf();
+        (self.stop, self.blank, self.unframed) = (None, false, false);
+        while self.at < limit {
+            let expected = self.end.last_lsn.next();
+            let here = self.at;
+            let stop = |what: String| Some(Damage::new(&path, here, expected, what));
+            let frame = match reader.frame(here, limit) {
+                Ok(frame) => frame,
+                Err(NoFrame::Failed(e)) if !e.is_damage() => return Err(e),
+                Err(NoFrame::Failed(e)) => {
+                    self.unreadable = true;
+                    self.stop = stop(format!("it cannot be read: {e}"));
+                    break;
+                }
+                Err(NoFrame::Damaged(damage)) => {
+                    // The end of the file is an end like any other, if nothing but zeros is left of it.
+                    // But no segment that was made is shorter than its header page.
+                    self.blank = matches!(damage, FrameDamage::Blank | FrameDamage::HeaderCut)
+                        && reader.file_len() >= PAGE;
+                    self.unframed = true;
+                    self.stop = stop(damage.to_string());
+                    break;
+                }
+            };
+            if frame.header.link != self.link {
+                self.stop = stop("the frame does not follow from the one before".into());
+                break;
+            }
+            if frame.header.sequence != expected.0 {
+                self.stop = stop(format!("the frame has LSN {}", frame.header.sequence));
+                break;
+            }
+            (self.at, self.link) = (frame.end, frame.sum);
+            self.closed = frame.header.kind == CLOSE;
+            match frame.header.kind {
+                TRANSACTION => {
+                    self.seen = expected;
+                    if frame.header.flags & CONTINUES != 0 {
+                        self.incomplete = Some(expected);
+                        continue;
+                    }
+                    self.incomplete = None;
+                    self.end.last_lsn = expected;
+                }
+                GROUP | CLOSE if self.incomplete.is_none() => {
+                    let Some(info) = GroupInfo::decode(frame.payload) else {
+                        self.stop = stop("a group frame has a wrong length".into());
+                        break;
+                    };
+                    self.last_unix_ns = info.unix_ns;
+                    self.ends.push_back((self.end.last_lsn, here));
+                    while let Some((_, end)) = self.ends.pop_front_if(|(lsn, _)| lsn.0 <= info.durable) {
+                        self.durable_to = end;
+                    }
+                }
+                kind => {
+                    self.stop = stop(format!("a frame of kind {kind} does not belong here"));
+                    break;
+                }
+            }
+            self.end.offset = self.at;
+            self.end.link = self.link;
+        }
+        Ok(())
+    }
 }

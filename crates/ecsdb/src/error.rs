@@ -96,6 +96,19 @@ pub enum ErrorKind {
     Bug,
 }
 
+impl ErrorKind {
+    /// The kind of any of ecsdb's errors, for whoever uses the crates beneath this one, too; `None` for an error of another kind.
+    pub fn of(error: &(dyn StdError + 'static)) -> Option<ErrorKind> {
+        let mut kind = error.downcast_ref().map(Error::kind);
+        kind = kind.or_else(|| error.downcast_ref().map(recovery_kind));
+        kind = kind.or_else(|| error.downcast_ref().map(store_kind));
+        kind = kind.or_else(|| error.downcast_ref().map(snapshot_kind));
+        kind = kind.or_else(|| error.downcast_ref().map(log_kind));
+        kind = kind.or_else(|| error.downcast_ref().map(world_kind));
+        kind.or_else(|| error.downcast_ref::<ConfigError>().map(|_| ErrorKind::Config))
+    }
+}
+
 /// The text that is meant for people: it is what `fn main() -> ecsdb::Result<()>` prints.
 impl std::fmt::Debug for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -192,6 +192,64 @@ impl Iterator for Components<'_> {
     }
 }
 
+/// What one operation of a change set does, without the values: for whoever looks at a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "named as the operations are")]
+pub enum Change {
+    /// A component is used from here on.
+    Define(ComponentDef),
+    /// New entities, with these components.
+    Spawn {
+        entities: Vec<Entity>,
+        components: Vec<ComponentId>,
+    },
+    Despawn {
+        entities: Vec<Entity>,
+    },
+    /// Values of these components, for entities that have them or get them by this.
+    Put {
+        entities: Vec<Entity>,
+        components: Vec<ComponentId>,
+    },
+    Remove {
+        entities: Vec<Entity>,
+        components: Vec<ComponentId>,
+    },
+    PutResource(ComponentId),
+    RemoveResource(ComponentId),
+    /// Ids of lower generations are not given out any more.
+    Floor(u32),
+}
+
+/// The operations of a logged change set, in their order. O(bytes).
+///
+/// # Errors
+/// [`Error::Malformed`](crate::Error::Malformed) when the bytes are none.
+pub fn changes(change_set: &[u8]) -> Result<Vec<Change>> {
+    let mut reader = Reader::new(change_set);
+    let mut changes = Vec::new();
+    let list = |ids: Ids<'_>| ids.entities().collect::<Vec<_>>();
+    while !reader.is_empty() {
+        changes.push(match Operation::decode(&mut reader)? {
+            Operation::Define(def) => Change::Define(def),
+            Operation::Spawn { ids, columns } => {
+                Change::Spawn { entities: list(ids), components: columns.map(|(id, _)| id).collect() }
+            }
+            Operation::Despawn { ids } => Change::Despawn { entities: list(ids) },
+            Operation::Put { ids, columns } => {
+                Change::Put { entities: list(ids), components: columns.map(|(id, _)| id).collect() }
+            }
+            Operation::Remove { ids, components } => {
+                Change::Remove { entities: list(ids), components: components.collect() }
+            }
+            Operation::PutResource { id, .. } => Change::PutResource(id),
+            Operation::RemoveResource { id } => Change::RemoveResource(id),
+            Operation::Floor(floor) => Change::Floor(floor),
+        });
+    }
+    Ok(changes)
+}
+
 /// Ids in pieces that fit one operation each.
 pub(crate) fn pieces(ids: &[Entity]) -> impl Iterator<Item = &[Entity]> {
     ids.chunks(IDS_MAX)

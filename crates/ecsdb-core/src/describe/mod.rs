@@ -8,12 +8,14 @@
 mod compare;
 mod description;
 mod display;
+mod dynamic;
 mod foreign;
 mod standard;
 mod visit;
 
 pub(crate) use description::nested_bytes_max;
 pub use description::{Description, Field, Primitive, Shape, TypeIndex, Types, Variant};
+pub use dynamic::{Value, ValueError, Values};
 pub use visit::{TooDeep, Visitor};
 pub(crate) use visit::{canonical, check_depth};
 

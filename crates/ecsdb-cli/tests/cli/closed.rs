@@ -1,5 +1,4 @@
-//! The commands on closed databases, as a user runs them.
-#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test, which also spoils files")]
+//! The commands on closed databases, damaged ones among them.
 
 use std::path::Path;
 use std::process::Command;
@@ -23,7 +22,7 @@ fn counters(dir: &Path) -> usize {
 }
 
 #[test]
-fn snapshot_compact_verify_restore_and_salvage_do_what_they_say() {
+fn snapshot_compact_verify_restore_and_repair_do_what_they_say() {
     let dir = tempfile::tempdir().unwrap();
     let (world, copy) = (dir.path().join("world"), dir.path().join("copy"));
     let db = Database::open(&world).unwrap();
@@ -59,7 +58,12 @@ fn snapshot_compact_verify_restore_and_salvage_do_what_they_say() {
     assert!(!ok && text.contains("DAMAGED") && text.contains(".snap"), "{text}");
     // Without the log that led to it, which the compaction has kept, nothing makes up for it.
     std::fs::remove_dir_all(world.join("archive")).unwrap();
-    let (text, ok) = run(&["salvage", path]);
+    let before = crate::fixture::files(&world);
+    let (text, ok) = run(&["repair", path, "--dry-run"]);
+    assert!(ok && text.contains("LOST") && text.contains("would be lost"), "{text}");
+    assert!(text.contains(path), "paths are those of the original: {text}");
+    assert_eq!(crate::fixture::files(&world), before, "and nothing is changed");
+    let (text, ok) = run(&["repair", path]);
     assert!(ok && text.contains("LOST") && text.contains("ACKNOWLEDGED"), "{text}");
     let (text, ok) = run(&["info", "/nowhere"]);
     assert!(!ok && text.contains("/nowhere is no directory"), "{text}");
@@ -73,7 +77,7 @@ fn snapshot_compact_verify_restore_and_salvage_do_what_they_say() {
     }
     let (text, ok) = run(&["info", copy.to_str().unwrap()]);
     assert!(!ok && text.contains("no valid manifest"), "{text}");
-    let (text, ok) = run(&["salvage", copy.to_str().unwrap()]);
+    let (text, ok) = run(&["repair", copy.to_str().unwrap()]);
     assert!(ok && text.contains("data loss: none"), "{text}");
     assert_eq!(counters(&copy), 4);
 }

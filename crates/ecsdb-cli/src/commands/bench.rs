@@ -1,0 +1,134 @@
+//! `ecsdb bench`: what this machine and this disk give, in a few seconds. For measuring ecsdb itself there is `cargo xtask bench`.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use ecsdb::prelude::*;
+use indicatif::{HumanBytes, HumanCount};
+use serde_json::json;
+
+use crate::interrupt;
+use crate::output::{Output, spinner};
+
+/// Options of `bench`.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// A directory on the disk that is measured; what is written there is removed again.
+    #[arg(default_value = ".")]
+    dir: PathBuf,
+    /// Entities of the world that is iterated over.
+    #[arg(long, default_value_t = 1_000_000)]
+    entities: usize,
+    /// Seconds for each row.
+    #[arg(long, default_value_t = 1.0)]
+    seconds: f64,
+}
+
+#[derive(Component, Clone, Copy)]
+#[component(name = "bench.position", plain)]
+#[repr(C)]
+struct Position {
+    x: f32,
+    y: f32,
+}
+
+#[derive(Component, Clone, Copy)]
+#[component(name = "bench.velocity", plain)]
+#[repr(C)]
+struct Velocity {
+    x: f32,
+    y: f32,
+}
+
+struct Measured {
+    row: &'static str,
+    value: f64,
+    unit: &'static str,
+}
+
+pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
+    let in_dir = || format!("in {}", options.dir.display());
+    let _held = interrupt::hold();
+    let dir = tempfile::tempdir_in(&options.dir).with_context(in_dir)?;
+    let limit = Duration::try_from_secs_f64(options.seconds).map_err(|_| {
+        crate::failure::Failure::Usage(format!("{} is no time to measure for", options.seconds))
+    })?;
+    let bar = spinner();
+    let db = Database::open(dir.path().join("world"))?;
+    let mut rows = Vec::new();
+    let mut measure = |row, unit, work: &mut dyn FnMut() -> Result<f64>| -> Result<()> {
+        bar.set_message(row);
+        let (started, mut n) = (Instant::now(), 0.0);
+        loop {
+            interrupt::check()?;
+            n += work()?;
+            if started.elapsed() >= limit {
+                break;
+            }
+        }
+        rows.push(Measured { row, value: n / started.elapsed().as_secs_f64(), unit });
+        Ok(())
+    };
+    let spawn = |i: f32| (Position { x: i, y: 0.0 }, Velocity { x: 1.0, y: 0.5 });
+    measure("durable commits, one thread", "commits/s", &mut || {
+        db.write(|tx| Ok(tx.spawn(spawn(0.0))))?;
+        Ok(1.0)
+    })?;
+    measure("durable commits, 64 at once", "commits/s", &mut || {
+        let mut tickets = Vec::new();
+        for _ in 0..64 {
+            tickets.push(db.submit(|tx| Ok(tx.spawn(spawn(0.0))))?);
+        }
+        let n = tickets.len() as f64;
+        for ticket in tickets {
+            ticket.wait()?;
+        }
+        Ok(n)
+    })?;
+    let n = options.entities;
+    db.write_with(Durability::Batched, |tx| Ok(tx.spawn_batch((0..n).map(|i| spawn(i as f32))).len()))?;
+    db.sync()?;
+    let view = db.view()?;
+    let all = view.len() as f64;
+    let mut sum = 0.0;
+    measure("entities read", "entities/s", &mut || {
+        for (positions, velocities) in view.query::<(&Position, &Velocity)>()?.chunks() {
+            sum += positions.iter().zip(velocities).map(|(p, v)| p.x * v.x + p.y * v.y).sum::<f32>();
+        }
+        Ok(all)
+    })?;
+    std::hint::black_box(sum);
+    drop(view);
+    measure("entities changed and logged", "entities/s", &mut || {
+        db.write_with(Durability::Batched, |tx| {
+            for (p, v) in tx.query::<(&mut Position, &Velocity)>() {
+                p.x += v.x;
+                p.y += v.y;
+            }
+            Ok(())
+        })?;
+        Ok(all)
+    })?;
+    bar.set_message("snapshot");
+    let started = Instant::now();
+    let bytes = db.snapshot()?.wait()?.bytes;
+    let value = bytes as f64 / started.elapsed().as_secs_f64();
+    rows.push(Measured { row: "snapshot written", value, unit: "bytes/s" });
+    bar.finish_and_clear();
+    db.close()?;
+    if out.is_json() {
+        let rows: Vec<_> =
+            rows.iter().map(|one| json!({ "row": one.row, "value": one.value, "unit": one.unit })).collect();
+        return out.json(&json!({ "dir": options.dir, "entities": all, "rows": rows }));
+    }
+    let rows = rows.into_iter().map(|one| {
+        let value = match one.unit {
+            "bytes/s" => format!("{}/s", HumanBytes(one.value as u64)),
+            unit => format!("{} {unit}", HumanCount(one.value as u64)),
+        };
+        vec![one.row.to_string(), value]
+    });
+    out.table(&[], rows.collect())
+}

@@ -1,0 +1,227 @@
+//! `ecsdb info`
+
+use std::path::Path;
+
+use anyhow::Result;
+use clap::Args;
+use ecsdb::Moment;
+use ecsdb_recovery::History;
+use ecsdb_snapshot::SnapshotEntry;
+use ecsdb_wal::segment_files;
+use indicatif::{HumanBytes, HumanCount};
+use serde_json::{Value as Json, json};
+
+use super::watch;
+use crate::output::{Output, many};
+use crate::place::{Look, Place, Seen};
+use crate::times;
+
+/// Options of `info`.
+#[derive(Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    place: Place,
+    /// A live view in the terminal, until `q` or Ctrl-C; with `--json` a line each second.
+    #[arg(long)]
+    watch: bool,
+}
+
+/// Files of one kind.
+pub(crate) struct Files {
+    pub(crate) count: u64,
+    pub(crate) bytes: u64,
+}
+
+/// A retained snapshot.
+struct Entry {
+    number: u64,
+    lsn: u64,
+    unix_ns: u64,
+    bytes: u64,
+    parent: u64,
+}
+
+impl Entry {
+    fn json(&self) -> Json {
+        json!({
+            "number": self.number, "lsn": self.lsn, "time": times::json(self.unix_ns), "bytes": self.bytes,
+            "increment_of": (self.parent > 0).then_some(self.parent),
+        })
+    }
+}
+
+fn entries(look: &Look<'_>) -> Vec<Entry> {
+    let entry = |entry: &SnapshotEntry| Entry {
+        number: entry.sequence,
+        lsn: entry.lsn,
+        unix_ns: entry.created_unix_ns,
+        bytes: entry.bytes,
+        parent: entry.parent,
+    };
+    look.manifest.snapshots.iter().map(entry).collect()
+}
+
+/// What a database has, told from its files.
+pub(crate) struct Info {
+    pub(crate) seen: Seen,
+    pub(crate) log: Files,
+    pub(crate) archive: Files,
+    pub(crate) quarantined: u64,
+    snapshots: Vec<Entry>,
+    /// First and last moment that can be gone back to: LSN and time.
+    range: Option<((u64, u64), (u64, u64))>,
+    incarnation: u64,
+    lost: Option<(u64, String)>,
+}
+
+impl Info {
+    pub(crate) fn of(look: &Look<'_>) -> Result<Info> {
+        let history = look.history()?;
+        let seen = look.see_by(&history, Moment::Latest)?;
+        let none = || Files { count: 0, bytes: 0 };
+        let mut info = Info {
+            seen,
+            log: none(),
+            archive: none(),
+            quarantined: 0,
+            snapshots: Vec::new(),
+            range: None,
+            incarnation: 0,
+            lost: None,
+        };
+        info.refresh(look, &history)?;
+        Ok(info)
+    }
+
+    /// Reads all but the state once more.
+    pub(crate) fn refresh(&mut self, look: &Look<'_>, history: &History<'_>) -> Result<()> {
+        let files = |dir: &Path| -> Result<Files> {
+            let mut all = Files { count: 0, bytes: 0 };
+            for file in segment_files(look.vfs(), &[dir.into()])? {
+                all.count += 1;
+                all.bytes += look.vfs().file_len(&file.path)?.unwrap_or(0);
+            }
+            Ok(all)
+        };
+        self.log = files(look.layout.log_dir())?;
+        self.archive = files(look.layout.archive_dir())?;
+        self.quarantined = match look.vfs().read_dir(&look.layout.quarantine_dir()) {
+            Ok(entries) => entries.len() as u64,
+            Err(e) if e.is_not_found() => 0,
+            Err(e) => return Err(e.into()),
+        };
+        self.snapshots = entries(look);
+        self.range = history.range().map(|((a, at), (b, bt))| ((a.0, at), (b.0, bt)));
+        self.incarnation = look.manifest.incarnation;
+        self.lost = history.lost().map(|(first, what)| (first.0, what.to_string()));
+        Ok(())
+    }
+
+    pub(crate) fn json(&self) -> Json {
+        let moment = |(lsn, at): (u64, u64)| json!({ "lsn": lsn, "time": times::json(at) });
+        let snapshots: Vec<Json> = self.snapshots.iter().map(Entry::json).collect();
+        json!({
+            "state": self.seen.json(),
+            "entities": self.seen.view.len(),
+            "memory_bytes": self.seen.view.live_bytes(),
+            "openings": self.incarnation,
+            "snapshots": snapshots,
+            "log": { "segments": self.log.count, "bytes": self.log.bytes },
+            "archive": { "segments": self.archive.count, "bytes": self.archive.bytes },
+            "moments": self.range.map(|(first, last)| json!({ "first": moment(first), "last": moment(last) })),
+            "quarantined": self.quarantined,
+            "lost": self.lost.as_ref().map(|(lsn, what)| json!({ "from_lsn": lsn, "what": what })),
+            "torn_tail": self.seen.report.tail,
+        })
+    }
+
+    /// Name and value of each line that is shown.
+    pub(crate) fn rows(&self) -> Vec<Vec<String>> {
+        let row = |name: &str, value: String| vec![name.to_string(), value];
+        let moment = |(lsn, at): (u64, u64)| format!("LSN {lsn} ({})", times::local(at));
+        let files = |files: &Files| {
+            format!("{}, {}", many(files.count, "segment", "segments"), HumanBytes(files.bytes))
+        };
+        let bytes: u64 = self.snapshots.iter().map(|entry| entry.bytes).sum();
+        let mut rows = vec![
+            row("state", self.seen.line()),
+            row("entities", HumanCount(self.seen.view.len() as u64).to_string()),
+            row("bytes in memory", HumanBytes(self.seen.view.live_bytes()).to_string()),
+            row(
+                "snapshots",
+                match self.snapshots.last() {
+                    Some(newest) => {
+                        format!(
+                            "{} of {} in all, the newest at LSN {}",
+                            self.snapshots.len(),
+                            HumanBytes(bytes),
+                            newest.lsn
+                        )
+                    }
+                    None => "none".into(),
+                },
+            ),
+            row("log", files(&self.log)),
+            row("archive", files(&self.archive)),
+        ];
+        rows.push(match self.range {
+            Some((first, last)) => {
+                row("can go back to", format!("any moment from {} to {}", moment(first), moment(last)))
+            }
+            None => row("can go back to", "nothing was committed yet".into()),
+        });
+        rows.push(row("opened", many(self.incarnation, "time", "times")));
+        if self.quarantined > 0 {
+            rows.push(row(
+                "set aside",
+                format!("{} in quarantine", many(self.quarantined, "entry", "entries")),
+            ));
+        }
+        if let Some((lsn, what)) = &self.lost {
+            rows.push(row("LOST", format!("from LSN {lsn} on: {what}")));
+        }
+        if let Some(tail) = &self.seen.report.tail {
+            rows.push(row("torn tail", tail.clone()));
+        }
+        rows
+    }
+
+    pub(crate) fn print(&self, out: &mut Output) -> Result<()> {
+        out.table(&[], self.rows())?;
+        snapshots(&self.snapshots, out)
+    }
+}
+
+fn snapshots(entries: &[Entry], out: &mut Output) -> Result<()> {
+    let rows = entries.iter().map(|entry| {
+        vec![
+            entry.number.to_string(),
+            entry.lsn.to_string(),
+            times::local(entry.unix_ns),
+            HumanBytes(entry.bytes).to_string(),
+            if entry.parent > 0 { format!("increment of {}", entry.parent) } else { "full".into() },
+        ]
+    });
+    out.table(&["snapshot", "LSN", "time", "bytes", "kind"], rows.collect())
+}
+
+/// `ecsdb snapshot --list`
+pub(crate) fn list_snapshots(place: &Place, out: &mut Output) -> Result<()> {
+    let entries = place.look(|look| Ok(entries(look)))?;
+    if out.is_json() {
+        let all: Vec<Json> = entries.iter().map(Entry::json).collect();
+        return out.json(&json!({ "snapshots": all }));
+    }
+    if entries.is_empty() {
+        return out.line("no snapshots");
+    }
+    snapshots(&entries, out)
+}
+
+pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
+    if options.watch {
+        return watch::run(&options.place, out);
+    }
+    let info = options.place.look(Info::of)?;
+    if out.is_json() { out.json(&info.json()) } else { info.print(out) }
+}

@@ -1,0 +1,318 @@
+//! `ecsdb load`: a database from what `dump` wrote.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Result;
+use clap::Args;
+use ecsdb::{ComponentDef, ComponentId, Description, Entity, Lsn, PersistenceConfig, StorageKind, View};
+use ecsdb_core::World;
+use ecsdb_core::describe::Values;
+use ecsdb_core::parts::{Allocators, WorldBuilder};
+use serde_json::{Map, Value as Json, json};
+
+use super::copy;
+use super::dump::FORMAT;
+use super::stored::unknown;
+use crate::failure::Failure;
+use crate::output::{Output, from_hex, many};
+use crate::values::from_json;
+
+/// Options of `load`.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// The new database's directory: not there yet, or empty.
+    dir: PathBuf,
+    /// What `ecsdb dump` wrote; standard input for `-`.
+    file: PathBuf,
+    /// Read and check all of it, and write nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
+    copy::check_target(None, &options.dir)?;
+    let dumped = if options.file == Path::new("-") {
+        read(&mut io::stdin().lock())?
+    } else {
+        let file = File::open(&options.file)
+            .map_err(|e| Failure::Missing(format!("{} cannot be read: {e}", options.file.display())))?;
+        read(&mut BufReader::new(file))?
+    };
+    let (view, same) = (dumped.view, dumped.same);
+    let config = PersistenceConfig::new(&options.dir);
+    let info = match options.dry_run {
+        true => None,
+        false => Some(copy::write(view.clone(), None, &config, &options.dir)?),
+    };
+    if out.is_json() {
+        return out.json(&json!({
+            "to": options.dir, "entities": view.len(), "lsn": view.lsn().0, "as_dumped": same,
+            "written": info.is_some(),
+        }));
+    }
+    let (n, dir) = (many(view.len() as u64, "entity", "entities"), options.dir.display());
+    let same = if same { "as it was dumped" } else { "not as it was dumped: the dump was edited" };
+    match info {
+        Some(_) => out.line(format_args!("{dir} has {n}; the digest is {same}")),
+        None => out.line(format_args!("{dir} would have {n}; the digest would be {same}")),
+    }
+}
+
+/// What a dump holds.
+struct Loaded {
+    view: View,
+    /// The digest is that which the dump ends with.
+    same: bool,
+}
+
+/// Rows of one archetype that are no chunk yet.
+#[derive(Default)]
+struct Rows {
+    ids: Vec<u8>,
+    columns: Vec<Vec<u8>>,
+    rows: usize,
+}
+
+struct Load {
+    builder: WorldBuilder,
+    components: HashMap<String, ComponentDef>,
+    archetypes: BTreeMap<Vec<ComponentId>, Rows>,
+    next_chunk: u64,
+    lsn: u64,
+    allocators: Allocators,
+    entities: BTreeSet<u32>,
+    /// Components that are given values are all known by then.
+    defined: bool,
+}
+
+fn wrong<T>(what: impl Into<String>) -> Result<T> {
+    Err(Failure::Usage(what.into()).into())
+}
+
+fn read(from: &mut dyn BufRead) -> Result<Loaded> {
+    let mut load: Option<Load> = None;
+    let mut end = None;
+    let mut text = String::new();
+    let mut number = 0;
+    loop {
+        crate::interrupt::check()?;
+        text.clear();
+        if from.read_line(&mut text)? == 0 {
+            break;
+        }
+        number += 1;
+        if text.trim().is_empty() {
+            continue;
+        }
+        let at = |e: &dyn std::fmt::Display| Failure::Usage(format!("line {number}: {e}"));
+        let line: Json = serde_json::from_str(&text).map_err(|e| at(&e))?;
+        if end.is_some() {
+            return Err(at(&"there is more after the end").into());
+        }
+        match &mut load {
+            None => load = Some(Load::begin(&line).map_err(|e| at(&e))?),
+            Some(_) if line.get("end").is_some() => end = Some(line["end"].clone()),
+            Some(load) => load.line(&line).map_err(|e| at(&e))?,
+        }
+    }
+    let Some(load) = load else { return wrong("it is empty, and no dump of ecsdb") };
+    let Some(end) = end else { return wrong("it ends too early: its last line is missing") };
+    let view = load.finish()?;
+    let digest = view.digest()?.to_string();
+    Ok(Loaded { same: end["digest"] == *digest, view })
+}
+
+impl Load {
+    fn begin(line: &Json) -> Result<Load> {
+        match line.get("ecsdb_dump").and_then(Json::as_u64) {
+            Some(FORMAT) => {}
+            Some(other) => {
+                return wrong(format!("it is a dump of format {other}, and this program reads {FORMAT}"));
+            }
+            None => return wrong("it is no dump of ecsdb"),
+        }
+        let number = |name: &str| line.get(name).and_then(Json::as_u64);
+        let u32_of = |name: &str| number(name).and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+        let free = line.get("free").and_then(Json::as_array).map(Vec::as_slice).unwrap_or(&[]);
+        let mut allocators =
+            Allocators { slots: u32_of("slots"), floor: u32_of("floor"), ..Allocators::default() };
+        for id in free {
+            let id: Entity = id.as_str().unwrap_or_default().parse()?;
+            allocators.free.push((id.index(), id.generation()));
+        }
+        Ok(Load {
+            builder: WorldBuilder::new(),
+            components: HashMap::new(),
+            archetypes: BTreeMap::new(),
+            next_chunk: 0,
+            lsn: number("lsn").unwrap_or(0).max(1),
+            allocators,
+            entities: BTreeSet::new(),
+            defined: false,
+        })
+    }
+
+    fn line(&mut self, line: &Json) -> Result<()> {
+        let object = line.as_object().map_or_else(Map::new, Clone::clone);
+        if let Some(name) = object.get("component").and_then(Json::as_str) {
+            return self.define(name, &object);
+        }
+        self.defined = true;
+        if let Some(name) = object.get("resource").and_then(Json::as_str) {
+            let id = self.component(name)?.id;
+            let mut bytes = Vec::new();
+            put_value(
+                &mut bytes,
+                &self.stored(name, object.get("value"), object.get("stored"))?,
+                self.component(name)?,
+            );
+            return Ok(self.builder.resource(id, self.lsn, &bytes)?);
+        }
+        let Some(id) = object.get("entity").and_then(Json::as_str) else {
+            return wrong("it is neither component, resource, entity nor end");
+        };
+        let entity: Entity = id.parse()?;
+        self.entity(entity, &object)
+    }
+
+    fn define(&mut self, name: &str, line: &Map<String, Json>) -> Result<()> {
+        if self.defined {
+            return wrong(format!("component {name} is defined after the first value"));
+        }
+        let text = |key: &str| line.get(key).and_then(Json::as_str).unwrap_or_default();
+        let number = |key: &str| line.get(key).and_then(Json::as_u64).and_then(|n| u32::try_from(n).ok());
+        let Some(description) = from_hex(text("description")) else {
+            return wrong(format!("component {name} has no description"));
+        };
+        let kind = match text("kind") {
+            "plain" => StorageKind::Plain,
+            "archived" => StorageKind::Archived,
+            other => return wrong(format!("component {name} is of no kind `{other}`")),
+        };
+        let def = ComponentDef {
+            id: ComponentId(self.components.len() as u32),
+            name: name.into(),
+            version: number("version").unwrap_or(0),
+            kind,
+            size: number("size").unwrap_or(0),
+            description: Arc::new(Description::from_bytes(&description)?),
+        };
+        self.builder.define(def.clone())?;
+        self.components.insert(name.into(), def);
+        Ok(())
+    }
+
+    fn component(&self, name: &str) -> Result<&ComponentDef> {
+        self.components
+            .get(name)
+            .ok_or_else(|| unknown("component", name, self.components.keys().map(String::as_str)))
+    }
+
+    /// The stored bytes of a value: those given, or those of what is written for people.
+    fn stored(&self, name: &str, value: Option<&Json>, stored: Option<&Json>) -> Result<Vec<u8>> {
+        let def = self.component(name)?;
+        if let Some(stored) = stored {
+            let bytes = stored.as_str().and_then(from_hex);
+            let Some(bytes) = bytes else {
+                return wrong(format!("{name}: the stored bytes are not hexadecimal"));
+            };
+            return Ok(bytes);
+        }
+        let value = from_json(&def.description, value.unwrap_or(&Json::Null));
+        let value = value.map_err(|e| Failure::Usage(format!("{name}: {e}")))?;
+        let values = Values::of(&def.description);
+        let bytes = values.and_then(|values| values.write(&value));
+        bytes.map_err(|e| Failure::Usage(format!("{name}: {e}")).into())
+    }
+
+    fn entity(&mut self, entity: Entity, line: &Map<String, Json>) -> Result<()> {
+        if !self.entities.insert(entity.index()) {
+            return wrong(format!("there are two entities with the index of {entity}"));
+        }
+        let none = Map::new();
+        let map = |key: &str| line.get(key).and_then(Json::as_object).unwrap_or(&none);
+        let (values, bytes) = (map("components"), map("stored"));
+        let mut columns: BTreeMap<ComponentId, Vec<u8>> = BTreeMap::new();
+        for name in values.keys().chain(bytes.keys()) {
+            let def = self.component(name)?;
+            if columns.contains_key(&def.id) {
+                continue;
+            }
+            let stored = self.stored(name, values.get(name), bytes.get(name))?;
+            let mut value = Vec::new();
+            put_value(&mut value, &stored, def);
+            columns.insert(def.id, value);
+        }
+        let ids: Vec<ComponentId> = columns.keys().copied().collect();
+        let rows_log2 = self.rows_log2(&ids);
+        let rows = self.archetypes.entry(ids.clone()).or_default();
+        rows.columns.resize(ids.len(), Vec::new());
+        rows.ids.extend(entity.to_bits().to_le_bytes());
+        rows.rows += 1;
+        for (column, value) in rows.columns.iter_mut().zip(columns.into_values()) {
+            column.extend(value);
+        }
+        if rows.rows == 1 << rows_log2 {
+            let rows = std::mem::take(rows);
+            self.chunk(&ids, rows)?;
+        }
+        Ok(())
+    }
+
+    /// Rows of a chunk, as a power of two: so many that the widest column has about 32 KiB.
+    fn rows_log2(&self, ids: &[ComponentId]) -> u32 {
+        let sizes = self.components.values().filter(|def| ids.contains(&def.id)).map(|def| def.size);
+        let widest = sizes.max().unwrap_or(0).max(16);
+        (32 * 1024 / widest).max(1).ilog2().clamp(6, 12)
+    }
+
+    fn chunk(&mut self, ids: &[ComponentId], rows: Rows) -> Result<()> {
+        let loader = self.builder.columns();
+        let mut columns = vec![loader.load(None, rows.rows, self.lsn, &rows.ids)?];
+        for (&id, bytes) in ids.iter().zip(&rows.columns) {
+            columns.push(loader.load(Some(id), rows.rows, self.lsn, bytes)?);
+        }
+        let rows_log2 = self.rows_log2(ids);
+        self.builder.chunk(self.next_chunk, rows_log2, ids, columns)?;
+        self.next_chunk += 1;
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<View> {
+        for (ids, rows) in std::mem::take(&mut self.archetypes) {
+            if rows.rows > 0 {
+                self.chunk(&ids, rows)?;
+            }
+        }
+        let mut allocators = std::mem::take(&mut self.allocators);
+        allocators.next_chunk = self.next_chunk;
+        let above = self.entities.last().map_or(0, |last| last + 1);
+        allocators.slots = allocators.slots.max(above);
+        // A slot that an edited dump has given to an entity is free no more, and one that it took an entity from is.
+        allocators.free.retain(|(index, _)| !self.entities.contains(index));
+        let listed: BTreeSet<u32> = allocators.free.iter().map(|(index, _)| *index).collect();
+        let floor = allocators.floor.max(1);
+        let gaps =
+            (0..allocators.slots).filter(|index| !listed.contains(index) && !self.entities.contains(index));
+        allocators.free.extend(gaps.map(|index| (index, floor)).collect::<Vec<_>>());
+        let world: World = self.builder.finish(Lsn(self.lsn), &allocators.to_bytes())?;
+        Ok(world.view())
+    }
+}
+
+/// A value as it stands in a column: one that is no memory has its length before it.
+fn put_value(out: &mut Vec<u8>, stored: &[u8], def: &ComponentDef) {
+    if def.kind == StorageKind::Archived {
+        let mut len = stored.len() as u64;
+        while len >= 0x80 {
+            out.push(len as u8 | 0x80);
+            len >>= 7;
+        }
+        out.push(len as u8);
+    }
+    out.extend_from_slice(stored);
+}

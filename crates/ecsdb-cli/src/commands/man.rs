@@ -1,0 +1,43 @@
+//! `ecsdb man`
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::{Args, CommandFactory};
+use clap_mangen::Man;
+
+use crate::Cli;
+use crate::output::{Output, many};
+
+/// Options of `man`.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Writes a page for each command into this directory; without it, the page of `ecsdb` goes to standard output.
+    dir: Option<PathBuf>,
+}
+
+pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
+    let mut command = Cli::command();
+    command.build();
+    let Some(dir) = &options.dir else {
+        return Ok(Man::new(command).render(out.raw())?);
+    };
+    std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
+    let mut pages = 0;
+    let mut write = |name: String, command: clap::Command| -> Result<()> {
+        let mut page = Vec::new();
+        Man::new(command).render(&mut page)?;
+        let path = dir.join(format!("{name}.1"));
+        std::fs::write(&path, page).with_context(|| format!("writing {}", path.display()))?;
+        pages += 1;
+        Ok(())
+    };
+    for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set() && sub.get_name() != "help") {
+        write(format!("ecsdb-{}", sub.get_name()), sub.clone())?;
+    }
+    write("ecsdb".into(), command)?;
+    if out.is_json() {
+        return out.json(&serde_json::json!({ "dir": dir, "pages": pages }));
+    }
+    out.line(format_args!("{} in {}", many(pages, "page", "pages"), dir.display()))
+}

@@ -1,0 +1,286 @@
+//! `ecsdb wal`
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use ecsdb::{ComponentId, Entity, Lsn, Moment};
+use ecsdb_core::{Change, changes};
+use ecsdb_recovery::log_dirs;
+use ecsdb_wal::{Known, LogScan, Tail};
+use indicatif::HumanBytes;
+use serde_json::{Value as Json, json};
+
+use super::stored::Components;
+use crate::failure::Failure;
+use crate::output::{Output, many};
+use crate::place::{Look, Place};
+use crate::times;
+
+/// Options of `wal`.
+#[derive(Args)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// The segments of the log and the archive.
+    ///
+    ///   $ ecsdb wal ls world
+    #[command(verbatim_doc_comment)]
+    Ls {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// What transactions did.
+    ///
+    ///   $ ecsdb wal show world
+    ///   $ ecsdb wal show world --from 3 --to 5
+    #[command(verbatim_doc_comment)]
+    Show {
+        #[command(flatten)]
+        place: Place,
+        /// The first transaction shown.
+        #[arg(long, default_value_t = 1)]
+        from: u64,
+        /// The last transaction shown.
+        #[arg(long)]
+        to: Option<u64>,
+    },
+    /// The last transactions, and with `--follow` those to come.
+    ///
+    ///   $ ecsdb wal tail world -n 3
+    #[command(verbatim_doc_comment)]
+    Tail {
+        #[command(flatten)]
+        place: Place,
+        /// So many.
+        #[arg(short, default_value_t = 10)]
+        n: usize,
+        /// Goes on with each one that is written, until Ctrl-C.
+        #[arg(short, long)]
+        follow: bool,
+    },
+}
+
+/// How often a log that is followed is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
+    match &options.what {
+        What::Ls { place } => ls(place, out),
+        What::Show { place, from, to } => {
+            let (from, to) = (*from, to.unwrap_or(u64::MAX));
+            let names = &mut Names::new();
+            let after = Lsn(from.saturating_sub(1));
+            let transactions = place.look(|look| read(look, names, after, to, usize::MAX))?;
+            if transactions.is_empty() {
+                return Err(
+                    Failure::Missing("no transaction of these is in the log or the archive".into()).into()
+                );
+            }
+            print(&transactions, true, out)
+        }
+        What::Tail { place, n, follow } => {
+            let names = &mut Names::new();
+            let transactions = place.look(|look| read(look, names, Lsn::ZERO, u64::MAX, *n))?;
+            print(&transactions, true, out)?;
+            let mut last = transactions.last().map_or(Lsn::ZERO, |last| Lsn(last.lsn));
+            if !follow {
+                return Ok(());
+            }
+            loop {
+                out.flush()?;
+                std::thread::sleep(LOOK_EVERY);
+                let new = place.look(|look| read(look, names, last, u64::MAX, usize::MAX))?;
+                print(&new, false, out)?;
+                last = new.last().map_or(last, |new| Lsn(new.lsn));
+            }
+        }
+    }
+}
+
+fn ls(place: &Place, out: &mut Output) -> Result<()> {
+    let (scan, archive) = place.look(|look| {
+        let dirs = log_dirs(look.layout, look.manifest);
+        let scan = LogScan::run(look.vfs(), &dirs, look.manifest.database, Known::default(), 0)?;
+        Ok((scan, look.layout.archive_dir().to_path_buf()))
+    })?;
+    let tail = match &scan.tail {
+        Tail::Clean => "clean".to_string(),
+        Tail::Torn { damage, .. } => format!("torn: {damage}"),
+        Tail::Corrupt { damage, evidence, .. } => format!("DAMAGED: {damage} ({evidence})"),
+    };
+    if out.is_json() {
+        let segments: Vec<Json> = scan
+            .segments
+            .iter()
+            .map(|segment| {
+                json!({
+                    "file": segment.path, "archived": segment.path.starts_with(&archive),
+                    "number": segment.header.sequence, "incarnation": segment.header.incarnation,
+                    "first_lsn": segment.header.first_lsn.0, "last_lsn": segment.end.last_lsn.0,
+                    "bytes": segment.bytes, "used_bytes": segment.end.offset,
+                    "created": times::json(segment.header.created_unix_ns),
+                    "last_written": times::json(segment.last_unix_ns),
+                    "damage": segment.damage.as_ref().map(ToString::to_string),
+                })
+            })
+            .collect();
+        let kind = match &scan.tail {
+            Tail::Clean => "clean",
+            Tail::Torn { .. } => "torn",
+            Tail::Corrupt { .. } => "corrupt",
+        };
+        return out.json(&json!({
+            "last_lsn": scan.last_lsn.0, "segments": segments, "unused": scan.unused, "tail": kind, "tail_text": tail,
+        }));
+    }
+    let rows = scan.segments.iter().map(|segment| {
+        let name = segment.path.file_name().unwrap_or_default().to_string_lossy();
+        let place = if segment.path.starts_with(&archive) { "archive" } else { "log" };
+        let (first, last) = (segment.header.first_lsn, segment.end.last_lsn);
+        vec![
+            place.to_string(),
+            name.to_string(),
+            if last < first { "none".into() } else { format!("{first} to {last}") },
+            HumanBytes(segment.end.offset).to_string(),
+            times::local(segment.header.created_unix_ns),
+        ]
+    });
+    out.table(&["in", "segment", "transactions", "used", "begun"], rows.collect())?;
+    let unused = scan.unused.len() as u64;
+    if unused > 0 {
+        out.line(format_args!("{} prepared and not used yet", many(unused, "file is", "files are")))?;
+    }
+    out.line(format_args!("the last transaction is {}; the end of the log is {tail}", scan.last_lsn))
+}
+
+/// A transaction, read for showing it.
+struct Shown {
+    lsn: u64,
+    unix_ns: u64,
+    bytes: usize,
+    changes: Vec<Json>,
+    text: Vec<String>,
+}
+
+/// Names of components, by their numbers.
+type Names = BTreeMap<ComponentId, String>;
+
+/// The transactions above `after` up to `to`, the last `n` of them. Names that are not known yet are looked for in the newest snapshot, and
+/// from the beginning of the log on.
+fn read(look: &Look<'_>, names: &mut Names, after: Lsn, to: u64, n: usize) -> Result<Vec<Shown>> {
+    let history = look.history()?;
+    let first = names.is_empty();
+    if first && let Some(newest) = look.manifest.snapshots.last() {
+        // One that is damaged has no names to give, and the log is as good without.
+        if let Ok(seen) = look.see_by(&history, Moment::Snapshot(newest.sequence)) {
+            names.extend(Components::of(&seen.view).all().map(|def| (def.id, def.name.to_string())));
+        }
+    }
+    let from = if first { Lsn::ZERO } else { after };
+    let mut last = VecDeque::new();
+    let mut failed = None;
+    history.transactions(from, |transaction, bytes| {
+        if transaction.lsn.0 > to {
+            return ControlFlow::Break(());
+        }
+        let read = match changes(bytes) {
+            Ok(read) => read,
+            Err(e) => {
+                failed = Some(e);
+                return ControlFlow::Break(());
+            }
+        };
+        for change in &read {
+            if let Change::Define(def) = change {
+                names.insert(def.id, def.name.to_string());
+            }
+        }
+        if transaction.lsn <= after {
+            return ControlFlow::Continue(());
+        }
+        if last.len() >= n.max(1) {
+            last.pop_front();
+        }
+        let shown = read.iter().map(|change| show(change, names));
+        let (changes, text) = shown.unzip();
+        last.push_back(Shown {
+            lsn: transaction.lsn.0,
+            unix_ns: transaction.unix_ns,
+            bytes: bytes.len(),
+            changes,
+            text,
+        });
+        ControlFlow::Continue(())
+    })?;
+    if let Some(e) = failed {
+        return Err(e.into());
+    }
+    if n == 0 {
+        last.clear();
+    }
+    Ok(last.into())
+}
+
+/// Entities that are named one by one, for people.
+const NAMED_MAX: usize = 3;
+
+fn show(change: &Change, names: &Names) -> (Json, String) {
+    let name = |id: &ComponentId| names.get(id).cloned().unwrap_or_else(|| format!("component {}", id.0));
+    let all = |ids: &[ComponentId]| ids.iter().map(name).collect::<Vec<_>>();
+    let ids = |entities: &[Entity]| entities.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let some = |entities: &[Entity]| match entities.len() {
+        n if n > NAMED_MAX => {
+            format!("{} ({} to {})", many(n as u64, "entity", "entities"), entities[0], entities[n - 1])
+        }
+        _ => ids(entities).join(", "),
+    };
+    let of = |what: &str, entities: &[Entity], components: &[ComponentId]| {
+        let list = all(components).join(", ");
+        let json = json!({ "op": what, "entities": ids(entities), "components": all(components) });
+        (json, format!("{what} {} {list}", some(entities)).trim_end().to_string())
+    };
+    match change {
+        Change::Define(def) => (
+            json!({ "op": "define", "component": &*def.name, "type": def.description.to_string() }),
+            format!("define {}: {}", def.name, def.description),
+        ),
+        Change::Spawn { entities, components } => of("spawn", entities, components),
+        Change::Despawn { entities } => of("despawn", entities, &[]),
+        Change::Put { entities, components } => of("put", entities, components),
+        Change::Remove { entities, components } => of("remove", entities, components),
+        Change::PutResource(id) => {
+            (json!({ "op": "put_resource", "component": name(id) }), format!("put resource {}", name(id)))
+        }
+        Change::RemoveResource(id) => (
+            json!({ "op": "remove_resource", "component": name(id) }),
+            format!("remove resource {}", name(id)),
+        ),
+        Change::Floor(floor) => {
+            (json!({ "op": "floor", "generation": floor }), format!("new ids from generation {floor} on"))
+        }
+    }
+}
+
+fn print(transactions: &[Shown], head: bool, out: &mut Output) -> Result<()> {
+    if out.is_json() {
+        for shown in transactions {
+            out.json(&json!({
+                "lsn": shown.lsn, "time": times::json(shown.unix_ns), "bytes": shown.bytes, "changes": shown.changes,
+            }))?;
+        }
+        return Ok(());
+    }
+    let head: &[&str] = if head { &["LSN", "time", "bytes", "changes"] } else { &[] };
+    let rows = transactions.iter().map(|shown| {
+        let time = times::local(shown.unix_ns);
+        vec![shown.lsn.to_string(), time, shown.bytes.to_string(), shown.text.join("\n")]
+    });
+    out.table(head, rows.collect())
+}

@@ -1,0 +1,194 @@
+//! `ecsdb info --watch`: what the files say, each second. Nothing is loaded twice: what was written since is applied to what was there.
+
+use std::collections::VecDeque;
+use std::io::{IsTerminal, stdout};
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use ecsdb::Lsn;
+use indicatif::{HumanBytes, HumanCount};
+use ratatui::crossterm::event::{self, Event, KeyCode, KeyModifiers};
+use ratatui::layout::{Constraint, Layout};
+use ratatui::text::Line;
+use ratatui::widgets::{Block, Paragraph, Row, Sparkline, Table};
+use ratatui::{DefaultTerminal, Frame};
+
+use super::info::Info;
+use crate::failure::Failure;
+use crate::interrupt;
+use crate::output::Output;
+use crate::place::Place;
+
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long a signal may wait to be seen.
+const SIGNAL_EVERY: Duration = Duration::from_millis(100);
+/// Seconds of the past that are drawn.
+const KEPT: usize = 240;
+
+struct Watch {
+    info: Info,
+    /// Transactions in each of the last seconds, and bytes of their change sets in the last one.
+    rates: VecDeque<u64>,
+    bytes: u64,
+    looked: Instant,
+}
+
+impl Watch {
+    fn look(place: &Place) -> Result<Watch> {
+        Ok(Watch { info: place.look(Info::of)?, rates: VecDeque::new(), bytes: 0, looked: Instant::now() })
+    }
+
+    /// Goes on to what is there now.
+    fn again(&mut self, place: &Place) -> Result<()> {
+        let (mut transactions, mut bytes) = (0, 0);
+        let info = &mut self.info;
+        place.look(|look| {
+            let history = look.history()?;
+            let from = info.seen.world.lsn();
+            let newest = look.manifest.snapshots.last().map_or(0, |entry| entry.lsn);
+            let first = history.range().map_or(Lsn::ZERO, |((first, _), _)| first);
+            if look.manifest.database != info.seen.database || first > from {
+                // Another database, or what lies between is gone: all over again.
+                *info = Info::of(look)?;
+                return Ok(());
+            }
+            let mut failed = None;
+            history.transactions(from, |transaction, change_set| {
+                if let Err(e) = info.seen.world.apply(transaction.lsn, change_set) {
+                    failed = Some(e);
+                    return ControlFlow::Break(());
+                }
+                transactions += 1;
+                bytes += change_set.len() as u64;
+                info.seen.unix_ns = transaction.unix_ns;
+                ControlFlow::Continue(())
+            })?;
+            if let Some(e) = failed {
+                return Err(e.into());
+            }
+            info.seen.world.advance_lsn(Lsn(newest));
+            info.seen.view = info.seen.world.view();
+            info.refresh(look, &history)
+        })?;
+        self.rates.push_back(transactions);
+        if self.rates.len() > KEPT {
+            self.rates.pop_front();
+        }
+        self.bytes = bytes;
+        self.looked = Instant::now();
+        Ok(())
+    }
+
+    fn draw(&self, frame: &mut Frame<'_>) {
+        let rows = self.info.rows();
+        let [head, table, rates, foot] = Layout::vertical([
+            Constraint::Length(1),
+            Constraint::Length(rows.len() as u16 + 2),
+            Constraint::Min(3),
+            Constraint::Length(1),
+        ])
+        .areas(frame.area());
+        let title = format!("{} entities", HumanCount(self.info.seen.view.len() as u64));
+        frame.render_widget(Paragraph::new(Line::from(title)), head);
+        let widths = [Constraint::Length(16), Constraint::Min(20)];
+        let lines =
+            Table::new(rows.into_iter().map(Row::new), widths).block(Block::bordered().title("database"));
+        frame.render_widget(lines, table);
+        let now = self.rates.back().copied().unwrap_or(0);
+        let title = format!("transactions a second: {now}, {} a second", HumanBytes(self.bytes));
+        let width = usize::from(rates.width.saturating_sub(2));
+        let skipped = self.rates.len().saturating_sub(width);
+        let data: Vec<u64> = self.rates.iter().skip(skipped).copied().collect();
+        frame.render_widget(Sparkline::default().data(data).block(Block::bordered().title(title)), rates);
+        frame.render_widget(Paragraph::new("q quits"), foot);
+    }
+}
+
+pub(crate) fn run(place: &Place, out: &mut Output) -> Result<()> {
+    let mut watch = Watch::look(place)?;
+    if out.is_json() {
+        loop {
+            out.json(&watch.info.json())?;
+            out.flush()?;
+            std::thread::sleep(LOOK_EVERY);
+            watch.again(place)?;
+        }
+    }
+    if !stdout().is_terminal() {
+        return Err(
+            Failure::Usage("a live view needs a terminal; use --json for a line each second".into()).into()
+        );
+    }
+    // The terminal is given back as it was, whatever ends the view.
+    let _held = interrupt::hold();
+    let mut terminal = ratatui::try_init()?;
+    let shown = show(&mut terminal, &mut watch, place);
+    ratatui::try_restore()?;
+    shown
+}
+
+fn show(terminal: &mut DefaultTerminal, watch: &mut Watch, place: &Place) -> Result<()> {
+    terminal.draw(|frame| watch.draw(frame))?;
+    loop {
+        interrupt::check()?;
+        let left = LOOK_EVERY.saturating_sub(watch.looked.elapsed());
+        let event = if event::poll(left.min(SIGNAL_EVERY))? { Some(event::read()?) } else { None };
+        match event {
+            Some(Event::Key(key)) => {
+                // In its raw mode the terminal sends no signal.
+                let interrupted =
+                    key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL);
+                if interrupted {
+                    return Err(Failure::Interrupted.into());
+                }
+                if matches!(key.code, KeyCode::Char('q') | KeyCode::Esc) {
+                    return Ok(());
+                }
+            }
+            // Another size, say.
+            Some(_) => {
+                terminal.draw(|frame| watch.draw(frame))?;
+            }
+            None => {}
+        }
+        if watch.looked.elapsed() >= LOOK_EVERY {
+            watch.again(place)?;
+            terminal.draw(|frame| watch.draw(frame))?;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ratatui::Terminal;
+    use ratatui::backend::TestBackend;
+
+    use super::*;
+
+    #[test]
+    fn a_live_view_shows_what_others_write() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Place::of(dir.path().join("world"));
+        let db = ecsdb::Database::open(&place.dir).unwrap();
+        db.write(|tx| Ok(tx.spawn(()))).unwrap();
+        let mut watch = Watch::look(&place).unwrap();
+        let mut terminal = Terminal::new(TestBackend::new(90, 30)).unwrap();
+        let mut shown = |watch: &Watch| {
+            terminal.draw(|frame| watch.draw(frame)).unwrap();
+            terminal.backend().to_string()
+        };
+        assert!(shown(&watch).contains("1 entities"));
+        for _ in 0..4 {
+            db.write(|tx| Ok(tx.spawn(()))).unwrap();
+        }
+        watch.again(&place).unwrap();
+        let text = shown(&watch);
+        assert!(text.contains("5 entities") && text.contains("transactions a second: 4"), "{text}");
+        db.snapshot().unwrap().wait().unwrap();
+        watch.again(&place).unwrap();
+        let text = shown(&watch);
+        assert!(text.contains("the newest at LSN 5") && text.contains("transactions a second: 0"), "{text}");
+        db.close().unwrap();
+    }
+}

@@ -1,0 +1,139 @@
+//! How a command ends: what it says on standard error, and its exit code. `docs/command-line.md` is the table.
+
+use std::io;
+use std::process::ExitCode;
+
+use ecsdb::ErrorKind;
+
+/// What a command itself finds wrong.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The call cannot be obeyed as it is.
+    #[error("{0}")]
+    Usage(String),
+    /// What was asked for is not there.
+    #[error("{0}")]
+    Missing(String),
+    #[error("{0}")]
+    Damaged(String),
+    /// Two states are not the same. It was said how.
+    #[error("they differ")]
+    Differs,
+    #[error("interrupted; nothing is left half done")]
+    Interrupted,
+}
+
+/// Exit codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    Failed = 1,
+    Usage = 2,
+    Missing = 3,
+    Damaged = 4,
+    Locked = 5,
+    Exists = 6,
+    Version = 7,
+    Differs = 8,
+    Interrupted = 130,
+}
+
+impl Exit {
+    fn name(self) -> &'static str {
+        match self {
+            Exit::Failed => "failed",
+            Exit::Usage => "usage",
+            Exit::Missing => "missing",
+            Exit::Damaged => "damaged",
+            Exit::Locked => "locked",
+            Exit::Exists => "exists",
+            Exit::Version => "version",
+            Exit::Differs => "differs",
+            Exit::Interrupted => "interrupted",
+        }
+    }
+
+    fn of(error: &anyhow::Error) -> Exit {
+        for cause in error.chain() {
+            if let Some(failure) = cause.downcast_ref::<Failure>() {
+                return match failure {
+                    Failure::Usage(_) => Exit::Usage,
+                    Failure::Missing(_) => Exit::Missing,
+                    Failure::Damaged(_) => Exit::Damaged,
+                    Failure::Differs => Exit::Differs,
+                    Failure::Interrupted => Exit::Interrupted,
+                };
+            }
+            if let Some(kind) = ErrorKind::of(cause) {
+                return Exit::of_kind(kind);
+            }
+        }
+        Exit::Failed
+    }
+
+    fn of_kind(kind: ErrorKind) -> Exit {
+        match kind {
+            ErrorKind::Call | ErrorKind::Config => Exit::Usage,
+            ErrorKind::NotFound => Exit::Missing,
+            ErrorKind::Damaged => Exit::Damaged,
+            ErrorKind::Locked => Exit::Locked,
+            ErrorKind::AlreadyExists | ErrorKind::Unfinished => Exit::Exists,
+            ErrorKind::Version | ErrorKind::Schema => Exit::Version,
+            ErrorKind::Cancelled => Exit::Interrupted,
+            _ => Exit::Failed,
+        }
+    }
+}
+
+/// True when the cause can be somebody who writes the files, too: they seem damaged, one of them went away, or a moment with it.
+pub(crate) fn may_be_a_race(error: &anyhow::Error) -> bool {
+    matches!(Exit::of(error), Exit::Damaged | Exit::Failed | Exit::Missing)
+}
+
+/// Says what is wrong, each cause once, and gives the exit code. Whoever closed the pipe wants to hear nothing.
+pub(crate) fn end(error: &anyhow::Error, json: bool) -> ExitCode {
+    let pipe = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+    };
+    if error.chain().any(pipe) {
+        return ExitCode::SUCCESS;
+    }
+    let exit = Exit::of(error);
+    let text = text(error);
+    // What else can be wrong is said in full.
+    let wanted = exit == Exit::Failed;
+    let backtrace = error.backtrace();
+    // Standard error may be closed, too.
+    let said = if json {
+        let line = serde_json::json!({ "error": text, "kind": exit.name(), "code": exit as u8 });
+        write_error(&line.to_string())
+    } else if exit == Exit::Differs {
+        Ok(())
+    } else {
+        write_error(&format!("error: {text}"))
+    };
+    if said.is_ok() && wanted && backtrace.status() == std::backtrace::BacktraceStatus::Captured {
+        drop(write_error(&backtrace.to_string()));
+    }
+    ExitCode::from(exit as u8)
+}
+
+fn write_error(line: &str) -> io::Result<()> {
+    use io::Write;
+    writeln!(io::stderr(), "{line}")
+}
+
+/// The error and its causes on one line. Texts of ecsdb's errors contain those of their causes already.
+fn text(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if text.contains(&cause) {
+            continue;
+        }
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&cause);
+    }
+    text
+}

@@ -1,0 +1,265 @@
+//! Which database, and at which moment. Looking at one reads its files and nothing else: no lock, no file made, whoever has it open goes on.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::Result;
+use clap::Args;
+use ecsdb::{Database, Job, Lsn, Moment, PersistenceConfig, Policy, RecoveryError, View};
+use ecsdb_core::World;
+use ecsdb_io::{Disk, Layout, Vfs};
+use ecsdb_recovery::{Existence, History, Options, RecoveryReport, look};
+use ecsdb_snapshot::Manifest;
+use indicatif::HumanBytes;
+use serde_json::json;
+
+use crate::failure::{Failure, may_be_a_race};
+use crate::{interrupt, output, times};
+
+/// Which database.
+#[derive(Args, Clone)]
+pub(crate) struct Place {
+    /// The database directory.
+    pub(crate) dir: PathBuf,
+    /// Its settings; `ecsdb.toml` in the directory if that is there. Without any, nothing of its past is given up.
+    #[arg(long)]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// Which moment: the last one unless said otherwise.
+#[derive(Args, Clone, Default)]
+#[group(multiple = false)]
+pub(crate) struct When {
+    /// Right after the transaction with this LSN.
+    #[arg(long)]
+    lsn: Option<u64>,
+    /// After the last transaction written by this time: RFC 3339, as in 2026-11-25T07:00:00Z; without an offset in the local zone (TZ).
+    #[arg(long, value_parser = times::parse)]
+    time: Option<jiff::Timestamp>,
+    /// That of the snapshot with this number.
+    #[arg(long)]
+    snapshot: Option<u64>,
+}
+
+impl When {
+    pub(crate) fn moment(&self) -> Moment {
+        match self {
+            When { lsn: Some(lsn), .. } => Moment::Lsn(Lsn(*lsn)),
+            When { time: Some(time), .. } => Moment::Time(times::system_time(*time)),
+            When { snapshot: Some(number), .. } => Moment::Snapshot(*number),
+            _ => Moment::Latest,
+        }
+    }
+}
+
+/// The files of a database, as its newest manifest has them.
+pub(crate) struct Look<'a> {
+    pub(crate) layout: &'a Layout,
+    pub(crate) manifest: &'a Manifest,
+    pub(crate) config: &'a PersistenceConfig,
+}
+
+/// A state of a database.
+pub(crate) struct Seen {
+    pub(crate) view: View,
+    pub(crate) world: World,
+    pub(crate) report: RecoveryReport,
+    /// When its last transaction was written, or the snapshot taken that it comes from; 0 for a database without any.
+    pub(crate) unix_ns: u64,
+    pub(crate) database: u128,
+}
+
+/// How long files are read again that somebody is writing, before what is wrong with them is believed.
+const LOOKED_FOR: Duration = Duration::from_secs(15);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+
+impl Place {
+    pub(crate) fn of(dir: impl Into<PathBuf>) -> Place {
+        Place { dir: dir.into(), config: None }
+    }
+
+    /// Its settings, and whether nothing but the environment says anything about them.
+    pub(crate) fn config(&self) -> Result<(PersistenceConfig, bool)> {
+        if !self.dir.is_dir() {
+            let dir = self.dir.display();
+            return Err(
+                Failure::Missing(format!("{dir} is no directory, where a database's was expected")).into()
+            );
+        }
+        let beside = self.dir.join("ecsdb.toml");
+        let file = self.config.as_deref().or_else(|| beside.is_file().then_some(beside.as_path()));
+        let mut config = match file {
+            Some(file) => PersistenceConfig::from_file(file)?,
+            None => PersistenceConfig::from_env(&self.dir)?,
+        };
+        // A file that names no directory means the one that it lies in.
+        let beside = self.config.as_deref().and_then(Path::parent);
+        let said = beside.is_some_and(|beside| !same_place(&config.dir, beside));
+        if said && !same_place(&config.dir, &self.dir) {
+            return Err(Failure::Usage(format!(
+                "the settings are of the database in {}, not of that in {}",
+                config.dir.display(),
+                self.dir.display()
+            ))
+            .into());
+        }
+        config.dir.clone_from(&self.dir);
+        Ok((config, file.is_none()))
+    }
+
+    /// Opens it for changing it, with nothing running by itself, showing the steps.
+    pub(crate) fn open(&self, policy: Option<Policy>) -> Result<Database> {
+        let (mut config, unsaid) = self.config()?;
+        if let Some(policy) = policy {
+            config.recovery.policy = policy;
+        }
+        config.manual();
+        let bar = output::spinner();
+        let steps = bar.clone();
+        let mut builder = Database::builder(&self.dir)
+            .config(|settings| *settings = config)
+            .progress(move |step| steps.set_message(step.to_string()));
+        if unsaid {
+            // Nothing here says what the program that uses the database keeps of its past: so all of it.
+            builder = builder.keep_all();
+        }
+        // One that has lost its manifests is there, too: a repair may open it.
+        let opened = builder.open_existing();
+        bar.finish_and_clear();
+        Ok(opened?)
+    }
+
+    /// Looks at its files, again where they change meanwhile.
+    pub(crate) fn look<T>(&self, mut with: impl FnMut(&Look<'_>) -> Result<T>) -> Result<T> {
+        let (config, _) = self.config()?;
+        let layout = config.layout_in(&Disk)?;
+        let started = Instant::now();
+        loop {
+            let before = files(&layout);
+            let looked = look(&Disk, &layout)
+                .map_err(|e| no_database(e, &self.dir))
+                .and_then(|manifest| with(&Look { layout: &layout, manifest: &manifest, config: &config }));
+            match looked {
+                Err(e) if started.elapsed() < LOOKED_FOR && may_be_a_race(&e) && files(&layout) != before => {
+                    std::thread::sleep(BETWEEN_LOOKS);
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Its state at a moment.
+    pub(crate) fn see(&self, moment: Moment) -> Result<Seen> {
+        self.look(|look| look.see(moment))
+    }
+}
+
+/// Where there is no database, what would be there of one.
+fn no_database(e: RecoveryError, dir: &Path) -> anyhow::Error {
+    let RecoveryError::NoDatabase { .. } = &e else { return e.into() };
+    let beside = match dir.parent().map(|parent| look(&Disk, &Layout::new(parent))) {
+        Some(Ok(_)) => ", as the directory above it has",
+        _ => "",
+    };
+    Failure::Missing(format!("{e}: it has no file such as 0000000000000001.manifest{beside}")).into()
+}
+
+/// Name, length and time of change of each file: the same as long as nobody writes.
+fn files(layout: &Layout) -> BTreeSet<(PathBuf, u64, Option<SystemTime>)> {
+    let dirs = [layout.root()].into_iter().chain(layout.data_dirs());
+    let entries = dirs.filter_map(|dir| fs::read_dir(dir).ok()).flatten().flatten();
+    entries
+        .filter_map(|entry| {
+            let metadata = entry.metadata().ok()?;
+            Some((entry.path(), metadata.len(), metadata.modified().ok()))
+        })
+        .collect()
+}
+
+fn same_place(a: &Path, b: &Path) -> bool {
+    // The parent of a name without directories is the empty name.
+    let real = |path: &Path| if path.as_os_str().is_empty() { Path::new(".") } else { path }.canonicalize();
+    match (real(a), real(b)) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => a == b,
+    }
+}
+
+impl Look<'_> {
+    pub(crate) fn vfs(&self) -> &'static dyn Vfs {
+        &Disk
+    }
+
+    pub(crate) fn history(&self) -> Result<History<'_>> {
+        Ok(History::of_closed(self.vfs(), self.layout, self.manifest)?)
+    }
+
+    pub(crate) fn see(&self, moment: Moment) -> Result<Seen> {
+        self.see_by(&self.history()?, moment)
+    }
+
+    /// The state at a moment, with values as they are stored.
+    pub(crate) fn see_by(&self, history: &History<'_>, moment: Moment) -> Result<Seen> {
+        let bar = output::spinner();
+        let threads = match self.config.recovery.threads {
+            0 => std::thread::available_parallelism().map_or(1, Into::into),
+            n => n,
+        };
+        let options = Options {
+            existence: Existence::Required,
+            policy: Policy::TruncateTail,
+            threads,
+            register: false,
+        };
+        let past = history.reconstruct(moment, options, &mut |step| bar.set_message(step.to_string()));
+        bar.finish_and_clear();
+        let past = past?;
+        let loaded = past.report.snapshot.map(|loaded| loaded.sequence);
+        let base = self.manifest.snapshots.iter().find(|entry| Some(entry.sequence) == loaded);
+        let unix_ns =
+            if past.unix_ns > 0 { past.unix_ns } else { base.map_or(0, |entry| entry.created_unix_ns) };
+        Ok(Seen {
+            view: past.world.view(),
+            world: past.world,
+            report: past.report,
+            unix_ns,
+            database: self.manifest.database,
+        })
+    }
+}
+
+impl Seen {
+    /// Which state it is, for programs.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        json!({
+            "database": format!("{:032x}", self.database),
+            "lsn": self.view.lsn().0,
+            "time": times::json(self.unix_ns),
+        })
+    }
+
+    /// Which state it is, for people.
+    pub(crate) fn line(&self) -> String {
+        let time = if self.unix_ns > 0 { format!(", {}", times::local(self.unix_ns)) } else { String::new() };
+        format!("as of LSN {}{time}", self.view.lsn())
+    }
+}
+
+/// Shows a job's progress on the terminal until it is done; an interruption cancels it.
+pub(crate) fn follow<T>(job: Job<T>) -> Result<T> {
+    let bar = output::bar()?;
+    while !job.is_finished() {
+        if interrupt::asked() {
+            job.cancel();
+        }
+        let progress = job.progress();
+        bar.set_length(progress.total);
+        bar.set_position(progress.done);
+        bar.set_message(HumanBytes(progress.bytes).to_string());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    bar.finish_and_clear();
+    Ok(job.wait()?)
+}

@@ -1,0 +1,79 @@
+//! Times, which are always shown and read with their zone: RFC 3339. For people in the zone of `TZ` or the system, for programs in UTC.
+
+use std::time::{Duration, SystemTime};
+
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ZonedDateTime};
+
+fn timestamp(unix_ns: u64) -> Option<Timestamp> {
+    Timestamp::from_nanosecond(i128::from(unix_ns)).ok()
+}
+
+/// For people, to the millisecond.
+pub(crate) fn local(unix_ns: u64) -> String {
+    in_zone(unix_ns, &TimeZone::system())
+}
+
+fn in_zone(unix_ns: u64, zone: &TimeZone) -> String {
+    let Some(time) = timestamp(unix_ns / 1_000_000 * 1_000_000) else { return unix_ns.to_string() };
+    format!("{:.3}", time.display_with_offset(zone.to_offset(time)))
+}
+
+/// For programs, to the nanosecond; `null` for a time that is not known.
+pub(crate) fn json(unix_ns: u64) -> serde_json::Value {
+    match timestamp(unix_ns) {
+        Some(time) if unix_ns > 0 => time.to_string().into(),
+        _ => serde_json::Value::Null,
+    }
+}
+
+/// Reads a time: with an offset, with the name of a zone, or as the clocks of the local zone show it.
+pub(crate) fn parse(text: &str) -> Result<Timestamp, String> {
+    parse_in(text, &TimeZone::system())
+}
+
+fn parse_in(text: &str, zone: &TimeZone) -> Result<Timestamp, String> {
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Ok(time);
+    }
+    if let Ok(time) = text.parse::<ZonedDateTime>() {
+        return Ok(time.timestamp());
+    }
+    let Ok(clock) = text.parse::<DateTime>() else {
+        return Err("write RFC 3339, such as 2026-11-25T07:00:00Z or 2026-11-25T08:00:00+01:00; without an offset it is taken \
+                    in the local zone (TZ)"
+            .into());
+    };
+    zone.to_ambiguous_timestamp(clock).unambiguous().map_err(|_| {
+        "the clocks were changed then, so that this was twice or never: write the offset, as in 2026-10-25T02:30:00+01:00"
+            .into()
+    })
+}
+
+pub(crate) fn system_time(time: Timestamp) -> SystemTime {
+    let since = time.as_nanosecond().clamp(0, i128::from(u64::MAX)) as u64;
+    SystemTime::UNIX_EPOCH + Duration::from_nanos(since)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_of_a_zone_and_of_a_change_of_clocks() {
+        let zone = TimeZone::get("Europe/Berlin").unwrap();
+        let at = |text: &str| parse_in(text, &zone).map(|time| time.to_string());
+        assert_eq!(at("2026-07-01T12:00:00").unwrap(), "2026-07-01T10:00:00Z");
+        assert_eq!(at("2026-12-01T12:00:00").unwrap(), "2026-12-01T11:00:00Z");
+        assert_eq!(at("2026-12-01T12:00:00-05:00").unwrap(), "2026-12-01T17:00:00Z");
+        assert_eq!(at("2026-12-01T12:00:00[Asia/Tokyo]").unwrap(), "2026-12-01T03:00:00Z");
+        assert!(at("2026-10-25T02:30:00").unwrap_err().contains("the clocks were changed"));
+        assert!(at("2026-03-29T02:30:00").unwrap_err().contains("the clocks were changed"));
+        assert_eq!(at("2026-10-25T02:30:00+01:00").unwrap(), "2026-10-25T01:30:00Z");
+        assert!(at("yesterday").unwrap_err().contains("RFC 3339"));
+        let shown = |text: &str| in_zone(text.parse::<Timestamp>().unwrap().as_nanosecond() as u64, &zone);
+        assert_eq!(shown("2026-10-25T00:30:00Z"), "2026-10-25T02:30:00.000+02:00");
+        assert_eq!(shown("2026-10-25T01:30:00.123456Z"), "2026-10-25T02:30:00.123+01:00");
+    }
+}

@@ -1,0 +1,395 @@
+//! Values as JSON and back, by their descriptions. `docs/command-line.md` has the table.
+
+use std::time::Duration;
+
+use ecsdb_core::describe::{Description, Field, Primitive, Shape, TypeIndex, Value};
+use serde_json::{Map, Number, Value as Json};
+
+use crate::output::{from_hex, hex};
+
+/// The component's own type.
+pub(crate) const ROOT: TypeIndex = TypeIndex(0);
+
+/// Levels of types that are looked through for what a value is in the end.
+const DEPTH_MAX: usize = 128;
+
+/// The type that counts: a box, and a struct of one field without a name, is what is in it.
+pub(crate) fn inner(description: &Description, ty: TypeIndex) -> TypeIndex {
+    let mut ty = ty;
+    for _ in 0..DEPTH_MAX {
+        ty = match description.shape(ty) {
+            Some(Shape::Box(inner)) => *inner,
+            Some(Shape::Struct(fields)) if is_wrapper(fields) => fields[0].ty,
+            _ => break,
+        };
+    }
+    ty
+}
+
+fn is_wrapper(fields: &[Field]) -> bool {
+    matches!(fields, [only] if only.name == "0")
+}
+
+fn is_tuple(fields: &[Field]) -> bool {
+    !fields.is_empty() && fields.iter().enumerate().all(|(i, field)| field.name == i.to_string())
+}
+
+/// Whether a value of the type can be `null`, so that an option of it must say that it is there.
+fn can_be_null(description: &Description, ty: TypeIndex) -> bool {
+    match description.shape(inner(description, ty)) {
+        Some(Shape::Option(_)) => true,
+        Some(Shape::Struct(fields)) => fields.is_empty(),
+        _ => false,
+    }
+}
+
+pub(crate) fn to_json(description: &Description, ty: TypeIndex, value: &Value) -> Json {
+    match (description.shape(ty), value) {
+        (Some(Shape::Box(inner)), value) => to_json(description, *inner, value),
+        (Some(Shape::Struct(fields)), Value::Struct(parts)) => fields_to_json(description, fields, parts),
+        (Some(Shape::Enum(variants)), Value::Variant(place, parts)) => match variants.get(*place) {
+            Some(variant) if variant.fields.is_empty() => variant.name.as_str().into(),
+            Some(variant) => {
+                let fields = fields_to_json(description, &variant.fields, parts);
+                Json::Object(Map::from_iter([(variant.name.clone(), fields)]))
+            }
+            None => Json::Null,
+        },
+        (Some(Shape::Array(..)), Value::Bytes(bytes)) => bytes.iter().map(|&byte| Json::from(byte)).collect(),
+        (_, Value::Bytes(bytes)) => hex(bytes).into(),
+        (
+            Some(
+                Shape::Array(element, _)
+                | Shape::Sequence(element)
+                | Shape::Slice(element)
+                | Shape::OrderedSet(element)
+                | Shape::Set(element),
+            ),
+            Value::List(list),
+        ) => list.iter().map(|part| to_json(description, *element, part)).collect(),
+        (Some(Shape::Map(key, value) | Shape::HashMap(key, value)), Value::Map(entries)) => {
+            let texts = entries.iter().map(|(key, of)| match key {
+                Value::Text(text) => Some((text.clone(), to_json(description, *value, of))),
+                _ => None,
+            });
+            match texts.collect::<Option<Map<String, Json>>>() {
+                Some(object) if has_text_keys(description, *key) => Json::Object(object),
+                _ => entries
+                    .iter()
+                    .map(|(its, of)| {
+                        Json::Array(vec![to_json(description, *key, its), to_json(description, *value, of)])
+                    })
+                    .collect(),
+            }
+        }
+        (Some(Shape::Option(_)), Value::None) => Json::Null,
+        (Some(Shape::Option(inner)), Value::Some(value)) => {
+            let value = to_json(description, *inner, value);
+            match can_be_null(description, *inner) {
+                true => Json::Object(Map::from_iter([("some".to_string(), value)])),
+                false => value,
+            }
+        }
+        (_, value) => scalar_to_json(value),
+    }
+}
+
+fn has_text_keys(description: &Description, key: TypeIndex) -> bool {
+    matches!(description.shape(key), Some(Shape::Primitive(Primitive::String | Primitive::BoxStr)))
+}
+
+fn fields_to_json(description: &Description, fields: &[Field], parts: &[Value]) -> Json {
+    let mut each = fields.iter().zip(parts).map(|(field, part)| to_json(description, field.ty, part));
+    if fields.is_empty() {
+        Json::Null
+    } else if is_wrapper(fields) {
+        each.next().unwrap_or_default()
+    } else if is_tuple(fields) {
+        each.collect()
+    } else {
+        fields.iter().map(|field| field.name.clone()).zip(each).collect()
+    }
+}
+
+fn scalar_to_json(value: &Value) -> Json {
+    match value {
+        Value::Bool(value) => (*value).into(),
+        Value::Char(value) => value.to_string().into(),
+        // More than 64 bits are text, which every program keeps exactly.
+        Value::Unsigned(value) => u64::try_from(*value).map_or_else(|_| value.to_string().into(), Json::from),
+        Value::Signed(value) => i64::try_from(*value).map_or_else(|_| value.to_string().into(), Json::from),
+        Value::F32(value) => match value.to_string().parse().ok().and_then(Number::from_f64) {
+            Some(number) => Json::Number(number),
+            None => not_finite(
+                value.is_nan(),
+                f64::from(*value),
+                value.to_bits().into(),
+                f32::NAN.to_bits().into(),
+            ),
+        },
+        Value::F64(value) => match Number::from_f64(*value) {
+            Some(number) => Json::Number(number),
+            None => not_finite(value.is_nan(), *value, value.to_bits(), f64::NAN.to_bits()),
+        },
+        Value::Text(text) => text.as_str().into(),
+        Value::Entity(entity) => entity.to_string().into(),
+        Value::Duration(time) => format!("{}.{:09}s", time.as_secs(), time.subsec_nanos()).into(),
+        _ => Json::Null,
+    }
+}
+
+fn not_finite(is_nan: bool, value: f64, bits: u64, usual: u64) -> Json {
+    match (is_nan, value > 0.0) {
+        (true, _) if bits == usual => "NaN".into(),
+        (true, _) => format!("NaN:{bits:x}").into(),
+        (false, true) => "Infinity".into(),
+        (false, false) => "-Infinity".into(),
+    }
+}
+
+/// The value that JSON stands for.
+///
+/// # Errors
+/// What was expected, and where.
+pub(crate) fn from_json(description: &Description, json: &Json) -> Result<Value, String> {
+    let mut parse = Parse { description, path: Vec::new() };
+    parse.value(ROOT, json).map_err(|what| match parse.path.is_empty() {
+        true => what,
+        false => format!("{}: {what}", parse.path.join(".")),
+    })
+}
+
+struct Parse<'a> {
+    description: &'a Description,
+    /// Where it is; left as it was by an error.
+    path: Vec<String>,
+}
+
+impl Parse<'_> {
+    fn within(&mut self, name: String, ty: TypeIndex, json: &Json) -> Result<Value, String> {
+        self.path.push(name);
+        let value = self.value(ty, json)?;
+        self.path.pop();
+        Ok(value)
+    }
+
+    fn list(&mut self, ty: TypeIndex, list: &[Json]) -> Result<Vec<Value>, String> {
+        list.iter().enumerate().map(|(i, json)| self.within(i.to_string(), ty, json)).collect()
+    }
+
+    fn value(&mut self, ty: TypeIndex, json: &Json) -> Result<Value, String> {
+        let description = self.description;
+        let expected = |what: &str| Err(format!("expected {what}, found {json}"));
+        match description.shape(ty) {
+            Some(Shape::Box(inner)) => self.value(*inner, json),
+            Some(Shape::Struct(fields)) => Ok(Value::Struct(self.fields(fields, json)?)),
+            Some(Shape::Enum(variants)) => {
+                let (name, fields) = match json {
+                    Json::String(name) => (name, &Json::Null),
+                    Json::Object(one) if one.len() == 1 => match one.iter().next() {
+                        Some(only) => only,
+                        None => return expected("a variant"),
+                    },
+                    _ => return expected("the name of a variant, or an object with one"),
+                };
+                let Some(place) = variants.iter().position(|variant| variant.name == *name) else {
+                    let names: Vec<&str> = variants.iter().map(|variant| &*variant.name).collect();
+                    return expected(&format!("one of {}", names.join(", ")));
+                };
+                Ok(Value::Variant(place, self.fields(&variants[place].fields, fields)?))
+            }
+            Some(Shape::Array(element, _)) => match json {
+                Json::Array(list) if is_byte(description, *element) => match bytes(list) {
+                    Some(bytes) => Ok(Value::Bytes(bytes)),
+                    None => expected("numbers from 0 to 255"),
+                },
+                Json::Array(list) => Ok(Value::List(self.list(*element, list)?)),
+                _ => expected("a list"),
+            },
+            Some(Shape::Sequence(element) | Shape::Slice(element)) if is_byte(description, *element) => {
+                match json.as_str().and_then(from_hex) {
+                    Some(bytes) => Ok(Value::Bytes(bytes)),
+                    None => expected("bytes as hexadecimal text"),
+                }
+            }
+            Some(
+                Shape::Sequence(element)
+                | Shape::Slice(element)
+                | Shape::OrderedSet(element)
+                | Shape::Set(element),
+            ) => match json {
+                Json::Array(list) => Ok(Value::List(self.list(*element, list)?)),
+                _ => expected("a list"),
+            },
+            Some(Shape::Map(key, value) | Shape::HashMap(key, value)) => self.map(*key, *value, json),
+            Some(Shape::Option(inner)) => match json {
+                Json::Null => Ok(Value::None),
+                Json::Object(some) if can_be_null(description, *inner) => match some.get("some") {
+                    Some(value) => Ok(Value::Some(Box::new(self.value(*inner, value)?))),
+                    None => expected("null or {\"some\": …}"),
+                },
+                value => Ok(Value::Some(Box::new(self.value(*inner, value)?))),
+            },
+            Some(Shape::Opaque(..)) => match json.as_str().and_then(from_hex) {
+                Some(bytes) => Ok(Value::Bytes(bytes)),
+                None => expected("bytes as hexadecimal text"),
+            },
+            Some(Shape::Primitive(primitive)) => primitive_from_json(*primitive, json),
+            None => Err("its type is not described".into()),
+        }
+    }
+
+    fn map(&mut self, key: TypeIndex, value: TypeIndex, json: &Json) -> Result<Value, String> {
+        let mut entries = Vec::new();
+        match json {
+            Json::Object(object) if has_text_keys(self.description, key) => {
+                for (name, of) in object {
+                    entries.push((Value::Text(name.clone()), self.within(name.clone(), value, of)?));
+                }
+            }
+            Json::Array(list) => {
+                for (i, pair) in list.iter().enumerate() {
+                    let Some([its, of]) = pair.as_array().map(Vec::as_slice) else {
+                        return Err(format!("expected a pair of key and value, found {pair}"));
+                    };
+                    entries.push((self.value(key, its)?, self.within(i.to_string(), value, of)?));
+                }
+            }
+            _ => return Err(format!("expected an object or a list of pairs, found {json}")),
+        }
+        Ok(Value::Map(entries))
+    }
+
+    fn fields(&mut self, fields: &[Field], json: &Json) -> Result<Vec<Value>, String> {
+        let count = fields.len();
+        match json {
+            Json::Null if fields.is_empty() => Ok(Vec::new()),
+            json if is_wrapper(fields) => Ok(vec![self.value(fields[0].ty, json)?]),
+            Json::Array(list) if is_tuple(fields) && list.len() == count => {
+                let each = fields.iter().zip(list);
+                each.map(|(field, json)| self.within(field.name.clone(), field.ty, json)).collect()
+            }
+            Json::Object(object) if !is_tuple(fields) => {
+                if let Some(other) = object.keys().find(|key| fields.iter().all(|field| field.name != **key))
+                {
+                    return Err(format!("there is no field `{other}`"));
+                }
+                let each = fields.iter().map(|field| match object.get(&field.name) {
+                    Some(json) => self.within(field.name.clone(), field.ty, json),
+                    None => Err(format!("the field `{}` is missing", field.name)),
+                });
+                each.collect()
+            }
+            _ if is_tuple(fields) => Err(format!("expected a list of {count}, found {json}")),
+            _ => Err(format!("expected an object, found {json}")),
+        }
+    }
+}
+
+fn is_byte(description: &Description, ty: TypeIndex) -> bool {
+    matches!(description.shape(ty), Some(Shape::Primitive(Primitive::U8)))
+}
+
+fn bytes(list: &[Json]) -> Option<Vec<u8>> {
+    list.iter().map(|json| json.as_u64().and_then(|n| u8::try_from(n).ok())).collect()
+}
+
+fn primitive_from_json(primitive: Primitive, json: &Json) -> Result<Value, String> {
+    use Primitive::*;
+    let value = match primitive {
+        Bool => json.as_bool().map(Value::Bool),
+        Char => json.as_str().and_then(|text| text.parse().ok()).map(Value::Char),
+        U8 | U16 | U32 | U64 | U128 | Usize | NonZeroU8 | NonZeroU16 | NonZeroU32 | NonZeroU64
+        | NonZeroU128 => {
+            let text = json.as_str().and_then(|text| text.parse().ok());
+            json.as_u64().map(u128::from).or(text).map(Value::Unsigned)
+        }
+        I8 | I16 | I32 | I64 | I128 | Isize | NonZeroI8 | NonZeroI16 | NonZeroI32 | NonZeroI64
+        | NonZeroI128 => {
+            let text = json.as_str().and_then(|text| text.parse().ok());
+            json.as_i64().map(i128::from).or(text).map(Value::Signed)
+        }
+        F32 => match json.as_f64() {
+            // By way of the text, so that it is rounded once.
+            Some(number) => number.to_string().parse().ok().map(Value::F32),
+            None => float(json, f32::NAN.to_bits().into())
+                .map(|bits| bits.map_or_else(|value| value as f32, |bits| f32::from_bits(bits as u32)))
+                .map(Value::F32),
+        },
+        F64 => match json.as_f64() {
+            Some(number) => Some(Value::F64(number)),
+            None => float(json, f64::NAN.to_bits())
+                .map(|bits| bits.map_or_else(|value| value, f64::from_bits))
+                .map(Value::F64),
+        },
+        String | BoxStr => json.as_str().map(|text| Value::Text(text.into())),
+        Entity => json.as_str().and_then(|text| text.parse().ok()).map(Value::Entity),
+        Duration => json.as_str().and_then(duration).map(Value::Duration),
+    };
+    value.ok_or_else(|| {
+        let what = match primitive {
+            Bool => "true or false",
+            Char => "one character",
+            F32 | F64 => "a number, \"NaN\", \"Infinity\" or \"-Infinity\"",
+            String | BoxStr => "text",
+            Entity => "an entity id such as \"12v3\"",
+            Duration => "a duration such as \"1.500000000s\"",
+            _ => "an integer",
+        };
+        format!("expected {what}, found {json}")
+    })
+}
+
+/// A number that is not finite: its bits where it is none, else itself.
+fn float(json: &Json, usual: u64) -> Option<Result<u64, f64>> {
+    match json.as_str()? {
+        "NaN" => Some(Ok(usual)),
+        "Infinity" => Some(Err(f64::INFINITY)),
+        "-Infinity" => Some(Err(f64::NEG_INFINITY)),
+        text => u64::from_str_radix(text.strip_prefix("NaN:")?, 16).ok().map(Ok),
+    }
+}
+
+fn duration(text: &str) -> Option<Duration> {
+    let (seconds, nanos) = text.strip_suffix('s')?.split_once('.')?;
+    let nanos = (nanos.len() == 9).then(|| nanos.parse().ok())??;
+    Some(Duration::new(seconds.parse().ok()?, nanos))
+}
+
+#[cfg(test)]
+mod tests {
+    use ecsdb::prelude::*;
+    use ecsdb_core::describe::Values;
+
+    use super::*;
+
+    #[derive(Component, Clone, Copy)]
+    #[component(name = "values.numbers", plain)]
+    #[repr(C)]
+    struct Numbers {
+        a: f64,
+        b: f32,
+        c: f32,
+        d: u64,
+        e: i64,
+    }
+
+    #[test]
+    fn numbers_survive_json_to_the_last_bit() {
+        let values = Values::of(Numbers::description()).unwrap();
+        let mut random = fastrand::Rng::with_seed(7);
+        for i in 0..20_000 {
+            let mut stored: Vec<u8> = (0..32).map(|_| random.u8(..)).collect();
+            if i % 4 == 0 {
+                // What people write.
+                let short = f64::from(random.i32(-100_000..100_000)) / 1000.0;
+                stored[..8].copy_from_slice(&short.to_le_bytes());
+                stored[8..12].copy_from_slice(&(short as f32).to_le_bytes());
+            }
+            let value = values.read(&stored).unwrap();
+            let text = to_json(Numbers::description(), ROOT, &value).to_string();
+            let again = from_json(Numbers::description(), &serde_json::from_str(&text).unwrap()).unwrap();
+            assert_eq!(values.write(&again).unwrap(), stored, "{text}");
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Tables that are exported are read by the library that everybody reads them with.
+
+use std::collections::BTreeMap;
+
+use arrow_array::RecordBatch;
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float64Type, Int64Type, UInt32Type, UInt64Type};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use crate::fixture::Fixture;
+
+#[test]
+fn each_archetype_becomes_a_table() {
+    let fixture = Fixture::new();
+    let exported = fixture.json(&["export", "world", "--parquet", "tables"]);
+    let files = exported["files"].as_array().unwrap();
+    assert_eq!(files.len(), 3);
+    let mut tables: BTreeMap<String, RecordBatch> = BTreeMap::new();
+    for file in files {
+        let path = fixture.dir.path().join(file["file"].as_str().unwrap());
+        let reader = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(path).unwrap()).unwrap();
+        let said = reader.metadata().file_metadata().key_value_metadata().unwrap();
+        assert!(said.iter().any(|one| one.key == "ecsdb.state"));
+        let batch = reader.build().unwrap().next().unwrap().unwrap();
+        assert_eq!(batch.num_rows() as u64, file["entities"].as_u64().unwrap());
+        let names: Vec<&str> =
+            file["components"].as_array().unwrap().iter().map(|one| one.as_str().unwrap()).collect();
+        tables.insert(names.join(","), batch);
+    }
+    let ship = &tables["game.name,game.health,game.position"];
+    assert_eq!(ship["entity"].as_string::<i32>().value(0), "0v1");
+    assert_eq!(ship["game.name"].as_string::<i32>().value(0), "ship");
+    let health = ship["game.health"].as_struct();
+    assert_eq!(health.column_by_name("now").unwrap().as_primitive::<UInt32Type>().value(0), 7);
+
+    let bag = tables["game.bag"]["game.bag"].as_struct().clone();
+    let column = |name: &str| bag.column_by_name(name).unwrap().clone();
+    assert_eq!(column("data").as_binary::<i32>().value(0).len(), 256);
+    let floats = column("floats").as_list::<i32>().value(0);
+    let floats = floats.as_primitive::<Float64Type>();
+    assert!(
+        floats.value(0).is_nan() && floats.value(2) == f64::INFINITY && floats.value(4).is_sign_negative()
+    );
+    let numbers = column("numbers");
+    let numbers = numbers.as_struct();
+    assert_eq!(numbers.column_by_name("0").unwrap().as_primitive::<UInt64Type>().value(0), u64::MAX);
+    assert_eq!(numbers.column_by_name("1").unwrap().as_primitive::<Int64Type>().value(0), i64::MIN);
+    assert_eq!(column("owner").as_string::<i32>().value(0), "0v1");
+    let orders = column("orders").as_list::<i32>().value(0);
+    assert_eq!(orders.as_string::<i32>().value(1), r#"{"Move":{"x":1.5,"y":-0.0}}"#);
+    assert!(column("items").as_string::<i32>().value(0).contains("\"item 39\""));
+    let (code, _, _) = fixture.run(&["export", "world", "--parquet", "tables"]);
+    assert_eq!(code, 6);
+}
+
+/// Prints, for each file given, its rows as DuckDB reads them.
+const DUCKDB: &str = r#"
+import duckdb, sys
+for path in sys.argv[1:]:
+    table = duckdb.read_parquet(path)
+    for row in table.fetchall():
+        print(dict(zip(table.columns, row)))
+"#;
+
+#[test]
+#[ignore = "needs DuckDB: PATH with a python3 that has it, as .ci/run makes one"]
+fn another_reader_finds_the_same_in_the_tables() {
+    let fixture = Fixture::new();
+    let exported = fixture.json(&["export", "world", "--parquet", "tables"]);
+    let files = exported["files"].as_array().unwrap().iter().map(|file| file["file"].as_str().unwrap());
+    let output = std::process::Command::new("python3")
+        .args(["-c", DUCKDB])
+        .args(files)
+        .current_dir(fixture.dir.path())
+        .output()
+        .unwrap();
+    let (text, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{error}");
+    for expected in [
+        "'entity': '0v1'",
+        "'game.name': 'ship'",
+        "'game.health': {'now': 7, 'max': 100}",
+        "'game.position': {'x': 0.5, 'y': -1.0}",
+        "18446744073709551615",
+        "-9223372036854775808",
+        "inf, -inf, -0.0, 0.1, 5e-324",
+    ] {
+        assert!(text.contains(expected), "{expected} in {text}");
+    }
+}

@@ -1,0 +1,11 @@
+//! The command line, as a user runs it.
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test, which also spoils files")]
+
+mod closed;
+mod dump;
+mod examples;
+mod export;
+mod fixture;
+mod page;
+mod reading;
+mod writing;

@@ -1,0 +1,188 @@
+//! Commands that write: what they leave behind, also when they are interrupted or only say what they would do.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use ecsdb::prelude::*;
+
+use crate::fixture::{Fixture, Health, files, told};
+
+#[test]
+fn init_makes_a_database_once() {
+    let fixture = Fixture { dir: tempfile::tempdir().unwrap() };
+    assert!(fixture.ok(&["init", "new", "--dry-run"]).contains("would be made"));
+    assert!(!fixture.path("new").exists());
+    assert_eq!(fixture.json(&["init", "new"])["made"], true);
+    assert!(Database::open_existing(fixture.path("new")).unwrap().view().unwrap().is_empty());
+    for arguments in [&["init", "new"][..], &["init", "new", "--dry-run"]] {
+        let (code, _, error) = fixture.run(arguments);
+        assert!(code == 6 && error.contains("new"), "{code} {error}");
+    }
+}
+
+#[test]
+fn dry_runs_change_nothing_and_say_what_would_be() {
+    let fixture = Fixture::new();
+    let before = files(fixture.dir.path());
+    for (command, what) in [
+        (&["snapshot", "world"][..], "a snapshot at LSN 5 would be written"),
+        (&["compact", "world"], "would become one full snapshot at LSN 5"),
+        (&["restore", "world", "to", "--lsn", "3"], "as it was at LSN 3"),
+        (&["backup", "world", "to"], "as it was at LSN 5"),
+    ] {
+        let command = [command, &["--dry-run"]].concat();
+        let text = fixture.ok(&command);
+        assert!(text.contains(what), "{command:?}: {text}");
+        assert_eq!(fixture.json(&command)["written"], false);
+    }
+    assert!(
+        fixture.ok(&["repair", "world", "--dry-run"]).contains("nothing that had been durable would be lost")
+    );
+    assert_eq!(files(fixture.dir.path()), before);
+}
+
+#[test]
+fn a_moment_is_restored_and_the_last_one_backed_up() {
+    let fixture = Fixture::new();
+    let restored = fixture.json(&["restore", "world", "to", "--lsn", "2"]);
+    assert_eq!((&restored["state"]["lsn"], &restored["written"]), (&2.into(), &true.into()));
+    let health = |name: &str| {
+        let db = Database::open(fixture.path(name)).unwrap();
+        db.view().unwrap().get::<Health>("0v1".parse().unwrap()).unwrap().now
+    };
+    assert_eq!(health("to"), 100);
+    fixture.ok(&["backup", "world", "copy"]);
+    assert_eq!(health("copy"), 7);
+    let (code, _, error) = fixture.run(&["backup", "world", "copy"]);
+    assert!(code == 6 && error.contains("is not empty"), "{code} {error}");
+    let (code, _, error) = fixture.run(&["backup", "world", "world/inside"]);
+    assert!(code == 2 && !fixture.path("world/inside").exists(), "{code} {error}");
+}
+
+#[test]
+fn an_interruption_ends_with_130_and_leaves_nothing_half() {
+    if !cfg!(unix) {
+        return;
+    }
+    let fixture = Fixture { dir: tempfile::tempdir().unwrap() };
+    let db = Database::open(fixture.path("world")).unwrap();
+    // Large enough that a copy of it takes a while.
+    let mut random = 1u32;
+    let mut next = || {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        random
+    };
+    for _ in 0..8 {
+        let batch: Vec<Health> = (0..250_000).map(|_| Health { now: next(), max: next() }).collect();
+        db.write(|tx| Ok(tx.spawn_batch(batch.iter().copied()).len())).unwrap();
+    }
+    db.snapshot().unwrap().wait().unwrap();
+    db.close().unwrap();
+    let mut interrupted = 0;
+    for (arguments, made) in [
+        (&["backup", "world", "copy"][..], Some("copy")),
+        (&["restore", "world", "copy", "--lsn", "7"], Some("copy")),
+        (&["dump", "world", "--output", "dumped"], Some("dumped")),
+        (&["export", "world", "--parquet", "tables"], Some("tables")),
+        (&["snapshot", "world"], None),
+        (&["compact", "world"], None),
+        (&["inspect", "world"], None),
+    ] {
+        for wait in [5, 60, 250] {
+            let before = std::fs::read_dir(fixture.dir.path()).unwrap().count();
+            let child =
+                fixture.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            std::thread::sleep(Duration::from_millis(wait));
+            let kill = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+            let (code, out, error) = told(child.wait_with_output().unwrap());
+            drop(kill);
+            match code {
+                // Before it listens, the signal ends it as it ends everybody.
+                130 | -1 => {
+                    interrupted += 1;
+                    let after = std::fs::read_dir(fixture.dir.path()).unwrap().count();
+                    assert_eq!(after, before, "{arguments:?} after {wait} ms: {out}{error}");
+                }
+                0 => {
+                    let Some(made) = made else { continue };
+                    let path = fixture.path(made);
+                    assert!(path.exists());
+                    if path.is_dir() {
+                        std::fs::remove_dir_all(path).unwrap()
+                    } else {
+                        std::fs::remove_file(path).unwrap()
+                    }
+                }
+                _ => panic!("{arguments:?} after {wait} ms: {code} {out}{error}"),
+            }
+        }
+    }
+    assert!(interrupted > 0);
+    assert_eq!(fixture.json(&["verify", "world"])["faults"], serde_json::json!([]));
+}
+
+#[test]
+fn settings_of_another_database_are_refused() {
+    let fixture = Fixture::new();
+    std::fs::write(fixture.path("other.toml"), "dir = \"elsewhere\"\n").unwrap();
+    let (code, _, error) = fixture.run(&["info", "world", "--config", "other.toml"]);
+    assert!(code == 2 && error.contains("elsewhere"), "{code} {error}");
+    std::fs::write(fixture.path("same.toml"), "[snapshot]\nchain_max = 3\n").unwrap();
+    fixture.ok(&["info", "world", "--config", "same.toml"]);
+    let shown = fixture.json(&["config", "show", "world", "--config", "same.toml"]);
+    assert_eq!(shown["config"]["snapshot"]["chain_max"], 3);
+    assert!(fixture.ok(&["config", "show", "world"]).contains("snapshot.chain_max"));
+}
+
+#[test]
+fn completions_and_manual_pages_name_every_command() {
+    let fixture = Fixture { dir: tempfile::tempdir().unwrap() };
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let script = fixture.ok(&["completions", shell]);
+        assert!(script.contains("inspect") && script.contains("repair"), "{shell}");
+    }
+    assert!(fixture.ok(&["man"]).contains(".TH ecsdb"));
+    fixture.ok(&["man", "pages"]);
+    for page in ["ecsdb.1", "ecsdb-repair.1", "ecsdb-wal.1"] {
+        assert!(std::fs::read_to_string(fixture.path("pages").join(page)).unwrap().contains(".TH"), "{page}");
+    }
+}
+
+#[test]
+fn bench_measures_and_leaves_nothing_behind() {
+    let fixture = Fixture { dir: tempfile::tempdir().unwrap() };
+    let measured = fixture.json(&["bench", ".", "--seconds", "0.02", "--entities", "1000"]);
+    let rows = measured["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 5);
+    assert!(rows.iter().all(|row| row["value"].as_f64().unwrap() > 0.0), "{rows:?}");
+    assert_eq!(files(fixture.dir.path()), []);
+}
+
+#[test]
+fn damage_has_an_exit_code_of_its_own_and_a_repair_says_what_is_lost() {
+    let fixture = Fixture::new();
+    let segment = fixture.path("world").join("log/0000000000000001.seg");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    // In the third transaction: its values are the only 7 with 100 behind it.
+    let value = [7, 0, 0, 0, 100, 0, 0, 0];
+    let at = bytes.windows(8).position(|window| window == value).unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let (code, out, error) = fixture.run(&["verify", "world", "--json"]);
+    let found: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, found["faults"].as_array().unwrap().len()), (4, 1), "{error}");
+    for command in [&["hash", "world"][..], &["inspect", "world"], &["backup", "world", "copy"]] {
+        let (code, _, error) = fixture.run(command);
+        assert!(code == 4 && error.contains("LSN 3"), "{command:?}: {code} {error}");
+    }
+    // What is before the damage is there all the same.
+    assert_eq!(fixture.json(&["hash", "world", "--lsn", "2"])["state"]["lsn"], 2);
+    let would = fixture.json(&["repair", "world", "--dry-run"]);
+    assert_eq!((&would["lost"][0]["first"], &would["written"]), (&3.into(), &false.into()));
+    assert_eq!(fixture.run(&["hash", "world"]).0, 4);
+    let was = fixture.json(&["repair", "world"]);
+    let lost = |told: &serde_json::Value| (told["lost"][0]["first"].clone(), told["lost"][0]["last"].clone());
+    assert_eq!((lost(&was), &was["data_loss"]), (lost(&would), &"acknowledged".into()));
+    assert_eq!(fixture.ok(&["verify", "world"]).lines().last(), Some("everything verifies"));
+    assert!(fixture.json(&["info", "world"])["quarantined"].as_u64().unwrap() > 0);
+}

@@ -1,0 +1,197 @@
+//! Values without their Rust types: what is read is what rkyv wrote, and what is written is what rkyv would have.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::num::{NonZeroI16, NonZeroU64};
+use std::time::Duration;
+
+use ecsdb_core::describe::{Value, ValueError, Values};
+use ecsdb_core::{Component, Describe, Entity};
+use proptest::prelude::*;
+
+#[derive(Describe, Clone, Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+enum Order {
+    Hold,
+    Move { x: f32, far: u64 },
+    Named(String, Option<Box<u16>>),
+}
+
+#[derive(Component, Clone, Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[component(name = "v.all", archived)]
+struct All {
+    flag: bool,
+    letter: char,
+    small: i8,
+    wide: i128,
+    size: usize,
+    float: f64,
+    who: Option<Entity>,
+    name: String,
+    boxed: Box<str>,
+    orders: Vec<Order>,
+    bytes: Vec<u8>,
+    rgb: [u8; 3],
+    names: [String; 2],
+    slice: Box<[i16]>,
+    time: Duration,
+    tree: BTreeMap<String, Vec<u16>>,
+    set: BTreeSet<u32>,
+    pair: (u8, NonZeroU64),
+    not_zero: NonZeroI16,
+    nothing: (),
+}
+
+#[derive(Component, Clone, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[component(name = "v.hashed", archived)]
+struct Hashed {
+    map: HashMap<String, u64>,
+    set: HashSet<u16>,
+}
+
+#[derive(Component, Clone, Copy)]
+#[component(name = "v.plain", plain)]
+#[repr(C)]
+struct Plain {
+    target: Option<Entity>,
+    speed: f32,
+    side: Side,
+    at: [i16; 4],
+}
+
+#[derive(Describe, Clone, Copy)]
+#[describe(plain)]
+#[repr(i32)]
+#[allow(dead_code, reason = "told from its bytes")]
+enum Side {
+    Left = -1,
+    Right = 1,
+}
+
+fn order() -> impl Strategy<Value = Order> {
+    prop_oneof![
+        Just(Order::Hold),
+        (any::<f32>(), any::<u64>()).prop_map(|(x, far)| Order::Move { x, far }),
+        (".{0,12}", any::<Option<u16>>()).prop_map(|(name, n)| Order::Named(name, n.map(Box::new))),
+    ]
+}
+
+prop_compose! {
+    fn all()(
+        flags in (any::<bool>(), any::<char>(), any::<i8>(), any::<i128>(), any::<u32>(), any::<f64>()),
+        who in proptest::option::of((any::<u32>(), 1u32..)),
+        texts in (".{0,10}", ".{0,10}", ".{0,20}", ".{0,9}"),
+        orders in proptest::collection::vec(order(), 0..5),
+        bytes in any::<Vec<u8>>(),
+        rgb in any::<[u8; 3]>(),
+        slice in any::<Vec<i16>>(),
+        time in (any::<u32>(), 0u32..1_000_000_000),
+        tree in proptest::collection::btree_map(".{0,10}", any::<Vec<u16>>(), 0..80),
+        set in proptest::collection::btree_set(any::<u32>(), 0..300),
+        numbers in (any::<u8>(), any::<NonZeroU64>(), any::<NonZeroI16>()),
+    ) -> All {
+        All {
+            flag: flags.0, letter: flags.1, small: flags.2, wide: flags.3, size: flags.4 as usize, float: flags.5,
+            who: who.map(|(index, generation)| Entity::from_bits(u64::from(generation) << 32 | u64::from(index)).unwrap()),
+            name: texts.0, boxed: texts.1.into(), orders, bytes, rgb, names: [texts.2, texts.3], slice: slice.into(),
+            time: Duration::new(time.0.into(), time.1), tree, set,
+            pair: (numbers.0, numbers.1), not_zero: numbers.2, nothing: (),
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_rkyv_wrote_is_read_and_written_again_byte_for_byte(all in all()) {
+        let stored = rkyv::to_bytes::<rkyv::rancor::Error>(&all).unwrap();
+        let values = Values::of(All::description()).unwrap();
+        let value = values.read(&stored).unwrap();
+        let Value::Struct(fields) = &value else { panic!("{value:?}") };
+        prop_assert_eq!(&fields[7], &Value::Text(all.name.clone()));
+        prop_assert_eq!(&fields[10], &Value::Bytes(all.bytes.clone()));
+        let tree = all.tree.iter().map(|(key, value)| {
+            let list = value.iter().map(|&n| Value::Unsigned(n.into())).collect();
+            (Value::Text(key.clone()), Value::List(list))
+        });
+        prop_assert_eq!(&fields[15], &Value::Map(tree.collect()));
+        prop_assert_eq!(values.write(&value).unwrap(), stored.to_vec());
+    }
+
+    #[test]
+    fn any_bytes_end_in_a_value_or_an_error(all in all(), at: prop::sample::Index, with: u8, cut: prop::sample::Index) {
+        let mut stored = rkyv::to_bytes::<rkyv::rancor::Error>(&all).unwrap().to_vec();
+        let at = at.index(stored.len());
+        stored[at] = with;
+        let values = Values::of(All::description()).unwrap();
+        let _ = values.read(&stored);
+        let _ = values.read(&stored[cut.index(stored.len())..]);
+    }
+
+    #[test]
+    fn hash_containers_are_read_whatever_their_order(
+        map in proptest::collection::hash_map(".{0,10}", any::<u64>(), 0..60),
+        set in proptest::collection::hash_set(any::<u16>(), 0..60),
+    ) {
+        let hashed = Hashed { map, set };
+        let stored = rkyv::to_bytes::<rkyv::rancor::Error>(&hashed).unwrap();
+        let values = Values::of(Hashed::description()).unwrap();
+        let value = values.read(&stored).unwrap();
+        let Value::Struct(fields) = &value else { panic!("{value:?}") };
+        let (Value::Map(map), Value::List(set)) = (&fields[0], &fields[1]) else { panic!("{value:?}") };
+        let map: HashMap<String, u64> = map.iter().map(|entry| match entry {
+            (Value::Text(key), Value::Unsigned(n)) => (key.clone(), *n as u64),
+            other => panic!("{other:?}"),
+        }).collect();
+        let set: HashSet<u16> = set.iter().map(|n| match n {
+            Value::Unsigned(n) => *n as u16,
+            other => panic!("{other:?}"),
+        }).collect();
+        prop_assert_eq!((map, set), (hashed.map, hashed.set));
+        prop_assert_eq!(values.write(&value), Err(ValueError::Unordered));
+    }
+}
+
+#[test]
+fn plain_values_are_their_memory() {
+    let values = Values::of(Plain::description()).unwrap();
+    let mut stored = vec![12, 0, 0, 0, 3, 0, 0, 0];
+    stored.extend(1.5f32.to_le_bytes());
+    stored.extend((-1i32).to_le_bytes());
+    stored.extend([1, 0, 0xff, 0xff, 0, 0, 0, 0]);
+    let value = values.read(&stored).unwrap();
+    let expected = Value::Struct(vec![
+        Value::Some(Box::new(Value::Entity("12v3".parse().unwrap()))),
+        Value::F32(1.5),
+        Value::Variant(0, vec![]),
+        Value::List([1, -1, 0, 0].map(Value::Signed).to_vec()),
+    ]);
+    assert_eq!(value, expected);
+    assert_eq!(values.write(&value).unwrap(), stored);
+    stored[..8].fill(0);
+    let Value::Struct(fields) = values.read(&stored).unwrap() else { panic!() };
+    assert_eq!(fields[0], Value::None);
+    assert_eq!(values.write(&Value::Struct(fields)).unwrap(), stored);
+    assert!(matches!(values.read(&stored[1..]), Err(ValueError::Malformed(_))));
+    stored[12] = 5;
+    assert_eq!(values.read(&stored), Err(ValueError::Malformed("it is no variant of its enum")));
+}
+
+#[test]
+fn a_value_of_another_type_is_not_written() {
+    let values = Values::of(Plain::description()).unwrap();
+    let fields = |speed, at| {
+        Value::Struct(vec![
+            Value::None,
+            speed,
+            Value::Variant(1, vec![]),
+            Value::List(vec![Value::Signed(0), Value::Signed(1), Value::Signed(2), at]),
+        ])
+    };
+    assert!(values.write(&fields(Value::F32(1.0), Value::Signed(-32768))).is_ok());
+    let refused = |value| values.write(&value).unwrap_err();
+    assert_eq!(refused(fields(Value::F64(1.0), Value::Signed(0))), ValueError::Mismatch("number"));
+    assert_eq!(
+        refused(fields(Value::F32(1.0), Value::Signed(32768))),
+        ValueError::Mismatch("integer of its range")
+    );
+    assert_eq!(refused(Value::Struct(vec![])), ValueError::Mismatch("struct with these fields"));
+}
