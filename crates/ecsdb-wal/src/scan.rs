@@ -581,7 +581,10 @@ impl Walked {
                     };
                     self.last_unix_ns = info.unix_ns;
                     self.ends.push_back((self.end.last_lsn, here));
-                    while let Some((_, end)) = self.ends.pop_front_if(|(lsn, _)| lsn.0 <= info.durable) {
+                    while let Some(&(lsn, end)) = self.ends.front()
+                        && lsn.0 <= info.durable
+                    {
+                        self.ends.pop_front();
                         self.durable_to = end;
                     }
                 }

@@ -1,6 +1,5 @@
 //! Kinds of damage, and how each is done to an image.
 
-use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -210,24 +209,20 @@ impl Damage {
     }
 
     /// For people: the file, and what is done to it.
-    pub(super) fn describe<'a>(&'a self, subject: &'a Subject) -> impl fmt::Display + 'a {
-        fmt::from_fn(move |f| {
-            let file = &subject.files[self.file()];
-            write!(f, "{} ({} bytes): {}", file.path.display(), file.bytes.len(), self.kind())?;
-            match self {
-                Damage::Flip { bit, .. } => write!(f, " (bit {} of byte {})", bit % 8, bit / 8),
-                Damage::Truncate { len, .. } => write!(f, " to {len} bytes"),
-                Damage::Fill { bytes, with, .. } => write!(f, " at {bytes:?} with {with:?}"),
-                Damage::Astray { from, to, len, .. } => write!(f, ": {len} bytes of {from} at {to}"),
-                Damage::Longer { by, with, .. } => write!(f, " by {by} bytes of {with:?}"),
-                Damage::Stale { generation, .. } => write!(f, " (generation {generation})"),
-                Damage::Swapped { other, .. } => {
-                    write!(f, " with {}", subject.files[*other].path.display())
-                }
-                Damage::Copied { to, .. } => write!(f, " to {}", to.display()),
-                _ => Ok(()),
-            }
-        })
+    pub(super) fn describe(&self, subject: &Subject) -> String {
+        let file = &subject.files[self.file()];
+        let more = match self {
+            Damage::Flip { bit, .. } => format!(" (bit {} of byte {})", bit % 8, bit / 8),
+            Damage::Truncate { len, .. } => format!(" to {len} bytes"),
+            Damage::Fill { bytes, with, .. } => format!(" at {bytes:?} with {with:?}"),
+            Damage::Astray { from, to, len, .. } => format!(": {len} bytes of {from} at {to}"),
+            Damage::Longer { by, with, .. } => format!(" by {by} bytes of {with:?}"),
+            Damage::Stale { generation, .. } => format!(" (generation {generation})"),
+            Damage::Swapped { other, .. } => format!(" with {}", subject.files[*other].path.display()),
+            Damage::Copied { to, .. } => format!(" to {}", to.display()),
+            _ => String::new(),
+        };
+        format!("{} ({} bytes): {}{more}", file.path.display(), file.bytes.len(), self.kind())
     }
 }
 

@@ -104,7 +104,7 @@ pub(super) fn look(subject: &Subject, damages: Vec<Damage>, case: Case, tally: &
         case: case.to_string(),
         kind: format!("{}: {}", wrong.kind, kinds.join(", ")),
         subject: subject.name.into(),
-        damage: damages.iter().map(|damage| damage.describe(subject).to_string()).collect(),
+        damage: damages.iter().map(|damage| damage.describe(subject)).collect(),
         what: wrong.what,
     })
 }
