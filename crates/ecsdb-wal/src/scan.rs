@@ -138,7 +138,8 @@ impl LogScan {
             match SegmentReader::open(vfs, &file.path) {
                 // A copy under another number is not the segment that it says it is.
                 Ok(Some(reader)) if reader.header().sequence != file.number => {}
-                Ok(Some(reader)) if reader.header().first_lsn <= after.next() => first = file.number,
+                // Its first LSN may be a higher one: those between were never anything.
+                Ok(Some(reader)) if reader.header().previous.last_lsn <= after => first = file.number,
                 Ok(Some(_)) => return Ok(first),
                 // What is wrong with it, and whether it matters, is for the scan to say.
                 Ok(None) => {}

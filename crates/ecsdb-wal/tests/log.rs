@@ -409,3 +409,24 @@ fn what_was_written_without_a_sync_is_not_called_durable() {
     log.wait(lsn).unwrap();
     assert_eq!(log.durable_lsn(), lsn);
 }
+
+/// Case r499708 of `corrupt`: the log had lost LSN 2, which a snapshot holds, and LSNs above it had been seen, so that it went on with LSN 5.
+/// Whoever has LSN 2 was sent through the segment that lost it.
+#[test]
+fn what_follows_a_number_that_was_passed_over_needs_nothing_before_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path(), options(Threads::None));
+    log.append(b"one"[..].into(), Durability::Immediate).unwrap();
+    log.close().unwrap();
+    let end = SegmentEnd { last_lsn: Lsn(2), ..scan(dir.path()).segments[0].end };
+    let on = LogStart { incarnation: 2, segment: 2, lsn: Lsn(5), previous: end, ..start() };
+    let log = Log::start(Arc::new(Disk), Arc::new(Disk), dir.path(), options(Threads::None), on).unwrap();
+    log.append(b"five"[..].into(), Durability::Immediate).unwrap();
+    log.close().unwrap();
+    for (after, needed) in [(0, 1), (1, 1), (2, 2), (3, 2), (9, 2)] {
+        assert_eq!(LogScan::first_needed(&Disk, &[dir.path().into()], Lsn(after)).unwrap(), needed);
+    }
+    let scan = LogScan::run(&Disk, &[dir.path().into()], DATABASE, Known::default(), 2).unwrap();
+    assert_eq!((scan.tail.clone(), scan.last_lsn), (Tail::Clean, Lsn(5)));
+    assert_eq!(read(&scan, Lsn(2)), [(Lsn(5), b"five".to_vec())]);
+}
