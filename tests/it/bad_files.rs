@@ -51,7 +51,8 @@ fn lives_on(dir: &Path, policy: Policy, len: usize) {
     assert_eq!((db.view().unwrap().len(), db.lsn()), (len + 1, lsn));
 }
 
-fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
+/// The files of a directory with such names, in the order of their names.
+pub(crate) fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> =
         std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.to_string_lossy().ends_with(ending));

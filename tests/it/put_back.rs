@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use ecsdb::prelude::*;
 use ecsdb::{DataLoss, Digest, Event, Lsn, Moment, PersistenceConfig, Policy};
 
+use crate::bad_files::files;
 use crate::components::{Counter, Name};
 use crate::golden::copy_dir;
 use crate::lifecycle::archiving;
@@ -49,21 +50,13 @@ fn every_moment_is_there(config: &PersistenceConfig, history: &[(Lsn, Digest)]) 
     assert_eq!(ecsdb::verify(config, |_| {}).unwrap().faults, Vec::<String>::new());
 }
 
-fn numbers(dir: &Path, ending: &str) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> =
-        std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.retain(|path| path.to_string_lossy().ends_with(ending));
-    files.sort();
-    files
-}
-
 #[test]
 fn a_strangers_file_keeps_no_segment_out_of_the_archive() {
     let dir = tempfile::tempdir().unwrap();
     let (template, world) = (dir.path().join("template"), dir.path().join("world"));
     let mut before = Vec::new();
     session(config(&template), 8, &mut before);
-    let archived = numbers(&template.join("archive"), ".seg.zst").len();
+    let archived = files(&template.join("archive"), ".seg.zst").len();
     for (ahead, bytes) in [(1, ""), (2, "noise"), (3, "")] {
         drop(std::fs::remove_dir_all(&world));
         copy_dir(&template, &world);
@@ -91,7 +84,7 @@ fn a_database_that_was_put_back_archives_its_own_history_beside_the_one_it_had()
         session(config.clone(), 8, &mut history);
         copy_dir(&world, &saved);
         session(config.clone(), 14, &mut Vec::new());
-        let had = numbers(&dir.path().join("archive"), ".seg.zst");
+        let had = files(&dir.path().join("archive"), ".seg.zst");
         std::fs::remove_dir_all(&world).unwrap();
         copy_dir(&saved, &world);
         let mut told = false;
@@ -101,8 +94,8 @@ fn a_database_that_was_put_back_archives_its_own_history_beside_the_one_it_had()
         assert!(told);
         every_moment_is_there(&config, &history);
         // Nothing of what there was is gone.
-        let aside = numbers(&world.join("quarantine"), ".seg.zst").len();
-        let now = numbers(&dir.path().join("archive"), ".seg.zst").len();
+        let aside = files(&world.join("quarantine"), ".seg.zst").len();
+        let now = files(&dir.path().join("archive"), ".seg.zst").len();
         assert!(aside > 0 && aside + now >= had.len(), "{aside} {now} {}", had.len());
     }
 }
@@ -159,7 +152,7 @@ fn a_snapshot_beyond_the_log_is_damage_to_the_log_and_is_not_deleted() {
     session(config.clone(), 6, &mut history);
     std::fs::remove_dir_all(&world).unwrap();
     copy_dir(&saved, &world);
-    let newest = numbers(&snapshots, ".snap").pop().unwrap();
+    let newest = files(&snapshots, ".snap").pop().unwrap();
     let had = std::fs::read(&newest).unwrap();
     let open = |policy| {
         let mut config = config.clone();

@@ -1,6 +1,6 @@
 //! Every command has its examples in its help, and each of them works.
 
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, words};
 
 /// Commands, as the help lists them.
 fn commands(fixture: &Fixture) -> Vec<Vec<String>> {
@@ -42,15 +42,7 @@ fn each_command_has_examples_that_work() {
                 Some((example, code)) => (example, code.trim().parse().unwrap()),
                 None => (example, 0),
             };
-            // Words, and what is in single quotes.
-            let mut words = Vec::new();
-            for (i, part) in example.split('\'').enumerate() {
-                match i % 2 {
-                    0 => words.extend(part.split_whitespace()),
-                    _ => words.push(part),
-                }
-            }
-            let (found, out, error) = fixture.run(&words);
+            let (found, out, error) = fixture.run(&words(example));
             assert_eq!(found, code, "ecsdb {example}: {out}{error}");
         }
     }

@@ -167,3 +167,15 @@ pub(crate) fn files(dir: &Path) -> Vec<(PathBuf, u64, std::time::SystemTime)> {
     all.sort();
     all
 }
+
+/// What a shell makes of a line: words, and what is in single quotes.
+pub(crate) fn words(line: &str) -> Vec<&str> {
+    let mut words = Vec::new();
+    for (i, part) in line.split('\'').enumerate() {
+        match i % 2 {
+            0 => words.extend(part.split_whitespace()),
+            _ => words.push(part),
+        }
+    }
+    words
+}

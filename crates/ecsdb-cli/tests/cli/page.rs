@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, words};
 
 const PAGE: &str = include_str!("../../../../docs/command-line.md");
 
@@ -109,14 +109,7 @@ fn what_the_page_shows_is_what_is_printed() {
     for block in blocks {
         let (command, shown) = block.split_once('\n').unwrap();
         let command = command.strip_prefix("$ ecsdb ").unwrap();
-        let mut words = Vec::new();
-        for (i, part) in command.split('\'').enumerate() {
-            match i % 2 {
-                0 => words.extend(part.split_whitespace()),
-                _ => words.push(part),
-            }
-        }
-        let (_, out, error) = fixture.run(&words);
+        let (_, out, error) = fixture.run(&words(command));
         assert_eq!(timeless(&format!("{out}{error}")), timeless(shown), "ecsdb {command}");
     }
 }
