@@ -71,6 +71,8 @@ pub(crate) struct Seen {
     pub(crate) database: u128,
 }
 
+/// The name of the file with a database's settings, in its directory.
+pub(crate) const SETTINGS: &str = "ecsdb.toml";
 /// How long files are read again that somebody is writing, before what is wrong with them is believed.
 const LOOKED_FOR: Duration = Duration::from_secs(15);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
@@ -88,9 +90,8 @@ impl Place {
                 Failure::Missing(format!("{dir} is no directory, where a database's was expected")).into()
             );
         }
-        let beside = self.dir.join("ecsdb.toml");
-        let file = self.config.as_deref().or_else(|| beside.is_file().then_some(beside.as_path()));
-        let mut config = match file {
+        let file = self.config.clone().or_else(|| settings_in(&self.dir));
+        let mut config = match &file {
             Some(file) => PersistenceConfig::from_file(file)?,
             None => PersistenceConfig::from_env(&self.dir)?,
         };
@@ -245,6 +246,11 @@ impl Seen {
         let time = if self.unix_ns > 0 { format!(", {}", times::local(self.unix_ns)) } else { String::new() };
         format!("as of LSN {}{time}", self.view.lsn())
     }
+}
+
+/// The file with the settings of the database in a directory, if it has one.
+pub(crate) fn settings_in(dir: &Path) -> Option<PathBuf> {
+    Some(dir.join(SETTINGS)).filter(|file| file.is_file())
 }
 
 /// Shows a job's progress on the terminal until it is done; an interruption cancels it.

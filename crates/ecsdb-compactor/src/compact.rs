@@ -47,7 +47,7 @@ impl Store {
         control.check()?;
         self.merge_newest(&mut work, control)?;
         self.trim_to(&mut work, keep)?;
-        let bytes_after = self.stats_with(&mut work)?.total_bytes();
+        let bytes_after = self.sizes()?.total_bytes();
         let newest = self.manifest().snapshots.last().map_or((0, 0), |entry| (entry.sequence, entry.lsn));
         let info = CompactionInfo {
             lsn: Lsn(newest.1),

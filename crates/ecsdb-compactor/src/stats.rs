@@ -141,7 +141,7 @@ impl Store {
         })
     }
 
-    fn sizes(&self) -> Result<StoreStats> {
+    pub(crate) fn sizes(&self) -> Result<StoreStats> {
         let manifest = self.manifest();
         let mut stats = StoreStats {
             snapshots: manifest.snapshots.len(),

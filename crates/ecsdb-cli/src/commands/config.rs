@@ -9,7 +9,7 @@ use ecsdb::{PersistenceConfig, config};
 use serde_json::{Value as Json, json};
 
 use crate::output::Output;
-use crate::place::Place;
+use crate::place::{Place, SETTINGS, settings_in};
 
 /// Options of `config`.
 #[derive(Args)]
@@ -60,8 +60,7 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
 }
 
 fn check(path: &Path, out: &mut Output) -> Result<()> {
-    let beside = path.join("ecsdb.toml");
-    let file = if path.is_dir() { beside.is_file().then_some(beside) } else { Some(path.into()) };
+    let file = if path.is_dir() { settings_in(path) } else { Some(path.into()) };
     match &file {
         Some(file) => PersistenceConfig::check_file(file)?,
         None => PersistenceConfig::check_env(path)?,
@@ -73,7 +72,7 @@ fn check(path: &Path, out: &mut Output) -> Result<()> {
         Some(file) => out.line(format_args!("no mistakes in {} and the environment", file.display())),
         None => out.line(format_args!(
             "no mistakes in the environment; there is no {}",
-            path.join("ecsdb.toml").display()
+            path.join(SETTINGS).display()
         )),
     }
 }

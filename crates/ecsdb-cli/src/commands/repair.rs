@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::interrupt;
 use crate::output::Output;
-use crate::place::{Place, follow};
+use crate::place::{Place, SETTINGS, follow};
 
 /// Options of `repair`.
 #[derive(Args)]
@@ -70,7 +70,7 @@ fn copy_files(from: &Path, to: &Path) -> Result<()> {
         interrupt::check()?;
         let entry = entry?;
         let name = entry.file_name();
-        let is_ours = !["LOCK", "OWNER", "ecsdb.toml"].iter().any(|other| name == *other);
+        let is_ours = !["LOCK", "OWNER", SETTINGS].iter().any(|other| name == *other);
         if is_ours && entry.file_type()?.is_file() {
             fs::copy(entry.path(), to.join(&name))?;
         }
