@@ -91,15 +91,45 @@ fn a_database_written_today_opens_with_the_same_digest() {
     assert_eq!(Database::open(dir.path()).unwrap().view().unwrap().digest().unwrap(), digest);
 }
 
+/// Copies a directory as it is at one moment, a live one too: again for as long as it changes beneath the copy.
 pub(crate) fn copy_dir(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap().path();
-        let target = to.join(entry.file_name().unwrap());
-        if entry.is_dir() {
-            copy_dir(&entry, &target);
-        } else {
-            std::fs::copy(&entry, &target).unwrap();
+    loop {
+        let before = files_below(from);
+        if to.exists() {
+            std::fs::remove_dir_all(to).unwrap();
+        }
+        if before.is_some() && copy_once(from, to).is_ok() && files_below(from) == before {
+            return;
         }
     }
+}
+
+fn copy_once(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?.path();
+        let target = to.join(entry.file_name().unwrap());
+        if entry.is_dir() {
+            copy_once(&entry, &target)?;
+        } else {
+            std::fs::copy(&entry, &target)?;
+        }
+    }
+    Ok(())
+}
+
+/// What there is in a directory and below, with lengths and times; nothing while it changes.
+fn files_below(dir: &Path) -> Option<Vec<(PathBuf, u64, std::time::SystemTime)>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).ok()? {
+        let entry = entry.ok()?;
+        let metadata = std::fs::metadata(entry.path()).ok()?;
+        if metadata.is_dir() {
+            found.extend(files_below(&entry.path())?);
+        } else {
+            found.push((entry.path(), metadata.len(), metadata.modified().ok()?));
+        }
+    }
+    found.sort();
+    Some(found)
 }
