@@ -23,6 +23,7 @@ mod liveness;
 mod model;
 mod own_files;
 mod owned;
+mod places;
 mod put_back;
 mod reconfigure;
 mod regressions;

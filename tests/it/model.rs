@@ -33,7 +33,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// As many cases as `ECSDB_CASES` says, for long runs.
-fn cases(usual: u32) -> u32 {
+pub(crate) fn cases(usual: u32) -> u32 {
     std::env::var("ECSDB_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(usual)
 }
 

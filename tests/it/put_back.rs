@@ -181,3 +181,38 @@ fn a_snapshot_beyond_the_log_is_damage_to_the_log_and_is_not_deleted() {
     assert!(kept.iter().any(|kept| std::fs::read(kept).is_ok_and(|bytes| bytes == had)), "{kept:?}");
     assert_eq!(open(Policy::Strict).unwrap().view().unwrap().digest().unwrap(), history[7].1);
 }
+
+/// One session with a directory of snapshots that is the wrong one, or not mounted, and the right one again (CKP-11).
+#[test]
+fn snapshots_that_were_away_for_a_session_count_again_once_they_are_back() {
+    for taken_meanwhile in [0, 1] {
+        let dir = tempfile::tempdir().unwrap();
+        let (right, wrong) = (dir.path().join("right"), dir.path().join("wrong"));
+        let with = |snapshots: &Path| {
+            let mut config = PersistenceConfig::new(dir.path().join("world"));
+            config.manual();
+            config.snapshot.dir = Some(snapshots.into());
+            config
+        };
+        let mut history = Vec::new();
+        session(with(&right), 6, &mut history);
+        let had = files(&right, ".snap");
+        assert!(had.len() >= 2);
+        let db = Database::new_with_persistence(with(&wrong)).unwrap();
+        let away = &db.recovery_report().unwrap().rejected;
+        assert!(!away.is_empty() && away.iter().all(|rejected| rejected.away), "{away:?}");
+        for _ in 0..taken_meanwhile {
+            db.write(|tx| Ok(tx.spawn(Counter(7)))).unwrap();
+            db.snapshot().unwrap().wait().unwrap();
+        }
+        let digest = db.view().unwrap().digest().unwrap();
+        db.close().unwrap();
+        let db = Database::new_with_persistence(with(&right)).unwrap();
+        assert_eq!(db.view().unwrap().digest().unwrap(), digest);
+        let loaded = db.recovery_report().unwrap().snapshot.unwrap();
+        assert_eq!(right.join(format!("{:016}.snap", loaded.sequence)), *had.last().unwrap());
+        db.close().unwrap();
+        assert_eq!(files(&right, ".snap"), had);
+        assert!(!dir.path().join("world/quarantine").exists());
+    }
+}

@@ -75,7 +75,7 @@ impl Store {
         let written = merge(&*self.vfs, &chain, &path, sequence, &mut control.follow())?;
         // The same state at the same LSN: the new file takes the place of the chain's last link.
         self.adopt(work, &written, |manifest| {
-            manifest.snapshots.pop();
+            manifest.gone.extend(manifest.snapshots.pop());
         })?;
         let info = SnapshotInfo::new(&written, started.elapsed());
         self.note_snapshot(&info);

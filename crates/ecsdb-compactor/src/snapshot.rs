@@ -136,13 +136,16 @@ impl Store {
         written: &Written,
         change: impl FnOnce(&mut ecsdb_snapshot::Manifest),
     ) -> Result<()> {
-        // Whether the manifest that names the file was published is unknown after an error, so the file stays: the next opening
-        // knows which counts, and removes it if none names it.
-        self.publish(|manifest| {
+        let entry = SnapshotEntry::new(&written.header, &written.directory, written.bytes);
+        let published = self.publish(|manifest| {
             change(manifest);
-            let entry = SnapshotEntry::new(&written.header, &written.directory, written.bytes);
             manifest.snapshots.push(entry);
-        })?;
+        });
+        if published.is_err() {
+            // Whether the manifest that names the file was published is unknown, so the file stays, until a manifest is that gives it up.
+            self.note_failed(entry.sequence);
+        }
+        published?;
         let (sequence, directory) = (written.header.sequence, written.directory.clone());
         work.newest = Some(Newest { sequence, directory });
         Ok(())

@@ -168,6 +168,12 @@ impl Store {
         Ok(published?)
     }
 
+    /// Snapshot file `sequence` was written, and could not be made a snapshot.
+    pub(crate) fn note_failed(&self, sequence: u64) {
+        let _one = self.publishing.lock();
+        self.manifest.lock().gone.push(SnapshotEntry::files(sequence, sequence));
+    }
+
     /// Refuses to go on where another database lies by now.
     pub(crate) fn check_owner(&self) -> Result<()> {
         let database = self.manifest().database;
@@ -249,7 +255,6 @@ impl Store {
         let fallback = least
             .and_then(|least| manifest.snapshots.len().checked_sub(least))
             .and_then(|i| manifest.snapshots.get(i));
-        let least = least.unwrap_or(manifest.snapshots.len());
         let covered = fallback.map_or(Lsn::ZERO, |entry| Lsn(entry.lsn));
         let [log, _] = log_dirs(&self.layout, &manifest);
         // CKP-3: the log says which segment it has come to. A header beyond that is seen, but was not synced, and perhaps never will be.
@@ -264,7 +269,12 @@ impl Store {
             self.report_hole(work)?;
         }
         let archived = self.archived(work)?;
-        let mut bases = manifest.snapshots.clone();
+        // What is away may be back before it is given up.
+        let mut bases = [&manifest.snapshots[..], &manifest.away].concat();
+        bases.sort_by_key(|entry| entry.sequence);
+        let least = fallback.map_or(bases.len(), |fallback| {
+            bases.iter().filter(|entry| entry.sequence >= fallback.sequence).count()
+        });
         // The log goes back to the empty world: as good as a snapshot of it. CKP-11: so it may where its beginning is away or damaged.
         let from_empty = match archived.first() {
             Some(first) if first.after == Some(Lsn::ZERO) => true,
@@ -285,7 +295,9 @@ impl Store {
             snapshots + log.map(|segment| segment.bytes).sum::<u64>()
         });
         let oldest = bases.get(gone).map_or(Lsn::ZERO, |base| Lsn(base.lsn));
-        let gone = (gone + manifest.snapshots.len()).saturating_sub(bases.len());
+        // The empty world is file 0: before it there is nothing to give up.
+        let first_snapshot = bases.get(gone).map_or(0, |base| base.sequence);
+        let gone = bases.iter().any(|base| base.sequence != 0 && base.sequence < first_snapshot);
         // CKP-11: only what is behind that one, or before what is, is given up. What is away, or tells nothing, is not for that alone.
         let behind = |segment: &ArchivedSegment| segment.last_lsn.is_some_and(|last| last <= oldest);
         let first_archived = match archived.iter().rposition(behind) {
@@ -301,12 +313,13 @@ impl Store {
         let said = if settings.keep_all { manifest.kept } else { settings.said(manifest.kept) };
         if self.uncertain.load(Ordering::Acquire)
             || said != manifest.kept
-            || (gone, first_segment, first_archived) != (0, manifest.first_segment, manifest.first_archived)
+            || gone
+            || (first_segment, first_archived) != (manifest.first_segment, manifest.first_archived)
         {
             // CKP-4: the manifest first, then the deletions.
             self.publish(|manifest| {
                 manifest.kept = said;
-                manifest.snapshots.drain(..gone);
+                manifest.give_up_before(first_snapshot);
                 manifest.first_segment = first_segment;
                 manifest.first_archived = first_archived;
             })?;
@@ -323,11 +336,16 @@ impl Store {
         }
         let manifest = self.manifest();
         let (mut files, mut bytes) = (0, 0);
+        let gone = manifest.gone.len();
         for file in garbage(&*self.direct_vfs, &self.layout, &manifest)? {
             if file.dispose(&*self.vfs, &self.layout, &manifest)?.is_none() {
                 (files, bytes) = (files + 1, bytes + file.bytes);
             }
         }
+        // The next manifest forgets them.
+        let one = self.publishing.lock();
+        self.manifest.lock().gone.drain(..gone);
+        drop(one);
         if let Some(archived) = &mut work.archived {
             archived.retain(|segment| segment.number >= manifest.first_archived);
         }

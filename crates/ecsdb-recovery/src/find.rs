@@ -39,11 +39,14 @@ pub(crate) fn manifest(
                     }
                     manifest.snapshots = there;
                 }
+                bring_back(vfs, layout, &mut manifest)?;
                 // The next generation's name must be a new one even if newer ones are damaged.
                 manifest.generation = newest;
                 return Ok(manifest);
             }
-            Err(e) if e.is_damage() => report.rejected.push(Rejected { path, reason: e.to_string() }),
+            Err(e) if e.is_damage() => {
+                report.rejected.push(Rejected { path, reason: e.to_string(), away: e.is_away() })
+            }
             Err(e) => return Err(e.into()),
         }
         if policy == Policy::Strict
@@ -78,6 +81,34 @@ pub(crate) fn manifest(
     rebuild(vfs, layout, &segments, &snapshots, newest, report, reason)
 }
 
+/// CKP-11: a snapshot that was away, and is where it should be, is live.
+fn bring_back(vfs: &dyn Vfs, layout: &Layout, manifest: &mut Manifest) -> Result<()> {
+    for entry in std::mem::take(&mut manifest.away) {
+        let path = layout.file(FileKind::Snapshot, entry.sequence);
+        let look = || -> Result<bool, ecsdb_snapshot::Error> {
+            let snapshot = Snapshot::open(vfs, &path)?;
+            snapshot.expect(manifest.database, entry.sequence, entry.lsn)?;
+            for needed in snapshot.needs() {
+                if vfs.file_len(&layout.file(FileKind::Snapshot, needed))?.is_none() {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        };
+        match look() {
+            Ok(true) => manifest.snapshots.push(entry),
+            Ok(false) => manifest.away.push(entry),
+            // Another database's is none of ours.
+            Err(e) if e.is_damage() || matches!(e, ecsdb_snapshot::Error::OtherDatabase { .. }) => {
+                manifest.away.push(entry);
+            }
+            Err(e) => return Err(e.into()),
+        }
+    }
+    manifest.snapshots.sort_by_key(|entry| entry.sequence);
+    Ok(())
+}
+
 /// Salvage without a manifest: every snapshot file that opens counts, and all of the log.
 fn rebuild(
     vfs: &dyn Vfs,
@@ -99,7 +130,7 @@ fn rebuild(
                 entries.push(SnapshotEntry::new(header, snapshot.directory(), snapshot.bytes()));
             }
             Err(e) if e.is_damage() => {
-                report.rejected.push(Rejected { path, reason: e.to_string() });
+                report.rejected.push(Rejected { path, reason: e.to_string(), away: e.is_away() });
             }
             Err(e) => return Err(e.into()),
         }
@@ -142,7 +173,7 @@ pub(crate) fn beyond(
     }
     let seen = seen.0.max(manifest.durable_lsn).max(manifest.seen_lsn);
     for number in numbers(vfs, layout, FileKind::Snapshot)? {
-        if number < manifest.next_snapshot {
+        if manifest.uses(number) || manifest.has_given_up(number) {
             continue;
         }
         let path = layout.file(FileKind::Snapshot, number);

@@ -155,17 +155,7 @@ pub fn recover(
         manifest.salvage = manifest.incarnation;
         repair::keep_manifests(vfs, layout, manifest.salvage, &mut report)?;
     }
-    // REC-8, CKP-3: what does not load is nothing to fall back to, nor to share blocks with.
-    let loaded = report.snapshot.map(|loaded| loaded.sequence);
-    let good =
-        manifest.snapshots.iter().rposition(|entry| Some(entry.sequence) == loaded).map_or(0, |i| i + 1);
-    for entry in manifest.snapshots.drain(good..) {
-        let path = layout.file(FileKind::Snapshot, entry.sequence);
-        // A salvage sets it aside with everything else.
-        if manifest.salvage == 0 && vfs.file_len(&path)?.is_some() {
-            report.set_aside.push(repair::move_aside(vfs, layout, &path)?);
-        }
-    }
+    repair::take_off_the_list(vfs, layout, &mut manifest, &mut report)?;
     // WAL-7, REC-7: above everything ever seen, in any source.
     let mut seen = scan.seen_lsn.max(world.lsn()).0.max(manifest.durable_lsn).max(manifest.seen_lsn);
     if manifest.salvage != 0 {
@@ -192,6 +182,9 @@ pub fn recover(
         return Err(Error::NumbersUsedUp { dir: layout.root().into(), highest });
     }
     manifest.next_segment = manifest.next_segment.max(segment + 1);
+    if manifest.salvage != 0 {
+        manifest.salvaged_segments = segment;
+    }
     // What was replayed was synced above (REC-4). What was merely seen beyond a torn tail was never durable.
     manifest.durable_lsn = report.last_lsn.0;
     manifest.seen_lsn = seen;

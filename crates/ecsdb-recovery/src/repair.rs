@@ -12,7 +12,7 @@ use ecsdb_wal::{LogScan, SegmentReader, Tail};
 
 use crate::claim::{self, Mark};
 use crate::error::Result;
-use crate::report::RecoveryReport;
+use crate::report::{RecoveryReport, Rejected};
 
 /// Bytes copied at once.
 const COPY_BYTES: usize = 1 << 20;
@@ -113,12 +113,48 @@ fn is_blank(vfs: &dyn Vfs, path: &Path) -> Result<bool, IoError> {
     }
 }
 
-/// Removes what the manifest does not need: snapshot files whose publication was never completed, or whose removal was not;
-/// log segments that were archived or dropped, and archived ones that were dropped (CKP-4).
+/// Takes the snapshots off the list that are nothing to fall back to, nor to share blocks with (REC-8, CKP-3): those that did not load, and
+/// those that are not there. What is damaged is set aside; what is away may come back (CKP-11).
+pub(crate) fn take_off_the_list(
+    vfs: &dyn Vfs,
+    layout: &Layout,
+    manifest: &mut Manifest,
+    report: &mut RecoveryReport,
+) -> Result<()> {
+    let loaded = report.snapshot.map_or(0, |loaded| loaded.sequence);
+    let mut damaged = Vec::new();
+    for entry in std::mem::take(&mut manifest.snapshots) {
+        let path = layout.file(FileKind::Snapshot, entry.sequence);
+        if entry.sequence > loaded {
+            let away = report.rejected.iter().any(|rejected| rejected.away && rejected.path == path);
+            if away { &mut manifest.away } else { &mut damaged }.push(entry);
+        } else if vfs.file_len(&path)?.is_none() {
+            let reason = "it is not there".into();
+            report.rejected.push(Rejected { path, reason, away: true });
+            manifest.away.push(entry);
+        } else {
+            manifest.snapshots.push(entry);
+        }
+    }
+    manifest.away.sort_by_key(|entry| entry.sequence);
+    if manifest.salvage != 0 {
+        // Everything that was there before is set aside, and what comes back later, too.
+        manifest.away.clear();
+        return Ok(());
+    }
+    for file in numbered_files(vfs, layout.snapshot_dir(), &[FileKind::Snapshot])? {
+        if damaged.iter().any(|entry| entry.uses(file.number)) && !manifest.uses(file.number) {
+            report.set_aside.push(move_aside(vfs, layout, &file.path)?);
+        }
+    }
+    Ok(())
+}
+
+/// Removes what the manifest has given up, and sets aside what it does not know (CKP-4).
 pub(crate) fn remove_orphans(
     vfs: &dyn Vfs,
     layout: &Layout,
-    manifest: &Manifest,
+    manifest: &mut Manifest,
     report: &mut RecoveryReport,
 ) -> Result<()> {
     for file in garbage(vfs, layout, manifest)? {
@@ -127,6 +163,7 @@ pub(crate) fn remove_orphans(
             None => report.removed.push(file.path),
         }
     }
+    manifest.gone.clear();
     Ok(())
 }
 
@@ -139,16 +176,25 @@ pub struct Garbage {
     pub bytes: u64,
     kind: FileKind,
     number: u64,
+    given_up: bool,
 }
 
 impl Garbage {
-    /// Removes it; or, while a salvage is under way, sets it aside, and says where it lies then (REC-17).
+    /// Removes it, if it was given up. Otherwise, and while a salvage is under way, sets it aside, and says where it lies then (REC-17, CKP-11).
     ///
     /// # Errors
     /// When a file operation fails. That somebody has removed it already is none.
     pub fn dispose(&self, vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<Option<PathBuf>> {
         let disposed = match manifest.salvage {
-            0 => vfs.remove(&self.path).map(|()| None),
+            0 if self.given_up => vfs.remove(&self.path).map(|()| None),
+            0 => {
+                let target = move_aside(vfs, layout, &self.path)?;
+                tracing::warn!(
+                    path = %self.path.display(), target = %target.display(),
+                    "a file that is not in use, though nobody had given it up, was set aside"
+                );
+                return Ok(Some(target));
+            }
             salvage => {
                 let target = Layout::new(layout.salvage_dir(salvage)).file(self.kind, self.number);
                 move_file(vfs, &self.path, &target).map(|()| Some(target))
@@ -161,7 +207,7 @@ impl Garbage {
     }
 }
 
-/// The files that nothing needs once `manifest` is durable: what [`crate::recover`] removes, and whoever published it. Only what says
+/// The files that nothing needs once `manifest` is durable: what [`crate::recover`] removes or sets aside, and whoever published it. Only what says
 /// itself that it is this database's, or is blank, is garbage; what has a name of ours and is another's, or cannot be read, is left alone
 /// (CKP-10).
 ///
@@ -169,13 +215,17 @@ impl Garbage {
 /// When a directory cannot be listed.
 pub fn garbage(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<Vec<Garbage>> {
     let mut garbage = Vec::new();
-    let needed: [(FileKind, &dyn Fn(u64) -> bool); 4] = [
-        (FileKind::Snapshot, &|number| manifest.uses(number)),
-        (FileKind::Segment, &|number| number >= manifest.first_segment),
-        (FileKind::ArchivedSegment, &|number| number >= manifest.first_archived),
-        (FileKind::CompressedSegment, &|number| number >= manifest.first_archived),
-    ];
-    for (kind, is_needed) in needed {
+    use FileKind::{ArchivedSegment, CompressedSegment, Segment, Snapshot};
+    let is_needed = |kind, number| match kind {
+        Snapshot => manifest.uses(number),
+        Segment => number >= manifest.first_segment,
+        _ => number >= manifest.first_archived,
+    };
+    let given_up = |kind, number| match kind {
+        Snapshot => manifest.has_given_up(number),
+        _ => number >= manifest.salvaged_segments,
+    };
+    for kind in [Snapshot, Segment, ArchivedSegment, CompressedSegment] {
         let dir = layout.dir_of(kind);
         let list = || -> Result<Vec<NumberedFile>> {
             if dir == layout.archive_dir() && claim::mark(vfs, layout, dir, manifest.database)? == Mark::Empty
@@ -193,7 +243,7 @@ pub fn garbage(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<Ve
             }
             Err(e) => return Err(e),
         };
-        for file in files.into_iter().filter(|file| !is_needed(file.number)) {
+        for file in files.into_iter().filter(|file| !is_needed(kind, file.number)) {
             let is_ours = match whose(vfs, kind, &file.path)? {
                 Whose::Database(database) => database == manifest.database,
                 Whose::Blank => true,
@@ -202,7 +252,7 @@ pub fn garbage(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<Ve
             };
             if is_ours {
                 let NumberedFile { number, path, bytes } = file;
-                garbage.push(Garbage { path, bytes, kind, number });
+                garbage.push(Garbage { path, bytes, kind, number, given_up: given_up(kind, number) });
             } else {
                 tracing::debug!(path = %file.path.display(), "a file that is not this database's is left alone");
             }

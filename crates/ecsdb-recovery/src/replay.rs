@@ -66,7 +66,7 @@ pub(crate) fn load(
                 if options.policy == Policy::Strict {
                     return Err(Error::Strict { what: e.to_string() });
                 }
-                let rejected = Rejected { path, reason: e.to_string() };
+                let rejected = Rejected { path, reason: e.to_string(), away: e.is_away() };
                 if !report.rejected.contains(&rejected) {
                     report.rejected.push(rejected);
                 }

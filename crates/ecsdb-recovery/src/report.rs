@@ -28,6 +28,8 @@ pub struct Rejected {
     pub path: PathBuf,
     /// Why.
     pub reason: String,
+    /// It, or a file that it needs, was not there. Should it be another time, it counts again.
+    pub away: bool,
 }
 
 /// What recovery found, chose, rejected, applied and discarded.
@@ -133,8 +135,11 @@ impl fmt::Display for RecoveryReport {
         if let Some(lsn) = self.rolled_back {
             write!(f, "\n  rolled back the incomplete transaction {lsn}")?;
         }
-        for rejected in &self.rejected {
-            write!(f, "\n  passed over {}: {}", rejected.path.display(), rejected.reason)?;
+        for Rejected { path, reason, away } in &self.rejected {
+            write!(f, "\n  passed over {}: {reason}", path.display())?;
+            if *away {
+                write!(f, " (once it is back, it counts again)")?;
+            }
         }
         for path in &self.removed {
             write!(f, "\n  removed the leftover {}", path.display())?;

@@ -1,9 +1,10 @@
 //! Checking every file of a database that nobody has open. Changes nothing.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use ecsdb_io::{FileKind, Layout, Vfs};
-use ecsdb_snapshot::{Manifest, Snapshot};
+use ecsdb_snapshot::{Manifest, Snapshot, SnapshotEntry};
 use ecsdb_wal::{LogScan, Lsn, Tail};
 
 use crate::error::Result;
@@ -28,6 +29,8 @@ pub struct Verified {
     pub torn_tail: Option<String>,
     /// Nobody could open the database meanwhile. False where nothing can be written, not even a lock file.
     pub locked: bool,
+    /// Snapshots that were not where they should be at an opening, and are not yet. Each counts again once it is back.
+    pub away: Vec<PathBuf>,
     /// What is damaged or missing, each with its file and place.
     pub faults: Vec<String>,
 }
@@ -61,6 +64,8 @@ pub fn verify_files(
             verified.faults.push(e.to_string());
         }
     }
+    let path = |entry: &SnapshotEntry| layout.file(FileKind::Snapshot, entry.sequence);
+    verified.away = manifest.away.iter().map(path).collect();
     let mut needed = BTreeSet::new();
     for entry in &manifest.snapshots {
         let path = layout.file(FileKind::Snapshot, entry.sequence);

@@ -120,6 +120,15 @@ impl Error {
         }
     }
 
+    /// True when a file is not there: it may be another time.
+    pub fn is_away(&self) -> bool {
+        match self {
+            Error::Io(e) => e.is_not_found(),
+            Error::MissingParent { .. } => true,
+            _ => false,
+        }
+    }
+
     /// True when the file or the medium, not the system, is at fault: another snapshot may do.
     pub fn is_damage(&self) -> bool {
         match self {

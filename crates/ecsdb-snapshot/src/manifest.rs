@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::format::Header;
 
 const MAGIC: [u8; 8] = *b"ECSDBMAN";
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 /// The oldest version that is read. It has no [`Kept`], and nothing is being set aside.
 const VERSION_MIN: u32 = 2;
 const KIND: u8 = 1;
@@ -51,8 +51,14 @@ pub struct Manifest {
     /// The incarnation whose salvage is under way: until it is done, what this manifest has no use for is set aside, not deleted
     /// (REC-17). 0 for none.
     pub salvage: u64,
+    /// Log segments below this number are of before a salvage, which had set aside all that it found: one that turns up is set aside, too.
+    pub salvaged_segments: u64,
     /// The live snapshots, oldest first.
     pub snapshots: Vec<SnapshotEntry>,
+    /// Snapshots that were not where they should be, oldest first: live again once they are (CKP-11).
+    pub away: Vec<SnapshotEntry>,
+    /// Snapshots that were given up: the only ones whose files are deleted, and then forgotten (CKP-11).
+    pub gone: Vec<SnapshotEntry>,
 }
 
 /// What of the past is kept. It holds until something else is said, since a setting that is not given gives nothing up (CKP-11).
@@ -122,14 +128,28 @@ struct Fields3 {
     salvage: u64,
 }
 
-const _: () =
-    assert!(size_of::<FileHeader>() == 16 && size_of::<Fields>() == 96 && size_of::<Fields3>() == 48);
+/// What version 4 has behind that.
+#[derive(Clone, Copy, Pod, Zeroable, Default)]
+#[repr(C)]
+struct Fields4 {
+    salvaged_segments: u64,
+    away: u64,
+    gone: u64,
+}
+
+const _: () = assert!(size_of::<FileHeader>() == 16 && size_of::<Fields>() == 96);
+const _: () = assert!(size_of::<Fields3>() == 48 && size_of::<Fields4>() == 24);
 const _: () = assert!(size_of::<SnapshotEntry>() == 48);
 
 impl SnapshotEntry {
     /// The empty world, before the first transaction: no file.
     pub const EMPTY: SnapshotEntry =
         SnapshotEntry { sequence: 0, lsn: 0, created_unix_ns: 0, bytes: 0, parent: 0, base: 0 };
+
+    /// The files `first` to `last`, of which nothing else is known.
+    pub const fn files(first: u64, last: u64) -> Self {
+        SnapshotEntry { sequence: last, base: first, ..SnapshotEntry::EMPTY }
+    }
 
     /// True when it has blocks in snapshot file `sequence`, or may have.
     pub fn uses(&self, sequence: u64) -> bool {
@@ -170,13 +190,28 @@ impl Manifest {
             written_unix_ns: 0,
             kept: Kept::default(),
             salvage: 0,
+            salvaged_segments: 0,
             snapshots: Vec::new(),
+            away: Vec::new(),
+            gone: Vec::new(),
         }
     }
 
-    /// True when a live snapshot has blocks in snapshot file `sequence`, or may have.
+    /// True when a snapshot that is live, or away, has blocks in snapshot file `sequence`, or may have.
     pub fn uses(&self, sequence: u64) -> bool {
-        self.snapshots.iter().any(|entry| entry.uses(sequence))
+        self.snapshots.iter().chain(&self.away).any(|entry| entry.uses(sequence))
+    }
+
+    /// True when snapshot file `sequence` was given up: nothing uses it, and something that is [`Manifest::gone`] did.
+    pub fn has_given_up(&self, sequence: u64) -> bool {
+        self.gone.iter().any(|entry| entry.uses(sequence)) && !self.uses(sequence)
+    }
+
+    /// Gives up all snapshots before file `sequence`.
+    pub fn give_up_before(&mut self, sequence: u64) {
+        for list in [&mut self.snapshots, &mut self.away] {
+            self.gone.extend(list.extract_if(.., |entry| entry.sequence < sequence));
+        }
     }
 
     /// Publishes this as the next generation and removes all but the newest two.
@@ -246,7 +281,14 @@ impl Manifest {
         };
         let mut payload = bytemuck::bytes_of(&fields).to_vec();
         payload.extend_from_slice(bytemuck::bytes_of(&Fields3 { kept: self.kept, salvage: self.salvage }));
-        payload.extend_from_slice(bytemuck::cast_slice(&self.snapshots));
+        payload.extend_from_slice(bytemuck::bytes_of(&Fields4 {
+            salvaged_segments: self.salvaged_segments,
+            away: self.away.len() as u64,
+            gone: self.gone.len() as u64,
+        }));
+        for list in [&self.snapshots, &self.away, &self.gone] {
+            payload.extend_from_slice(bytemuck::cast_slice(list));
+        }
         let mut bytes = bytemuck::bytes_of(&header).to_vec();
         // The header of the file is not a frame of its own: its sum is the link that the frame vouches for.
         let frame = FrameHeader {
@@ -278,17 +320,23 @@ impl Manifest {
         if !(VERSION_MIN..=VERSION).contains(&header.version) {
             Error::check_version(path, header.version, VERSION)?;
         }
-        let Some((fields, rest)) = payload.split_at_checked(size_of::<Fields>()) else {
-            return Err(Error::damaged(path, 16, "the manifest is shorter than its fields"));
-        };
-        let fields: Fields = bytemuck::pod_read_unaligned(fields);
-        let (more, entries) = match rest.split_at_checked(size_of::<Fields3>()) {
-            _ if header.version < 3 => (Fields3::default(), rest),
-            Some((more, entries)) => (bytemuck::pod_read_unaligned(more), entries),
-            None => return Err(Error::damaged(path, 16, "the manifest is shorter than its fields")),
-        };
-        if Some(entries.len() as u64) != fields.snapshots.checked_mul(size_of::<SnapshotEntry>() as u64) {
+        let mut rest = payload;
+        let fields: Fields = take(path, &mut rest)?;
+        let more: Fields3 = if header.version < 3 { Fields3::default() } else { take(path, &mut rest)? };
+        let lists: Fields4 = if header.version < 4 { Fields4::default() } else { take(path, &mut rest)? };
+        let counts = [fields.snapshots, lists.away, lists.gone];
+        let entries = counts.iter().try_fold(0u64, |sum, count| sum.checked_add(*count));
+        if Some(rest.len() as u64)
+            != entries.and_then(|all| all.checked_mul(size_of::<SnapshotEntry>() as u64))
+        {
             return Err(Error::damaged(path, 16, "the number of snapshots does not fit the length"));
+        }
+        let mut entries = bytemuck::pod_collect_to_vec::<u8, SnapshotEntry>(rest).into_iter();
+        let mut list = |count: u64| entries.by_ref().take(count as usize).collect::<Vec<_>>();
+        let [snapshots, away, mut gone] = counts.map(&mut list);
+        if header.version < 4 {
+            // It did not say: what it has no use for was given up.
+            gone.push(SnapshotEntry::files(0, fields.next_snapshot.saturating_sub(1)));
         }
         if frame.sequence != fields.generation {
             return Err(Error::damaged(path, 16, "the generation stands there twice, and differs"));
@@ -312,9 +360,19 @@ impl Manifest {
                 _ => more.kept,
             },
             salvage: more.salvage,
-            snapshots: bytemuck::pod_collect_to_vec(entries),
+            salvaged_segments: lists.salvaged_segments,
+            snapshots,
+            away,
+            gone,
         })
     }
+}
+
+fn take<T: Pod>(path: &Path, rest: &mut &[u8]) -> Result<T> {
+    let short = || Error::damaged(path, 16, "the manifest is shorter than its fields");
+    let (head, tail) = rest.split_at_checked(size_of::<T>()).ok_or_else(short)?;
+    *rest = tail;
+    Ok(bytemuck::pod_read_unaligned(head))
 }
 
 #[cfg(test)]
@@ -349,6 +407,9 @@ mod tests {
     fn every_flipped_bit_is_seen() {
         let mut manifest = Manifest::new(7);
         manifest.generation = 3;
+        manifest.snapshots = (1..4).map(|i| SnapshotEntry::files(i, i)).collect();
+        manifest.away = vec![SnapshotEntry::files(4, 5)];
+        manifest.gone = (6..8).map(|i| SnapshotEntry::files(i, i)).collect();
         let good = manifest.encode(99);
         assert_eq!(Manifest::decode(Path::new("m"), &good).unwrap(), manifest);
         for bit in 0..good.len() * 8 {

@@ -41,11 +41,18 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
         out.json(&json!({
             "snapshots": checked.snapshots, "segments": checked.segments, "bytes": checked.bytes,
             "last_lsn": checked.last_lsn.0, "torn_tail": checked.torn_tail, "faults": checked.faults,
+            "away": checked.away,
         }))?;
     } else {
         if let Some(torn) = &checked.torn_tail {
             out.line(format_args!(
                 "torn tail: {torn}; the next opening cuts it, since nothing proves that it had been durable"
+            ))?;
+        }
+        for path in &checked.away {
+            out.line(format_args!(
+                "away: {}; once it is back, the next opening for writing counts it again",
+                path.display()
             ))?;
         }
         for fault in &checked.faults {
