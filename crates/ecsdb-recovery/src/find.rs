@@ -202,8 +202,9 @@ pub(crate) fn known(manifest: &Manifest, covered: Lsn) -> Known {
 
 /// Where the log's segments lie, the log's own directory first, and from where on they count.
 pub fn log_dirs<'a>(layout: &'a Layout, manifest: &Manifest) -> [LogDir<'a>; 2] {
+    let database = manifest.database;
     [
-        LogDir { path: layout.log_dir(), first: manifest.first_segment, archive: false },
-        LogDir { path: layout.archive_dir(), first: manifest.first_archived, archive: true },
+        LogDir { path: layout.log_dir(), first: manifest.first_segment, database, archive: false },
+        LogDir { path: layout.archive_dir(), first: manifest.first_archived, database, archive: true },
     ]
 }

@@ -164,6 +164,13 @@ pub(crate) fn remove_orphans(
         }
     }
     manifest.gone.clear();
+    // Publishing leaves alone what it cannot read.
+    for generation in Manifest::generations(vfs, layout)? {
+        let path = layout.file(FileKind::Manifest, generation);
+        if generation < manifest.generation && Manifest::read(vfs, &path).is_err_and(|e| e.is_damage()) {
+            report.set_aside.push(move_aside(vfs, layout, &path)?);
+        }
+    }
     Ok(())
 }
 
@@ -316,12 +323,12 @@ pub(crate) fn set_aside(
 /// When a file operation fails.
 pub fn move_aside(vfs: &dyn Vfs, layout: &Layout, path: &Path) -> Result<PathBuf> {
     let mut target = layout.quarantine_dir().join(name_of(path));
-    // What lies there from another time stays.
+    // What lies there from another time stays; and what a file is, its name's end says.
     for n in 2.. {
         if vfs.file_len(&target)?.is_none() {
             break;
         }
-        target = layout.quarantine_dir().join(format!("{}.{n}", name_of(path)));
+        target = layout.quarantine_dir().join(format!("{n}-{}", name_of(path)));
     }
     move_file(vfs, path, &target)?;
     Ok(target)

@@ -231,11 +231,10 @@ impl Manifest {
         let superseded = |&old: &u64| old + KEPT <= self.generation;
         for old in Manifest::generations(vfs, layout)?.into_iter().filter(superseded) {
             let path = layout.file(FileKind::Manifest, old);
-            // CKP-10: one that says that it is another database's is left alone.
-            if Manifest::read(vfs, &path).is_ok_and(|old| old.database != self.database) {
-                continue;
+            // CKP-10: what is another database's, or cannot be read, is left alone.
+            if Manifest::read(vfs, &path).is_ok_and(|old| old.database == self.database) {
+                vfs.remove(&path)?;
             }
-            vfs.remove(&path)?;
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use ecsdb_io::frame::FrameDamage;
 use ecsdb_io::{NumberedFile, Vfs};
 
 use crate::error::{LogError, Result};
-use crate::files::{LogDir, segment_files};
+use crate::files::{LogDir, is_of, segment_files};
 use crate::format::{CLOSE, CONTINUES, GROUP, GroupInfo, PAGE, SegmentHeader, TRANSACTION};
 use crate::options::SegmentEnd;
 use crate::reader::{Damage, NoFrame, Remains, SegmentReader};
@@ -136,8 +136,8 @@ impl LogScan {
         let mut first = 0;
         for file in segment_files(vfs, dirs)? {
             match SegmentReader::open(vfs, &file.path) {
-                // A copy under another number is not the segment that it says it is.
-                Ok(Some(reader)) if reader.header().sequence != file.number => {}
+                // A copy under another number is not the segment that it says it is, nor is a stranger's.
+                Ok(Some(reader)) if !is_of(&file, reader.header(), dirs) => {}
                 // Its first LSN may be a higher one: those between were never anything.
                 Ok(Some(reader)) if reader.header().previous.last_lsn <= after => first = file.number,
                 Ok(Some(_)) => return Ok(first),
