@@ -505,10 +505,10 @@ fn jobs_and_events_work_inside_a_runtime() {
 fn a_view_of_an_earlier_moment_is_what_was_committed_then() {
     let dir = tempfile::tempdir().unwrap();
     let db = Database::builder(dir.path()).config(by_hand).open().unwrap();
-    let mut notes = history(&db, 6);
+    let mut notes = history(&db, 3);
     for _ in 0..3 {
         db.snapshot().unwrap().wait().unwrap();
-        notes.extend(history(&db, 4));
+        notes.extend(history(&db, 2));
     }
     let (earliest, _) = db.stats().unwrap().earliest.unwrap();
     assert!(earliest > Lsn::ZERO);
