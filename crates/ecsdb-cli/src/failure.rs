@@ -132,8 +132,10 @@ pub(crate) fn end_call(error: &clap::Error) -> ExitCode {
     let text = error.render().to_string();
     let what = text.split("\n\nUsage:").next().unwrap_or(&text);
     let what = what.split("\n\nFor more information").next().unwrap_or(what);
-    let words: Vec<&str> = what.trim_start_matches("error:").split_whitespace().collect();
-    end(&Failure::Usage(words.join(" ")).into())
+    let parts = what.trim_start_matches("error:").split("\n\n");
+    let parts: Vec<String> =
+        parts.map(|part| part.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    end(&Failure::Usage(parts.join("; ")).into())
 }
 
 /// Says what is wrong, each cause once, and gives the exit code. Whoever closed the pipe wants to hear nothing.

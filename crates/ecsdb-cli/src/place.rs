@@ -211,8 +211,7 @@ impl Look<'_> {
         let loaded = past.report.snapshot.map(|loaded| loaded.sequence);
         let base = self.manifest.snapshots.iter().find(|entry| Some(entry.sequence) == loaded);
         let of_snapshot = past.unix_ns == 0;
-        let unix_ns =
-            if of_snapshot { base.map_or(0, |entry| entry.created_unix_ns) } else { past.unix_ns };
+        let unix_ns = if of_snapshot { base.map_or(0, |entry| entry.created_unix_ns) } else { past.unix_ns };
         Ok(Seen {
             view: past.world.view(),
             world: past.world,

@@ -5,7 +5,6 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use ecsdb_compactor::copy::refuse_within;
 use ecsdb_io::{Disk, FileKind, Layout, Owner, Vfs};
 use ecsdb_snapshot::Manifest;
 
@@ -22,18 +21,18 @@ pub(crate) fn refuse(own: Option<&Layout>, to: &Path) -> Result<PathBuf> {
         }
         real => real?,
     };
-    if let Some(own) = own {
-        refuse_within(own, &Layout::new(&real))?;
-    }
-    match real.ancestors().skip(1).find(|dir| is_of_a_database(dir)) {
-        None => Ok(real),
-        Some(dir) => Err(Failure::Usage(format!(
-            "{} is within {}, a directory of a database: only ecsdb itself writes there",
-            to.display(),
-            dir.display()
-        ))
-        .into()),
-    }
+    let own: Vec<&Path> =
+        own.into_iter().flat_map(|own| [own.root()].into_iter().chain(own.data_dirs())).collect();
+    let is_own = |dir: &Path| own.contains(&dir);
+    // Something new may be asked for by the name of what is there already, which is found out later.
+    let around = real.ancestors().find(|dir| is_own(dir) || (*dir != real && is_of_a_database(dir)));
+    let what = match around {
+        Some(dir) if dir == real => "is a directory of the database itself".into(),
+        Some(dir) => format!("is within {}, a directory of a database", dir.display()),
+        None if own.iter().any(|dir| dir.starts_with(&real)) => "is around the database itself".into(),
+        None => return Ok(real),
+    };
+    Err(Failure::Usage(format!("{} {what}: give it a place of its own", to.display())).into())
 }
 
 /// One with manifests, or one of log, snapshots or archive. What cannot be looked at is nobody's.
@@ -63,14 +62,17 @@ pub(crate) fn directory(own: Option<&Layout>, to: &Path) -> Result<Layout> {
         Err(e) => return Err(e).with_context(|| looking(to)),
     };
     if used {
-        return Err(ecsdb::StoreError::TargetNotEmpty(to.into()).into());
+        let to = to.display();
+        return Err(Failure::Exists(format!(
+            "{to} is not empty: something new needs a directory of its own"
+        ))
+        .into());
     }
     Ok(layout)
 }
 
 /// A file, which takes the place of one of its name.
 pub(crate) fn file(own: Option<&Layout>, to: &Path) -> Result<()> {
-    refuse(own, to)?;
     if fs::metadata(to).is_ok_and(|there| !there.is_file()) {
         return Err(Failure::Exists(format!(
             "{} is there, and no file that could be replaced",
@@ -78,6 +80,7 @@ pub(crate) fn file(own: Option<&Layout>, to: &Path) -> Result<()> {
         ))
         .into());
     }
+    refuse(own, to)?;
     is_there(within(to), "")
 }
 
@@ -162,7 +165,7 @@ fn is_ours(name: &str) -> bool {
         FileKind::Manifest,
         FileKind::Report,
     ];
-    matches!(name, "LOCK" | "OWNER") || kinds.iter().any(|kind| kind.parse(name).is_some())
+    matches!(name, "LOCK" | "LOCK.holder" | "OWNER") || kinds.iter().any(|kind| kind.parse(name).is_some())
 }
 
 #[cfg(test)]

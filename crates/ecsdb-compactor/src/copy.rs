@@ -98,6 +98,11 @@ pub fn write_database(
         parent: None,
     };
     let written = write(vfs, &path, view, &options, &mut control.follow())?;
+    // It was read back since the last step, which can take as long as writing it.
+    if let Err(e) = control.check() {
+        vfs.remove(&path)?;
+        return Err(e);
+    }
     manifest.snapshots.push(SnapshotEntry::new(&written.header, &written.directory, written.bytes));
     manifest.publish(vfs, layout)?;
     vfs.remove(&layout.unfinished_file())?;

@@ -43,7 +43,7 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
         let name = || options.file.display().to_string();
         let file = match File::open(&options.file) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                return Err(Failure::Missing(format!("there is no {}", name())).into());
+                return Err(Failure::Missing(format!("there is no file {}", name())).into());
             }
             file => file.with_context(name)?,
         };

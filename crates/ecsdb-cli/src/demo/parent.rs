@@ -43,17 +43,27 @@ impl Reference {
 }
 
 pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
+    let target = options.dir.as_deref().map(|dir| target::directory(None, dir)).transpose()?;
+    let started = Instant::now();
+    let data = dataset(options.flights)?;
+    // Up to here there is nothing to be removed.
     let _held = interrupt::hold();
-    let Some(dir) = &options.dir else {
+    let (events, took) = (HumanCount(data.events.len() as u64), started.elapsed().as_secs_f64());
+    say(
+        out,
+        format_args!(
+            "{events} events read in {took:.1} s: departures, arrivals, cancellations and weather of 2013, each a transaction"
+        ),
+    )?;
+    let Some(layout) = target else {
         let temporary = tempfile::Builder::new()
             .prefix("ecsdb-demo-")
             .tempdir()
             .context("making a temporary directory")?;
-        return play(temporary.path(), options, out);
+        return play(temporary.path(), options, &data, started, out);
     };
-    let layout = target::directory(None, dir)?;
     let made = target::missing(layout.root());
-    let played = play(dir, options, out);
+    let played = play(layout.root(), options, &data, started, out);
     if interrupt::asked() && played.is_err() {
         target::remove_database(&layout, &made)?;
     }
@@ -69,18 +79,8 @@ fn say(out: &mut Output, line: std::fmt::Arguments<'_>) -> Result<()> {
     out.flush()
 }
 
-fn play(dir: &Path, options: &Options, out: &mut Output) -> Result<()> {
-    let started = Instant::now();
-    let data = dataset(options.flights)?;
+fn play(dir: &Path, options: &Options, data: &Dataset, started: Instant, out: &mut Output) -> Result<()> {
     let total = data.events.len() as u64;
-    let took = started.elapsed().as_secs_f64();
-    let events = HumanCount(total);
-    say(
-        out,
-        format_args!(
-            "{events} events read in {took:.1} s: departures, arrivals, cancellations and weather of 2013, each a transaction"
-        ),
-    )?;
     let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));
     let mut random = fastrand::Rng::with_seed(seed);
     let mut kills: Vec<u64> = (0..options.kills).map(|_| random.u64(..total.max(1))).collect();
@@ -91,7 +91,7 @@ fn play(dir: &Path, options: &Options, out: &mut Output) -> Result<()> {
     let bar = ProgressBar::new(total).with_style(ProgressStyle::with_template(
         "{bar:40} {human_pos}/{human_len} events  {per_sec}  {msg}  {elapsed}",
     )?);
-    let mut reference = Reference::new(&data)?;
+    let mut reference = Reference::new(data)?;
     let mut acknowledged = 0;
     let mut writing = Duration::ZERO;
     let mut kills = kills.into_iter();
@@ -104,7 +104,7 @@ fn play(dir: &Path, options: &Options, out: &mut Output) -> Result<()> {
         if finished {
             break;
         }
-        killed.push(bar.suspend(|| check(dir, &data, &mut reference, number, acknowledged, out))?);
+        killed.push(bar.suspend(|| check(dir, data, &mut reference, number, acknowledged, out))?);
     }
     bar.finish_and_clear();
 
@@ -126,7 +126,7 @@ fn play(dir: &Path, options: &Options, out: &mut Output) -> Result<()> {
             HumanCount(rate)
         ),
     )?;
-    let uninterrupted = reference.digest_after(&data, total)?;
+    let uninterrupted = reference.digest_after(data, total)?;
     let times = many(killed.len() as u64, "time", "times");
     say(out, format_args!("state digest, killed {times}: {digest}"))?;
     say(out, format_args!("state digest, uninterrupted, in memory: {uninterrupted}"))?;
