@@ -45,8 +45,17 @@ fn looking(at: &Path) -> String {
     format!("looking at {}", at.display())
 }
 
-/// A directory for something new: not there yet, or empty, or with a copy in it that was not finished.
+/// A directory for something new: not there yet, or empty.
 pub(crate) fn directory(own: Option<&Layout>, to: &Path) -> Result<Layout> {
+    new(own, to, |_| false)
+}
+
+/// A directory for a copy: one in which another was left unfinished can be had, too.
+pub(crate) fn for_copy(own: Option<&Layout>, to: &Path) -> Result<Layout> {
+    new(own, to, |layout| layout.unfinished_file().exists())
+}
+
+fn new(own: Option<&Layout>, to: &Path, may_be_used: impl Fn(&Layout) -> bool) -> Result<Layout> {
     let real = refuse(own, to)?;
     match fs::metadata(&real) {
         Ok(there) if !there.is_dir() => {
@@ -57,7 +66,7 @@ pub(crate) fn directory(own: Option<&Layout>, to: &Path) -> Result<Layout> {
     }
     let layout = Layout::new(real).real(&Disk)?;
     let used = match fs::read_dir(layout.root()) {
-        Ok(mut entries) => entries.next().is_some() && !layout.unfinished_file().exists(),
+        Ok(mut entries) => entries.next().is_some() && !may_be_used(&layout),
         Err(e) if e.kind() == ErrorKind::NotFound => false,
         Err(e) => return Err(e).with_context(|| looking(to)),
     };

@@ -254,8 +254,8 @@ fn lock_kind(e: &LockError) -> ErrorKind {
 
 fn config_kind(e: &ConfigError) -> ErrorKind {
     match e {
-        // No setting is wrong where the disk or the system refuses.
-        ConfigError::Io(_) => ErrorKind::Retry,
+        // No setting is wrong where the system refuses, unless it is given what is no name.
+        ConfigError::Io(e) if e.cause.kind() != std::io::ErrorKind::InvalidInput => ErrorKind::Retry,
         _ => ErrorKind::Config,
     }
 }

@@ -21,7 +21,7 @@ pub(crate) fn write(
     config: &PersistenceConfig,
     to: &Path,
 ) -> Result<SnapshotInfo> {
-    let layout = target::directory(own, to)?;
+    let layout = target::for_copy(own, to)?;
     let made = target::missing(layout.root());
     let was_unfinished = layout.unfinished_file().exists();
     let _held = interrupt::hold();

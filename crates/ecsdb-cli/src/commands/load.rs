@@ -36,7 +36,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
-    target::directory(None, &options.dir)?;
+    target::for_copy(None, &options.dir)?;
     let dumped = if options.file == Path::new("-") {
         read(&mut io::stdin().lock()).context("standard input")?
     } else {

@@ -40,7 +40,7 @@ pub(crate) fn copy_of(
 ) -> Result<()> {
     let (config, _) = place.config()?;
     let own = config.layout_in(&ecsdb_io::Disk)?;
-    target::directory(Some(&own), to)?;
+    target::for_copy(Some(&own), to)?;
     let seen = place.see(moment).with_context(|| format!("copying {}", place.dir.display()))?;
     let info = match dry_run {
         true => None,

@@ -179,10 +179,15 @@ fn damage_has_an_exit_code_of_its_own_and_a_repair_says_what_is_lost() {
     assert_eq!(fixture.json(&["hash", "world", "--lsn", "2"])["state"]["lsn"], 2);
     let would = fixture.json(&["repair", "world", "--dry-run"]);
     assert_eq!((&would["lost"][0]["first"], &would["written"]), (&3.into(), &false.into()));
+    let text = fixture.ok(&["repair", "world", "--dry-run"]);
+    assert!(text.contains("the state of LSN 2 would be that of LSN 5 from now on"), "{text}");
     assert_eq!(fixture.run(&["hash", "world"]).0, 4);
     let was = fixture.json(&["repair", "world"]);
     let lost = |told: &serde_json::Value| (told["lost"][0]["first"].clone(), told["lost"][0]["last"].clone());
     assert_eq!((lost(&was), &was["data_loss"]), (lost(&would), &"acknowledged".into()));
+    // What is left is of LSN 2, and goes by the highest number from then on.
+    assert_eq!((&was["last_lsn"], &was["lsn"], &would["lsn"]), (&2.into(), &5.into(), &5.into()));
+    assert_eq!(fixture.json(&["hash", "world"])["state"]["lsn"], 5);
     assert_eq!(fixture.ok(&["verify", "world"]).lines().last(), Some("everything verifies"));
     assert!(fixture.json(&["info", "world"])["quarantined"].as_u64().unwrap() > 0);
 }
