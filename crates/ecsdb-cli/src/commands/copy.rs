@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 use ecsdb::{PersistenceConfig, SnapshotInfo, Task, View};
-use ecsdb_compactor::copy::write_database;
+use ecsdb_compactor::copy::{Limited, write_database};
 use ecsdb_compactor::{Control, EventSender};
-use ecsdb_io::{Disk, Layout, Priority, Scheduler, SchedulerOptions, Vfs};
+use ecsdb_io::{Disk, Layout};
 
 use crate::output::bar;
 use crate::{interrupt, target};
@@ -28,28 +28,13 @@ pub(crate) fn write(
     let control = Control::new(Task::Copy, EventSender::default());
     let bar = bar()?;
     let settings = config.store_settings();
-    // The limit is the scheduler's; without one nothing needs to stand between.
-    let scheduler = match config.bytes_per_second_max() {
-        Some(_) => Some(Scheduler::start(SchedulerOptions::default())?),
-        None => None,
-    };
-    let limit = |bytes_per_second| {
-        if let Some(scheduler) = &scheduler {
-            scheduler.set_rate_limit(Priority::Snapshot, bytes_per_second);
-        }
-    };
-    limit(config.bytes_per_second_max());
-    let vfs = match &scheduler {
-        Some(scheduler) => scheduler.vfs(Arc::new(Disk), Priority::Snapshot),
-        None => Arc::new(Disk) as Arc<dyn Vfs>,
-    };
+    let files = Limited::new(Arc::new(Disk), config.bytes_per_second_max())?;
     let written = std::thread::scope(|scope| {
-        let writer = scope.spawn(|| write_database(&*vfs, &layout, view, &settings, &control));
+        let writer = scope.spawn(|| write_database(files.vfs(), &layout, view, &settings, &control));
         while !writer.is_finished() {
             if interrupt::asked() {
                 control.cancel();
-                // Whoever waits for its turn is to see it.
-                limit(None);
+                files.lift();
             }
             let progress = control.progress();
             bar.set_length(progress.total);

@@ -124,3 +124,15 @@ fn a_copy_keeps_to_its_rate_and_when_interrupted_takes_nothing_of_others_away() 
         std::fs::remove_dir_all(fixture.path("new")).unwrap();
     }
 }
+
+#[test]
+fn so_does_a_copy_that_a_program_makes_of_a_closed_database() {
+    let fixture = Fixture::new();
+    let mut config = ecsdb::PersistenceConfig::new(fixture.path("world"));
+    config.snapshot.bytes_per_second_max = ecsdb::ByteSize(1000);
+    let started = Instant::now();
+    let copy = fixture.path("copy");
+    let info = ecsdb::restore_copy(&config, &copy, ecsdb::Moment::Latest, |_| {}).unwrap();
+    assert!(started.elapsed() > Duration::from_millis(info.bytes / 2), "{:?}", started.elapsed());
+    assert_eq!(fixture.json(&["hash", "copy"])["digest"], fixture.json(&["hash", "world"])["digest"]);
+}
