@@ -12,7 +12,7 @@ use ecsdb_recovery::{
 };
 use ecsdb_wal::{Durability, Log, Lsn, Payload};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::job::Job;
 use crate::persistence::{Persistence, SharedWorld};
 
@@ -164,7 +164,8 @@ pub fn restore_copy(
     copy::refuse_within(&own, &to)?;
     let past = of_closed(&vfs, &own, moment, settings.threads, false, &mut progress)?;
     let control = Control::new(Task::Copy, EventSender::default());
-    Ok(copy::write_database(&*vfs, &to, past.world.view(), &settings, &control)?)
+    let files = copy::Limited::new(vfs, from.bytes_per_second_max()).map_err(Error::Thread)?;
+    Ok(copy::write_database(files.vfs(), &to, past.world.view(), &settings, &control)?)
 }
 
 /// Reads and checks every file of a database that nobody has open, and changes nothing. O(bytes).

@@ -48,6 +48,7 @@ pub(crate) fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'
         Some((_, near)) => format!(": did you mean {near}?"),
         None => String::new(),
     };
+    let name = if name.is_empty() { "with the empty name" } else { name };
     Failure::Usage(format!("there is no {what} {name}{hint}")).into()
 }
 
