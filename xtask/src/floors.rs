@@ -16,7 +16,8 @@ const FLOORS: &[(&str, u32)] = &[
     ("ecsdb-compactor", 4),
     ("ecsdb-config", 5),
     ("ecsdb", 6),
-    ("ecsdb-cli", 7),
+    ("ecsdb-query", 7),
+    ("ecsdb-cli", 8),
 ];
 /// Beside the house: they see all, and nothing depends on them.
 const BESIDE: &[&str] = &[

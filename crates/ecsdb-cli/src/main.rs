@@ -10,7 +10,6 @@ mod interrupt;
 mod output;
 mod place;
 mod times;
-mod values;
 
 use std::process::ExitCode;
 
