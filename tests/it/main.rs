@@ -7,6 +7,7 @@
 
 use ecsdb_tests::components;
 
+mod attack;
 mod bad_files;
 mod bounds;
 mod calls;

@@ -216,3 +216,25 @@ fn snapshots_that_were_away_for_a_session_count_again_once_they_are_back() {
         assert!(!dir.path().join("world/quarantine").exists());
     }
 }
+
+/// A copy of what was given up long ago is put into the directory: nobody uses it, and nobody has given it up (CKP-11).
+#[test]
+fn a_snapshot_that_comes_back_after_it_was_given_up_is_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let (world, saved) = (dir.path().join("world"), dir.path().join("saved"));
+    let mut config = PersistenceConfig::new(&world);
+    config.manual();
+    config.snapshot.chain_max = 1;
+    let mut history = Vec::new();
+    session(config.clone(), 3, &mut history);
+    copy_dir(&world.join("snapshots"), &saved);
+    session(config.clone(), 12, &mut history);
+    let old = files(&saved, ".snap").remove(0);
+    let back = world.join("snapshots").join(old.file_name().unwrap());
+    assert!(!back.exists());
+    std::fs::copy(&old, &back).unwrap();
+    session(config, 0, &mut history);
+    assert!(!back.exists());
+    let aside = world.join("quarantine").join(old.file_name().unwrap());
+    assert_eq!(std::fs::read(aside).unwrap(), std::fs::read(old).unwrap());
+}

@@ -27,7 +27,8 @@ impl Output {
 
     /// One JSON value on one line.
     pub(crate) fn json(&mut self, value: &Json) -> Result<()> {
-        serde_json::to_writer(&mut self.out, value)?;
+        // As what it is, so that a closed pipe is known.
+        serde_json::to_writer(&mut self.out, value).map_err(io::Error::from)?;
         Ok(self.out.write_all(b"\n")?)
     }
 

@@ -186,6 +186,10 @@ impl Store {
             let there = self.archived(work)?;
             there.insert(there.partition_point(|segment| segment.number < archived.number), archived);
         }
+        // CKP-2: what was found there may have been put there by a process that came no further, or before a sync that failed.
+        if copies.is_some() {
+            self.archive_vfs.sync_dir(self.layout.archive_dir())?;
+        }
         Ok(())
     }
 
@@ -250,13 +254,20 @@ impl Store {
             None => FileKind::ArchivedSegment,
         };
         let path = self.layout.file(kind, number);
-        publish::<_, Error>(vfs, &path, |to| {
+        let published = publish::<_, Error>(vfs, &path, |to| {
             match compression {
                 Some(level) => drop(seekable::compress(&*source, len, &**to, level)?),
                 None => copy(&*source, len, &**to)?,
             }
             Ok(())
-        })?;
+        });
+        if let Err(e) = published {
+            // After a sync that failed a copy may seem to be there which never is: it is not to be found by the next attempt.
+            if vfs.file_len(&path).is_ok_and(|len| len.is_some()) {
+                vfs.remove(&path)?;
+            }
+            return Err(e);
+        }
         let mut last_lsn = None;
         if let Some(ScannedSegment { end, .. }) = scanned {
             // CKP-2: read back before anything relies on it.

@@ -66,13 +66,13 @@ impl Store {
         let started = Instant::now();
         let _span = tracing::info_span!("merge").entered();
         let Some(newest) = self.newest(work)? else { return Ok(()) };
-        if newest.directory.files == [newest.sequence] {
+        if newest.directory.numbers().eq([newest.sequence]) {
             return Ok(());
         }
         let chain = Snapshot::open(&*self.vfs, &self.layout.file(FileKind::Snapshot, newest.sequence))?;
-        let sequence = self.next_snapshot(work);
-        let path = self.layout.file(FileKind::Snapshot, sequence);
-        let written = merge(&*self.vfs, &chain, &path, sequence, &mut control.follow())?;
+        let file = self.reserve_snapshot()?;
+        let path = self.layout.file(FileKind::Snapshot, file.sequence);
+        let written = merge(&*self.vfs, &chain, &path, file, &mut control.follow())?;
         // The same state at the same LSN: the new file takes the place of the chain's last link.
         self.adopt(work, &written, |manifest| {
             manifest.gone.extend(manifest.snapshots.pop());

@@ -94,6 +94,7 @@ pub fn write_database(
         created_unix_ns: vfs.now_unix_ns(),
         compression: settings.compression,
         threads: settings.threads,
+        salt: vfs.random_u64() as u32,
         parent: None,
     };
     let written = write(vfs, &path, view, &options, &mut control.follow())?;

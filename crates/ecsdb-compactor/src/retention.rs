@@ -96,6 +96,7 @@ mod tests {
             bytes: 10,
             parent: 0,
             base: i,
+            salt: i,
         };
         (1..=n).map(entry).collect()
     }

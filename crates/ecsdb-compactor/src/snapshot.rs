@@ -6,7 +6,7 @@ use std::time::Duration;
 use ecsdb_core::View;
 use ecsdb_io::FileKind;
 use ecsdb_io::sync::Instant;
-use ecsdb_snapshot::{Directory, Snapshot, SnapshotEntry, WriteOptions, Written, write};
+use ecsdb_snapshot::{Directory, FileRef, Snapshot, SnapshotEntry, WriteOptions, Written, write};
 use ecsdb_wal::Lsn;
 
 use crate::control::Control;
@@ -101,14 +101,14 @@ impl Store {
             return Ok(SnapshotInfo::existing(newest));
         }
         let settings = self.settings();
-        let sequence = self.next_snapshot(work);
         let manifest = self.manifest();
         let base = manifest.snapshots.last().map_or(0, |newest| newest.base);
         // Not the files that it has blocks in: while one of them is the full one's, all snapshots since that are needed (CKP-3), and the log.
         let chain = manifest.snapshots.iter().filter(|entry| entry.sequence >= base).count();
         let newest =
             self.newest(work)?.filter(|newest| chain.max(newest.directory.files.len()) < settings.chain_max);
-        let parent = newest.map(|newest| (newest.sequence, &*newest.directory));
+        let parent = newest.map(|newest| (newest.sequence, newest.directory.clone()));
+        let FileRef { sequence, salt, .. } = self.reserve_snapshot()?;
         let options = WriteOptions {
             database: manifest.database,
             sequence,
@@ -116,7 +116,8 @@ impl Store {
             created_unix_ns: self.log.now_unix_ns(),
             compression: settings.compression,
             threads: settings.threads,
-            parent,
+            parent: parent.as_ref().map(|(sequence, directory)| (*sequence, &**directory)),
+            salt,
         };
         let path = self.layout.file(FileKind::Snapshot, sequence);
         let written = write(&*self.vfs, &path, view, &options, &mut control.follow())?;
@@ -136,16 +137,12 @@ impl Store {
         written: &Written,
         change: impl FnOnce(&mut ecsdb_snapshot::Manifest),
     ) -> Result<()> {
-        let entry = SnapshotEntry::new(&written.header, &written.directory, written.bytes);
-        let published = self.publish(|manifest| {
+        self.publish(|manifest| {
             change(manifest);
+            let entry = SnapshotEntry::new(&written.header, &written.directory, written.bytes);
+            manifest.gone.retain(|gone| gone.sequence != entry.sequence);
             manifest.snapshots.push(entry);
-        });
-        if published.is_err() {
-            // Whether the manifest that names the file was published is unknown, so the file stays, until a manifest is that gives it up.
-            self.note_failed(entry.sequence);
-        }
-        published?;
+        })?;
         let (sequence, directory) = (written.header.sequence, written.directory.clone());
         work.newest = Some(Newest { sequence, directory });
         Ok(())
@@ -174,9 +171,14 @@ impl Store {
     }
 
     /// A number for a snapshot file that none ever had, whatever became of the files before.
-    pub(crate) fn next_snapshot(&self, work: &mut Work) -> u64 {
-        work.next_snapshot = work.next_snapshot.max(self.manifest().next_snapshot) + 1;
-        work.next_snapshot - 1
+    pub(crate) fn reserve_snapshot(&self) -> Result<FileRef> {
+        let file = FileRef::new(self.manifest().next_snapshot, self.direct_vfs.random_u64() as u32);
+        self.publish(|manifest| {
+            manifest.next_snapshot = file.sequence + 1;
+            let salt = file.salt.into();
+            manifest.gone.push(SnapshotEntry { salt, ..SnapshotEntry::files(file.sequence, file.sequence) });
+        })?;
+        Ok(file)
     }
 
     /// Says that work begins, unless it was cancelled while it waited for its turn, or the directories are another database's by now.

@@ -130,7 +130,7 @@ impl Store {
     }
 
     fn chain(&self, sequence: u64, directory: &Directory) -> Result<Chain> {
-        let base = directory.files.iter().copied().min().unwrap_or(sequence).min(sequence);
+        let base = directory.numbers().min().unwrap_or(sequence).min(sequence);
         let base = Snapshot::open(&*self.direct_vfs, &self.layout.file(FileKind::Snapshot, base))?;
         Ok(Chain {
             sequence,

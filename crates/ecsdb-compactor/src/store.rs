@@ -5,9 +5,9 @@ use std::sync::Arc;
 use ecsdb_core::View;
 use ecsdb_io::sync::atomic::{AtomicBool, Ordering};
 use ecsdb_io::sync::{Mutex, MutexGuard};
-use ecsdb_io::{DirLock, Layout, Owner, Vfs};
+use ecsdb_io::{DirLock, FileKind, Layout, Owner, Vfs};
 use ecsdb_recovery::{garbage, log_dirs};
-use ecsdb_snapshot::{Manifest, SnapshotEntry};
+use ecsdb_snapshot::{Manifest, Snapshot, SnapshotEntry};
 use ecsdb_wal::{Log, LogScan, Lsn};
 
 use crate::archive::ArchivedSegment;
@@ -57,7 +57,10 @@ pub struct StoreFiles {
 #[derive(Default)]
 pub(crate) struct Work {
     pub(crate) newest: Option<Newest>,
-    pub(crate) next_snapshot: u64,
+    /// The snapshot that was found whole, to fall back to.
+    fallback: Option<u64>,
+    /// Those that were not, and were reported.
+    doubted: Vec<u64>,
     /// The archived segments, once they were listed.
     pub(crate) archived: Option<Vec<ArchivedSegment>>,
     /// The lock on the archive, once there was something to archive.
@@ -153,9 +156,8 @@ impl Store {
         self.check_owner()?;
         let mut next = self.manifest();
         change(&mut next);
-        next.next_snapshot =
-            next.snapshots.last().map_or(0, |newest| newest.sequence + 1).max(next.next_snapshot);
         next.next_segment = next.next_segment.max(self.log.segment() + 1);
+        next.log_mark = self.log.mark().unwrap_or(next.log_mark);
         next.durable_lsn = self.log.durable_lsn().0;
         next.seen_lsn = next.seen_lsn.max(next.durable_lsn);
         let before = next.generation;
@@ -168,17 +170,11 @@ impl Store {
         Ok(published?)
     }
 
-    /// Snapshot file `sequence` was written, and could not be made a snapshot.
-    pub(crate) fn note_failed(&self, sequence: u64) {
-        let _one = self.publishing.lock();
-        self.manifest.lock().gone.push(SnapshotEntry::files(sequence, sequence));
-    }
-
     /// Refuses to go on where another database lies by now.
     pub(crate) fn check_owner(&self) -> Result<()> {
         let database = self.manifest().database;
         for dir in [self.layout.log_dir(), self.layout.snapshot_dir()] {
-            Owner::check(&*self.direct_vfs, dir, database)?;
+            Owner::check_claimed(&*self.direct_vfs, dir, database)?;
         }
         Ok(())
     }
@@ -252,9 +248,10 @@ impl Store {
         let settings = self.settings();
         // CKP-3: what the fallback snapshot does not hold is needed by recovery.
         let least = least.or_else(|| needed(&manifest.snapshots));
-        let fallback = least
-            .and_then(|least| manifest.snapshots.len().checked_sub(least))
-            .and_then(|i| manifest.snapshots.get(i));
+        let fallback = match least {
+            Some(least) => self.fallback(work, &manifest.snapshots, least)?,
+            None => None,
+        };
         let covered = fallback.map_or(Lsn::ZERO, |entry| Lsn(entry.lsn));
         let [log, _] = log_dirs(&self.layout, &manifest);
         // CKP-3: the log says which segment it has come to. A header beyond that is seen, but was not synced, and perhaps never will be.
@@ -325,6 +322,43 @@ impl Store {
             })?;
         }
         self.remove_garbage(work, &settings)
+    }
+
+    /// The newest snapshot but for those that are newer than the `least`-th, if it is whole as far as the heads of its files tell; or else one before
+    /// it. CKP-3: the log goes by what was looked at.
+    fn fallback(
+        &self,
+        work: &mut Work,
+        snapshots: &[SnapshotEntry],
+        least: usize,
+    ) -> Result<Option<SnapshotEntry>> {
+        let able = (snapshots.len() + 1).saturating_sub(least);
+        for entry in snapshots[..able.min(snapshots.len())].iter().rev() {
+            if work.fallback == Some(entry.sequence) {
+                return Ok(Some(*entry));
+            }
+            let path = self.layout.file(FileKind::Snapshot, entry.sequence);
+            let look = || {
+                let snapshot = Snapshot::open(&*self.direct_vfs, &path)?;
+                snapshot.expect(self.manifest().database, entry)?;
+                snapshot.check_files(&*self.direct_vfs)
+            };
+            match look() {
+                Ok(()) => {
+                    work.fallback = Some(entry.sequence);
+                    return Ok(Some(*entry));
+                }
+                Err(e) if e.is_damage() => {
+                    if !work.doubted.contains(&entry.sequence) {
+                        work.doubted.push(entry.sequence);
+                        let error = format!("{e}; the log behind it is kept");
+                        self.events.send(Event::Failed { task: Task::Retention, error, retry_in: None });
+                    }
+                }
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(None)
     }
 
     /// Deletes what the published manifest does not need, what earlier attempts left over included. That ends a trim by `settings`.

@@ -347,7 +347,7 @@ pub struct ComponentType {
     pub(crate) archive_align: usize,
     pub(crate) nested_bytes: fn() -> usize,
     pub(crate) ops: &'static TypeOps,
-    pub(crate) type_id: TypeId,
+    pub(crate) type_id: fn() -> TypeId,
     pub(crate) type_name: fn() -> &'static str,
     pub(crate) type_slot: fn() -> u32,
 }
@@ -363,7 +363,7 @@ impl ComponentType {
             archive_align: T::STORAGE.archive_align,
             nested_bytes: T::STORAGE.nested_bytes,
             ops: TypeOps::of::<T>(),
-            type_id: TypeId::of::<T>(),
+            type_id: TypeId::of::<T>,
             type_name: std::any::type_name::<T>,
             type_slot: T::type_slot,
         }

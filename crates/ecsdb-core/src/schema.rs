@@ -119,7 +119,7 @@ impl Schema {
         // Another type has the name, or would have as good a right to it.
         let other = registered.or_else(|| {
             inventory::iter::<ComponentType>()
-                .filter(|ty| ty.name == T::NAME && ty.type_id != own.0)
+                .filter(|ty| ty.name == T::NAME && (ty.type_id)() != own.0)
                 .find(|ty| entry.def.mismatch(ty.version, ty.kind, (ty.description)()).is_none())
                 .map(|ty| (ty.type_name)())
         });
@@ -153,7 +153,7 @@ impl Schema {
         };
         let entry = &mut self.entries[id.0 as usize];
         let newly_known = match entry.rust_type {
-            Some((known, _)) if known == ty.type_id => false,
+            Some((known, _)) if known == (ty.type_id)() => false,
             Some((_, first)) => {
                 let name = ty.name.to_string();
                 return Err(Error::NameTaken { name, first, second: (ty.type_name)() });
@@ -164,7 +164,7 @@ impl Schema {
                 }
                 check_type(ty, &entry.def)?;
                 entry.ops = Ops::Typed(ty.ops);
-                entry.rust_type = Some((ty.type_id, (ty.type_name)()));
+                entry.rust_type = Some(((ty.type_id)(), (ty.type_name)()));
                 true
             }
         };

@@ -102,7 +102,7 @@ impl World {
         let mut linked: FxHashMap<&str, Vec<&ComponentType>> = FxHashMap::default();
         for ty in inventory::iter::<ComponentType> {
             let types = linked.entry(ty.name).or_default();
-            if types.iter().all(|known| known.type_id != ty.type_id) {
+            if types.iter().all(|known| (known.type_id)() != (ty.type_id)()) {
                 types.push(ty);
             }
         }

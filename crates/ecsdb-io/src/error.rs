@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::platform;
+
 /// A file operation, as named in an [`IoError`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -113,14 +115,17 @@ impl IoError {
     /// of handles or memory, or does not allow it: then all others would be taken for damaged, too.
     pub fn is_of_the_file(&self) -> bool {
         use io::ErrorKind::{InvalidData, IsADirectory, NotADirectory, NotFound, Other, UnexpectedEof};
-        /// `EIO`, and what Windows says of a bad sector (`ERROR_CRC`).
-        const MEDIUM: i32 = if cfg!(windows) { 23 } else { 5 };
         let reading = matches!(self.op, FileOp::Open | FileOp::Read | FileOp::Metadata);
         let of_the_file = matches!(
             self.cause.kind(),
             NotFound | UnexpectedEof | IsADirectory | NotADirectory | InvalidData | Other
         );
-        reading && (of_the_file || self.cause.raw_os_error() == Some(MEDIUM))
+        reading && (of_the_file || self.cause.raw_os_error().is_some_and(platform::is_of_the_medium))
+    }
+
+    /// True when the system does not allow the file to be opened.
+    pub fn is_denied(&self) -> bool {
+        self.op == FileOp::Open && self.cause.kind() == io::ErrorKind::PermissionDenied
     }
 
     /// The same failure, told to one more waiter. [`io::Error`] cannot be cloned: the system's code is kept

@@ -64,6 +64,26 @@ impl Owner {
         }
     }
 
+    /// Refuses a directory that was claimed for `database`, and is another one by now: as [`Owner::check`], or since it was moved or unmounted
+    /// and its name leads to what is in its place (CKP-11).
+    ///
+    /// # Errors
+    /// When it is not that directory, and as [`Owner::read`].
+    pub fn check_claimed(vfs: &dyn Vfs, dir: &Path, database: u128) -> Result<()> {
+        Owner::check(vfs, dir, database)?;
+        if !Owner::is_said(vfs, dir) {
+            let what =
+                format!("it was moved, or is not mounted any more: its file {OWNER_FILE} is not there");
+            return Err(IoError::new(FileOp::Lock, dir, std::io::Error::other(what)));
+        }
+        Ok(())
+    }
+
+    /// Whether `dir` says whose it is; if not to be read, it says something.
+    pub fn is_said(vfs: &dyn Vfs, dir: &Path) -> bool {
+        !matches!(vfs.file_len(&dir.join(OWNER_FILE)), Ok(None))
+    }
+
     /// Says durably that `dir` is this one's.
     ///
     /// # Errors

@@ -181,6 +181,25 @@ pub(crate) fn write_vectored_at(file: &File, bufs: &[IoSlice<'_>], offset: u64) 
     std::os::windows::fs::FileExt::seek_write(file, &bufs[0], offset)
 }
 
+/// True for an error of the system that says that a file, or the medium under it, is bad.
+#[cfg(unix)]
+pub(crate) fn is_of_the_medium(code: i32) -> bool {
+    use rustix::io::Errno;
+    // Of a remote file system, of one that checks what it reads, of links that go in circles.
+    #[cfg(target_os = "linux")]
+    const MORE: [Errno; 3] = [Errno::UCLEAN, Errno::REMOTEIO, Errno::NODATA];
+    #[cfg(not(target_os = "linux"))]
+    const MORE: [Errno; 0] = [];
+    let bad = [Errno::IO, Errno::BADMSG, Errno::ILSEQ, Errno::LOOP, Errno::STALE];
+    bad.iter().chain(&MORE).any(|errno| errno.raw_os_error() == code)
+}
+
+/// `ERROR_CRC`, `ERROR_FILE_CORRUPT`, `ERROR_DISK_CORRUPT`.
+#[cfg(not(unix))]
+pub(crate) fn is_of_the_medium(code: i32) -> bool {
+    [23, 1392, 1393].contains(&code)
+}
+
 /// Makes the names in a directory durable.
 #[cfg(unix)]
 pub(crate) fn sync_dir(path: &Path) -> io::Result<()> {

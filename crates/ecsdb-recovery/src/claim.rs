@@ -121,7 +121,12 @@ fn database_of_files(vfs: &dyn Vfs, dir: &Path, database: u128) -> Result<Option
     let mut found = None;
     for kind in [FileKind::Segment, FileKind::CompressedSegment, FileKind::Snapshot] {
         for file in numbered_files(vfs, dir, &[kind])? {
-            if let Whose::Database(of_file) = whose(vfs, kind, &file.path)? {
+            let of_file = match whose(vfs, kind, &file.path)? {
+                Whose::Database(database) => Some(database),
+                Whose::Snapshot(header) => Some(header.database),
+                Whose::Blank | Whose::Unreadable => None,
+            };
+            if let Some(of_file) = of_file {
                 if of_file == database {
                     return Ok(Some(of_file));
                 }

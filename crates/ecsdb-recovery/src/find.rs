@@ -85,23 +85,15 @@ pub(crate) fn manifest(
 fn bring_back(vfs: &dyn Vfs, layout: &Layout, manifest: &mut Manifest) -> Result<()> {
     for entry in std::mem::take(&mut manifest.away) {
         let path = layout.file(FileKind::Snapshot, entry.sequence);
-        let look = || -> Result<bool, ecsdb_snapshot::Error> {
+        let look = || {
             let snapshot = Snapshot::open(vfs, &path)?;
-            snapshot.expect(manifest.database, entry.sequence, entry.lsn)?;
-            for needed in snapshot.needs() {
-                if vfs.file_len(&layout.file(FileKind::Snapshot, needed))?.is_none() {
-                    return Ok(false);
-                }
-            }
-            Ok(true)
+            snapshot.expect(manifest.database, &entry)?;
+            snapshot.check_files(vfs)
         };
         match look() {
-            Ok(true) => manifest.snapshots.push(entry),
-            Ok(false) => manifest.away.push(entry),
-            // Another database's is none of ours.
-            Err(e) if e.is_damage() || matches!(e, ecsdb_snapshot::Error::OtherDatabase { .. }) => {
-                manifest.away.push(entry);
-            }
+            Ok(()) => manifest.snapshots.push(entry),
+            // What is another's, or of a newer format, is not it.
+            Err(e) if e.is_of_the_file() => manifest.away.push(entry),
             Err(e) => return Err(e.into()),
         }
     }
@@ -173,7 +165,7 @@ pub(crate) fn beyond(
     }
     let seen = seen.0.max(manifest.durable_lsn).max(manifest.seen_lsn);
     for number in numbers(vfs, layout, FileKind::Snapshot)? {
-        if manifest.uses(number) || manifest.has_given_up(number) {
+        if manifest.uses(number) {
             continue;
         }
         let path = layout.file(FileKind::Snapshot, number);
@@ -187,7 +179,7 @@ pub(crate) fn beyond(
                     )));
                 }
             }
-            Err(e) if e.is_damage() => {}
+            Err(e) if e.is_of_the_file() => {}
             Err(e) => return Err(e.into()),
         }
     }
@@ -197,7 +189,12 @@ pub(crate) fn beyond(
 /// What a manifest knows of a log, of which a snapshot holds everything up to `covered`: that is not lost, wherever the log ends.
 pub(crate) fn known(manifest: &Manifest, covered: Lsn) -> Known {
     let durable = if manifest.durable_lsn > covered.0 { Lsn(manifest.durable_lsn) } else { Lsn::ZERO };
-    Known { durable, next_segment: manifest.next_segment, incarnation: manifest.incarnation }
+    Known {
+        durable,
+        next_segment: manifest.next_segment,
+        incarnation: manifest.incarnation,
+        mark: manifest.log_mark,
+    }
 }
 
 /// Where the log's segments lie, the log's own directory first, and from where on they count.

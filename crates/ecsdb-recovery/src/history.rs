@@ -174,9 +174,9 @@ impl<'a> History<'a> {
             match SegmentReader::open(vfs, &file.path) {
                 Ok(Some(reader)) if reader.header().database == manifest.database => {
                     let header = reader.header();
-                    if before != Some(header.previous.segment) {
-                        // What a salvage has lost is no part of the past: that begins with the snapshot that ended it.
-                        let salvaged = manifest.salvage == 0 && header.sequence == manifest.salvaged_segments;
+                    // What a salvage has lost is no part of the past: that begins with the snapshot that ended it.
+                    let salvaged = manifest.salvage == 0 && header.sequence == manifest.salvaged_segments;
+                    if salvaged || before != Some(header.previous.segment) {
                         let first = Lsn(header.first_lsn.0.saturating_sub(1));
                         let from = if salvaged { first } else { header.previous.last_lsn };
                         (logged_from, logged_from_unix_ns) = (from, header.created_unix_ns);

@@ -39,6 +39,8 @@ pub struct Recovered {
     pub report: RecoveryReport,
     /// Segments that hold nothing that counts.
     unused: Vec<PathBuf>,
+    /// Files of snapshots that did not load.
+    damaged: Vec<PathBuf>,
     /// The last segment, if it is longer than what counts of it.
     cut: Option<repair::Cut>,
 }
@@ -80,7 +82,7 @@ pub fn recover(
     clock.lap("snapshot", &mut report);
 
     progress(&Step::Verify);
-    sync_log(vfs, layout)?;
+    sync_log(vfs, layout, &manifest)?;
     let mut scan = scan_log(vfs, layout, &manifest, world.lsn())?;
     report.segments = scan.segments.len();
     report.log_bytes = scan.segments.iter().map(|segment| segment.end.offset).sum();
@@ -155,7 +157,7 @@ pub fn recover(
         manifest.salvage = manifest.incarnation;
         repair::keep_manifests(vfs, layout, manifest.salvage, &mut report)?;
     }
-    repair::take_off_the_list(vfs, layout, &mut manifest, &mut report)?;
+    let damaged = repair::take_off_the_list(vfs, layout, &mut manifest, &mut report)?;
     // WAL-7, REC-7: above everything ever seen, in any source.
     let mut seen = scan.seen_lsn.max(world.lsn()).0.max(manifest.durable_lsn).max(manifest.seen_lsn);
     if manifest.salvage != 0 {
@@ -184,6 +186,7 @@ pub fn recover(
     manifest.next_segment = manifest.next_segment.max(segment + 1);
     if manifest.salvage != 0 {
         manifest.salvaged_segments = segment;
+        manifest.log_mark = (0, 0);
     }
     // What was replayed was synced above (REC-4). What was merely seen beyond a torn tail was never durable.
     manifest.durable_lsn = report.last_lsn.0;
@@ -217,7 +220,7 @@ pub fn recover(
     };
     // After a loss the files stay what they are, and one that is replaced needs no cutting.
     let cut = if report.lost.is_empty() && empty.is_none() { repair::cut(layout, &scan) } else { None };
-    Ok(Recovered { world, manifest, log_start, locks, report, unused: scan.unused, cut })
+    Ok(Recovered { world, manifest, log_start, locks, report, unused: scan.unused, damaged, cut })
 }
 
 impl Recovered {
@@ -242,6 +245,9 @@ impl Recovered {
         match vfs.remove(&layout.unfinished_file()) {
             Err(e) if !e.is_not_found() => tracing::warn!(error = %e, "a mark of a copy stays"),
             _ => {}
+        }
+        for path in &self.damaged {
+            report.set_aside.push(repair::move_aside(vfs, layout, path)?);
         }
         if manifest.salvage == 0 {
             repair::remove_unused(vfs, layout, &self.unused, report)?;
@@ -268,9 +274,15 @@ fn replaceable(layout: &Layout, scan: &LogScan) -> Option<SegmentHeader> {
 
 /// REC-4: a process that crashed leaves written pages which only the operating system has. What recovery builds on must be
 /// on stable storage first.
-fn sync_log(vfs: &dyn Vfs, layout: &Layout) -> Result<(), IoError> {
-    for file in numbered_files(vfs, layout.log_dir(), &[FileKind::Segment])? {
-        vfs.open(&file.path, OpenMode::ReadWrite)?.sync_data()?;
+fn sync_log(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<(), IoError> {
+    let mut files = numbered_files(vfs, layout.log_dir(), &[FileKind::Segment])?;
+    files.retain(|file| file.number >= manifest.first_segment);
+    for file in files {
+        match vfs.open(&file.path, OpenMode::ReadWrite) {
+            // Not written by this user, then. What it is, and whether it matters, is for the scan to say.
+            Err(e) if e.is_denied() => {}
+            opened => opened?.sync_data()?,
+        }
     }
     match vfs.sync_dir(layout.log_dir()) {
         Err(e) if e.is_not_found() => Ok(()),

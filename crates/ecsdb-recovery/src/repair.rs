@@ -114,13 +114,14 @@ fn is_blank(vfs: &dyn Vfs, path: &Path) -> Result<bool, IoError> {
 }
 
 /// Takes the snapshots off the list that are nothing to fall back to, nor to share blocks with (REC-8, CKP-3): those that did not load, and
-/// those that are not there. What is damaged is set aside; what is away may come back (CKP-11).
+/// those that are not there. What is away may come back (CKP-11); the files of what is damaged are given, to be set aside once the list
+/// without them is published (REC-5).
 pub(crate) fn take_off_the_list(
     vfs: &dyn Vfs,
     layout: &Layout,
     manifest: &mut Manifest,
     report: &mut RecoveryReport,
-) -> Result<()> {
+) -> Result<Vec<PathBuf>> {
     let loaded = report.snapshot.map_or(0, |loaded| loaded.sequence);
     let mut damaged = Vec::new();
     for entry in std::mem::take(&mut manifest.snapshots) {
@@ -140,14 +141,11 @@ pub(crate) fn take_off_the_list(
     if manifest.salvage != 0 {
         // Everything that was there before is set aside, and what comes back later, too.
         manifest.away.clear();
-        return Ok(());
+        return Ok(Vec::new());
     }
-    for file in numbered_files(vfs, layout.snapshot_dir(), &[FileKind::Snapshot])? {
-        if damaged.iter().any(|entry| entry.uses(file.number)) && !manifest.uses(file.number) {
-            report.set_aside.push(move_aside(vfs, layout, &file.path)?);
-        }
-    }
-    Ok(())
+    let mut files = numbered_files(vfs, layout.snapshot_dir(), &[FileKind::Snapshot])?;
+    files.retain(|file| damaged.iter().any(|entry| entry.uses(file.number)) && !manifest.uses(file.number));
+    Ok(files.into_iter().map(|file| file.path).collect())
 }
 
 /// Removes what the manifest has given up, and sets aside what it does not know (CKP-4).
@@ -228,8 +226,8 @@ pub fn garbage(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<Ve
         Segment => number >= manifest.first_segment,
         _ => number >= manifest.first_archived,
     };
-    let given_up = |kind, number| match kind {
-        Snapshot => manifest.has_given_up(number),
+    let given_up = |number, whose: &Whose| match whose {
+        Whose::Snapshot(header) => manifest.has_given_up(number, header.salt),
         _ => number >= manifest.salvaged_segments,
     };
     for kind in [Snapshot, Segment, ArchivedSegment, CompressedSegment] {
@@ -251,15 +249,17 @@ pub fn garbage(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<Ve
             Err(e) => return Err(e),
         };
         for file in files.into_iter().filter(|file| !is_needed(kind, file.number)) {
-            let is_ours = match whose(vfs, kind, &file.path)? {
+            let whose = whose(vfs, kind, &file.path)?;
+            let is_ours = match whose {
                 Whose::Database(database) => database == manifest.database,
+                Whose::Snapshot(header) => header.database == manifest.database,
                 Whose::Blank => true,
                 // It may be a part of what a salvage sets aside.
                 Whose::Unreadable => manifest.salvage != 0,
             };
             if is_ours {
                 let NumberedFile { number, path, bytes } = file;
-                garbage.push(Garbage { path, bytes, kind, number, given_up: given_up(kind, number) });
+                garbage.push(Garbage { path, bytes, kind, number, given_up: given_up(number, &whose) });
             } else {
                 tracing::debug!(path = %file.path.display(), "a file that is not this database's is left alone");
             }
@@ -270,8 +270,10 @@ pub fn garbage(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<Ve
 
 /// What a file says of whose it is.
 pub(crate) enum Whose {
-    /// It is of the database with this identity.
+    /// It is a segment of the database with this identity.
     Database(u128),
+    /// A snapshot.
+    Snapshot(ecsdb_snapshot::Header),
     /// A segment that was prepared and never used.
     Blank,
     /// What it says is damaged.
@@ -281,8 +283,8 @@ pub(crate) enum Whose {
 pub(crate) fn whose(vfs: &dyn Vfs, kind: FileKind, path: &Path) -> Result<Whose> {
     match kind {
         FileKind::Snapshot => match Snapshot::open(vfs, path) {
-            Ok(snapshot) => Ok(Whose::Database(snapshot.header().database)),
-            Err(e) if e.is_damage() => Ok(Whose::Unreadable),
+            Ok(snapshot) => Ok(Whose::Snapshot(*snapshot.header())),
+            Err(e) if e.is_of_the_file() => Ok(Whose::Unreadable),
             Err(e) => Err(e.into()),
         },
         _ => match SegmentReader::open(vfs, path) {
@@ -304,17 +306,36 @@ pub(crate) fn set_aside(
     offset: u64,
     report: &mut RecoveryReport,
 ) -> Result<()> {
-    let target = layout.quarantine_dir().join(format!("{}.from-{offset}", name_of(path)));
+    let name = format!("{}.from-{offset}", name_of(path));
     let from = vfs.open(path, OpenMode::Read)?;
-    let end = from.len()?;
-    if has_content(&*from, offset, end)? {
-        create_dir_durably(vfs, &layout.quarantine_dir())?;
-        if vfs.file_len(&target)?.is_none() {
-            publish(vfs, &target, |to| copy_range(&*from, offset..end, &**to, 0))?;
-        }
-        report.set_aside.push(target);
-    }
+    let Some(end) = end_of_content(&*from, offset, from.len()?)? else { return Ok(()) };
+    create_dir_durably(vfs, &layout.quarantine_dir())?;
+    let target = free_name(vfs, layout, &name, |there| {
+        let there = vfs.open(there, OpenMode::Read)?;
+        Ok(there.len()? == end - offset && same_content(&*from, offset, &*there)?)
+    })?;
+    // Nothing is cut on the word of a copy that may not be on stable storage.
+    publish(vfs, &target, |to| copy_range(&*from, offset..end, &**to, 0))?;
+    report.set_aside.push(target);
     Ok(())
+}
+
+/// A name in the quarantine directory under which nothing lies, or that which `may_be` allows.
+fn free_name(
+    vfs: &dyn Vfs,
+    layout: &Layout,
+    name: &str,
+    may_be: impl Fn(&Path) -> Result<bool, IoError>,
+) -> Result<PathBuf, IoError> {
+    let mut target = layout.quarantine_dir().join(name);
+    // What lies there from another time stays; and what a file is, its name's end says.
+    for n in 2.. {
+        if vfs.file_len(&target)?.is_none() || may_be(&target)? {
+            break;
+        }
+        target = layout.quarantine_dir().join(format!("{n}-{name}"));
+    }
+    Ok(target)
 }
 
 /// Moves a file into the quarantine directory, and says where it lies then: it need not be readable.
@@ -322,14 +343,7 @@ pub(crate) fn set_aside(
 /// # Errors
 /// When a file operation fails.
 pub fn move_aside(vfs: &dyn Vfs, layout: &Layout, path: &Path) -> Result<PathBuf> {
-    let mut target = layout.quarantine_dir().join(name_of(path));
-    // What lies there from another time stays; and what a file is, its name's end says.
-    for n in 2.. {
-        if vfs.file_len(&target)?.is_none() {
-            break;
-        }
-        target = layout.quarantine_dir().join(format!("{n}-{}", name_of(path)));
-    }
+    let target = free_name(vfs, layout, &name_of(path), |_| Ok(false))?;
     move_file(vfs, path, &target)?;
     Ok(target)
 }
@@ -392,6 +406,35 @@ fn has_content(file: &dyn VfsFile, from: u64, end: u64) -> Result<bool, IoError>
         }
     }
     Ok(false)
+}
+
+/// Where what is not zero ends, between two places of a file.
+fn end_of_content(file: &dyn VfsFile, from: u64, end: u64) -> Result<Option<u64>, IoError> {
+    let mut buffer = vec![0; COPY_BYTES];
+    let mut found = None;
+    for at in (from..end).step_by(COPY_BYTES) {
+        let bytes = &mut buffer[..(end - at).min(COPY_BYTES as u64) as usize];
+        file.read_exact_at(bytes, at)?;
+        if let Some(last) = bytes.iter().rposition(|byte| *byte != 0) {
+            found = Some(at + last as u64 + 1);
+        }
+    }
+    Ok(found)
+}
+
+/// Whether a file from `offset` on begins with what the whole of `other` is.
+fn same_content(file: &dyn VfsFile, offset: u64, other: &dyn VfsFile) -> Result<bool, IoError> {
+    let len = other.len()?;
+    let (mut one, mut two) = (vec![0; COPY_BYTES], vec![0; COPY_BYTES]);
+    for at in (0..len).step_by(COPY_BYTES) {
+        let n = (len - at).min(COPY_BYTES as u64) as usize;
+        file.read_exact_at(&mut one[..n], offset + at)?;
+        other.read_exact_at(&mut two[..n], at)?;
+        if one[..n] != two[..n] {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Copies `range` of a file to where `to_at` is in another one, or in the same.

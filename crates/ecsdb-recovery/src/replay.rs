@@ -44,7 +44,7 @@ pub(crate) fn load(
         progress(&Step::Snapshot { sequence: entry.sequence, bytes: entry.bytes });
         let load = |register| {
             let snapshot = Snapshot::open(vfs, &path)?;
-            snapshot.expect(manifest.database, entry.sequence, entry.lsn)?;
+            snapshot.expect(manifest.database, entry)?;
             snapshot.load(vfs, LoadOptions { threads: options.threads, register })
         };
         let mut loaded = load(options.register);

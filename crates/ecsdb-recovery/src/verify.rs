@@ -71,7 +71,7 @@ pub fn verify_files(
         let path = layout.file(FileKind::Snapshot, entry.sequence);
         needed.insert(entry.sequence);
         let opened = Snapshot::open(vfs, &path).and_then(|snapshot| {
-            snapshot.expect(manifest.database, entry.sequence, entry.lsn)?;
+            snapshot.expect(manifest.database, entry)?;
             needed.extend(snapshot.needs());
             Ok(())
         });

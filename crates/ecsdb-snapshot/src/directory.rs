@@ -11,14 +11,33 @@ use crate::error::{Error, Result};
 /// Everything a snapshot consists of. Complete in itself: loading an incremental snapshot reads one directory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Directory {
-    /// Numbers of the snapshot files that have the blocks; the file itself is among them if it has any.
-    pub files: Vec<u64>,
+    /// The snapshot files that have the blocks; the file itself is among them if it has any.
+    pub files: Vec<FileRef>,
     /// Archetypes: rows of a full chunk as a power of two, and the component ids, sorted.
     pub archetypes: Vec<(u32, Vec<u32>)>,
     /// Chunks, in the order in which they are loaded.
     pub chunks: Vec<ChunkEntry>,
     /// Columns, those of a chunk side by side: the entity ids first, then the components in order.
     pub columns: Vec<ColumnEntry>,
+}
+
+/// A snapshot file that a directory points to. 16 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct FileRef {
+    /// Its number.
+    pub sequence: u64,
+    /// Its salt: a file of that number with another one is not it, but of another life of the database.
+    pub salt: u32,
+    /// 1 if the salt is known; 0 where a file of version 2 had named it.
+    pub salt_known: u32,
+}
+
+impl FileRef {
+    /// File `sequence` with this salt.
+    pub fn new(sequence: u64, salt: u32) -> Self {
+        FileRef { sequence, salt, salt_known: 1 }
+    }
 }
 
 /// A chunk in the directory. 24 bytes.
@@ -67,7 +86,8 @@ impl ColumnEntry {
     }
 }
 
-const _: () = assert!(size_of::<ChunkEntry>() == 24 && size_of::<ColumnEntry>() == 32);
+const _: () =
+    assert!(size_of::<FileRef>() == 16 && size_of::<ChunkEntry>() == 24 && size_of::<ColumnEntry>() == 32);
 
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
@@ -92,6 +112,11 @@ impl Directory {
             .flat_map(|chunk| std::iter::repeat_n((chunk.uid, chunk.rows), self.columns_of(chunk).len()))
     }
 
+    /// The numbers of the files that it points to.
+    pub fn numbers(&self) -> impl Iterator<Item = u64> + '_ {
+        self.files.iter().map(|file| file.sequence)
+    }
+
     /// Bytes of the blocks it points to, frames included.
     pub fn stored_bytes(&self) -> u64 {
         self.columns.iter().map(ColumnEntry::stored_bytes).sum()
@@ -99,7 +124,7 @@ impl Directory {
 
     /// The same of those in file `sequence` alone.
     pub fn stored_bytes_of(&self, sequence: u64) -> u64 {
-        let file = self.files.iter().position(|&file| file == sequence);
+        let file = self.numbers().position(|file| file == sequence);
         let own = self.columns.iter().filter(|column| Some(column.file as usize) == file);
         own.map(ColumnEntry::stored_bytes).sum()
     }
@@ -130,12 +155,17 @@ impl Directory {
         out
     }
 
-    /// Decodes a directory whose checksum held. `offset` is where its payload begins, for errors.
-    pub(crate) fn decode(path: &Path, offset: u64, bytes: &[u8]) -> Result<Directory> {
+    /// Decodes a directory of a file of format `version`, whose checksum held. `offset` is where its payload begins, for errors.
+    pub(crate) fn decode(path: &Path, offset: u64, bytes: &[u8], version: u32) -> Result<Directory> {
         let short = || Error::damaged(path, offset, "the directory is shorter than its entries");
         let mut rest = bytes;
         let counts: Counts = *take(&mut rest, 1).ok_or_else(short)?.first().ok_or_else(short)?;
-        let files: Vec<u64> = take(&mut rest, counts.files).ok_or_else(short)?;
+        let files = if version < 3 {
+            let numbers: Vec<u64> = take(&mut rest, counts.files).ok_or_else(short)?;
+            numbers.into_iter().map(|sequence| FileRef { sequence, salt: 0, salt_known: 0 }).collect()
+        } else {
+            take(&mut rest, counts.files).ok_or_else(short)?
+        };
         let chunks: Vec<ChunkEntry> = take(&mut rest, counts.chunks).ok_or_else(short)?;
         let columns: Vec<ColumnEntry> = take(&mut rest, counts.columns).ok_or_else(short)?;
         let mut archetypes = Vec::new();
@@ -191,7 +221,8 @@ mod tests {
     proptest! {
         #[test]
         fn garbage_is_refused_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            drop(Directory::decode(Path::new("x"), 0, &bytes));
+            drop(Directory::decode(Path::new("x"), 0, &bytes, 2));
+            drop(Directory::decode(Path::new("x"), 0, &bytes, 3));
         }
     }
 
@@ -199,12 +230,12 @@ mod tests {
     fn a_directory_reads_back_and_wrong_indices_are_refused() {
         let column = |component| ColumnEntry { changed: 3, offset: 96, file: 0, component, len: 40, more: 0 };
         let mut directory = Directory {
-            files: vec![7],
+            files: vec![FileRef::new(7, 1)],
             archetypes: vec![(6, vec![1, 4])],
             chunks: vec![ChunkEntry { uid: 1, archetype: 0, rows: 5, first_column: 0, reserved: 0 }],
             columns: vec![column(u32::MAX), column(1), column(4)],
         };
-        let decode = |d: &Directory| Directory::decode(Path::new("x"), 0, &d.encode());
+        let decode = |d: &Directory| Directory::decode(Path::new("x"), 0, &d.encode(), 3);
         assert_eq!(decode(&directory).unwrap(), directory);
         for spoil in [
             |d: &mut Directory| d.chunks[0].archetype = 1,

@@ -129,11 +129,22 @@ impl Error {
         }
     }
 
+    /// True when it says something of this file alone: nobody who does not need it need care.
+    pub fn is_of_the_file(&self) -> bool {
+        match self {
+            Error::Io(e) => e.is_of_the_file() || e.is_denied(),
+            _ => true,
+        }
+    }
+
     /// True when the file or the medium, not the system, is at fault: another snapshot may do.
     pub fn is_damage(&self) -> bool {
         match self {
             Error::Io(e) => e.is_of_the_file(),
-            Error::Frame { .. } | Error::Damaged { .. } | Error::MissingParent { .. } => true,
+            Error::Frame { .. }
+            | Error::Damaged { .. }
+            | Error::MissingParent { .. }
+            | Error::OtherDatabase { .. } => true,
             Error::World { cause, .. } => !matches!(
                 cause,
                 ecsdb_core::Error::SchemaMismatch { .. } | ecsdb_core::Error::NameTaken { .. }

@@ -10,7 +10,9 @@ use crate::error::{Error, Result};
 pub(crate) const MAGIC: [u8; 8] = *b"ECSDBSNP";
 pub(crate) const END_MAGIC: [u8; 8] = *b"ECSDBEND";
 /// The format version written, and the newest one read.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
+/// The oldest version that is read. Its directory says of other files no more than their numbers.
+pub(crate) const VERSION_MIN: u32 = 2;
 
 /// Frame kinds.
 pub(crate) const BLOCK: u8 = 1;
@@ -61,15 +63,17 @@ pub struct Header {
     /// The number of the file whose blocks it points to, directly or through that one's directory; 0 for a full
     /// snapshot.
     pub parent: u64,
-    /// What its frames' checksums start from.
+    /// What its frames' checksums start from: no two files have the same, but by a chance of one in four billion.
     pub salt: u32,
+    /// Format version.
+    pub version: u32,
 }
 
 impl Header {
     pub(crate) fn encode(&self) -> [u8; 96] {
         let mut raw = RawHeader {
             magic: MAGIC,
-            version: VERSION,
+            version: self.version,
             salt: self.salt,
             database: self.database.to_le_bytes(),
             sequence: self.sequence,
@@ -91,7 +95,9 @@ impl Header {
         if raw.checksum != checksum(0, &bytes[..92]) {
             return Err(Error::damaged(path, 0, "the header's checksum does not match"));
         }
-        Error::check_version(path, raw.version, VERSION)?;
+        if !(VERSION_MIN..=VERSION).contains(&raw.version) {
+            Error::check_version(path, raw.version, VERSION)?;
+        }
         Ok(Header {
             database: u128::from_le_bytes(raw.database),
             sequence: raw.sequence,
@@ -99,6 +105,7 @@ impl Header {
             created_unix_ns: raw.created_unix_ns,
             parent: raw.parent,
             salt: raw.salt,
+            version: raw.version,
         })
     }
 }

@@ -21,7 +21,7 @@ mod read;
 mod window;
 mod write;
 
-pub use directory::{ChunkEntry, ColumnEntry, Directory};
+pub use directory::{ChunkEntry, ColumnEntry, Directory, FileRef};
 pub use error::{Error, Result};
 pub use format::{BlockHeader, Header};
 pub use manifest::{Kept, Manifest, SnapshotEntry};

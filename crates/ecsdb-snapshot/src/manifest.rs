@@ -53,6 +53,9 @@ pub struct Manifest {
     pub salvage: u64,
     /// Log segments below this number are of before a salvage, which had set aside all that it found: one that turns up is set aside, too.
     pub salvaged_segments: u64,
+    /// Number and salt of a log segment that had a durable transaction when this was written: a segment of that number with another salt is
+    /// of another life of the database (REC-13). (0, 0) when none is known.
+    pub log_mark: (u64, u32),
     /// The live snapshots, oldest first.
     pub snapshots: Vec<SnapshotEntry>,
     /// Snapshots that were not where they should be, oldest first: live again once they are (CKP-11).
@@ -78,7 +81,7 @@ pub struct Kept {
     pub archive_level: u64,
 }
 
-/// A live snapshot. 48 bytes in the file.
+/// A snapshot. 56 bytes in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct SnapshotEntry {
@@ -94,6 +97,27 @@ pub struct SnapshotEntry {
     pub parent: u64,
     /// The oldest file that it has blocks in: every snapshot file from that one to this one is kept (CKP-5).
     pub base: u64,
+    /// The file's salt, or [`SnapshotEntry::ANY_SALT`].
+    pub salt: u64,
+}
+
+/// The same before version 4.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct SnapshotEntry3 {
+    sequence: u64,
+    lsn: u64,
+    created_unix_ns: u64,
+    bytes: u64,
+    parent: u64,
+    base: u64,
+}
+
+impl From<SnapshotEntry3> for SnapshotEntry {
+    fn from(old: SnapshotEntry3) -> Self {
+        let SnapshotEntry3 { sequence, lsn, created_unix_ns, bytes, parent, base } = old;
+        SnapshotEntry { sequence, lsn, created_unix_ns, bytes, parent, base, salt: SnapshotEntry::ANY_SALT }
+    }
 }
 
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -133,18 +157,36 @@ struct Fields3 {
 #[repr(C)]
 struct Fields4 {
     salvaged_segments: u64,
+    log_segment: u64,
+    log_salt: u64,
     away: u64,
     gone: u64,
 }
 
 const _: () = assert!(size_of::<FileHeader>() == 16 && size_of::<Fields>() == 96);
-const _: () = assert!(size_of::<Fields3>() == 48 && size_of::<Fields4>() == 24);
-const _: () = assert!(size_of::<SnapshotEntry>() == 48);
+const _: () = assert!(size_of::<Fields3>() == 48 && size_of::<Fields4>() == 40);
+const _: () = assert!(size_of::<SnapshotEntry>() == 56 && size_of::<SnapshotEntry3>() == 48);
 
 impl SnapshotEntry {
+    /// Stands for a salt that is not known.
+    pub const ANY_SALT: u64 = u64::MAX;
+
     /// The empty world, before the first transaction: no file.
-    pub const EMPTY: SnapshotEntry =
-        SnapshotEntry { sequence: 0, lsn: 0, created_unix_ns: 0, bytes: 0, parent: 0, base: 0 };
+    pub const EMPTY: SnapshotEntry = SnapshotEntry {
+        sequence: 0,
+        lsn: 0,
+        created_unix_ns: 0,
+        bytes: 0,
+        parent: 0,
+        base: 0,
+        salt: SnapshotEntry::ANY_SALT,
+    };
+
+    /// This one, with the salt of `other` where its own is not known.
+    pub(crate) fn with_salt_of(self, other: &SnapshotEntry) -> Self {
+        let salt = if self.salt == SnapshotEntry::ANY_SALT { other.salt } else { self.salt };
+        SnapshotEntry { salt, ..self }
+    }
 
     /// The files `first` to `last`, of which nothing else is known.
     pub const fn files(first: u64, last: u64) -> Self {
@@ -164,7 +206,8 @@ impl SnapshotEntry {
             created_unix_ns: header.created_unix_ns,
             bytes,
             parent: header.parent,
-            base: directory.files.iter().copied().min().unwrap_or(header.sequence).min(header.sequence),
+            base: directory.numbers().min().unwrap_or(header.sequence).min(header.sequence),
+            salt: header.salt.into(),
         }
     }
 }
@@ -191,6 +234,7 @@ impl Manifest {
             kept: Kept::default(),
             salvage: 0,
             salvaged_segments: 0,
+            log_mark: (0, 0),
             snapshots: Vec::new(),
             away: Vec::new(),
             gone: Vec::new(),
@@ -202,9 +246,14 @@ impl Manifest {
         self.snapshots.iter().chain(&self.away).any(|entry| entry.uses(sequence))
     }
 
-    /// True when snapshot file `sequence` was given up: nothing uses it, and something that is [`Manifest::gone`] did.
-    pub fn has_given_up(&self, sequence: u64) -> bool {
-        self.gone.iter().any(|entry| entry.uses(sequence)) && !self.uses(sequence)
+    /// True when snapshot file `sequence` with this salt was given up: nothing uses it, and something that is [`Manifest::gone`] did.
+    pub fn has_given_up(&self, sequence: u64, salt: u32) -> bool {
+        let is_it = |entry: &SnapshotEntry| {
+            entry.uses(sequence)
+                && (entry.sequence != sequence
+                    || [SnapshotEntry::ANY_SALT, salt.into()].contains(&entry.salt))
+        };
+        self.gone.iter().any(is_it) && !self.uses(sequence)
     }
 
     /// Gives up all snapshots before file `sequence`.
@@ -228,12 +277,17 @@ impl Manifest {
         // Read back: what cannot be read must not be what deletions rely on (CKP-2).
         next = Manifest::read(vfs, &path)?;
         *self = next;
-        let superseded = |&old: &u64| old + KEPT <= self.generation;
-        for old in Manifest::generations(vfs, layout)?.into_iter().filter(superseded) {
+        let older =
+            Manifest::generations(vfs, layout)?.into_iter().rev().filter(|old| *old < self.generation);
+        let mut kept = 1;
+        for old in older {
             let path = layout.file(FileKind::Manifest, old);
-            // CKP-10: what is another database's, or cannot be read, is left alone.
+            // CKP-10: what is another database's, or cannot be read, is left alone, and nothing to fall back to.
             if Manifest::read(vfs, &path).is_ok_and(|old| old.database == self.database) {
-                vfs.remove(&path)?;
+                kept += 1;
+                if kept > KEPT {
+                    vfs.remove(&path)?;
+                }
             }
         }
         Ok(())
@@ -282,6 +336,8 @@ impl Manifest {
         payload.extend_from_slice(bytemuck::bytes_of(&Fields3 { kept: self.kept, salvage: self.salvage }));
         payload.extend_from_slice(bytemuck::bytes_of(&Fields4 {
             salvaged_segments: self.salvaged_segments,
+            log_segment: self.log_mark.0,
+            log_salt: self.log_mark.1.into(),
             away: self.away.len() as u64,
             gone: self.gone.len() as u64,
         }));
@@ -325,12 +381,15 @@ impl Manifest {
         let lists: Fields4 = if header.version < 4 { Fields4::default() } else { take(path, &mut rest)? };
         let counts = [fields.snapshots, lists.away, lists.gone];
         let entries = counts.iter().try_fold(0u64, |sum, count| sum.checked_add(*count));
-        if Some(rest.len() as u64)
-            != entries.and_then(|all| all.checked_mul(size_of::<SnapshotEntry>() as u64))
-        {
+        let entry_bytes =
+            if header.version < 4 { size_of::<SnapshotEntry3>() } else { size_of::<SnapshotEntry>() };
+        if Some(rest.len() as u64) != entries.and_then(|all| all.checked_mul(entry_bytes as u64)) {
             return Err(Error::damaged(path, 16, "the number of snapshots does not fit the length"));
         }
-        let mut entries = bytemuck::pod_collect_to_vec::<u8, SnapshotEntry>(rest).into_iter();
+        let mut entries = rest.chunks_exact(entry_bytes).map(|bytes| match header.version {
+            0..4 => SnapshotEntry::from(bytemuck::pod_read_unaligned::<SnapshotEntry3>(bytes)),
+            _ => bytemuck::pod_read_unaligned(bytes),
+        });
         let mut list = |count: u64| entries.by_ref().take(count as usize).collect::<Vec<_>>();
         let [snapshots, away, mut gone] = counts.map(&mut list);
         if header.version < 4 {
@@ -360,6 +419,7 @@ impl Manifest {
             },
             salvage: more.salvage,
             salvaged_segments: lists.salvaged_segments,
+            log_mark: (lists.log_segment, lists.log_salt as u32),
             snapshots,
             away,
             gone,
@@ -393,6 +453,7 @@ mod tests {
                 bytes: 2,
                 parent: 0,
                 base: i,
+                salt: i,
             });
             manifest.publish(&Disk, &layout).unwrap();
         }

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use ecsdb_io::{Vfs, checksum, publish};
 
-use crate::directory::{ColumnEntry, Directory};
+use crate::directory::{ColumnEntry, Directory, FileRef};
 use crate::error::{Error, Result};
-use crate::format::{BLOCK, Header};
+use crate::format::{BLOCK, Header, VERSION};
 use crate::output::{Output, Progress, Stopped};
 use crate::read::{Metadata, Snapshot};
 use crate::window::Window;
@@ -17,7 +17,7 @@ use crate::write::{Written, finish, verified};
 /// Bytes gathered for one write.
 const WRITE_BYTES: usize = 1 << 20;
 
-/// Writes to `path` a full snapshot, of number `sequence`, that holds what `from` and the files it points to hold: the
+/// Writes to `path` a full snapshot, with this number and salt, that holds what `from` and the files it points to hold: the
 /// same blocks, schema, resources and allocators, at the same LSN. Each block is verified as it is read, and the new file
 /// is read back once it is published and compared with what it was made from (CKP-8). O(bytes of the live blocks).
 ///
@@ -28,10 +28,10 @@ pub fn merge(
     vfs: &dyn Vfs,
     from: &Snapshot,
     path: &Path,
-    sequence: u64,
+    FileRef { sequence, salt, .. }: FileRef,
     progress: &mut dyn FnMut(Progress) -> ControlFlow<Stopped>,
 ) -> Result<Written> {
-    let header = Header { sequence, parent: 0, salt: vfs.random_u64() as u32, ..*from.header() };
+    let header = Header { sequence, parent: 0, salt, version: VERSION, ..*from.header() };
     let sources = from.sources(vfs)?;
     let metadata = from.metadata()?;
     let old = from.directory();
@@ -39,7 +39,8 @@ pub fn merge(
     let mut sums = Vec::with_capacity(old.columns.len());
     let (written, _) = publish(vfs, path, |file| {
         let mut out = Output::new(&**file, header, progress);
-        let mut directory = Directory { files: vec![sequence], columns: Vec::new(), ..old.clone() };
+        let mut directory =
+            Directory { files: vec![FileRef::new(sequence, salt)], columns: Vec::new(), ..old.clone() };
         out.progress.blocks = old.columns.len() as u64;
         let mut raw_bytes = 0;
         let mut windows: Vec<Window> = sources.iter().map(|_| Window::default()).collect();
@@ -114,6 +115,7 @@ mod tests {
         let options = WriteOptions {
             database: 1,
             sequence: 1,
+            salt: 3,
             compression: None,
             threads: 1,
             parent: None,
@@ -123,7 +125,7 @@ mod tests {
         write(&Disk, &one, world.view(), &options, &mut |_| ControlFlow::Continue(())).unwrap();
         let chain = Snapshot::open(&Disk, &one).unwrap();
         let (old, metadata) = (chain.directory(), chain.metadata().unwrap());
-        merge(&Disk, &chain, &two, 2, &mut |_| ControlFlow::Continue(())).unwrap();
+        merge(&Disk, &chain, &two, FileRef::new(2, 5), &mut |_| ControlFlow::Continue(())).unwrap();
         let mut sums = Vec::new();
         for (entry, owner) in old.columns.iter().zip(old.owners()) {
             let sources = chain.sources(&Disk).unwrap();

@@ -11,11 +11,12 @@ use ecsdb_io::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use ecsdb_io::sync::{Mutex, thread};
 use ecsdb_io::{FileKind, OpenMode, Vfs, VfsFile};
 
-use crate::directory::{ColumnEntry, Directory};
+use crate::directory::{ColumnEntry, Directory, FileRef};
 use crate::error::{Error, Result};
 use crate::format::{
     ALLOCATORS, BLOCK, BlockHeader, DIRECTORY, ENTITY_IDS, Footer, Header, RAW_LEN_MAX, RESOURCES, SCHEMA,
 };
+use crate::manifest::SnapshotEntry;
 use crate::window::Window;
 
 /// Bytes of blocks that the operating system is asked to have ready.
@@ -82,7 +83,7 @@ impl Snapshot {
                 "the footer points to a frame that is no directory",
             ));
         }
-        let directory = Directory::decode(path, footer.directory, &payload)?;
+        let directory = Directory::decode(path, footer.directory, &payload, header.version)?;
         Ok(Snapshot { path: path.into(), file, header, directory, directory_at: footer.directory, bytes })
     }
 
@@ -95,13 +96,14 @@ impl Snapshot {
     ///
     /// # Errors
     /// When it is of another database, or another snapshot.
-    pub fn expect(&self, database: u128, sequence: u64, lsn: u64) -> Result<()> {
+    pub fn expect(&self, database: u128, entry: &SnapshotEntry) -> Result<()> {
         let header = &self.header;
         if header.database != database {
             let path = self.path.clone();
             return Err(Error::OtherDatabase { path, found: header.database, expected: database });
         }
-        if (header.sequence, header.lsn) != (sequence, lsn) {
+        let found = SnapshotEntry::new(header, &self.directory, self.bytes);
+        if found != entry.with_salt_of(&found) {
             return Err(Error::damaged(
                 &self.path,
                 0,
@@ -123,7 +125,15 @@ impl Snapshot {
 
     /// The numbers of the other snapshot files it needs.
     pub fn needs(&self) -> impl Iterator<Item = u64> + '_ {
-        self.directory.files.iter().copied().filter(|&file| file != self.header.sequence)
+        self.directory.numbers().filter(|&file| file != self.header.sequence)
+    }
+
+    /// Looks at the heads of the files that it has blocks in: whether they are there, and those that it was written with.
+    ///
+    /// # Errors
+    /// When one is not, or cannot be read.
+    pub fn check_files(&self, vfs: &dyn Vfs) -> Result<()> {
+        self.sources(vfs).map(drop)
     }
 
     /// Reads and verifies every frame of this file, in order, up to the directory. O(bytes of the file).
@@ -277,7 +287,7 @@ impl Snapshot {
     pub(crate) fn metadata(&self) -> Result<Metadata> {
         let end = self.directory_at;
         // They lie right before the directory; blocks end where the last one of this file does.
-        let own = self.directory.files.iter().position(|&file| file == self.header.sequence);
+        let own = self.directory.numbers().position(|file| file == self.header.sequence);
         let mut at = self
             .directory
             .columns
@@ -303,7 +313,7 @@ impl Snapshot {
 
     pub(crate) fn sources(&self, vfs: &dyn Vfs) -> Result<Vec<Source>> {
         let dir = self.path.parent().unwrap_or(Path::new("."));
-        let open = |&sequence: &u64| {
+        let open = |&FileRef { sequence, salt, salt_known }: &FileRef| {
             if sequence == self.header.sequence {
                 return Ok(Source {
                     file: self.file.clone(),
@@ -321,7 +331,10 @@ impl Snapshot {
                 }
             })?;
             let header = read_header(&*file, &path)?;
-            if header.database != self.header.database || header.sequence != sequence {
+            if header.database != self.header.database
+                || header.sequence != sequence
+                || (salt_known != 0 && header.salt != salt)
+            {
                 return Err(Error::damaged(&path, 0, "the header is of another file than the name"));
             }
             let len = file.len()?;

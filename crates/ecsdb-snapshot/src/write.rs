@@ -11,10 +11,10 @@ use ecsdb_io::frame::frame_len;
 use ecsdb_io::{Vfs, publish};
 use rustc_hash::FxHashMap;
 
-use crate::directory::{ChunkEntry, ColumnEntry, Directory};
+use crate::directory::{ChunkEntry, ColumnEntry, Directory, FileRef};
 use crate::encode::{Encoder, Task};
 use crate::error::{Error, Result};
-use crate::format::{ALLOCATORS, BLOCK, DIRECTORY, ENTITY_IDS, Footer, Header, RESOURCES, SCHEMA};
+use crate::format::{ALLOCATORS, BLOCK, DIRECTORY, ENTITY_IDS, Footer, Header, RESOURCES, SCHEMA, VERSION};
 use crate::output::{Output, Progress, Stopped};
 use crate::read::Snapshot;
 
@@ -30,6 +30,8 @@ pub struct WriteOptions<'a> {
     pub sequence: u64,
     /// When it is begun, in nanoseconds since 1970-01-01 UTC: not before its last transaction was written.
     pub created_unix_ns: u64,
+    /// What tells this file from any other of its number, ever: at random.
+    pub salt: u32,
     /// zstd level (1 to 22), or `None` for uncompressed blocks.
     pub compression: Option<i32>,
     /// Threads that encode and compress; 1 does everything on the calling thread.
@@ -79,9 +81,10 @@ pub fn write(
         lsn: view.lsn().0,
         created_unix_ns: options.created_unix_ns,
         parent: options.parent.map_or(0, |(sequence, _)| sequence),
-        salt: vfs.random_u64() as u32,
+        salt: options.salt,
+        version: VERSION,
     };
-    let plan = Plan::of(&view, options.parent, options.sequence)?;
+    let plan = Plan::of(&view, options.parent, FileRef::new(options.sequence, options.salt))?;
     drop(view);
     let (written, _) = publish(vfs, path, |file| {
         let mut out = Output::new(&**file, header, progress);
@@ -106,7 +109,7 @@ fn write_all(out: &mut Output<'_>, plan: Plan, options: &WriteOptions<'_>) -> Re
     let columns_written = tasks.len() as u64;
     let blocks_shared = directory.columns.len() as u64 - columns_written;
     out.progress.blocks = columns_written;
-    let own = directory.files.iter().position(|&file| file == out.header.sequence).unwrap_or(0) as u32;
+    let own = directory.numbers().position(|file| file == out.header.sequence).unwrap_or(0) as u32;
     let encoder =
         Encoder { compression: options.compression, salt: out.header.salt, threads: options.threads };
     let mut raw_bytes = 0;
@@ -172,7 +175,7 @@ struct Plan {
 }
 
 impl Plan {
-    fn of(view: &View, parent: Option<(u64, &Directory)>, own: u64) -> Result<Plan> {
+    fn of(view: &View, parent: Option<(u64, &Directory)>, own: FileRef) -> Result<Plan> {
         let parent = parent.map(|(_, directory)| Parent { directory, columns: directory.by_key() });
         let metadata = [view.schema(), encode_resources(view)?, view.allocators()];
         let mut plan = Plan { metadata, ..Plan::default() };
@@ -182,7 +185,7 @@ impl Plan {
         Ok(plan)
     }
 
-    fn chunk(&mut self, chunk: &ChunkPart<'_>, parent: Option<&Parent<'_>>, own: u64) {
+    fn chunk(&mut self, chunk: &ChunkPart<'_>, parent: Option<&Parent<'_>>, own: FileRef) {
         let components: Vec<u32> = chunk.components().map(|id| id.0).collect();
         let key = (chunk.rows_log2(), components);
         let archetype = match self.archetypes.get(&key) {
@@ -216,10 +219,10 @@ impl Plan {
         }
     }
 
-    fn file(&mut self, sequence: u64) -> u32 {
+    fn file(&mut self, file: FileRef) -> u32 {
         let files = &mut self.directory.files;
-        *self.files.entry(sequence).or_insert_with(|| {
-            files.push(sequence);
+        *self.files.entry(file.sequence).or_insert_with(|| {
+            files.push(file);
             files.len() as u32 - 1
         })
     }
@@ -231,8 +234,8 @@ struct Parent<'a> {
 }
 
 impl Parent<'_> {
-    /// The parent's block of a column that has not changed since: the file's number and the entry.
-    fn find(&self, chunk: u64, column: &ColumnPart) -> Option<(u64, ColumnEntry)> {
+    /// The parent's block of a column that has not changed since: the file and the entry.
+    fn find(&self, chunk: u64, column: &ColumnPart) -> Option<(FileRef, ColumnEntry)> {
         let component = column.component.map_or(ENTITY_IDS, |id| id.0);
         let entry = **self.columns.get(&(chunk, component))?;
         (entry.changed == column.changed).then(|| (self.directory.files[entry.file as usize], entry))

@@ -23,8 +23,15 @@ fn what_is_written_already_costs_the_writer_no_copy() {
         open.prepare().unwrap().commit(Lsn(1));
         let alone = memory_in_use();
         let path = dir.path().join(FileKind::Snapshot.name(sequence));
-        let options =
-            WriteOptions { database: 9, created_unix_ns: 1, sequence, compression, threads, parent: None };
+        let options = WriteOptions {
+            database: 9,
+            salt: 1,
+            created_unix_ns: 1,
+            sequence,
+            compression,
+            threads,
+            parent: None,
+        };
         let mut changed = false;
         write(&Disk, &path, world.view(), &options, &mut |progress| {
             // When most of it is written, everything changes: what is still to be written is there twice then.

@@ -56,6 +56,7 @@ fn take(
     let path = dir.join(FileKind::Snapshot.name(sequence));
     let options = WriteOptions {
         database: 9,
+        salt: 5,
         created_unix_ns: 1,
         sequence,
         compression,
@@ -170,6 +171,7 @@ fn a_cancelled_snapshot_leaves_nothing() {
     let path = dir.path().join(FileKind::Snapshot.name(1));
     let options = WriteOptions {
         database: 9,
+        salt: 5,
         created_unix_ns: 1,
         sequence: 1,
         compression: None,
@@ -219,6 +221,9 @@ fn columns_larger_than_a_block_are_written_in_several_and_merged_and_read_back()
     take(dir.path(), &world, 4, Some(1), Some((3, &full.directory)));
     let chain = Snapshot::open(&Disk, &dir.path().join(FileKind::Snapshot.name(4))).unwrap();
     let merged = dir.path().join(FileKind::Snapshot.name(5));
-    ecsdb_snapshot::merge(&Disk, &chain, &merged, 5, &mut |_| ControlFlow::Continue(())).unwrap();
+    ecsdb_snapshot::merge(&Disk, &chain, &merged, ecsdb_snapshot::FileRef::new(5, 5), &mut |_| {
+        ControlFlow::Continue(())
+    })
+    .unwrap();
     assert_eq!(load(dir.path(), 5, 1).unwrap().view().digest().unwrap(), world.view().digest().unwrap());
 }

@@ -213,6 +213,12 @@ impl Log {
         self.0.shared.writer.lock().segment()
     }
 
+    /// Number and salt of the segment under way, once something in it is durable.
+    pub fn mark(&self) -> Option<(u64, u32)> {
+        let (mark, first) = self.0.shared.writer.lock().mark();
+        (self.durable_lsn() >= first).then_some(mark)
+    }
+
     /// Bytes that the segment under way may have.
     pub fn segment_bytes(&self) -> u64 {
         self.0.shared.writer.lock().segment_bytes()

@@ -33,6 +33,8 @@ struct Work {
     dir: PathBuf,
     /// Whose segments they are.
     database: u128,
+    /// The directory says whose it is. One of a log by itself need not.
+    claimed: bool,
     state: Mutex<State>,
     changed: Condvar,
     /// The segment is needed now: stop filling and hand it over.
@@ -59,6 +61,7 @@ impl Preparer {
         threads: Threads,
     ) -> std::io::Result<Self> {
         let work = Arc::new(Work {
+            claimed: Owner::is_said(&*vfs, &dir),
             vfs,
             dir,
             database,
@@ -171,7 +174,10 @@ impl Work {
     }
 
     fn check(&self) -> Result<(), IoError> {
-        Owner::check(&*self.vfs, &self.dir, self.database)
+        match self.claimed {
+            true => Owner::check_claimed(&*self.vfs, &self.dir, self.database),
+            false => Owner::check(&*self.vfs, &self.dir, self.database),
+        }
     }
 
     /// Makes a segment file of zeros; a shorter one when it is needed in a hurry.

@@ -92,6 +92,8 @@ pub struct Known {
     pub next_segment: u64,
     /// An incarnation whose first segment was there; 0 when none is known.
     pub incarnation: u64,
+    /// Number and salt of a segment that had a durable transaction; (0, 0) when none is known.
+    pub mark: (u64, u32),
 }
 
 /// A segment file without a valid header.
@@ -229,6 +231,18 @@ impl LogScan {
             let evidence = format!("there was opening {}, and each leaves a segment", known.incarnation);
             scan.last_lsn = Lsn(first.header.first_lsn.0.saturating_sub(1));
             scan.tail = corrupt(damage, evidence);
+        }
+        let (marked, salt) = known.mark;
+        let is_other =
+            |segment: &&ScannedSegment| segment.header.sequence == marked && segment.header.salt != salt;
+        if let Some(other) = scan.segments.iter().find(is_other)
+            && !matches!(scan.tail, Tail::Corrupt { .. })
+        {
+            // The database was put back from a copy, and this is what it wrote in its other life.
+            let first = other.header.first_lsn;
+            let damage = Damage::new(&other.path, 0, first, "the segment is another one of that number");
+            scan.last_lsn = Lsn(first.0.saturating_sub(1));
+            scan.tail = corrupt(damage, "the manifest knows its salt".into());
         }
         let durable = known.durable;
         if scan.tail == Tail::Clean && durable > scan.last_lsn {

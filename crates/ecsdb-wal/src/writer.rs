@@ -138,6 +138,11 @@ impl Writer {
         self.limit = self.limit.min(self.segment_bytes_max);
     }
 
+    /// Number and salt of the segment under way, and the LSN of its first transaction.
+    pub(crate) fn mark(&self) -> ((u64, u32), Lsn) {
+        ((self.header.sequence, self.header.salt), self.header.first_lsn)
+    }
+
     pub(crate) fn segment(&self) -> u64 {
         self.header.sequence
     }

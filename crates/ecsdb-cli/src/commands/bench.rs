@@ -42,6 +42,9 @@ struct Velocity {
     y: f32,
 }
 
+/// Entities of one transaction, between two looks at whether somebody wants it to end.
+const SPAWNED_AT_ONCE: usize = 100_000;
+
 struct Measured {
     row: &'static str,
     value: f64,
@@ -87,8 +90,11 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
         }
         Ok(n)
     })?;
-    let n = options.entities;
-    db.write_with(Durability::Batched, |tx| Ok(tx.spawn_batch((0..n).map(|i| spawn(i as f32))).len()))?;
+    for first in (0..options.entities).step_by(SPAWNED_AT_ONCE) {
+        interrupt::check()?;
+        let some = first..options.entities.min(first + SPAWNED_AT_ONCE);
+        db.write_with(Durability::Batched, |tx| Ok(tx.spawn_batch(some.map(|i| spawn(i as f32))).len()))?;
+    }
     db.sync()?;
     let view = db.view()?;
     let all = view.len() as f64;

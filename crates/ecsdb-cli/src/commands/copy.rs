@@ -31,7 +31,7 @@ pub(crate) fn check_target(own: Option<&Layout>, to: &Path) -> Result<Layout> {
     Ok(layout)
 }
 
-/// Writes the view into the directory. An interruption removes what is there of it.
+/// Writes the view into the directory. An interruption removes what is there of it, unless it was unfinished before.
 pub(crate) fn write(
     view: View,
     own: Option<&Layout>,
@@ -40,6 +40,7 @@ pub(crate) fn write(
 ) -> Result<SnapshotInfo> {
     let layout = check_target(own, to)?;
     let was_there = to.exists();
+    let was_unfinished = layout.unfinished_file().exists();
     let _held = interrupt::hold();
     let control = Control::new(Task::Copy, EventSender::default());
     let bar = bar()?;
@@ -61,7 +62,10 @@ pub(crate) fn write(
     let Ok(written) = written else { anyhow::bail!("the copy panicked; this is a bug of ecsdb") };
     match written {
         Err(e) if e.is_cancelled() => {
-            remove(to, was_there)?;
+            // Beside an attempt that was left unfinished there may be files of others: it stays what it was.
+            if !was_unfinished {
+                remove(to, was_there)?;
+            }
             Err(e.into())
         }
         other => Ok(other?),

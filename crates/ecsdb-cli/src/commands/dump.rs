@@ -72,7 +72,7 @@ fn value(reader: &Reader<'_>, stored: &Stored) -> (Option<Json>, Option<String>)
 fn dump(seen: &Seen, out: &mut impl Write) -> Result<()> {
     let mut line = |json: &Json| -> Result<()> {
         crate::interrupt::check()?;
-        serde_json::to_writer(&mut *out, json)?;
+        serde_json::to_writer(&mut *out, json).map_err(std::io::Error::from)?;
         Ok(out.write_all(b"\n")?)
     };
     let view = &seen.view;

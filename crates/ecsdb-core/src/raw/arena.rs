@@ -100,7 +100,7 @@ impl Arena {
     /// The value at `at`, which is not plain, if it is here and of type `T`.
     pub(crate) fn held<T: 'static>(&self, at: At) -> Option<&T> {
         let held = self.held.get(at.0 as usize)?;
-        let is = held.here && matches!(held.ops, Ops::Typed(ops) if ops.type_id == TypeId::of::<T>());
+        let is = held.here && matches!(held.ops, Ops::Typed(ops) if (ops.type_id)() == TypeId::of::<T>());
         // SAFETY: an initialised value of type `T`, at a multiple of its alignment, which the arena owns for as long as it is borrowed.
         is.then(|| unsafe { &*self.base().add(held.offset).cast::<T>() })
     }

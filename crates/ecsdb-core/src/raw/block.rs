@@ -131,7 +131,7 @@ impl Block {
     /// True when the rows are of type `T`.
     #[inline]
     pub(crate) fn is<T: 'static>(&self) -> bool {
-        matches!(self.ops, Ops::Typed(ops) if ops.type_id == TypeId::of::<T>())
+        matches!(self.ops, Ops::Typed(ops) if (ops.type_id)() == TypeId::of::<T>())
     }
 
     #[inline]

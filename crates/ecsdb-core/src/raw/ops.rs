@@ -10,7 +10,7 @@ use crate::component::{CodecError, Component, StorageKind};
 
 /// The operations on an erased component type. One per type, in static memory.
 pub(crate) struct TypeOps {
-    pub(super) type_id: TypeId,
+    pub(super) type_id: fn() -> TypeId,
     pub(super) size: usize,
     pub(super) align: usize,
     /// Memory bytes are the value: [`Plain`](super::Plain), where [`StorageKind::Plain`] was made.
@@ -36,7 +36,7 @@ struct OpsOf<T>(PhantomData<T>);
 
 impl<T: Component> OpsOf<T> {
     const OPS: TypeOps = TypeOps {
-        type_id: TypeId::of::<T>(),
+        type_id: TypeId::of::<T>,
         size: size_of::<T>(),
         align: align_of::<T>(),
         plain: matches!(T::STORAGE.kind(), StorageKind::Plain),
@@ -110,7 +110,7 @@ impl Ops {
     /// True when rows of both are of one type.
     pub(crate) fn same(self, other: Ops) -> bool {
         match (self, other) {
-            (Ops::Typed(a), Ops::Typed(b)) => a.type_id == b.type_id,
+            (Ops::Typed(a), Ops::Typed(b)) => (a.type_id)() == (b.type_id)(),
             (Ops::Bytes(a), Ops::Bytes(b)) => a == b,
             _ => false,
         }
@@ -118,7 +118,7 @@ impl Ops {
 
     pub(super) fn type_id(self) -> Option<TypeId> {
         match self {
-            Ops::Typed(ops) => Some(ops.type_id),
+            Ops::Typed(ops) => Some((ops.type_id)()),
             Ops::Bytes(_) => None,
         }
     }
