@@ -54,7 +54,7 @@ impl Ecsdb {
     }
 
     /// Closes the world and the stores, as it happens by itself when the application ends: whatever was acknowledged is on stable
-    /// storage, and every later call fails with kind [`Closed`](ecsdb::ErrorKind::Closed).
+    /// storage, and every later change fails with kind [`Closed`](ecsdb::ErrorKind::Closed).
     pub fn close(&self) {
         let stores = self.0.stores.close();
         let world = self.0.world.as_ref().map_or(Ok(()), |world| world.close().map_err(Error::from));

@@ -1,4 +1,5 @@
-// Drives the example in a real window under Xvfb, by WebKitWebDriver: ticks, a snapshot, a kill, a start, a reload, a restore, a SIGTERM.
+// Drives the example in a real window under Xvfb, by WebKitWebDriver: ticks, a snapshot, a kill, a start, a reload, a restore, a SIGTERM,
+// a restart.
 // Usage: node e2e.mjs BINARY SCREENSHOT
 
 import assert from 'node:assert/strict'
@@ -163,8 +164,23 @@ try {
   page = await open(env)
   await page.ticks(0)
   assert((await page.tick()) >= last)
-  page.end()
   console.log('ended by SIGTERM, and went on')
+
+  // The next process must find the directories released.
+  const starts = Number.parseInt(await page.text('starts'))
+  const [old] = processes()
+  await page.click('restart').catch(() => {})
+  await until('another process', () => processes().length === 1 && processes()[0] !== old)
+  await sleep(3000)
+  const [next] = processes()
+  assert(next, 'the new process is still there')
+  page.end()
+  process.kill(Number(next), 'SIGTERM')
+  await gone('SIGTERM')
+  page = await open(env)
+  await until('both starts', async () => Number.parseInt(await page.text('starts')) === starts + 2)
+  page.end()
+  console.log('restarted, and went on')
 } finally {
   for (const child of children.reverse()) child.kill('SIGKILL')
   for (const pid of processes()) process.kill(Number(pid), 'SIGKILL')

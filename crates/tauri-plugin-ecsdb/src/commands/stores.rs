@@ -76,7 +76,7 @@ pub(crate) async fn store_has<R: Runtime>(app: AppHandle<R>, args: Args<Key>) ->
 
 #[tauri::command]
 pub(crate) async fn store_keys<R: Runtime>(app: AppHandle<R>, args: Args<Store>) -> Result<Vec<String>> {
-    with(&app, args.0.store, |stores, name| stores.keys(name)).await
+    with(&app, args.0.store, |stores, name| Ok(stores.keys(name))).await
 }
 
 #[tauri::command]
@@ -97,7 +97,7 @@ pub(crate) async fn store_entries<R: Runtime>(
 
 #[tauri::command]
 pub(crate) async fn store_length<R: Runtime>(app: AppHandle<R>, args: Args<Store>) -> Result<usize> {
-    with(&app, args.0.store, |stores, name| Ok(stores.keys(name)?.len())).await
+    with(&app, args.0.store, |stores, name| Ok(stores.keys(name).len())).await
 }
 
 #[derive(Deserialize)]

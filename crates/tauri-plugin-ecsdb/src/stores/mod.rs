@@ -102,9 +102,9 @@ impl Stores {
         if !held.is_known && !options.create_new {
             match import::read(&self.0.dir, name)? {
                 Ok(Some(entries)) => {
-                    loaded.import = Import::Taken(entries.len());
                     // What was set here is the newer.
                     values.extend(entries.into_iter().filter(|(key, _)| !held.keys.contains_key(key)));
+                    loaded.import = Import::Taken(values.len());
                 }
                 Ok(None) => {}
                 Err(why) => {
@@ -145,7 +145,7 @@ impl Stores {
     /// The value of a key.
     ///
     /// # Errors
-    /// When the database is closed.
+    /// When what is there cannot be read.
     pub fn get(&self, name: &StoreName, key: &str) -> Result<Option<Json>> {
         let index = self.0.index.lock();
         let view = self.0.db.view()?;
@@ -167,14 +167,9 @@ impl Stores {
     }
 
     /// All keys, sorted.
-    ///
-    /// # Errors
-    /// As [`Stores::get`].
-    pub fn keys(&self, name: &StoreName) -> Result<Vec<String>> {
+    pub fn keys(&self, name: &StoreName) -> Vec<String> {
         let index = self.0.index.lock();
-        // As every other look, it fails once nothing can be known any more.
-        self.0.db.view()?;
-        Ok(index.get(name).map_or_else(Vec::new, |held| held.keys.keys().cloned().collect()))
+        index.get(name).map_or_else(Vec::new, |held| held.keys.keys().cloned().collect())
     }
 
     /// Sets the value of a key.

@@ -127,11 +127,17 @@ fn kill_me() {
     std::process::abort();
 }
 
+/// Ends the process, and starts it again: on the main thread, where Tauri tells nobody before it does.
+#[tauri::command]
+fn restart_me(app: tauri::AppHandle) {
+    app.restart();
+}
+
 fn main() -> tauri::Result<()> {
     tauri::Builder::default()
         .manage(Frame::default())
         .plugin(tauri_plugin_ecsdb::Builder::new().build())
-        .invoke_handler(tauri::generate_handler![frame, kill_me])
+        .invoke_handler(tauri::generate_handler![frame, kill_me, restart_me])
         .setup(|app| {
             let db = app.ecsdb().world()?.clone();
             let mut config = db.config()?;

@@ -105,6 +105,7 @@ button('restore', async () => {
   const { number, lsn } = await restoreSnapshot()
   return `The world is that of snapshot ${number} again, by transaction ${lsn}.`
 })
+button('restart', () => invoke('restart_me'))
 button('kill', () => invoke('kill_me'))
 
 const settings = await load('settings.json', { defaults: { starts: 0 } })
