@@ -1,4 +1,4 @@
-//! [ecsdb](ecsdb) in a [Tauri](tauri) application: commands for a durable world, and a store for settings that a power cut
+//! [ecsdb] in a [tauri] application: commands for a durable world, and a store for settings that a power cut
 //! takes nothing from. `docs/tauri.md` has the JavaScript side and the permissions.
 //!
 //! ```no_run
