@@ -539,3 +539,28 @@ fn jobs_and_events_work_inside_a_runtime() {
         while events.next().await.is_some() {}
     });
 }
+
+/// Every moment that the statistics say can be gone back to can be looked at, and none before.
+#[test]
+fn a_view_of_an_earlier_moment_is_what_was_committed_then() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Database::builder(dir.path()).config(by_hand).open().unwrap();
+    let mut notes = history(&db, 3);
+    for _ in 0..3 {
+        db.snapshot().unwrap().wait().unwrap();
+        notes.extend(history(&db, 2));
+    }
+    let (earliest, _) = db.stats().unwrap().earliest.unwrap();
+    assert!(earliest > Lsn::ZERO);
+    let (lost, kept): (Vec<_>, Vec<_>) = notes.into_iter().partition(|(lsn, _)| *lsn < earliest);
+    for (lsn, digest) in kept {
+        let past = db.view_at(Moment::Lsn(lsn)).unwrap().wait().unwrap();
+        assert_eq!(past.digest().unwrap(), digest, "{lsn}");
+        // With the program's own types.
+        assert!(past.query::<&Counter>().unwrap().next().is_some());
+    }
+    for (lsn, _) in lost {
+        let refused = db.view_at(Moment::Lsn(lsn)).unwrap().wait().unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::NotFound, "{lsn}: {refused}");
+    }
+}

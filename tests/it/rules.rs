@@ -313,3 +313,25 @@ fn a_segment_that_was_given_up_and_comes_back_is_read_by_nobody() {
         assert_eq!(db.view().unwrap().digest().unwrap(), *expected, "{lsn}");
     }
 }
+
+/// CKP-7: attempts that fail for days leave nothing behind: no files, and no entries in the manifest.
+#[test]
+fn snapshots_that_cannot_be_written_leave_nothing_in_the_manifest() {
+    let disk = SimDisk::new(1);
+    let db = builder(&disk).open().unwrap();
+    db.write(|tx| Ok(tx.spawn(Counter(1)))).unwrap();
+    disk.inject(Fault::on(FileOp::Write).of_names_containing(".snap").times(50).failing(Failure::NoSpace));
+    let largest = |disk: &SimDisk| {
+        let files = disk.files().into_iter();
+        files.filter(|(path, _)| path.extension().is_some_and(|e| e == "manifest")).map(|(_, len)| len).max()
+    };
+    let first = db.snapshot().unwrap().wait().unwrap_err();
+    assert!(first.is_full_disk(), "{first}");
+    let before = largest(&disk);
+    for _ in 0..20 {
+        db.snapshot().unwrap().wait().unwrap_err();
+    }
+    assert_eq!(largest(&disk), before);
+    disk.clear_faults();
+    db.snapshot().unwrap().wait().unwrap();
+}

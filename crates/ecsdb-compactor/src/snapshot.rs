@@ -1,5 +1,6 @@
 //! Taking snapshots: full, or what changed since the one before.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -120,7 +121,8 @@ impl Store {
             salt,
         };
         let path = self.layout.file(FileKind::Snapshot, sequence);
-        let written = write(&*self.vfs, &path, view, &options, &mut control.follow())?;
+        let written = write(&*self.vfs, &path, view, &options, &mut control.follow())
+            .inspect_err(|_| self.forget_reserved(&path, sequence))?;
         let info = SnapshotInfo::new(&written, started.elapsed());
         self.adopt(work, &written, |_| {})?;
         metrics::histogram!("ecsdb_snapshot_seconds").record(info.duration);
@@ -179,6 +181,13 @@ impl Store {
             manifest.gone.push(SnapshotEntry { salt, ..SnapshotEntry::files(file.sequence, file.sequence) });
         })?;
         Ok(file)
+    }
+
+    /// A reserved number of which no file came about, so that attempts that fail for days leave nothing behind.
+    pub(crate) fn forget_reserved(&self, path: &Path, sequence: u64) {
+        if matches!(self.direct_vfs.file_len(path), Ok(None)) {
+            self.forget_gone(|gone| gone.sequence == sequence);
+        }
     }
 
     /// Says that work begins, unless it was cancelled while it waited for its turn, or the directories are another database's by now.

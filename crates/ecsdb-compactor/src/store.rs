@@ -170,6 +170,12 @@ impl Store {
         Ok(published?)
     }
 
+    /// The next manifest says no more that these were given up: they are not there.
+    pub(crate) fn forget_gone(&self, is_gone: impl Fn(&SnapshotEntry) -> bool) {
+        let _one = self.publishing.lock();
+        self.manifest.lock().gone.retain(|entry| !is_gone(entry));
+    }
+
     /// Refuses to go on where another database lies by now.
     pub(crate) fn check_owner(&self) -> Result<()> {
         let database = self.manifest().database;
@@ -370,16 +376,12 @@ impl Store {
         }
         let manifest = self.manifest();
         let (mut files, mut bytes) = (0, 0);
-        let gone = manifest.gone.len();
         for file in garbage(&*self.direct_vfs, &self.layout, &manifest)? {
             if file.dispose(&*self.vfs, &self.layout, &manifest)?.is_none() {
                 (files, bytes) = (files + 1, bytes + file.bytes);
             }
         }
-        // The next manifest forgets them.
-        let one = self.publishing.lock();
-        self.manifest.lock().gone.drain(..gone);
-        drop(one);
+        self.forget_gone(|entry| manifest.gone.contains(entry));
         if let Some(archived) = &mut work.archived {
             archived.retain(|segment| segment.number >= manifest.first_archived);
         }

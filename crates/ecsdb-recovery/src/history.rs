@@ -126,6 +126,51 @@ fn manifest(vfs: &dyn Vfs, layout: &Layout) -> Result<Manifest> {
     Ok(manifest)
 }
 
+/// The moment from which on the log is without a hole, up to its end: that stands in the headers, each of which names the segment before it
+/// (REC-16). O(segments).
+fn logged_from(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<(Lsn, u64)> {
+    let mut from = manifest.snapshots.last().map_or((Lsn::ZERO, 0), |e| (Lsn(e.lsn), e.created_unix_ns));
+    let mut before = None;
+    for file in segment_files(vfs, &log_dirs(layout, manifest))? {
+        match SegmentReader::open(vfs, &file.path) {
+            Ok(Some(reader)) if reader.header().database == manifest.database => {
+                let header = reader.header();
+                // What a salvage has lost is no part of the past: that begins with the snapshot that ended it.
+                let salvaged = manifest.salvage == 0 && header.sequence == manifest.salvaged_segments;
+                if salvaged || before != Some(header.previous.segment) {
+                    let first = Lsn(header.first_lsn.0.saturating_sub(1));
+                    from = (if salvaged { first } else { header.previous.last_lsn }, header.created_unix_ns);
+                }
+                before = Some(header.sequence);
+            }
+            // It is missed by the one after it.
+            Ok(_) => {}
+            Err(e) if e.is_damage() => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(from)
+}
+
+/// The first moment that can be gone back to, of those from which the log leads on: the empty world's, or a snapshot's.
+fn first_moment(manifest: &Manifest, (logged_from, unix_ns): (Lsn, u64)) -> Option<(Lsn, u64)> {
+    let mut bases = manifest.snapshots.iter().filter(|entry| Lsn(entry.lsn) >= logged_from);
+    match bases.next() {
+        _ if logged_from == Lsn::ZERO => Some((Lsn::ZERO, unix_ns)),
+        Some(base) => Some((Lsn(base.lsn), base.created_unix_ns)),
+        None => None,
+    }
+}
+
+/// The first moment that can be gone back to, with its time in nanoseconds since 1970-01-01 UTC. From there on everything can that the log has.
+/// `None` where there is neither a snapshot nor a beginning of the log. Reads headers. O(segments + snapshots).
+///
+/// # Errors
+/// When a directory cannot be listed, or a file not be read for no fault of its own.
+pub fn earliest(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<Option<(Lsn, u64)>> {
+    Ok(first_moment(manifest, logged_from(vfs, layout, manifest)?))
+}
+
 impl<'a> History<'a> {
     /// Looks at what there is of a database that is open. Nothing of it may be deleted meanwhile; the log may grow. O(bytes of log after
     /// the newest snapshot).
@@ -167,28 +212,7 @@ impl<'a> History<'a> {
             _ => None,
         };
         let last = scan.segments.last().map_or((Lsn::ZERO, 0), |last| (scan.last_lsn, last.last_unix_ns));
-        let (mut logged_from, mut logged_from_unix_ns) = newest;
-        // From where on the log is without a hole stands in the headers: each names the segment before it (REC-16).
-        let mut before = None;
-        for file in segment_files(vfs, &log_dirs(layout, manifest))? {
-            match SegmentReader::open(vfs, &file.path) {
-                Ok(Some(reader)) if reader.header().database == manifest.database => {
-                    let header = reader.header();
-                    // What a salvage has lost is no part of the past: that begins with the snapshot that ended it.
-                    let salvaged = manifest.salvage == 0 && header.sequence == manifest.salvaged_segments;
-                    if salvaged || before != Some(header.previous.segment) {
-                        let first = Lsn(header.first_lsn.0.saturating_sub(1));
-                        let from = if salvaged { first } else { header.previous.last_lsn };
-                        (logged_from, logged_from_unix_ns) = (from, header.created_unix_ns);
-                    }
-                    before = Some(header.sequence);
-                }
-                // It is missed by the one after it.
-                Ok(_) => {}
-                Err(e) if e.is_damage() => {}
-                Err(e) => return Err(e.into()),
-            }
-        }
+        let (logged_from, logged_from_unix_ns) = logged_from(vfs, layout, manifest)?;
         Ok(History {
             vfs,
             layout,
@@ -204,12 +228,8 @@ impl<'a> History<'a> {
     /// The first and the last moment, each with its time in nanoseconds since 1970-01-01 UTC; every transaction between them is
     /// there. `None` for a database that nothing was ever committed to.
     pub fn range(&self) -> Option<((Lsn, u64), (Lsn, u64))> {
-        let mut bases = self.manifest.snapshots.iter().filter(|entry| Lsn(entry.lsn) >= self.logged_from);
-        let first = match bases.next() {
-            _ if self.logged_from == Lsn::ZERO => (Lsn::ZERO, self.logged_from_unix_ns),
-            Some(base) => (Lsn(base.lsn), base.created_unix_ns),
-            None => self.last,
-        };
+        let first =
+            first_moment(self.manifest, (self.logged_from, self.logged_from_unix_ns)).unwrap_or(self.last);
         (self.last.0 > Lsn::ZERO).then_some((first, self.last))
     }
 

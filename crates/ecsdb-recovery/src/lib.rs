@@ -23,7 +23,7 @@ mod verify;
 pub use claim::{Mark, claim, mark};
 pub use error::{Error, Result};
 pub use find::log_dirs;
-pub use history::{History, Moment, Reconstructed, lock_closed, look};
+pub use history::{History, Moment, Reconstructed, earliest, lock_closed, look};
 pub use policy::{Existence, Options, Policy};
 pub use recover::{Recovered, recover};
 pub use repair::{Garbage, garbage, move_aside};

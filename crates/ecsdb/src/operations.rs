@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use ecsdb_compactor::{CompactionInfo, EventSender, Events, SnapshotInfo, Task};
+use ecsdb_core::View;
 use ecsdb_io::sync::atomic::Ordering;
 use ecsdb_recovery::{Moment, Step, Verified};
 use ecsdb_snapshot::SnapshotEntry;
@@ -135,6 +136,27 @@ impl Database {
         restore::into_running(self.persistence("restore")?, None, moment)
     }
 
+    /// Begins building a view of the world as it was at an earlier moment of its own past, in the background, out of snapshots and log. Nothing is
+    /// written, and the running world does not notice. It takes as much memory as that world had. O(bytes).
+    ///
+    /// ```
+    /// # use ecsdb::prelude::*;
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let db = Database::open(dir.path())?;
+    /// let ship = db.write(|tx| Ok(tx.spawn(())))?;
+    /// let before = db.lsn();
+    /// db.write(|tx| Ok(tx.despawn(ship)?))?;
+    /// let past = db.view_at(Moment::Lsn(before))?.wait()?;
+    /// assert!(past.contains(ship) && !db.view()?.contains(ship));
+    /// # Ok::<(), ecsdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Database::restore`].
+    pub fn view_at(&self, moment: Moment) -> Result<Job<View>> {
+        restore::into_view(self.persistence("view the past")?, moment)
+    }
+
     /// As [`Database::restore`], from another database's directory: a backup. Nobody else may have it open.
     ///
     /// # Errors
@@ -209,6 +231,7 @@ impl Database {
             lsn: view.lsn(),
             durable_lsn: self.durable_lsn(),
             last_stall: self.inner.world.last_stall(),
+            earliest: persistence.and_then(Persistence::earliest),
             log: persistence.map(|persistence| persistence.log.stats()),
             store: persistence.map(|persistence| persistence.store.stats()).transpose()?,
             io: persistence.and_then(|persistence| Some(persistence.scheduler.as_ref()?.stats())),

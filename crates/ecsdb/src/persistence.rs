@@ -141,6 +141,19 @@ pub(crate) struct Parts {
 }
 
 impl Persistence {
+    /// The first moment that can be gone back to.
+    pub(crate) fn earliest(&self) -> Option<(Lsn, u64)> {
+        let _pin = self.store.pin();
+        match ecsdb_recovery::earliest(&*self.recovery_vfs, self.store.layout(), &self.store.manifest()) {
+            Ok(earliest) => earliest,
+            // REC-14: a look at the rest needs no archive.
+            Err(e) => {
+                tracing::debug!(error = %e, "what can be gone back to cannot be looked at");
+                None
+            }
+        }
+    }
+
     pub(crate) fn start(parts: Parts) -> Result<Self> {
         let Parts { recovery_vfs, log, report, store, events, world, scheduler, config, threads, locks } =
             parts;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ecsdb_compactor::{Control, Event, EventSender, SnapshotInfo, Task, copy};
 use ecsdb_config::PersistenceConfig;
+use ecsdb_core::View;
 use ecsdb_io::{Disk, Layout, Vfs};
 use ecsdb_recovery::{
     Existence, History, Moment, Options, Policy, Reconstructed, Step, Verified, lock_closed, verify_files,
@@ -27,7 +28,10 @@ pub(crate) fn other(vfs: &dyn Vfs, dir: impl Into<PathBuf>) -> Result<Layout> {
 }
 
 /// The past of a database that is open: nothing of it is deleted while it is read.
-fn of_running(persistence: &Persistence) -> impl FnOnce(Moment) -> Result<Reconstructed> + Send + 'static {
+fn of_running(
+    persistence: &Persistence,
+    register: bool,
+) -> impl FnOnce(Moment) -> Result<Reconstructed> + Send + 'static {
     let (store, log, vfs) =
         (persistence.store.clone(), persistence.log.clone(), persistence.recovery_vfs.clone());
     move |moment| {
@@ -37,7 +41,7 @@ fn of_running(persistence: &Persistence) -> impl FnOnce(Moment) -> Result<Recons
         let moment = if moment == Moment::Latest { Moment::Lsn(durable) } else { moment };
         let (manifest, layout) = (store.manifest(), store.layout());
         let history = History::read(&*vfs, layout, &manifest)?;
-        Ok(history.reconstruct(moment, options(store.settings().threads, false), &mut |_| {})?)
+        Ok(history.reconstruct(moment, options(store.settings().threads, register), &mut |_| {})?)
     }
 }
 
@@ -64,7 +68,7 @@ pub(crate) fn into_running(
     let (world, log) = (persistence.world.clone(), persistence.log.clone());
     let (vfs, events) = (persistence.recovery_vfs.clone(), persistence.events.clone());
     let threads = persistence.store.settings().threads;
-    let own = of_running(persistence);
+    let own = of_running(persistence, false);
     persistence.job(Task::Restore, move |control| {
         events.send(Event::Started(Task::Restore));
         let past = match from {
@@ -103,6 +107,14 @@ fn replace(world: &SharedWorld, log: &Log, past: &Reconstructed) -> Result<Lsn> 
     Ok(lsn)
 }
 
+pub(crate) fn into_view(persistence: &Persistence, moment: Moment) -> Result<Job<View>> {
+    let past = of_running(persistence, true);
+    persistence.job(Task::Restore, move |control| {
+        control.check()?;
+        Ok(past(moment)?.world.view())
+    })
+}
+
 pub(crate) fn into_directory(
     persistence: &Persistence,
     path: PathBuf,
@@ -110,7 +122,7 @@ pub(crate) fn into_directory(
 ) -> Result<Job<SnapshotInfo>> {
     let store = persistence.store.clone();
     let to = other(&*persistence.recovery_vfs, path)?;
-    let past = of_running(persistence);
+    let past = of_running(persistence, false);
     persistence.job(Task::Copy, move |control| {
         let past = past(moment)?;
         control.check()?;

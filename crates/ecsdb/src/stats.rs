@@ -23,6 +23,9 @@ pub struct Stats {
     pub lsn: Lsn,
     /// The last one that is on stable storage.
     pub durable_lsn: Lsn,
+    /// The first moment that can be gone back to, with its time in nanoseconds since 1970-01-01 UTC: every transaction from there to
+    /// `durable_lsn` can. `None` in memory, or where nothing leads to the present.
+    pub earliest: Option<(Lsn, u64)>,
     /// How long the last capture for a snapshot kept the writers waiting.
     pub last_stall: Duration,
     /// The log; `None` in memory.

@@ -37,7 +37,7 @@ pub(crate) enum Target {
 pub(crate) struct Circumstances {
     /// Files were damaged while nobody had them open.
     pub(crate) damaged: bool,
-    /// Whole sectors were: several groups of the log may lie in one.
+    /// Whole sectors were, or files are as they were before: several groups of the log may be gone with one.
     pub(crate) by_sectors: bool,
     /// The database was closed, and said that it went well.
     pub(crate) clean: bool,

@@ -250,7 +250,9 @@ impl World {
                 let what = format!("{damage:?} {}", path.display());
                 self.at.machine.note(&what, &[]);
                 self.damaged.push(what);
-                self.by_sectors |= matches!(damage, Damage::Zeros(..) | Damage::Misdirected(..));
+                // A segment as it was before its first group, which no manifest knows of yet, is that of a process that came no further.
+                self.by_sectors |=
+                    matches!(damage, Damage::Zeros(..) | Damage::Misdirected(..) | Damage::Stale(..));
                 self.ran.damages += 1;
                 self.at.troubled.store(true, Ordering::Relaxed);
             }
