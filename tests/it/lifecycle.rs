@@ -55,6 +55,46 @@ fn history(db: &Database, rounds: u64) -> Vec<(Lsn, Digest)> {
     notes
 }
 
+/// What is written, archived, deleted and merged meanwhile is no fault; what is damaged is one.
+#[test]
+fn a_running_database_is_checked() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = |config: &mut PersistenceConfig| {
+        archiving(config);
+        config.retention.snapshots_max = 2;
+    };
+    let db = Database::builder(dir.path()).config(config).open().unwrap();
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    let goes_on = || !is_over.load(std::sync::atomic::Ordering::Relaxed);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while goes_on() {
+                db.write(|tx| Ok(drop(tx.spawn_batch((0..4).map(|k| (Counter(k), Name("x".repeat(3000))))))))
+                    .unwrap();
+            }
+        });
+        scope.spawn(|| {
+            while goes_on() {
+                db.snapshot().unwrap().wait().unwrap();
+                db.compact().unwrap().wait().unwrap();
+            }
+        });
+        let faults: Vec<String> = (0..15).flat_map(|_| db.verify(|_| {}).unwrap().faults).collect();
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(faults.is_empty(), "{faults:?}");
+    });
+    db.snapshot().unwrap().wait().unwrap();
+    let newest = db.snapshots().unwrap().pop().unwrap();
+    let files = std::fs::read_dir(dir.path().join("snapshots")).unwrap().map(|entry| entry.unwrap().path());
+    let file = files.max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let faults = db.verify(|_| {}).unwrap().faults;
+    assert!(!faults.is_empty(), "{newest:?}");
+}
+
 /// What changes is small, and always the same: each increment takes the place of the one before. The chain ends all the same, and so does the
 /// log that it needs.
 #[test]

@@ -71,6 +71,9 @@ impl Exit {
                     Failure::Interrupted => Exit::Interrupted,
                 };
             }
+            if let Some(wrong) = cause.downcast_ref::<ecsdb_query::Error>() {
+                return Exit::of_kind(wrong.kind());
+            }
             if let Some(kind) = ErrorKind::of(cause) {
                 return Exit::of_kind(kind);
             }

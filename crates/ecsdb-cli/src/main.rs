@@ -11,7 +11,6 @@ mod output;
 mod place;
 mod target;
 mod times;
-mod values;
 
 use std::process::ExitCode;
 

@@ -87,14 +87,3 @@ pub(crate) fn bar() -> Result<ProgressBar> {
 pub(crate) fn many(n: u64, one: &str, more: &str) -> String {
     format!("{} {}", indicatif::HumanCount(n), if n == 1 { one } else { more })
 }
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The bytes of hexadecimal text.
-pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let digits: Vec<u8> = text.chars().map(|c| c.to_digit(16).map(|d| d as u8)).collect::<Option<_>>()?;
-    let (pairs, rest) = digits.as_chunks::<2>();
-    rest.is_empty().then(|| pairs.iter().map(|[high, low]| high << 4 | low).collect())
-}

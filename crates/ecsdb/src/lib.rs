@@ -73,6 +73,7 @@ pub use ecsdb_recovery::{
     ClosedComponent, DataLoss, Error as RecoveryError, LoadedSnapshot, Lost, Moment, Policy, RecoveryReport,
     Rejected, Step, Verified,
 };
+pub use ecsdb_snapshot::SnapshotEntry;
 pub use ecsdb_wal::{Damage, Durability, LogError, LogStats, Lsn};
 
 /// The example of the page on components.

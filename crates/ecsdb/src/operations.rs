@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use ecsdb_compactor::{CompactionInfo, EventSender, Events, SnapshotInfo, Task};
 use ecsdb_core::View;
 use ecsdb_io::sync::atomic::Ordering;
-use ecsdb_recovery::Moment;
+use ecsdb_recovery::{Moment, Step, Verified};
+use ecsdb_snapshot::SnapshotEntry;
 use ecsdb_wal::Lsn;
 
 use crate::database::Database;
@@ -36,6 +37,41 @@ impl Database {
         let persistence = self.persistence("snapshot")?;
         let (store, view) = (persistence.store.clone(), persistence.world.capture());
         persistence.job(Task::Snapshot, move |control| Ok(store.snapshot(view, control)?))
+    }
+
+    /// The snapshots that can be gone back to, oldest first.
+    ///
+    /// ```
+    /// # use ecsdb::prelude::*;
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let db = Database::open(dir.path())?;
+    /// let info = db.snapshot()?.wait()?;
+    /// assert_eq!(db.snapshots()?.last().unwrap().sequence, info.sequence);
+    /// # Ok::<(), ecsdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::InMemory`], or [`Error::Closed`].
+    pub fn snapshots(&self) -> Result<Vec<SnapshotEntry>> {
+        Ok(self.persistence("list")?.store.manifest().snapshots)
+    }
+
+    /// Reads and checks every file of this database while it goes on, and changes nothing. Nothing is deleted meanwhile. What is being
+    /// written just now is no fault. For a database that nobody has open there is [`verify`](crate::verify). O(bytes).
+    ///
+    /// ```
+    /// # use ecsdb::prelude::*;
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let db = Database::open(dir.path())?;
+    /// db.write(|tx| Ok(tx.spawn(())))?;
+    /// assert!(db.verify(|step| eprintln!("{step}"))?.faults.is_empty());
+    /// # Ok::<(), ecsdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Database::snapshots`], or when a file operation fails. Damage is in the result.
+    pub fn verify(&self, mut progress: impl FnMut(&Step)) -> Result<Verified> {
+        restore::verify_running(self.persistence("verify")?, &mut progress)
     }
 
     /// Begins a compaction in the background: sparse chunks in memory are merged, the log is folded into a snapshot, the chain of

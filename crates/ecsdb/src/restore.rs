@@ -8,7 +8,7 @@ use ecsdb_config::PersistenceConfig;
 use ecsdb_core::View;
 use ecsdb_io::{Disk, Layout, Vfs};
 use ecsdb_recovery::{
-    Existence, History, Moment, Options, Policy, Reconstructed, Step, Verified, lock_closed,
+    Existence, History, Moment, Options, Policy, Reconstructed, Step, Verified, lock_closed, verify_files,
 };
 use ecsdb_wal::{Durability, Log, Lsn, Payload};
 
@@ -166,6 +166,28 @@ pub fn restore_copy(
     let control = Control::new(Task::Copy, EventSender::default());
     let files = copy::Limited::new(vfs, from.bytes_per_second_max()).map_err(Error::Thread)?;
     Ok(copy::write_database(files.vfs(), &to, past.world.view(), &settings, &control)?)
+}
+
+/// How often the files of a running database are read before a fault is taken for one: what is written meanwhile may look like it.
+const LOOKS: u32 = 5;
+
+pub(crate) fn verify_running(persistence: &Persistence, progress: &mut dyn FnMut(&Step)) -> Result<Verified> {
+    let (store, vfs) = (&persistence.store, &persistence.recovery_vfs);
+    let _pin = store.pin();
+    let mut look = || {
+        persistence.log.flush()?;
+        Ok::<_, Error>(verify_files(&**vfs, store.layout(), &store.manifest(), progress)?)
+    };
+    let mut verified = look()?;
+    for _ in 1..LOOKS {
+        if verified.faults.is_empty() {
+            break;
+        }
+        verified = look()?;
+    }
+    // Whoever writes has not come to the end yet; and nobody else can.
+    (verified.torn_tail, verified.locked) = (None, true);
+    Ok(verified)
 }
 
 /// Reads and checks every file of a database that nobody has open, and changes nothing. O(bytes).

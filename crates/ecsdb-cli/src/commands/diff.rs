@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use ecsdb::{ComponentDef, Entity, Lsn, Moment};
+use ecsdb_query::{Components, Reader};
 use serde_json::{Value as Json, json};
 
-use super::stored::{Components, Reader, is_same, of_entity, of_resources};
+use super::stored::{is_same, of_entity, of_resources};
 use crate::failure::Failure;
 use crate::output::{Output, many};
 use crate::place::{Place, Seen};

@@ -8,13 +8,13 @@ use clap::Args;
 use ecsdb::ComponentId;
 use ecsdb_core::parts::Allocators;
 use ecsdb_io::Disk;
+use ecsdb_query::{Components, ROOT, Reader, Stored, from_json, hex, to_json};
 use serde_json::{Map, Value as Json, json};
 
 use super::inspect::kind;
-use super::stored::{Components, Reader, Stored, of_resources};
-use crate::output::{Output, hex, many};
+use super::stored::of_resources;
+use crate::output::{Output, many};
 use crate::place::{Place, Seen, When};
-use crate::values::{ROOT, from_json, to_json};
 use crate::{target, times};
 
 /// The number of the format.

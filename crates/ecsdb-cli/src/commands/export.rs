@@ -17,17 +17,16 @@ use ecsdb::ComponentId;
 use ecsdb_core::describe::{Description, Primitive, Shape, TypeIndex, Value};
 use ecsdb_core::parts::ChunkPart;
 use ecsdb_io::Disk;
+use ecsdb_query::{Components, ROOT, Reader, inner, to_json};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use serde_json::json;
 
-use super::stored::{Components, Reader};
 use crate::failure::Failure;
 use crate::output::{Output, bar, many};
 use crate::place::{Place, When};
-use crate::values::{ROOT, inner, to_json};
 use crate::{interrupt, target};
 
 /// Options of `export`.
@@ -399,7 +398,7 @@ fn arrays(chunk: &ChunkPart<'_>, exported: &BTreeMap<ComponentId, Exported<'_>>)
         };
         let Some(one) = exported.get(&id) else { continue };
         let rows = (0..chunk.rows()).map(|row| one.reader.row(&part, row));
-        let rows = rows.collect::<Result<Vec<_>>>()?;
+        let rows = rows.collect::<Result<Vec<_>, _>>()?;
         arrays.push(match &one.column {
             Some(column) => {
                 let values: Vec<Option<&Value>> =

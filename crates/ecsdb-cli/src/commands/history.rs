@@ -6,9 +6,10 @@ use std::ops::ControlFlow;
 use anyhow::Result;
 use clap::Args;
 use ecsdb::{ComponentId, Entity, Moment, View};
+use ecsdb_query::{Components, Reader};
 use serde_json::{Value as Json, json};
 
-use super::stored::{Components, Reader, is_same, of_entity};
+use super::stored::{is_same, of_entity};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::place::{Look, Place};

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use clap::Args;
 use ecsdb::{ComponentId, Entity, StorageKind};
+use ecsdb_query::{Components, Reader};
 use indicatif::{HumanBytes, HumanCount};
 use serde_json::{Map, Value as Json, json};
 
-use super::stored::{Components, Reader, of_entity, of_resources};
+use super::stored::{of_entity, of_resources};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::place::{Place, Seen, When};

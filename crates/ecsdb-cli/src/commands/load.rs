@@ -12,16 +12,15 @@ use ecsdb::{ComponentDef, ComponentId, Description, Entity, Lsn, StorageKind, Vi
 use ecsdb_core::World;
 use ecsdb_core::describe::Values;
 use ecsdb_core::parts::{Allocators, WorldBuilder};
+use ecsdb_query::{from_hex, from_json, unknown};
 use serde_json::{Map, Value as Json, json};
 
 use super::copy;
 use super::dump::FORMAT;
-use super::stored::unknown;
 use crate::failure::Failure;
-use crate::output::{Output, from_hex, many};
+use crate::output::{Output, many};
 use crate::place::settings;
 use crate::target;
-use crate::values::from_json;
 
 /// Options of `load`.
 #[derive(Args)]
@@ -218,9 +217,8 @@ impl Load {
     }
 
     fn component(&self, name: &str) -> Result<&ComponentDef> {
-        self.components
-            .get(name)
-            .ok_or_else(|| unknown("component", name, self.components.keys().map(String::as_str)))
+        let found = self.components.get(name);
+        Ok(found.ok_or_else(|| unknown("component", name, self.components.keys().map(String::as_str)))?)
     }
 
     /// The stored bytes of a value: those given, or those of what is written for people.

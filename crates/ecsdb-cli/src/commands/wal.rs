@@ -8,12 +8,12 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use ecsdb::{ComponentId, Entity, Lsn, Moment};
 use ecsdb_core::{Change, changes};
+use ecsdb_query::Components;
 use ecsdb_recovery::log_dirs;
 use ecsdb_wal::{Known, LogScan, Tail};
 use indicatif::HumanBytes;
 use serde_json::{Value as Json, json};
 
-use super::stored::Components;
 use crate::failure::Failure;
 use crate::output::{Output, many};
 use crate::place::{Look, Place};

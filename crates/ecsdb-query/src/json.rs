@@ -5,16 +5,17 @@ use std::time::Duration;
 use ecsdb_core::describe::{Description, Field, Primitive, Shape, TypeIndex, Value};
 use serde_json::{Map, Number, Value as Json};
 
-use crate::output::{from_hex, hex};
+use crate::error::Unfit;
+use crate::hex::{from_hex, hex};
 
 /// The component's own type.
-pub(crate) const ROOT: TypeIndex = TypeIndex(0);
+pub const ROOT: TypeIndex = TypeIndex(0);
 
 /// Levels of types that are looked through for what a value is in the end.
 const DEPTH_MAX: usize = 128;
 
 /// The type that counts: a box, and a struct of one field without a name, is what is in it.
-pub(crate) fn inner(description: &Description, ty: TypeIndex) -> TypeIndex {
+pub fn inner(description: &Description, ty: TypeIndex) -> TypeIndex {
     let mut ty = ty;
     for _ in 0..DEPTH_MAX {
         ty = match description.shape(ty) {
@@ -43,7 +44,8 @@ fn can_be_null(description: &Description, ty: TypeIndex) -> bool {
     }
 }
 
-pub(crate) fn to_json(description: &Description, ty: TypeIndex, value: &Value) -> Json {
+/// A value of the type, as people and programs read it.
+pub fn to_json(description: &Description, ty: TypeIndex, value: &Value) -> Json {
     match (description.shape(ty), value) {
         (Some(Shape::Box(inner)), value) => to_json(description, *inner, value),
         (Some(Shape::Struct(fields)), Value::Struct(parts)) => fields_to_json(description, fields, parts),
@@ -151,12 +153,9 @@ fn not_finite(is_nan: bool, value: f64, bits: u64, usual: u64) -> Json {
 ///
 /// # Errors
 /// What was expected, and where.
-pub(crate) fn from_json(description: &Description, json: &Json) -> Result<Value, String> {
+pub fn from_json(description: &Description, json: &Json) -> Result<Value, Unfit> {
     let mut parse = Parse { description, path: Vec::new() };
-    parse.value(ROOT, json).map_err(|what| match parse.path.is_empty() {
-        true => what,
-        false => format!("{}: {what}", parse.path.join(".")),
-    })
+    parse.value(ROOT, json).map_err(|what| Unfit { at: parse.path, what })
 }
 
 struct Parse<'a> {

@@ -1,0 +1,107 @@
+import assert from 'node:assert/strict'
+import { beforeEach, test } from 'node:test'
+
+import { EcsdbError, LazyStore, Store, getStore, load } from '../index.js'
+import { answers, calls, mock, send } from './plugin.js'
+
+const LOADED = { isNew: true, imported: 2, refused: null }
+
+beforeEach(() => {
+  mock()
+  answers.set('store_load', () => LOADED)
+})
+
+test('each call is the command of its name', async () => {
+  const store = await load('s.json', { defaults: { a: 1 }, autoSave: 100 })
+  assert.deepEqual(store.loaded, LOADED)
+  answers.set('store_has', () => true).set('store_delete', () => false)
+  answers.set('store_keys', () => ['a', 'b']).set('store_values', () => [1, 2]).set('store_length', () => 2)
+  answers.set('store_entries', () => [['a', 1], ['b', 2]])
+  await store.set('b', { x: [1] })
+  assert.equal(await store.has('a'), true)
+  assert.equal(await store.delete('c'), false)
+  assert.deepEqual(await store.keys(), ['a', 'b'])
+  assert.deepEqual(await store.values<number>(), [1, 2])
+  const entries: [string, number][] = await store.entries<number>()
+  assert.deepEqual(entries, [['a', 1], ['b', 2]])
+  assert.equal(await store.length(), 2)
+  await store.clear()
+  await store.reset()
+  await store.save()
+  await store.reload()
+  const s = { store: 's.json' }
+  assert.deepEqual(calls, [
+    ['store_load', { ...s, options: { defaults: { a: 1 } } }],
+    ['store_set', { ...s, key: 'b', value: { x: [1] } }],
+    ['store_has', { ...s, key: 'a' }],
+    ['store_delete', { ...s, key: 'c' }],
+    ['store_keys', s],
+    ['store_values', s],
+    ['store_entries', s],
+    ['store_length', s],
+    ['store_clear', s],
+    ['store_reset', s],
+    ['store_save', s],
+  ])
+})
+
+test('a value that is null is there, and one that is not there is undefined', async () => {
+  const store = await Store.load('s.json')
+  answers.set('store_get', ({ key }) => ({ exists: key === 'null', value: null }))
+  assert.equal(await store.get<string>('null'), null)
+  assert.equal(await store.get<string>('nothing'), undefined)
+})
+
+test('a store that was never loaded is none', async () => {
+  answers.set('store_is_known', ({ store }) => store === 'known')
+  assert.equal(await getStore('unknown'), null)
+  assert.equal((await Store.get('known'))?.name, 'known')
+})
+
+test('changes are told until they are not wanted', async () => {
+  const store = await Store.load('s.json')
+  answers.set('store_watch', () => 7)
+  answers.set('store_unwatch', () => true)
+  const all: unknown[] = []
+  const some: unknown[] = []
+  const unlisten = await store.onChange((key, value) => all.push([key, value]))
+  await store.onKeyChange<number>('a', (value) => some.push(value))
+  const channels = calls.filter(([command]) => command === 'store_watch').map(([, args]) => args['onChange'])
+  for (const channel of channels) {
+    // Messages that overtook one another are put in order.
+    send(channel, 1, { key: 'b', value: 2, exists: true })
+    send(channel, 0, { key: 'a', value: 1, exists: true })
+    send(channel, 2, { key: 'a', value: null, exists: false })
+  }
+  assert.deepEqual(all, [['a', 1], ['b', 2], ['a', undefined]])
+  assert.deepEqual(some, [1, undefined])
+  await unlisten()
+  await unlisten()
+  await store.close()
+  assert.equal(calls.filter(([command]) => command === 'store_unwatch').length, 2)
+})
+
+test('errors say what may be done', async () => {
+  const store = await Store.load('s.json')
+  answers.set('store_set', () => {
+    throw { kind: 'disk-full', message: 'no space' }
+  })
+  await assert.rejects(store.set('a', 1), (e) => e instanceof EcsdbError && e.kind === 'disk-full' && e.message === 'no space')
+  answers.set('store_clear', () => {
+    throw 'ecsdb.store_clear not allowed'
+  })
+  await assert.rejects(store.clear(), (e) => e instanceof EcsdbError && e.kind === 'denied')
+})
+
+test('a lazy store is loaded once, and again where that failed', async () => {
+  const store = new LazyStore('s.json', { createNew: true })
+  assert.equal(calls.length, 0)
+  answers.set('store_load', () => {
+    throw { kind: 'retry', message: 'busy' }
+  })
+  await assert.rejects(store.init())
+  answers.set('store_load', () => LOADED)
+  await Promise.all([store.set('a', 1), store.set('b', 2)])
+  assert.equal(calls.filter(([command]) => command === 'store_load').length, 2)
+  await store.close()
+})

@@ -1,0 +1,31 @@
+//! The arguments of a command, read at once, so that whatever a page sends gets an [`Error`] as every other fault does.
+
+use serde::de::DeserializeOwned;
+use serde_json::Value as Json;
+use tauri::Runtime;
+use tauri::ipc::{CommandArg, CommandItem, InvokeBody, InvokeError};
+
+use crate::error::Error;
+
+/// All arguments of a command, by their names.
+pub(crate) struct Args<T>(pub(crate) T);
+
+impl<'de, R: Runtime, T: DeserializeOwned> CommandArg<'de, R> for Args<T> {
+    fn from_command(item: CommandItem<'de, R>) -> Result<Self, InvokeError> {
+        let refused = |what: &str| Err(Error::call(format!("{}: {what}", item.name)).into());
+        let json = match item.message.payload() {
+            InvokeBody::Json(Json::Null) => Json::Object(Default::default()),
+            InvokeBody::Json(json) => json.clone(),
+            InvokeBody::Raw(_) => return refused("bytes where arguments with names are expected"),
+        };
+        match serde_json::from_value(json) {
+            Ok(args) => Ok(Args(args)),
+            Err(e) => refused(&e.to_string()),
+        }
+    }
+}
+
+/// A command without arguments, which are refused as they are where there are some.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Nothing {}

@@ -1,0 +1,175 @@
+//! Snapshots, restoring, compaction, checking, questions, settings.
+
+use std::time::Duration;
+
+use ecsdb::{ErrorKind, Job, Moment, Progress};
+use ecsdb_query::{Components, Question, Search};
+use serde::Deserialize;
+use serde_json::{Map, Value as Json, json};
+use tauri::ipc::{Channel, JavaScriptChannelId};
+use tauri::{AppHandle, Runtime, Webview};
+
+use crate::args::{Args, Nothing};
+use crate::blocking::blocking;
+use crate::error::{Error, Result};
+use crate::state::EcsdbExt;
+use crate::{look, settings};
+
+/// How often a page is told how far it is.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Where to tell how far it is, if anywhere.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct Followed {
+    on_progress: Option<JavaScriptChannelId>,
+}
+
+fn channel<R: Runtime>(id: Option<JavaScriptChannelId>, webview: Webview<R>) -> Option<Channel<Json>> {
+    id.map(|id| id.channel_on(webview))
+}
+
+/// Waits for the job, which goes on to its end when the page is gone.
+async fn follow<T>(mut job: Job<T>, channel: Option<Channel<Json>>) -> Result<T> {
+    let Some(channel) = channel else { return Ok(job.await?) };
+    let tell = |progress: Progress| drop(channel.send(look::progress(&progress)));
+    let mut tick = tokio::time::interval(PROGRESS_INTERVAL);
+    loop {
+        tokio::select! {
+            result = &mut job => {
+                tell(job.progress());
+                return Ok(result?);
+            }
+            _ = tick.tick() => {}
+        }
+        tell(job.progress());
+    }
+}
+
+#[tauri::command]
+pub(crate) async fn create_snapshot<R: Runtime>(
+    app: AppHandle<R>,
+    webview: Webview<R>,
+    args: Args<Followed>,
+) -> Result<Json> {
+    let db = app.ecsdb().world()?.clone();
+    // Taking the view waits for the transaction under way.
+    let job = blocking(move || Ok(db.snapshot()?)).await?;
+    Ok(look::snapshot(&follow(job, channel(args.0.on_progress, webview)).await?))
+}
+
+#[tauri::command]
+pub(crate) async fn list_snapshots<R: Runtime>(app: AppHandle<R>, _args: Args<Nothing>) -> Result<Json> {
+    let snapshots = app.ecsdb().world()?.snapshots()?;
+    Ok(snapshots.iter().map(look::entry).collect())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct Restore {
+    /// The snapshot's number; the newest unless given.
+    number: Option<u64>,
+    on_progress: Option<JavaScriptChannelId>,
+}
+
+#[tauri::command]
+pub(crate) async fn restore_snapshot<R: Runtime>(
+    app: AppHandle<R>,
+    webview: Webview<R>,
+    args: Args<Restore>,
+) -> Result<Json> {
+    let Restore { number, on_progress } = args.0;
+    let db = app.ecsdb().world()?;
+    let newest = || db.snapshots().map(|all| all.last().map(|newest| newest.sequence));
+    let Some(number) = number.map_or_else(newest, |number| Ok(Some(number)))? else {
+        return Err(Error { kind: ErrorKind::NotFound, message: "there is no snapshot yet".into() });
+    };
+    let job = db.restore(Moment::Snapshot(number))?;
+    let lsn = follow(job, channel(on_progress, webview)).await?;
+    Ok(json!({ "number": number, "lsn": lsn.0 }))
+}
+
+#[tauri::command]
+pub(crate) async fn compact<R: Runtime>(
+    app: AppHandle<R>,
+    webview: Webview<R>,
+    args: Args<Followed>,
+) -> Result<Json> {
+    let job = app.ecsdb().world()?.compact()?;
+    Ok(look::compaction(&follow(job, channel(args.0.on_progress, webview)).await?))
+}
+
+#[tauri::command]
+pub(crate) async fn verify<R: Runtime>(
+    app: AppHandle<R>,
+    webview: Webview<R>,
+    args: Args<Followed>,
+) -> Result<Json> {
+    let db = app.ecsdb().world()?.clone();
+    let channel = channel(args.0.on_progress, webview);
+    blocking(move || {
+        let verified = db.verify(|step| {
+            if let Some(channel) = &channel {
+                drop(channel.send(look::step(step)));
+            }
+        })?;
+        Ok(look::verified(&verified))
+    })
+    .await
+}
+
+#[tauri::command]
+pub(crate) async fn stats<R: Runtime>(app: AppHandle<R>, _args: Args<Nothing>) -> Result<Json> {
+    let db = app.ecsdb().world()?.clone();
+    blocking(move || Ok(look::stats(&db.stats()?))).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Query {
+    #[serde(default)]
+    with: Vec<String>,
+    #[serde(default)]
+    without: Vec<String>,
+    #[serde(default, rename = "where")]
+    conditions: Vec<String>,
+    #[serde(default)]
+    select: Vec<String>,
+    limit: Option<usize>,
+}
+
+#[tauri::command]
+pub(crate) async fn query<R: Runtime>(app: AppHandle<R>, args: Args<Query>) -> Result<Json> {
+    let db = app.ecsdb().world()?.clone();
+    let Query { with, without, conditions, select, limit } = args.0;
+    let question = Question { with, without, conditions, select, limit };
+    blocking(move || {
+        let view = db.view()?;
+        let components = Components::of(&view);
+        let search = Search::parse(&question, &components)?;
+        let mut rows = Vec::new();
+        search.each(&view, |row| -> Result<()> {
+            let values: Vec<Json> = row.values.into_iter().map(look::exact).collect();
+            Ok(rows.push(json!({ "entity": row.entity.to_string(), "values": values })))
+        })?;
+        let columns: Vec<&str> = search.columns().collect();
+        Ok(json!({ "lsn": view.lsn().0, "columns": columns, "rows": rows }))
+    })
+    .await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Reconfigure {
+    settings: Map<String, Json>,
+}
+
+#[tauri::command]
+pub(crate) async fn reconfigure<R: Runtime>(app: AppHandle<R>, args: Args<Reconfigure>) -> Result<Json> {
+    let db = app.ecsdb().world()?.clone();
+    blocking(move || {
+        let changes = db.reconfigure(settings::with(&db.config()?, args.0.settings)?)?;
+        Ok(json!({ "live": changes.live, "atNextOpening": changes.at_next_opening }))
+    })
+    .await
+}

@@ -1,0 +1,75 @@
+//! Telling of changes: in the order of the transactions, and only of what is on stable storage.
+
+use std::collections::VecDeque;
+
+use ecsdb::Lsn;
+use ecsdb_io::sync::Mutex;
+use serde_json::{Value as Json, json};
+use tauri::ipc::Channel;
+
+use super::name::StoreName;
+use crate::subscriptions::Subscriptions;
+
+/// A key that was set, or, without a value, deleted.
+#[derive(Debug, Clone)]
+pub(super) struct Change {
+    pub(super) key: String,
+    pub(super) value: Option<Json>,
+}
+
+struct Watch {
+    store: StoreName,
+    channel: Channel<Json>,
+}
+
+/// What was committed, and may not be durable yet.
+struct Waiting {
+    lsn: Lsn,
+    store: StoreName,
+    changes: Vec<Change>,
+}
+
+#[derive(Default)]
+pub(super) struct Changes {
+    watches: Subscriptions<Watch>,
+    waiting: Mutex<VecDeque<Waiting>>,
+}
+
+impl Changes {
+    pub(super) fn watch(&self, webview: &str, store: StoreName, channel: Channel<Json>) -> u32 {
+        self.watches.add(webview, || Watch { store, channel })
+    }
+
+    pub(super) fn unwatch(&self, webview: &str, id: u32) -> bool {
+        self.watches.remove(webview, id)
+    }
+
+    pub(super) fn unwatch_all(&self, webview: &str) {
+        self.watches.remove_all(webview);
+    }
+
+    /// Called in the order of the commits.
+    pub(super) fn committed(&self, lsn: Lsn, store: StoreName, changes: Vec<Change>) {
+        self.waiting.lock().push_back(Waiting { lsn, store, changes });
+    }
+
+    /// Tells of all that is durable by now. Whoever waited for a transaction calls this after it, so that each is told of.
+    pub(super) fn tell(&self, durable: Lsn) {
+        // Held while telling, so that nobody overtakes.
+        let mut waiting = self.waiting.lock();
+        while waiting.front().is_some_and(|next| next.lsn <= durable) {
+            let Some(told) = waiting.pop_front() else { return };
+            self.watches.each(|watch| {
+                let mut reaches = true;
+                if watch.store == told.store {
+                    for change in &told.changes {
+                        let exists = change.value.is_some();
+                        let text = json!({ "key": change.key, "value": change.value, "exists": exists });
+                        reaches &= watch.channel.send(text).is_ok();
+                    }
+                }
+                reaches
+            });
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Gives the test application its capabilities.
+
+fn main() {
+    tauri_build::build();
+}

@@ -1,0 +1,164 @@
+//! The commands of the world.
+
+use std::time::{Duration, Instant};
+
+use ecsdb::prelude::*;
+use serde_json::{Value as Json, json};
+use tauri_plugin_ecsdb::{Builder, EcsdbExt};
+use tauri_plugin_ecsdb_tests::{app, call, channel, heard, window};
+
+#[derive(Component, Clone, Copy)]
+#[component(name = "tests.score", plain)]
+#[repr(C)]
+struct Score {
+    points: u64,
+    owner: u64,
+}
+
+/// Waits until the channel was told of something that `wanted` holds for.
+fn wait(
+    window: &tauri::WebviewWindow<tauri::test::MockRuntime>,
+    number: u32,
+    wanted: impl Fn(&Json) -> bool,
+) {
+    let until = Instant::now() + Duration::from_secs(20);
+    while !heard(window, number).iter().any(&wanted) {
+        assert!(Instant::now() < until, "{:?}", heard(window, number));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_snapshot_is_taken_listed_and_gone_back_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let app = app(Builder::new().data_dir(dir.path())).unwrap();
+    let page = window(&app, "manager");
+    let db = app.ecsdb().world().unwrap().clone();
+    let none = call(&page, "restore_snapshot", json!({})).unwrap_err();
+    assert_eq!(none["kind"], "not-found");
+    db.write(|tx| Ok(tx.spawn(Score { points: 1, owner: 0 }))).unwrap();
+    let taken = call(&page, "create_snapshot", json!({ "onProgress": channel(5) })).unwrap();
+    assert_eq!(taken["lsn"], 1);
+    assert!(!heard(&page, 5).is_empty(), "the end of the work is told, however short it was");
+    let listed = call(&page, "list_snapshots", json!({})).unwrap();
+    assert_eq!(listed.as_array().unwrap().last().unwrap()["number"], taken["number"]);
+    db.write(|tx| Ok(tx.spawn(Score { points: 2, owner: 0 }))).unwrap();
+    let restored = call(&page, "restore_snapshot", json!({})).unwrap();
+    assert_eq!((restored["number"].clone(), restored["lsn"].clone()), (taken["number"].clone(), json!(3)));
+    assert_eq!(db.view().unwrap().len(), 1);
+    let gone = call(&page, "restore_snapshot", json!({ "number": 99 })).unwrap_err();
+    assert_eq!(gone["kind"], "not-found", "{gone}");
+}
+
+#[test]
+fn it_is_compacted_checked_and_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let app = app(Builder::new().data_dir(dir.path())).unwrap();
+    let page = window(&app, "manager");
+    let db = app.ecsdb().world().unwrap().clone();
+    for points in 0..10 {
+        db.write(|tx| Ok(tx.spawn(Score { points, owner: 0 }))).unwrap();
+    }
+    let compacted = call(&page, "compact", json!({})).unwrap();
+    assert_eq!(compacted["lsn"], 10);
+    let verified = call(&page, "verify", json!({ "onProgress": channel(9) })).unwrap();
+    assert_eq!((verified["faults"].clone(), verified["lsn"].clone()), (json!([]), json!(10)));
+    assert!(!heard(&page, 9).is_empty());
+    let stats = call(&page, "stats", json!({})).unwrap();
+    assert_eq!((stats["entities"].clone(), stats["durableLsn"].clone()), (json!(10), json!(10)));
+}
+
+#[test]
+fn questions_are_answered_from_one_moment() {
+    let dir = tempfile::tempdir().unwrap();
+    let app = app(Builder::new().data_dir(dir.path())).unwrap();
+    let page = window(&app, "reader");
+    let db = app.ecsdb().world().unwrap().clone();
+    db.write(|tx| Ok(tx.spawn(Score { points: 7, owner: u64::MAX }))).unwrap();
+    db.write(|tx| Ok(tx.spawn(Score { points: 3, owner: 1 }))).unwrap();
+    let question =
+        json!({ "where": ["tests.score.points > 5"], "select": ["tests.score.points", "tests.score.owner"] });
+    let found = call(&page, "query", question).unwrap();
+    assert_eq!(found["columns"], json!(["tests.score.points", "tests.score.owner"]));
+    // What JavaScript would round is text.
+    assert_eq!(found["rows"], json!([{ "entity": "0v1", "values": [7, "18446744073709551615"] }]));
+    let wrong = call(&page, "query", json!({ "with": ["tests.scores"] })).unwrap_err();
+    assert_eq!(
+        wrong,
+        json!({ "kind": "call", "message": "there is no component tests.scores: did you mean tests.score?" })
+    );
+}
+
+#[test]
+fn settings_change_but_not_where_files_lie() {
+    let dir = tempfile::tempdir().unwrap();
+    let app = app(Builder::new().data_dir(dir.path())).unwrap();
+    let page = window(&app, "manager");
+    let change = |settings: Json| call(&page, "reconfigure", json!({ "settings": settings }));
+    let changed =
+        change(json!({ "snapshot": { "after_transactions": 1000 }, "wal": { "flush_interval": "20ms" } }))
+            .unwrap();
+    assert_eq!(changed["live"], json!(["wal.flush_interval", "snapshot.after_transactions"]));
+    let config = app.ecsdb().world().unwrap().config().unwrap();
+    assert_eq!(config.snapshot.after_transactions, 1000);
+    for (settings, kind) in [
+        (json!({ "archive": { "dir": "/tmp/elsewhere" } }), "call"),
+        (json!({ "dir": "/tmp/elsewhere" }), "config"),
+        (json!({ "snapshot": { "chain_max": 0 } }), "config"),
+        (json!({ "snapshot": { "no_such": 0 } }), "config"),
+        (json!({ "nothing": {} }), "config"),
+        (json!({ "snapshot": 5 }), "config"),
+    ] {
+        let refused = change(settings.clone()).unwrap_err();
+        assert_eq!(refused["kind"], kind, "{settings} {refused}");
+    }
+    assert_eq!(app.ecsdb().world().unwrap().config().unwrap(), config, "what is refused changes nothing");
+}
+
+#[test]
+fn pages_are_told_of_what_happens_until_they_ask_no_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let app = app(Builder::new().data_dir(dir.path())).unwrap();
+    let (page, other) = (window(&app, "manager"), window(&app, "reader"));
+    let id = call(&page, "subscribe", json!({ "onEvent": channel(1) })).unwrap();
+    call(&other, "subscribe", json!({ "onEvent": channel(1) })).unwrap();
+    call(&page, "create_snapshot", json!({})).unwrap();
+    for page in [&page, &other] {
+        wait(page, 1, |event| event["type"] == "snapshot-taken");
+    }
+    assert_eq!(call(&other, "unsubscribe", json!({ "id": id })).unwrap(), false, "it is not its own");
+    assert_eq!(call(&page, "unsubscribe", json!({ "id": id })).unwrap(), true);
+    let before = heard(&page, 1).len();
+    call(&page, "compact", json!({})).unwrap();
+    wait(&other, 1, |event| event["type"] == "compacted");
+    assert_eq!(heard(&page, 1).len(), before);
+}
+
+#[test]
+fn a_world_of_the_applications_own_or_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Database::open(dir.path().join("mine")).unwrap();
+    db.write(|tx| Ok(tx.spawn(Score { points: 1, owner: 0 }))).unwrap();
+    let with = app(Builder::new().data_dir(dir.path().join("a")).database(db)).unwrap();
+    assert_eq!(call(&window(&with, "reader"), "stats", json!({})).unwrap()["entities"], 1);
+    let config = PersistenceConfig::new(dir.path().join("b").join("elsewhere"));
+    let with = app(Builder::new().data_dir(dir.path().join("b")).config(config)).unwrap();
+    assert_eq!(call(&window(&with, "reader"), "stats", json!({})).unwrap()["entities"], 0);
+    assert!(dir.path().join("b/elsewhere").is_dir() && !dir.path().join("b/world").exists());
+    let without = app(Builder::new().data_dir(dir.path().join("c")).without_world()).unwrap();
+    let page = window(&without, "manager");
+    for command in
+        ["stats", "compact", "create_snapshot", "list_snapshots", "restore_snapshot", "verify", "query"]
+    {
+        assert_eq!(call(&page, command, json!({})).unwrap_err()["kind"], "call", "{command}");
+    }
+    assert_eq!(call(&page, "store_set", json!({ "store": "s", "key": "k", "value": 1 })), Ok(Json::Null));
+}
+
+#[test]
+fn an_application_whose_world_is_open_elsewhere_does_not_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let _first = Database::open(dir.path().join("world")).unwrap();
+    let refused = app(Builder::new().data_dir(dir.path())).unwrap_err().to_string();
+    assert!(refused.contains("world"), "{refused}");
+}
