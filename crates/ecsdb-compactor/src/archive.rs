@@ -57,7 +57,7 @@ impl Store {
                 }
                 Ok(None) => continue,
                 // What cannot be read any more hinders nobody who does not need it.
-                Err(e) if e.is_damage() => None,
+                Err(e) if e.is_of_the_file() => None,
                 Err(e) => return Err(e.into()),
             };
             if file.path.parent() == Some(archive) {
@@ -73,7 +73,7 @@ impl Store {
                 Some(end) => Some(end.last_lsn),
                 None => match LogScan::file(vfs, path) {
                     Ok(scanned) => Some(scanned.end.last_lsn),
-                    Err(e) if e.is_damage() => None,
+                    Err(e) if e.is_of_the_file() => None,
                     Err(e) => return Err(e.into()),
                 },
             };
@@ -209,7 +209,7 @@ impl Store {
         for copy in copies.iter().filter(|copy| copy.number > before && copy.number <= number) {
             let is_it = match (scanned, LogScan::file(vfs, &copy.path)) {
                 (Ok(own), Ok(copied)) => (own.header, own.end) == (copied.header, copied.end),
-                (Ok(_), Err(e)) if e.is_damage() => false,
+                (Ok(_), Err(e)) if e.is_of_the_file() => false,
                 (Ok(_), Err(e)) => return Err(e.into()),
                 // There is nothing to tell it from, and nothing better.
                 (Err(_), _) => true,

@@ -205,7 +205,11 @@ impl Store {
     pub fn end_salvage(&self, view: impl FnOnce() -> View, control: &Control) -> Result<()> {
         if self.manifest().salvage != 0 {
             self.compact(view(), Some(1), control)?;
-            self.publish(|manifest| manifest.salvage = 0)?;
+            self.publish(|manifest| {
+                manifest.salvage = 0;
+                // Nothing of what was archived before leads to what there is.
+                manifest.first_archived = manifest.first_segment;
+            })?;
         }
         Ok(())
     }

@@ -11,6 +11,15 @@ impl Lsn {
     /// Before the first transaction.
     pub const ZERO: Lsn = Lsn(0);
 
+    /// The last that a log can hold: 48 bits of it stand in a frame.
+    pub const MAX: Lsn = Lsn((1 << 48) - 1);
+
+    /// False for a number that no database reaches (a million transactions a second take eight years): a file that says it is not one of ours. A
+    /// trillion more can follow any other.
+    pub const fn is_reachable(self) -> bool {
+        self.0 <= Lsn::MAX.0 - (1 << 40)
+    }
+
     /// The transaction after this one.
     #[must_use]
     pub const fn next(self) -> Lsn {

@@ -141,6 +141,9 @@ pub fn recover(
 
     // REC-15: from here on things are changed; all before only read, and can be done again.
     progress(&Step::Repair);
+    if !scan.seen_lsn.is_reachable() {
+        return Err(Error::NumbersUsedUp { dir: layout.log_dir().into(), highest: scan.seen_lsn.0 });
+    }
     manifest.incarnation = manifest.incarnation.max(scan.incarnation) + 1;
     if report.created {
         // Files without any manifest would look like one that was lost, and directories would belong to nobody.
@@ -170,7 +173,11 @@ pub fn recover(
     let free = |kind| next_free_number(vfs, layout.dir_of(kind), kind);
     manifest.next_snapshot = manifest.next_snapshot.max(free(FileKind::Snapshot)?);
     manifest.generation = manifest.generation.max(free(FileKind::Manifest)?.saturating_sub(1));
-    let empty = replaceable(layout, &scan).filter(|_| report.lost.is_empty() && manifest.salvage == 0);
+    // REC-7: the number of a segment that the manifest vouches for is not given again.
+    let may_go = |last: &SegmentHeader| {
+        report.lost.is_empty() && manifest.salvage == 0 && last.sequence != manifest.log_mark.0
+    };
+    let empty = replaceable(layout, &scan).filter(may_go);
     let segment = match empty {
         Some(empty) => {
             // What was prepared behind it would stand where the log is to go on.

@@ -291,7 +291,7 @@ pub(crate) fn whose(vfs: &dyn Vfs, kind: FileKind, path: &Path) -> Result<Whose>
             Ok(Some(reader)) => Ok(Whose::Database(reader.header().database)),
             Ok(None) if is_blank(vfs, path)? => Ok(Whose::Blank),
             Ok(None) => Ok(Whose::Unreadable),
-            Err(e) if e.is_damage() => Ok(Whose::Unreadable),
+            Err(e) if e.is_of_the_file() => Ok(Whose::Unreadable),
             Err(e) => Err(e.into()),
         },
     }
@@ -311,8 +311,15 @@ pub(crate) fn set_aside(
     let Some(end) = end_of_content(&*from, offset, from.len()?)? else { return Ok(()) };
     create_dir_durably(vfs, &layout.quarantine_dir())?;
     let target = free_name(vfs, layout, &name, |there| {
-        let there = vfs.open(there, OpenMode::Read)?;
-        Ok(there.len()? == end - offset && same_content(&*from, offset, &*there)?)
+        let is_it = || -> Result<bool, IoError> {
+            let there = vfs.open(there, OpenMode::Read)?;
+            Ok(there.len()? == end - offset && same_content(&*from, offset, &*there)?)
+        };
+        match is_it() {
+            // REC-14: what lies there is needed by nobody.
+            Err(e) if e.path == there && (e.is_of_the_file() || e.is_denied()) => Ok(false),
+            is_it => is_it,
+        }
     })?;
     // Nothing is cut on the word of a copy that may not be on stable storage.
     publish(vfs, &target, |to| copy_range(&*from, offset..end, &**to, 0))?;

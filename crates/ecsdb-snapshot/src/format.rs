@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use bytemuck::{Pod, Zeroable};
+use ecsdb_core::Lsn;
 use ecsdb_io::{checksum, frame};
 
 use crate::error::{Error, Result};
@@ -97,6 +98,9 @@ impl Header {
         }
         if !(VERSION_MIN..=VERSION).contains(&raw.version) {
             Error::check_version(path, raw.version, VERSION)?;
+        }
+        if !Lsn(raw.lsn).is_reachable() {
+            return Err(Error::damaged(path, 40, "the header has an LSN that no database comes to"));
         }
         Ok(Header {
             database: u128::from_le_bytes(raw.database),

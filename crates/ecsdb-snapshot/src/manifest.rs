@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use bytemuck::{Pod, Zeroable};
+use ecsdb_core::Lsn;
 use ecsdb_io::frame::{self, FrameHeader};
 use ecsdb_io::{FileKind, Layout, Vfs, numbered_files, publish, read_file};
 
@@ -393,8 +394,13 @@ impl Manifest {
         let mut list = |count: u64| entries.by_ref().take(count as usize).collect::<Vec<_>>();
         let [snapshots, away, mut gone] = counts.map(&mut list);
         if header.version < 4 {
-            // It did not say: what it has no use for was given up.
-            gone.push(SnapshotEntry::files(0, fields.next_snapshot.saturating_sub(1)));
+            // It did not say: what it has no use for was given up, or never finished.
+            gone.push(SnapshotEntry::files(0, u64::MAX));
+        }
+        let numbers = [fields.durable_lsn, fields.seen_lsn, fields.incarnation];
+        let lsns = snapshots.iter().chain(&away).map(|entry| entry.lsn);
+        if !lsns.chain(numbers).all(|number| Lsn(number).is_reachable()) {
+            return Err(Error::damaged(path, 16, "it has numbers that no database comes to"));
         }
         if frame.sequence != fields.generation {
             return Err(Error::damaged(path, 16, "the generation stands there twice, and differs"));

@@ -110,6 +110,15 @@ pub enum LogError {
 }
 
 impl LogError {
+    /// True when it says something of one file alone: nobody who does not need it need care.
+    pub fn is_of_the_file(&self) -> bool {
+        match self {
+            LogError::Io(e) => e.is_of_the_file() || e.is_denied(),
+            LogError::NewerVersion { .. } | LogError::OlderVersion { .. } => true,
+            _ => self.is_damage(),
+        }
+    }
+
     /// True when a file or the medium under it, not the system, is at fault: what it held is lost, and nothing else.
     pub fn is_damage(&self) -> bool {
         match self {

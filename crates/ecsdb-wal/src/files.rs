@@ -59,7 +59,7 @@ pub fn segment_files(vfs: &dyn Vfs, dirs: &[LogDir<'_>]) -> Result<Vec<NumberedF
                 match SegmentReader::open(vfs, &copy.path) {
                     Ok(Some(reader)) if is_of(copy, reader.header(), dirs) => own = i,
                     Ok(_) => {}
-                    Err(e) if e.is_damage() => {}
+                    Err(e) if e.is_of_the_file() => {}
                     Err(e) => return Err(e),
                 }
             }

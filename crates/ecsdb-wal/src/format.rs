@@ -133,6 +133,10 @@ impl SegmentHeader {
         if raw.version < VERSION {
             return Err(LogError::OlderVersion { path: path.into(), found: raw.version, supported: VERSION });
         }
+        let (first, before) = (Lsn(raw.first_lsn), Lsn(raw.previous_last_lsn));
+        if !first.is_reachable() || before >= first || !Lsn(raw.incarnation).is_reachable() {
+            return Err(damaged("the segment header has numbers that no log comes to"));
+        }
         Ok(SegmentHeader {
             database: u128::from_le_bytes(raw.database),
             incarnation: raw.incarnation,
