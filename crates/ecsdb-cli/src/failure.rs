@@ -1,7 +1,11 @@
 //! How a command ends: what it says on standard error, and its exit code. `docs/command-line.md` is the table.
 
+use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
+use std::sync::OnceLock;
+
+use clap::error::ErrorKind as CallKind;
 
 use ecsdb::ErrorKind;
 
@@ -16,6 +20,9 @@ pub(crate) enum Failure {
     Missing(String),
     #[error("{0}")]
     Damaged(String),
+    /// There is something where something new was to go.
+    #[error("{0}")]
+    Exists(String),
     /// Two states are not the same. It was said how.
     #[error("they differ")]
     Differs,
@@ -59,6 +66,7 @@ impl Exit {
                     Failure::Usage(_) => Exit::Usage,
                     Failure::Missing(_) => Exit::Missing,
                     Failure::Damaged(_) => Exit::Damaged,
+                    Failure::Exists(_) => Exit::Exists,
                     Failure::Differs => Exit::Differs,
                     Failure::Interrupted => Exit::Interrupted,
                 };
@@ -92,8 +100,49 @@ pub(crate) fn may_be_a_race(error: &anyhow::Error) -> bool {
     matches!(Exit::of(error), Exit::Damaged | Exit::Failed | Exit::Missing)
 }
 
+/// A program reads what is said.
+static JSON: OnceLock<bool> = OnceLock::new();
+
+/// Whether the call asks for JSON, told before it is known whether it is a right one.
+pub(crate) fn listen_to(call: impl IntoIterator<Item = OsString>) {
+    let json = call.into_iter().take_while(|word| word != "--").any(|word| word == "--json");
+    JSON.get_or_init(|| json);
+}
+
+fn is_json() -> bool {
+    JSON.get().copied().unwrap_or(false)
+}
+
+/// Says what is doubtful, and not wrong enough to end for.
+pub(crate) fn warn(text: &str) {
+    drop(match is_json() {
+        true => write_error(&serde_json::json!({ "warning": text }).to_string()),
+        false => write_error(&format!("warning: {text}")),
+    });
+}
+
+/// Ends for a call that is none: with help where it was asked for, and how to call for people.
+pub(crate) fn end_call(error: &clap::Error) -> ExitCode {
+    let is_help = matches!(
+        error.kind(),
+        CallKind::DisplayHelp | CallKind::DisplayVersion | CallKind::DisplayHelpOnMissingArgumentOrSubcommand
+    );
+    if is_help || !is_json() {
+        // Whoever closed the pipe wants to hear nothing.
+        drop(error.print());
+        return ExitCode::from(error.exit_code() as u8);
+    }
+    let text = error.render().to_string();
+    let what = text.split("\n\nUsage:").next().unwrap_or(&text);
+    let what = what.split("\n\nFor more information").next().unwrap_or(what);
+    let parts = what.trim_start_matches("error:").split("\n\n");
+    let parts: Vec<String> =
+        parts.map(|part| part.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    end(&Failure::Usage(parts.join("; ")).into())
+}
+
 /// Says what is wrong, each cause once, and gives the exit code. Whoever closed the pipe wants to hear nothing.
-pub(crate) fn end(error: &anyhow::Error, json: bool) -> ExitCode {
+pub(crate) fn end(error: &anyhow::Error) -> ExitCode {
     let pipe = |cause: &(dyn std::error::Error + 'static)| {
         cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
     };
@@ -106,7 +155,7 @@ pub(crate) fn end(error: &anyhow::Error, json: bool) -> ExitCode {
     let wanted = exit == Exit::Failed;
     let backtrace = error.backtrace();
     // Standard error may be closed, too.
-    let said = if json {
+    let said = if is_json() {
         let line = serde_json::json!({ "error": text, "kind": exit.name(), "code": exit as u8 });
         write_error(&line.to_string())
     } else if exit == Exit::Differs {

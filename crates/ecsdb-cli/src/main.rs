@@ -9,6 +9,7 @@ mod failure;
 mod interrupt;
 mod output;
 mod place;
+mod target;
 mod times;
 
 use std::process::ExitCode;
@@ -78,7 +79,10 @@ enum Command {
     )]
     Load(load::Options),
     /// Write each archetype as a table, into a Parquet file.
-    #[command(after_help = "Example:\n  $ ecsdb export world --parquet tables")]
+    #[command(
+        override_usage = "ecsdb export [OPTIONS] <DIR> --parquet <TO>",
+        after_help = "Example:\n  $ ecsdb export world --parquet tables"
+    )]
     Export(export::Options),
     /// Look into the write-ahead log.
     Wal(wal::Options),
@@ -105,9 +109,6 @@ enum Command {
     /// Replay every 2013 flight out of New York into a digital twin, killing it on the way.
     #[command(after_help = "Example:\n  $ ecsdb demo --kills 0 --flights 2000")]
     Demo(demo::Options),
-    /// The process that `demo` kills.
-    #[command(hide = true)]
-    DemoChild(demo::ChildOptions),
     /// Measure what this machine and this disk give: durable commits, iterating, a snapshot.
     #[command(after_help = "Example:\n  $ ecsdb bench --seconds 0.1 --entities 10000")]
     Bench(bench::Options),
@@ -127,20 +128,19 @@ fn main() -> ExitCode {
         )
         .with_writer(std::io::stderr)
         .init();
-    let Cli { json, command } = Cli::parse();
+    failure::listen_to(std::env::args_os().skip(1));
+    let Cli { json, command } = match Cli::try_parse() {
+        Ok(call) => call,
+        Err(e) => return failure::end_call(&e),
+    };
     match run(command, json) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failure::end(&error, json),
+        Err(error) => failure::end(&error),
     }
 }
 
 fn run(command: Command, json: bool) -> Result<()> {
-    // The demo kills its children itself, and prints as it goes.
-    match &command {
-        Command::Demo(options) => return demo::run(options),
-        Command::DemoChild(options) => return demo::child(options),
-        _ => interrupt::listen()?,
-    }
+    interrupt::listen()?;
     let mut out = Output::new(json);
     let done = match &command {
         Command::Init(options) => init::run(options, &mut out),
@@ -164,7 +164,7 @@ fn run(command: Command, json: bool) -> Result<()> {
         Command::Bench(options) => bench::run(options, &mut out),
         Command::Completions(options) => completions::run(options, &mut out),
         Command::Man(options) => man::run(options, &mut out),
-        Command::Demo(_) | Command::DemoChild(_) => Ok(()),
+        Command::Demo(options) => demo::run(options, &mut out),
     };
     // What was found is printed before what is wrong with it.
     let printed = out.flush();

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
-use ecsdb::{Database, Job, Lsn, Moment, PersistenceConfig, Policy, RecoveryError, View};
+use ecsdb::{ConfigError, Database, Job, Lsn, Moment, PersistenceConfig, Policy, RecoveryError, View};
 use ecsdb_core::World;
 use ecsdb_io::{Disk, Layout, Vfs};
 use ecsdb_recovery::{Existence, History, Options, RecoveryReport, look};
@@ -16,7 +18,7 @@ use indicatif::HumanBytes;
 use serde_json::json;
 
 use crate::failure::{Failure, may_be_a_race};
-use crate::{interrupt, output, times};
+use crate::{failure, interrupt, output, target, times};
 
 /// Which database.
 #[derive(Args, Clone)]
@@ -38,7 +40,7 @@ pub(crate) struct When {
     /// After the last transaction written by this time: RFC 3339, as in 2026-11-25T07:00:00Z; without an offset in the local zone (TZ).
     #[arg(long, value_parser = times::parse)]
     time: Option<jiff::Timestamp>,
-    /// That of the snapshot with this number.
+    /// As the snapshot with this number has it.
     #[arg(long)]
     snapshot: Option<u64>,
 }
@@ -68,6 +70,8 @@ pub(crate) struct Seen {
     pub(crate) report: RecoveryReport,
     /// When its last transaction was written, or the snapshot taken that it comes from; 0 for a database without any.
     pub(crate) unix_ns: u64,
+    /// It is the time of the snapshot, since the log does not say that of the transaction any more.
+    pub(crate) of_snapshot: bool,
     pub(crate) database: u128,
 }
 
@@ -84,27 +88,14 @@ impl Place {
 
     /// Its settings, and whether nothing but the environment says anything about them.
     pub(crate) fn config(&self) -> Result<(PersistenceConfig, bool)> {
-        if !self.dir.is_dir() {
-            let dir = self.dir.display();
-            return Err(
-                Failure::Missing(format!("{dir} is no directory, where a database's was expected")).into()
-            );
-        }
-        let file = self.config.clone().or_else(|| settings_in(&self.dir));
-        let mut config = match &file {
-            Some(file) => PersistenceConfig::from_file(file)?,
-            None => PersistenceConfig::from_env(&self.dir)?,
+        target::is_there(&self.dir, ", where a database's was expected")?;
+        let file = match &self.config {
+            Some(file) => Some(file.clone()),
+            None => settings_in(&self.dir)?,
         };
-        // A file that names no directory means the one that it lies in.
-        let beside = self.config.as_deref().and_then(Path::parent);
-        let said = beside.is_some_and(|beside| !same_place(&config.dir, beside));
-        if said && !same_place(&config.dir, &self.dir) {
-            return Err(Failure::Usage(format!(
-                "the settings are of the database in {}, not of that in {}",
-                config.dir.display(),
-                self.dir.display()
-            ))
-            .into());
+        let mut config = settings(file.as_deref(), &self.dir)?;
+        if let Some(file) = &file {
+            check_dir(&config, file, &self.dir)?;
         }
         config.dir.clone_from(&self.dir);
         Ok((config, file.is_none()))
@@ -219,13 +210,14 @@ impl Look<'_> {
         let past = past?;
         let loaded = past.report.snapshot.map(|loaded| loaded.sequence);
         let base = self.manifest.snapshots.iter().find(|entry| Some(entry.sequence) == loaded);
-        let unix_ns =
-            if past.unix_ns > 0 { past.unix_ns } else { base.map_or(0, |entry| entry.created_unix_ns) };
+        let of_snapshot = past.unix_ns == 0;
+        let unix_ns = if of_snapshot { base.map_or(0, |entry| entry.created_unix_ns) } else { past.unix_ns };
         Ok(Seen {
             view: past.world.view(),
             world: past.world,
             report: past.report,
             unix_ns,
+            of_snapshot,
             database: self.manifest.database,
         })
     }
@@ -243,14 +235,63 @@ impl Seen {
 
     /// Which state it is, for people.
     pub(crate) fn line(&self) -> String {
-        let time = if self.unix_ns > 0 { format!(", {}", times::local(self.unix_ns)) } else { String::new() };
-        format!("as of LSN {}{time}", self.view.lsn())
+        let lsn = self.view.lsn();
+        match (self.unix_ns, self.of_snapshot) {
+            (0, _) => format!("as of LSN {lsn}"),
+            (at, true) => format!("as of LSN {lsn}, in a snapshot of {}", times::local(at)),
+            (at, false) => format!("as of LSN {lsn}, {}", times::local(at)),
+        }
     }
 }
 
 /// The file with the settings of the database in a directory, if it has one.
-pub(crate) fn settings_in(dir: &Path) -> Option<PathBuf> {
-    Some(dir.join(SETTINGS)).filter(|file| file.is_file())
+pub(crate) fn settings_in(dir: &Path) -> Result<Option<PathBuf>> {
+    let file = dir.join(SETTINGS);
+    // One that is there and cannot be read is no word that there are no settings.
+    match (fs::symlink_metadata(&file), fs::metadata(&file)) {
+        (_, Ok(there)) if there.is_file() => Ok(Some(file)),
+        (Err(e), _) if e.kind() == ErrorKind::NotFound => Ok(None),
+        (Err(e), _) => Err(e).with_context(|| format!("looking at {}", file.display())),
+        (Ok(link), Err(e)) if !(link.is_symlink() && e.kind() == ErrorKind::NotFound) => {
+            Err(e).with_context(|| format!("looking at {}", file.display()))
+        }
+        (Ok(_), there) => {
+            let what = if there.is_ok() { "is no file" } else { "is a link to nothing" };
+            let file = file.display();
+            Err(Failure::Usage(format!("{file} {what}, where the settings were expected")).into())
+        }
+    }
+}
+
+/// The settings of a file, or without one those for a database in `dir`, and those of the environment over them. What the environment has that
+/// looks like a setting and is none is said once.
+pub(crate) fn settings(file: Option<&Path>, dir: &Path) -> Result<PersistenceConfig> {
+    static STRAYS: Once = Once::new();
+    let (config, checked) = match file {
+        Some(file) => (PersistenceConfig::from_file(file)?, PersistenceConfig::check_file(file)),
+        None => (PersistenceConfig::from_env(dir)?, PersistenceConfig::check_env(dir)),
+    };
+    STRAYS.call_once(|| {
+        if let Err(ConfigError::Invalid(strays)) = checked {
+            strays.iter().for_each(|stray| failure::warn(&stray.to_string()));
+        }
+    });
+    Ok(config)
+}
+
+/// Refuses settings that name another database's directory. A file that names none means the one that it lies in.
+pub(crate) fn check_dir(config: &PersistenceConfig, file: &Path, dir: &Path) -> Result<()> {
+    let said = file.parent().is_some_and(|beside| !same_place(&config.dir, beside));
+    if said && !same_place(&config.dir, dir) {
+        return Err(Failure::Usage(format!(
+            "the settings ({} and the environment) are of the database in {}, not of that in {}",
+            file.display(),
+            config.dir.display(),
+            dir.display()
+        ))
+        .into());
+    }
+    Ok(())
 }
 
 /// Shows a job's progress on the terminal until it is done; an interruption cancels it.

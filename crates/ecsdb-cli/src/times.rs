@@ -1,10 +1,26 @@
 //! Times, which are always shown and read with their zone: RFC 3339. For people in the zone of `TZ` or the system, for programs in UTC.
 
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ZonedDateTime};
+
+use crate::failure;
+
+/// The local zone, and what is wrong with `TZ` where it names none: then it is UTC. A system that says nothing is in UTC.
+fn zone() -> (TimeZone, Option<String>) {
+    let named = std::env::var_os("TZ").filter(|name| !name.is_empty());
+    match (TimeZone::try_system(), named) {
+        (Ok(zone), _) => (zone, None),
+        (Err(_), None) => (TimeZone::UTC, None),
+        (Err(_), Some(name)) => {
+            let name = name.to_string_lossy();
+            (TimeZone::UTC, Some(format!("the environment variable TZ is {name:?}, which is no time zone")))
+        }
+    }
+}
 
 fn timestamp(unix_ns: u64) -> Option<Timestamp> {
     Timestamp::from_nanosecond(i128::from(unix_ns)).ok()
@@ -12,7 +28,15 @@ fn timestamp(unix_ns: u64) -> Option<Timestamp> {
 
 /// For people, to the millisecond.
 pub(crate) fn local(unix_ns: u64) -> String {
-    in_zone(unix_ns, &TimeZone::system())
+    static ZONE: OnceLock<TimeZone> = OnceLock::new();
+    let zone = ZONE.get_or_init(|| {
+        let (zone, wrong) = zone();
+        if let Some(wrong) = wrong {
+            failure::warn(&format!("{wrong}: times are shown in UTC"));
+        }
+        zone
+    });
+    in_zone(unix_ns, zone)
 }
 
 fn in_zone(unix_ns: u64, zone: &TimeZone) -> String {
@@ -30,10 +54,14 @@ pub(crate) fn json(unix_ns: u64) -> serde_json::Value {
 
 /// Reads a time: with an offset, with the name of a zone, or as the clocks of the local zone show it.
 pub(crate) fn parse(text: &str) -> Result<Timestamp, String> {
-    parse_in(text, &TimeZone::system())
+    let zone = match zone() {
+        (zone, None) => Ok(zone),
+        (_, Some(wrong)) => Err(format!("{wrong}: write the time with an offset")),
+    };
+    parse_in(text, zone)
 }
 
-fn parse_in(text: &str, zone: &TimeZone) -> Result<Timestamp, String> {
+fn parse_in(text: &str, zone: Result<TimeZone, String>) -> Result<Timestamp, String> {
     if let Ok(time) = text.parse::<Timestamp>() {
         return Ok(time);
     }
@@ -45,7 +73,7 @@ fn parse_in(text: &str, zone: &TimeZone) -> Result<Timestamp, String> {
                     in the local zone (TZ)"
             .into());
     };
-    zone.to_ambiguous_timestamp(clock).unambiguous().map_err(|_| {
+    zone?.to_ambiguous_timestamp(clock).unambiguous().map_err(|_| {
         "the clocks were changed then, so that this was twice or never: write the offset, as in 2026-10-25T02:30:00+01:00"
             .into()
     })
@@ -63,7 +91,7 @@ mod tests {
     #[test]
     fn times_of_a_zone_and_of_a_change_of_clocks() {
         let zone = TimeZone::get("Europe/Berlin").unwrap();
-        let at = |text: &str| parse_in(text, &zone).map(|time| time.to_string());
+        let at = |text: &str| parse_in(text, Ok(zone.clone())).map(|time| time.to_string());
         assert_eq!(at("2026-07-01T12:00:00").unwrap(), "2026-07-01T10:00:00Z");
         assert_eq!(at("2026-12-01T12:00:00").unwrap(), "2026-12-01T11:00:00Z");
         assert_eq!(at("2026-12-01T12:00:00-05:00").unwrap(), "2026-12-01T17:00:00Z");

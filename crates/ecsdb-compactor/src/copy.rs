@@ -1,10 +1,14 @@
 //! A world as a database directory of its own, which opens by itself: backups, and moments gone back to.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use ecsdb_core::View;
 use ecsdb_io::sync::Instant;
-use ecsdb_io::{FileKind, Layout, Owner, Vfs, create_dir_durably, remove_temporaries};
+use ecsdb_io::{
+    FileKind, Layout, Owner, Priority, Scheduler, SchedulerOptions, Vfs, create_dir_durably,
+    remove_temporaries,
+};
 use ecsdb_snapshot::{Manifest, SnapshotEntry, WriteOptions, write};
 
 use crate::control::Control;
@@ -27,6 +31,39 @@ impl Store {
         let info = write_database(&*self.vfs, layout, view, &self.settings(), control)?;
         self.events.send(Event::Copied(info));
         Ok(info)
+    }
+}
+
+/// Files for a copy of a database that is not open here, whose scheduler would see to the rate.
+pub struct Limited {
+    vfs: Arc<dyn Vfs>,
+    scheduler: Option<Scheduler>,
+}
+
+impl Limited {
+    /// The files of `vfs`, which are read and written at most at this rate; `None` for as fast as they are.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn new(vfs: Arc<dyn Vfs>, bytes_per_second: Option<u64>) -> std::io::Result<Limited> {
+        if bytes_per_second.is_none() {
+            return Ok(Limited { vfs, scheduler: None });
+        }
+        let scheduler = Scheduler::start(SchedulerOptions::default())?;
+        scheduler.set_rate_limit(Priority::Snapshot, bytes_per_second);
+        Ok(Limited { vfs: scheduler.vfs(vfs, Priority::Snapshot), scheduler: Some(scheduler) })
+    }
+
+    /// The files.
+    pub fn vfs(&self) -> &dyn Vfs {
+        &*self.vfs
+    }
+
+    /// From now on there is no limit: whoever waits goes on, to see that the copy is cancelled, say.
+    pub fn lift(&self) {
+        if let Some(scheduler) = &self.scheduler {
+            scheduler.set_rate_limit(Priority::Snapshot, None);
+        }
     }
 }
 
@@ -98,6 +135,11 @@ pub fn write_database(
         parent: None,
     };
     let written = write(vfs, &path, view, &options, &mut control.follow())?;
+    // It was read back since the last step, which can take as long as writing it.
+    if let Err(e) = control.check() {
+        vfs.remove(&path)?;
+        return Err(e);
+    }
     manifest.snapshots.push(SnapshotEntry::new(&written.header, &written.directory, written.bytes));
     manifest.publish(vfs, layout)?;
     vfs.remove(&layout.unfinished_file())?;

@@ -10,7 +10,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// There is nothing of this name.
-    #[error("there is no {what} {name}{}", hint(.near.as_deref()))]
+    #[error("there is no {what} {}{}", shown(.name), hint(.near.as_deref()))]
     Unknown {
         /// A component or a field.
         what: &'static str,
@@ -66,6 +66,10 @@ impl Error {
             _ => ErrorKind::Call,
         }
     }
+}
+
+fn shown(name: &str) -> &str {
+    if name.is_empty() { "with the empty name" } else { name }
 }
 
 fn hint(near: Option<&str>) -> String {

@@ -365,7 +365,11 @@ impl<'a> History<'a> {
         if matches!(moment, Moment::Snapshot(_)) {
             let numbers: Vec<String> =
                 self.manifest.snapshots.iter().map(|entry| entry.sequence.to_string()).collect();
-            there = format!("the snapshots {}", numbers.join(", "));
+            there = match &numbers[..] {
+                [] => "there are no snapshots".into(),
+                [one] => format!("the snapshot {one}"),
+                more => format!("the snapshots {}", more.join(", ")),
+            };
         }
         Error::OutOfRange { asked: moment.to_string(), there }
     }

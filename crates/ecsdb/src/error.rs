@@ -105,7 +105,7 @@ impl ErrorKind {
         kind = kind.or_else(|| error.downcast_ref().map(snapshot_kind));
         kind = kind.or_else(|| error.downcast_ref().map(log_kind));
         kind = kind.or_else(|| error.downcast_ref().map(world_kind));
-        kind.or_else(|| error.downcast_ref::<ConfigError>().map(|_| ErrorKind::Config))
+        kind.or_else(|| error.downcast_ref().map(config_kind))
     }
 }
 
@@ -131,7 +131,7 @@ impl Error {
             Error::Log(e) => log_kind(e),
             Error::Store(e) => store_kind(e),
             Error::Recovery(e) => recovery_kind(e),
-            Error::Config(_) => ErrorKind::Config,
+            Error::Config(e) => config_kind(e),
             Error::Thread(_) => ErrorKind::Retry,
             Error::Closed => ErrorKind::Closed,
             Error::Nested | Error::InMemory(_) | Error::ReadOnly(_) | Error::Finished(_) => ErrorKind::Call,
@@ -249,6 +249,14 @@ fn lock_kind(e: &LockError) -> ErrorKind {
     match e {
         LockError::Held { .. } => ErrorKind::Locked,
         LockError::Io(_) => ErrorKind::Retry,
+    }
+}
+
+fn config_kind(e: &ConfigError) -> ErrorKind {
+    match e {
+        // No setting is wrong where the system refuses, unless it is given what is no name.
+        ConfigError::Io(e) if e.cause.kind() != std::io::ErrorKind::InvalidInput => ErrorKind::Retry,
+        _ => ErrorKind::Config,
     }
 }
 

@@ -12,7 +12,7 @@ use ecsdb_recovery::{
 };
 use ecsdb_wal::{Durability, Log, Lsn, Payload};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::job::Job;
 use crate::persistence::{Persistence, SharedWorld};
 
@@ -164,7 +164,8 @@ pub fn restore_copy(
     copy::refuse_within(&own, &to)?;
     let past = of_closed(&vfs, &own, moment, settings.threads, false, &mut progress)?;
     let control = Control::new(Task::Copy, EventSender::default());
-    Ok(copy::write_database(&*vfs, &to, past.world.view(), &settings, &control)?)
+    let files = copy::Limited::new(vfs, from.bytes_per_second_max()).map_err(Error::Thread)?;
+    Ok(copy::write_database(files.vfs(), &to, past.world.view(), &settings, &control)?)
 }
 
 /// How often the files of a running database are read before a fault is taken for one: what is written meanwhile may look like it.
@@ -175,7 +176,7 @@ pub(crate) fn verify_running(persistence: &Persistence, progress: &mut dyn FnMut
     let _pin = store.pin();
     let mut look = || {
         persistence.log.flush()?;
-        Ok::<_, crate::Error>(verify_files(&**vfs, store.layout(), &store.manifest(), progress)?)
+        Ok::<_, Error>(verify_files(&**vfs, store.layout(), &store.manifest(), progress)?)
     };
     let mut verified = look()?;
     for _ in 1..LOOKS {

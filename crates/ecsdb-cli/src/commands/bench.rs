@@ -9,8 +9,8 @@ use ecsdb::prelude::*;
 use indicatif::{HumanBytes, HumanCount};
 use serde_json::json;
 
-use crate::interrupt;
 use crate::output::{Output, spinner};
+use crate::{interrupt, target};
 
 /// Options of `bench`.
 #[derive(Args)]
@@ -18,12 +18,21 @@ pub(crate) struct Options {
     /// A directory on the disk that is measured; what is written there is removed again.
     #[arg(default_value = ".")]
     dir: PathBuf,
-    /// Entities of the world that is iterated over.
-    #[arg(long, default_value_t = 1_000_000)]
-    entities: usize,
-    /// Seconds for each row.
-    #[arg(long, default_value_t = 1.0)]
-    seconds: f64,
+    /// Entities of the world that is iterated over, 50,000,000 at most: each takes about 100 bytes of memory.
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=ENTITIES_MAX))]
+    entities: u64,
+    /// Seconds for each row, 60 at most.
+    #[arg(long, default_value = "1", value_parser = seconds)]
+    seconds: Duration,
+}
+
+/// A world of them and its changes fit into the memory of an ordinary machine.
+const ENTITIES_MAX: u64 = 50_000_000;
+const SECONDS_MAX: f64 = 60.0;
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds| (0.0..=SECONDS_MAX).contains(seconds));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| format!("write a number from 0 to {SECONDS_MAX}"))
 }
 
 #[derive(Component, Clone, Copy)]
@@ -43,7 +52,7 @@ struct Velocity {
 }
 
 /// Entities of one transaction, between two looks at whether somebody wants it to end.
-const SPAWNED_AT_ONCE: usize = 100_000;
+const SPAWNED_AT_ONCE: u64 = 100_000;
 
 struct Measured {
     row: &'static str,
@@ -52,12 +61,13 @@ struct Measured {
 }
 
 pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
-    let in_dir = || format!("in {}", options.dir.display());
+    target::is_there(&options.dir, "")?;
+    // What is made in the directory is what must not be within a database.
+    target::refuse(None, &options.dir.join("world"))?;
     let _held = interrupt::hold();
-    let dir = tempfile::tempdir_in(&options.dir).with_context(in_dir)?;
-    let limit = Duration::try_from_secs_f64(options.seconds).map_err(|_| {
-        crate::failure::Failure::Usage(format!("{} is no time to measure for", options.seconds))
-    })?;
+    let dir = tempfile::tempdir_in(&options.dir)
+        .map_err(target::nameless)
+        .with_context(|| format!("making a directory in {}", options.dir.display()))?;
     let bar = spinner();
     let db = Database::open(dir.path().join("world"))?;
     let mut rows = Vec::new();
@@ -67,7 +77,7 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
         loop {
             interrupt::check()?;
             n += work()?;
-            if started.elapsed() >= limit {
+            if started.elapsed() >= options.seconds {
                 break;
             }
         }
@@ -90,7 +100,7 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
         }
         Ok(n)
     })?;
-    for first in (0..options.entities).step_by(SPAWNED_AT_ONCE) {
+    for first in (0..options.entities).step_by(SPAWNED_AT_ONCE as usize) {
         interrupt::check()?;
         let some = first..options.entities.min(first + SPAWNED_AT_ONCE);
         db.write_with(Durability::Batched, |tx| Ok(tx.spawn_batch(some.map(|i| spawn(i as f32))).len()))?;

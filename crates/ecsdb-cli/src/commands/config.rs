@@ -2,14 +2,18 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use ecsdb::{PersistenceConfig, config};
-use serde_json::{Value as Json, json};
+use ecsdb::{ByteSize, PersistenceConfig, RetentionSettings, config};
+use ecsdb_io::Disk;
+use ecsdb_recovery::look;
+use ecsdb_snapshot::Kept;
+use serde_json::json;
 
 use crate::output::Output;
-use crate::place::{Place, SETTINGS, settings_in};
+use crate::place::{Place, SETTINGS, check_dir, settings_in};
 
 /// Options of `config`.
 #[derive(Args)]
@@ -20,31 +24,23 @@ pub(crate) struct Options {
 
 #[derive(Subcommand)]
 enum What {
-    /// The settings that hold for a database: defaults, its file, and the environment over them.
-    ///
-    ///   $ ecsdb config show world
-    #[command(verbatim_doc_comment)]
+    /// Show the settings that hold for a database, as a configuration file: defaults, its file, and the environment over them.
+    #[command(after_help = "Example:\n  $ ecsdb config show world")]
     Show {
         #[command(flatten)]
         place: Place,
     },
-    /// Look for mistakes in a configuration file (or that of a database, or of none) and in the environment, strays included.
-    ///
-    ///   $ ecsdb config check world
-    #[command(verbatim_doc_comment)]
+    /// Look for mistakes in a configuration file, or that of a database, and in the environment, strays included.
+    #[command(after_help = "Example:\n  $ ecsdb config check world")]
     Check {
-        /// A file, or the directory of a database.
+        /// A file, or the directory of a database, which need not have one.
         path: PathBuf,
     },
-    /// The JSON Schema of the configuration file, for editors.
-    ///
-    ///   $ ecsdb config schema
-    #[command(verbatim_doc_comment)]
+    /// Print the JSON Schema of the configuration file, for editors.
+    #[command(after_help = "Example:\n  $ ecsdb config schema")]
     Schema,
-    /// A configuration file with every setting, its meaning and its default.
-    ///
-    ///   $ ecsdb config example
-    #[command(verbatim_doc_comment)]
+    /// Print a configuration file with every setting, its meaning and its default.
+    #[command(after_help = "Example:\n  $ ecsdb config example")]
     Example,
 }
 
@@ -60,11 +56,14 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
 }
 
 fn check(path: &Path, out: &mut Output) -> Result<()> {
-    let file = if path.is_dir() { settings_in(path) } else { Some(path.into()) };
-    match &file {
+    let file = if path.is_dir() { settings_in(path)? } else { Some(path.into()) };
+    let config = match &file {
         Some(file) => PersistenceConfig::check_file(file)?,
         None => PersistenceConfig::check_env(path)?,
     };
+    if let Some(file) = file.as_deref().filter(|_| path.is_dir()) {
+        check_dir(&config, file, path)?;
+    }
     if out.is_json() {
         return out.json(&json!({ "file": file }));
     }
@@ -78,26 +77,26 @@ fn check(path: &Path, out: &mut Output) -> Result<()> {
 }
 
 fn show(place: &Place, out: &mut Output) -> Result<()> {
-    let (config, _) = place.config()?;
-    let config = serde_json::to_value(&config)?;
-    if out.is_json() {
-        return out.json(&json!({ "config": config }));
-    }
-    let mut rows = Vec::new();
-    flat("", &config, &mut rows);
-    out.table(&["setting", "value"], rows)
-}
-
-/// Settings by their full names.
-fn flat(name: &str, value: &Json, rows: &mut Vec<Vec<String>>) {
-    match value {
-        Json::Object(section) => {
-            for (key, value) in section {
-                flat(&if name.is_empty() { key.clone() } else { format!("{name}.{key}") }, value, rows);
-            }
+    let (mut config, _) = place.config()?;
+    let layout = config.layout_in(&Disk)?;
+    // Where they are, not where they would be for somebody who stands elsewhere.
+    config.dir = layout.root().into();
+    config.wal.dir = Some(layout.log_dir().into());
+    config.snapshot.dir = Some(layout.snapshot_dir().into());
+    config.archive.dir = Some(layout.archive_dir().into());
+    // What nobody says now is as it was said last. A directory without a database has no word of that.
+    let noted = look(&Disk, &layout).map_or_else(|_| Kept::default(), |manifest| manifest.kept);
+    config.archive.enabled.get_or_insert(noted.archive != 0);
+    if config.retention == RetentionSettings::default() {
+        config.retention.unlimited = noted.snapshots_max == u64::MAX;
+        if !config.retention.unlimited {
+            config.retention.snapshots_max = usize::try_from(noted.snapshots_max).unwrap_or(usize::MAX);
+            config.retention.age_max = Duration::from_nanos(noted.age_max_ns);
+            config.retention.bytes_max = ByteSize(noted.bytes_max);
         }
-        Json::String(text) => rows.push(vec![name.into(), text.clone()]),
-        Json::Null => rows.push(vec![name.into(), String::new()]),
-        other => rows.push(vec![name.into(), other.to_string()]),
+    }
+    match out.is_json() {
+        true => out.json(&json!({ "config": serde_json::to_value(&config)? })),
+        false => Ok(out.raw().write_all(config.to_toml().as_bytes())?),
     }
 }

@@ -1,12 +1,13 @@
 //! `ecsdb dump`: everything as JSON Lines, in such a way that `load` makes the same of it.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
 use ecsdb::ComponentId;
 use ecsdb_core::parts::Allocators;
+use ecsdb_io::Disk;
 use ecsdb_query::{Components, ROOT, Reader, Stored, from_json, hex, to_json};
 use serde_json::{Map, Value as Json, json};
 
@@ -14,7 +15,7 @@ use super::inspect::kind;
 use super::stored::of_resources;
 use crate::output::{Output, many};
 use crate::place::{Place, Seen, When};
-use crate::times;
+use crate::{target, times};
 
 /// The number of the format.
 pub(crate) const FORMAT: u64 = 1;
@@ -24,7 +25,7 @@ pub(crate) const FORMAT: u64 = 1;
 pub(crate) struct Options {
     #[command(flatten)]
     place: Place,
-    /// The file to write, which appears when it is whole; standard output without it.
+    /// The file to write, which appears when it is whole; standard output without it, or for `-`.
     #[arg(long, short)]
     output: Option<PathBuf>,
     #[command(flatten)]
@@ -32,21 +33,25 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
+    let path = options.output.as_deref().filter(|path| *path != Path::new("-"));
+    if let Some(path) = path {
+        let (config, _) = options.place.config()?;
+        target::file(Some(&config.layout_in(&Disk)?), path)?;
+    }
     let seen = options.place.see(options.when.moment())?;
-    let Some(path) = &options.output else {
+    let Some(path) = path else {
         dump(&seen, &mut out.raw())?;
         return out.flush();
     };
     let held = crate::interrupt::hold();
     let write = || -> Result<()> {
         // An interruption leaves nothing behind: the file has no name yet.
-        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
-        let file = tempfile::NamedTempFile::new_in(dir.unwrap_or(std::path::Path::new(".")))?;
+        let file = tempfile::NamedTempFile::new_in(target::within(path)).map_err(target::nameless)?;
         let mut buffered = std::io::BufWriter::new(file);
         dump(&seen, &mut buffered)?;
         let file = buffered.into_inner().map_err(std::io::IntoInnerError::into_error)?;
         file.as_file().sync_all()?;
-        file.persist(path)?;
+        file.persist(path).map_err(|e| e.error)?;
         Ok(())
     };
     write().with_context(|| format!("writing {}", path.display()))?;

@@ -16,6 +16,7 @@ use clap::Args;
 use ecsdb::ComponentId;
 use ecsdb_core::describe::{Description, Primitive, Shape, TypeIndex, Value};
 use ecsdb_core::parts::ChunkPart;
+use ecsdb_io::Disk;
 use ecsdb_query::{Components, ROOT, Reader, inner, to_json};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
@@ -24,19 +25,19 @@ use parquet::file::properties::WriterProperties;
 use serde_json::json;
 
 use crate::failure::Failure;
-use crate::interrupt;
 use crate::output::{Output, bar, many};
 use crate::place::{Place, When};
+use crate::{interrupt, target};
 
 /// Options of `export`.
 #[derive(Args)]
 pub(crate) struct Options {
     #[command(flatten)]
     place: Place,
-    /// Writes Parquet files.
+    /// Write Parquet files, which is the only format yet.
     #[arg(long, required = true)]
     parquet: bool,
-    /// The directory that they are written into: not there yet, or empty.
+    /// The directory that the files are written into: not there yet, or empty.
     to: PathBuf,
     #[command(flatten)]
     when: When,
@@ -285,19 +286,18 @@ struct File {
 
 pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     let to = &options.to;
-    super::copy::check_target(None, to)?;
+    let (config, _) = options.place.config()?;
+    let layout = target::directory(Some(&config.layout_in(&Disk)?), to)?;
     let seen = options.place.see(options.when.moment())?;
     let _held = interrupt::hold();
-    let was_there = to.exists();
+    let made_dirs = target::missing(layout.root());
     std::fs::create_dir_all(to).with_context(|| format!("making {}", to.display()))?;
     let mut made = Vec::new();
     let written = write(&seen, to, &mut made);
     if written.is_err() {
         // What is half done is of no use to anybody.
         made.iter().for_each(|path| drop(std::fs::remove_file(path)));
-        if !was_there {
-            drop(std::fs::remove_dir(to));
-        }
+        made_dirs.remove();
     }
     let files = written?;
     if out.is_json() {

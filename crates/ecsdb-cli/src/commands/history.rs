@@ -39,8 +39,11 @@ struct Moved {
 type Values = Option<BTreeMap<ComponentId, Vec<u8>>>;
 
 pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
-    let (moved, first) = options.place.look(|look| follow(look, options))?;
+    let (moved, first, components) = options.place.look(|look| follow(look, options))?;
     if moved.is_empty() {
+        if let Some(name) = &options.component {
+            components.named(name)?;
+        }
         let what = match &options.component {
             Some(component) => format!("entity {} with {component}", options.entity),
             None => format!("entity {}", options.entity),
@@ -76,8 +79,8 @@ fn values(view: &View, entity: Entity) -> Result<Values> {
     Ok(of_entity(view, entity)?.map(|values| values.into_iter().collect()))
 }
 
-/// Goes through the retained past from its first moment on, which is given, too.
-fn follow(look: &Look<'_>, options: &Options) -> Result<(Vec<Moved>, u64)> {
+/// Goes through the retained past from its first moment on, which is given, too, with the components that there are at its end.
+fn follow(look: &Look<'_>, options: &Options) -> Result<(Vec<Moved>, u64, Components)> {
     let history = look.history()?;
     let Some(((first, first_ns), _)) = history.range() else {
         return Err(Failure::Missing("nothing was ever committed".into()).into());
@@ -107,7 +110,7 @@ fn follow(look: &Look<'_>, options: &Options) -> Result<(Vec<Moved>, u64)> {
     })?;
     match failed {
         Some(e) => Err(e),
-        None => Ok((moved, first.0)),
+        None => Ok((moved, first.0, Components::of(&seen.world.view()))),
     }
 }
 

@@ -138,7 +138,6 @@ impl Info {
     /// Name and value of each line that is shown.
     pub(crate) fn rows(&self) -> Vec<Vec<String>> {
         let row = |name: &str, value: String| vec![name.to_string(), value];
-        let moment = |(lsn, at): (u64, u64)| format!("LSN {lsn} ({})", times::local(at));
         let files = |files: &Files| {
             format!("{}, {}", many(files.count, "segment", "segments"), HumanBytes(files.bytes))
         };
@@ -165,8 +164,10 @@ impl Info {
             row("archive", files(&self.archive)),
         ];
         rows.push(match self.range {
-            Some((first, last)) => {
-                row("can go back to", format!("any moment from {} to {}", moment(first), moment(last)))
+            Some(((first, from), (last, to))) => {
+                let (from, to) = (times::local(from), times::local(to));
+                let text = format!("any moment from LSN {first} to {last}, or from {from} to {to}");
+                row("can go back to", text)
             }
             None => row("can go back to", "nothing was committed yet".into()),
         });
@@ -202,7 +203,7 @@ fn snapshots(entries: &[Entry], out: &mut Output) -> Result<()> {
             if entry.parent > 0 { format!("increment of {}", entry.parent) } else { "full".into() },
         ]
     });
-    out.table(&["snapshot", "LSN", "time", "bytes", "kind"], rows.collect())
+    out.table(&["snapshot", "LSN", "taken", "bytes", "kind"], rows.collect())
 }
 
 /// `ecsdb snapshot --list`

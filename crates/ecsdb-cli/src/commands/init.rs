@@ -10,6 +10,7 @@ use ecsdb_recovery::look;
 use serde_json::json;
 
 use crate::output::Output;
+use crate::target;
 
 /// Options of `init`.
 #[derive(Args)]
@@ -23,6 +24,7 @@ pub(crate) struct Options {
 
 pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     let dir = &options.dir;
+    target::refuse(None, dir)?;
     if options.dry_run {
         match look(&Disk, &Layout::new(dir)) {
             Ok(_) => return Err(RecoveryError::DatabaseExists { dir: dir.clone() }.into()),

@@ -6,9 +6,9 @@ use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
-use ecsdb::{ComponentDef, ComponentId, Description, Entity, Lsn, PersistenceConfig, StorageKind, View};
+use ecsdb::{ComponentDef, ComponentId, Description, Entity, Lsn, StorageKind, View};
 use ecsdb_core::World;
 use ecsdb_core::describe::Values;
 use ecsdb_core::parts::{Allocators, WorldBuilder};
@@ -19,6 +19,8 @@ use super::copy;
 use super::dump::FORMAT;
 use crate::failure::Failure;
 use crate::output::{Output, many};
+use crate::place::settings;
+use crate::target;
 
 /// Options of `load`.
 #[derive(Args)]
@@ -33,16 +35,21 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
-    copy::check_target(None, &options.dir)?;
+    target::for_copy(None, &options.dir)?;
     let dumped = if options.file == Path::new("-") {
-        read(&mut io::stdin().lock())?
+        read(&mut io::stdin().lock()).context("standard input")?
     } else {
-        let file = File::open(&options.file)
-            .map_err(|e| Failure::Missing(format!("{} cannot be read: {e}", options.file.display())))?;
-        read(&mut BufReader::new(file))?
+        let name = || options.file.display().to_string();
+        let file = match File::open(&options.file) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                return Err(Failure::Missing(format!("there is no file {}", name())).into());
+            }
+            file => file.with_context(name)?,
+        };
+        read(&mut BufReader::new(file)).with_context(name)?
     };
     let (view, same) = (dumped.view, dumped.same);
-    let config = PersistenceConfig::new(&options.dir);
+    let config = settings(None, &options.dir)?;
     let info = match options.dry_run {
         true => None,
         false => Some(copy::write(view.clone(), None, &config, &options.dir)?),
@@ -108,7 +115,11 @@ fn read(from: &mut dyn BufRead) -> Result<Loaded> {
             continue;
         }
         let at = |e: &dyn std::fmt::Display| Failure::Usage(format!("line {number}: {e}"));
-        let line: Json = serde_json::from_str(&text).map_err(|e| at(&e))?;
+        let line: Json =
+            serde_json::from_str(&text).map_err(|e| match e.is_eof() && !text.ends_with('\n') {
+                true => at(&"the dump ends too early, in the middle of this line"),
+                false => at(&e),
+            })?;
         if end.is_some() {
             return Err(at(&"there is more after the end").into());
         }

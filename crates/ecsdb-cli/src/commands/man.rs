@@ -8,6 +8,7 @@ use clap_mangen::Man;
 
 use crate::Cli;
 use crate::output::{Output, many};
+use crate::target;
 
 /// Options of `man`.
 #[derive(Args)]
@@ -22,6 +23,8 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     let Some(dir) = &options.dir else {
         return Ok(Man::new(command).render(out.raw())?);
     };
+    // What lies in the directory is what must not be within a database.
+    target::refuse(None, &dir.join("ecsdb.1"))?;
     std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
     let mut pages = 0;
     let mut write = |name: String, command: clap::Command| -> Result<()> {

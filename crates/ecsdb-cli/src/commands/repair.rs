@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use ecsdb::{DataLoss, Policy, RecoveryReport};
+use ecsdb::{DataLoss, Lsn, Policy, RecoveryReport};
 use ecsdb_io::Disk;
 use serde_json::json;
 
@@ -28,21 +28,27 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     let _held = interrupt::hold();
     if options.dry_run {
         let copy = copied(&options.place)?;
-        let report = repair(&Place::of(copy.path()))?;
-        return tell(&report, &options.place.dir, copy.path(), out);
+        let repaired = repair(&Place::of(copy.path()))?;
+        return tell(&repaired, &options.place.dir, copy.path(), out);
     }
-    let report = repair(&options.place)?;
-    tell(&report, &options.place.dir, &options.place.dir, out)
+    let repaired = repair(&options.place)?;
+    tell(&repaired, &options.place.dir, &options.place.dir, out)
+}
+
+struct Repaired {
+    report: RecoveryReport,
+    /// The number that the state has from now on: that of the last transaction there ever was.
+    lsn: Lsn,
 }
 
 /// Opens with the policy that keeps whatever verifies.
-fn repair(place: &Place) -> Result<RecoveryReport> {
+fn repair(place: &Place) -> Result<Repaired> {
     let db = place.open(Some(Policy::Salvage))?;
     let report = db.recovery_report().context("the report of the recovery")?.clone();
     interrupt::check()?;
-    follow(db.snapshot()?)?;
+    let lsn = follow(db.snapshot()?)?.lsn;
     db.close()?;
-    Ok(report)
+    Ok(Repaired { report, lsn })
 }
 
 /// A copy of all files, with every directory in its usual place.
@@ -79,7 +85,8 @@ fn copy_files(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// Says what was found. Where it was found in a copy, it is said of the original.
-fn tell(report: &RecoveryReport, dir: &Path, found_in: &Path, out: &mut Output) -> Result<()> {
+fn tell(repaired: &Repaired, dir: &Path, found_in: &Path, out: &mut Output) -> Result<()> {
+    let Repaired { report, lsn } = repaired;
     let dry_run = dir != found_in;
     let real = |text: String| text.replace(&found_in.display().to_string(), &dir.display().to_string());
     if out.is_json() {
@@ -88,13 +95,19 @@ fn tell(report: &RecoveryReport, dir: &Path, found_in: &Path, out: &mut Output) 
         let lost = report["lost"].clone();
         return out.json(&json!({
             "written": !dry_run, "data_loss": report["data_loss"], "last_lsn": report["last_lsn"],
-            "entities": report["entities"], "lost": lost, "set_aside": report["set_aside"],
+            "lsn": lsn.0,            "entities": report["entities"], "lost": lost, "set_aside": report["set_aside"],
             "passed_over": report["rejected"],
         }));
     }
     out.line(real(report.to_string()))?;
     let lost = report.data_loss == DataLoss::Acknowledged;
     let aside = dir.join("quarantine");
+    if lost && *lsn > report.last_lsn {
+        let (will, last) = (if dry_run { "would be" } else { "is" }, report.last_lsn);
+        out.line(format_args!(
+            "the state of LSN {last} {will} that of LSN {lsn} from now on, the highest there ever was: no number comes to mean two transactions"
+        ))?;
+    }
     match (dry_run, lost) {
         (true, true) => out.line("nothing was changed; what is listed above as lost would be lost"),
         (true, false) => out.line("nothing was changed; nothing that had been durable would be lost"),

@@ -10,6 +10,7 @@ use indicatif::HumanBytes;
 use super::copy;
 use crate::output::Output;
 use crate::place::{Place, When};
+use crate::target;
 
 /// Options of `restore`.
 #[derive(Args)]
@@ -39,8 +40,8 @@ pub(crate) fn copy_of(
 ) -> Result<()> {
     let (config, _) = place.config()?;
     let own = config.layout_in(&ecsdb_io::Disk)?;
-    copy::check_target(Some(&own), to)?;
-    let seen = place.see(moment).with_context(|| format!("restoring {}", place.dir.display()))?;
+    target::for_copy(Some(&own), to)?;
+    let seen = place.see(moment).with_context(|| format!("copying {}", place.dir.display()))?;
     let info = match dry_run {
         true => None,
         false => Some(copy::write(seen.view.clone(), Some(&own), &config, to)?),
@@ -48,12 +49,9 @@ pub(crate) fn copy_of(
     if out.is_json() {
         return out.json(&copy::json(to, info.as_ref(), seen.json()));
     }
-    let (to, lsn) = (to.display(), seen.view.lsn());
+    let (to, state) = (to.display(), seen.line());
     match info {
-        Some(info) => {
-            let bytes = HumanBytes(info.bytes);
-            out.line(format_args!("{to} is the database as it was at LSN {lsn} ({bytes}), {}", seen.line()))
-        }
-        None => out.line(format_args!("{to} would be the database as it was at LSN {lsn}, {}", seen.line())),
+        Some(info) => out.line(format_args!("{to} is the database {state} ({})", HumanBytes(info.bytes))),
+        None => out.line(format_args!("{to} would be the database {state}")),
     }
 }

@@ -28,19 +28,14 @@ pub(crate) struct Options {
 
 #[derive(Subcommand)]
 enum What {
-    /// The segments of the log and the archive.
-    ///
-    ///   $ ecsdb wal ls world
-    #[command(verbatim_doc_comment)]
+    /// List the segments of the log and the archive.
+    #[command(after_help = "Example:\n  $ ecsdb wal ls world")]
     Ls {
         #[command(flatten)]
         place: Place,
     },
-    /// What transactions did.
-    ///
-    ///   $ ecsdb wal show world
-    ///   $ ecsdb wal show world --from 3 --to 5
-    #[command(verbatim_doc_comment)]
+    /// Show what transactions did.
+    #[command(after_help = "Example:\n  $ ecsdb wal show world\n  $ ecsdb wal show world --from 3 --to 5")]
     Show {
         #[command(flatten)]
         place: Place,
@@ -51,14 +46,12 @@ enum What {
         #[arg(long)]
         to: Option<u64>,
     },
-    /// The last transactions, and with `--follow` those to come.
-    ///
-    ///   $ ecsdb wal tail world -n 3
-    #[command(verbatim_doc_comment)]
+    /// Show the last transactions, and with `--follow` those to come.
+    #[command(after_help = "Example:\n  $ ecsdb wal tail world -n 3")]
     Tail {
         #[command(flatten)]
         place: Place,
-        /// So many.
+        /// How many transactions.
         #[arg(short, default_value_t = 10)]
         n: usize,
         /// Goes on with each one that is written, until Ctrl-C.
@@ -75,6 +68,10 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
         What::Ls { place } => ls(place, out),
         What::Show { place, from, to } => {
             let (from, to) = (*from, to.unwrap_or(u64::MAX));
+            if from > to {
+                let text = format!("--from {from} is behind --to {to}: there is nothing between");
+                return Err(Failure::Usage(text).into());
+            }
             let names = &mut Names::new();
             let after = Lsn(from.saturating_sub(1));
             let transactions = place.look(|look| read(look, names, after, to, usize::MAX))?;

@@ -61,7 +61,7 @@ impl Watch {
                 }
                 transactions += 1;
                 bytes += change_set.len() as u64;
-                info.seen.unix_ns = transaction.unix_ns;
+                (info.seen.unix_ns, info.seen.of_snapshot) = (transaction.unix_ns, false);
                 ControlFlow::Continue(())
             })?;
             if let Some(e) = failed {

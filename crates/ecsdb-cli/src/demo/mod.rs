@@ -7,16 +7,16 @@ mod twin;
 
 use std::collections::VecDeque;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, Result};
 use clap::Args;
 use ecsdb::prelude::*;
 
-pub(crate) use parent::run;
-
 use data::Dataset;
 use twin::Twin;
+
+use crate::output::Output;
 
 /// Tickets in flight in the child.
 const IN_FLIGHT: usize = 4096;
@@ -30,45 +30,47 @@ pub(crate) struct Options {
     /// How often the process that writes is killed.
     #[arg(long, default_value_t = 5)]
     kills: usize,
-    /// Only the first so many flights.
-    #[arg(long)]
-    flights: Option<usize>,
-    /// Where to put the database; a temporary directory unless given.
+    /// How many flights, from the first of the year on; all unless given.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    flights: Option<u64>,
+    /// Where to put the database: not there yet, or empty. A temporary directory unless given.
     #[arg(long)]
     dir: Option<PathBuf>,
     /// Decides when the kills come.
     #[arg(long)]
     seed: Option<u64>,
+    /// To be the process that is killed.
+    #[arg(long, hide = true, requires = "dir")]
+    child: bool,
 }
 
-#[derive(Args)]
-pub(crate) struct ChildOptions {
-    #[arg(long)]
-    dir: PathBuf,
-    #[arg(long)]
-    flights: Option<usize>,
+pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
+    match &options.dir {
+        Some(dir) if options.child => child(dir, options.flights),
+        _ => parent::run(options, out),
+    }
 }
 
 /// What the child prints: an LSN of 8 bytes and the number of events of 8 bytes, both durable.
 const REPORT_BYTES: usize = 16;
 
-fn dataset(flights: Option<usize>) -> anyhow::Result<Dataset> {
+fn dataset(flights: Option<u64>) -> Result<Dataset> {
     let mut data = Dataset::load().context("reading the flights that come with this program")?;
     if let Some(flights) = flights {
-        data.truncate(flights);
+        data.truncate(usize::try_from(flights).unwrap_or(usize::MAX));
     }
     Ok(data)
 }
 
 /// Opens the database, goes on where it stands, and reports what became durable.
-pub(crate) fn child(options: &ChildOptions) -> anyhow::Result<()> {
-    let data = dataset(options.flights)?;
-    let db = Database::open(&options.dir)?;
+fn child(dir: &Path, flights: Option<u64>) -> Result<()> {
+    let data = dataset(flights)?;
+    let db = Database::open(dir)?;
     let mut twin = Twin::open(&db, &data)?;
     let mut out = std::io::stdout().lock();
     let mut flight: VecDeque<(ecsdb::Ticket<()>, u64)> = VecDeque::with_capacity(IN_FLIGHT);
     let mut snapshot: Option<ecsdb::Job<ecsdb::SnapshotInfo>> = None;
-    let mut finish = |(ticket, done): (ecsdb::Ticket<()>, u64), always: bool| -> anyhow::Result<()> {
+    let mut finish = |(ticket, done): (ecsdb::Ticket<()>, u64), always: bool| -> Result<()> {
         let lsn = ticket.lsn();
         ticket.wait()?;
         if always || done % REPORT_EVERY == 0 {

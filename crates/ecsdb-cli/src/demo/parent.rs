@@ -9,10 +9,13 @@ use anyhow::{Context, Result, bail, ensure};
 use ecsdb::prelude::*;
 use ecsdb::{DataLoss, Digest};
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use serde_json::{Value as Json, json};
 
 use super::data::Dataset;
 use super::twin::{Progress, Twin};
 use super::{Options, REPORT_BYTES, dataset, summary};
+use crate::output::{Output, many};
+use crate::{interrupt, target};
 
 /// The uninterrupted run, in memory, brought forward as far as the comparison needs.
 struct Reference {
@@ -29,6 +32,7 @@ impl Reference {
 
     fn digest_after(&mut self, data: &Dataset, events: u64) -> Result<Digest> {
         while self.twin.done() < events {
+            interrupt::check()?;
             match self.twin.step(&self.db, data)? {
                 Some(ticket) => ticket.wait()?,
                 None => bail!("the year has only {} events, not {events}", self.twin.done()),
@@ -38,45 +42,60 @@ impl Reference {
     }
 }
 
-pub(crate) fn run(options: &Options) -> Result<()> {
+pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
+    let target = options.dir.as_deref().map(|dir| target::directory(None, dir)).transpose()?;
     let started = Instant::now();
     let data = dataset(options.flights)?;
-    let total = data.events.len() as u64;
-    println!(
-        "{} events read in {:.1} s: departures, arrivals, cancellations and weather of 2013, each a transaction",
-        HumanCount(total),
-        started.elapsed().as_secs_f64()
-    );
-    let temporary = match &options.dir {
-        Some(_) => None,
-        None => Some(
-            tempfile::Builder::new()
-                .prefix("ecsdb-demo-")
-                .tempdir()
-                .context("making a temporary directory")?,
+    // Up to here there is nothing to be removed.
+    let _held = interrupt::hold();
+    let (events, took) = (HumanCount(data.events.len() as u64), started.elapsed().as_secs_f64());
+    say(
+        out,
+        format_args!(
+            "{events} events read in {took:.1} s: departures, arrivals, cancellations and weather of 2013, each a transaction"
         ),
+    )?;
+    let Some(layout) = target else {
+        let temporary = tempfile::Builder::new()
+            .prefix("ecsdb-demo-")
+            .tempdir()
+            .context("making a temporary directory")?;
+        return play(temporary.path(), options, &data, started, out);
     };
-    let dir = match (&options.dir, &temporary) {
-        (Some(dir), _) => dir.as_path(),
-        (None, Some(temporary)) => temporary.path(),
-        (None, None) => bail!("there is no directory to work in"),
-    };
-    let is_empty = std::fs::read_dir(dir).map_or(true, |mut entries| entries.next().is_none());
-    ensure!(is_empty, "{} is not empty: the demo needs a directory of its own", dir.display());
-    ensure!(options.flights != Some(0), "at least one flight is needed");
+    let made = target::missing(layout.root());
+    let played = play(layout.root(), options, &data, started, out);
+    if interrupt::asked() && played.is_err() {
+        target::remove_database(&layout, &made)?;
+    }
+    played
+}
+
+/// Says something to people, at once.
+fn say(out: &mut Output, line: std::fmt::Arguments<'_>) -> Result<()> {
+    if out.is_json() {
+        return Ok(());
+    }
+    out.line(line)?;
+    out.flush()
+}
+
+fn play(dir: &Path, options: &Options, data: &Dataset, started: Instant, out: &mut Output) -> Result<()> {
+    let total = data.events.len() as u64;
     let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));
     let mut random = fastrand::Rng::with_seed(seed);
     let mut kills: Vec<u64> = (0..options.kills).map(|_| random.u64(..total.max(1))).collect();
     kills.sort_unstable();
-    println!("database in {}, {} kills (--seed {seed})\n", dir.display(), kills.len());
+    let planned = many(kills.len() as u64, "kill", "kills");
+    say(out, format_args!("database in {}, {planned} (--seed {seed})\n", dir.display()))?;
 
     let bar = ProgressBar::new(total).with_style(ProgressStyle::with_template(
         "{bar:40} {human_pos}/{human_len} events  {per_sec}  {msg}  {elapsed}",
     )?);
-    let mut reference = Reference::new(&data)?;
+    let mut reference = Reference::new(data)?;
     let mut acknowledged = 0;
     let mut writing = Duration::ZERO;
     let mut kills = kills.into_iter();
+    let mut killed = Vec::new();
     for number in 1.. {
         let kill = kills.next();
         let began = Instant::now();
@@ -85,7 +104,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         if finished {
             break;
         }
-        bar.suspend(|| check(dir, &data, &mut reference, number, acknowledged))?;
+        killed.push(bar.suspend(|| check(dir, data, &mut reference, number, acknowledged, out))?);
     }
     bar.finish_and_clear();
 
@@ -94,44 +113,58 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let events = view.resource::<Progress>()?.events;
     ensure!(events == total, "{events} of {total} events are there");
     let digest = view.digest()?;
-    summary::print(&view)?;
-    println!(
-        "\n{} transactions in {:.1} s of writing: {} durable commits/s, restarts included",
-        HumanCount(total),
-        writing.as_secs_f64(),
-        HumanCount((total as f64 / writing.as_secs_f64()) as u64)
-    );
-    let uninterrupted = reference.digest_after(&data, total)?;
-    println!("state digest, killed {} times:       {digest}", options.kills);
-    println!("state digest, uninterrupted, memory: {uninterrupted}");
+    if !out.is_json() {
+        summary::print(&view, out)?;
+    }
+    let rate = (total as f64 / writing.as_secs_f64()) as u64;
+    say(
+        out,
+        format_args!(
+            "\n{} transactions in {:.1} s of writing: {} durable commits/s, restarts included",
+            HumanCount(total),
+            writing.as_secs_f64(),
+            HumanCount(rate)
+        ),
+    )?;
+    let uninterrupted = reference.digest_after(data, total)?;
+    let times = many(killed.len() as u64, "time", "times");
+    say(out, format_args!("state digest, killed {times}: {digest}"))?;
+    say(out, format_args!("state digest, uninterrupted, in memory: {uninterrupted}"))?;
     ensure!(digest == uninterrupted, "the digests differ");
-    println!("equal. The whole demo took {:.1} s.", started.elapsed().as_secs_f64());
     db.close()?;
-    Ok(())
+    let seconds = started.elapsed().as_secs_f64();
+    if out.is_json() {
+        return out.json(&json!({
+            "dir": dir, "seed": seed, "transactions": total, "kills": killed, "digest": digest.to_string(),
+            "commits_per_second": rate, "seconds": seconds,
+        }));
+    }
+    out.line(format_args!("equal. The whole demo took {seconds:.1} s."))
 }
 
 /// Runs the child until it is done (true) or killed (false), and keeps count of what it reports as durable: the parent learns that
 /// through a pipe, outside the database under test.
 fn write_until(
     dir: &Path,
-    flights: Option<usize>,
+    flights: Option<u64>,
     kill: Option<u64>,
     random: &mut fastrand::Rng,
     bar: &ProgressBar,
     acknowledged: &mut u64,
 ) -> Result<bool> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.arg("demo-child").arg("--dir").arg(dir);
+    command.args(["demo", "--child", "--dir"]).arg(dir);
     if let Some(flights) = flights {
         command.arg("--flights").arg(flights.to_string());
     }
-    let mut child =
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("starting the child")?;
-    let mut pipe = child.stdout.take().context("the child's output")?;
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("starting the child")?;
+    let mut child = Writer(child);
+    let mut pipe = child.0.stdout.take().context("the child's output")?;
     let mut report = [0; REPORT_BYTES];
     let mut killed = false;
     // What the child wrote before it died is still in the pipe, and counts.
     while read_whole(&mut pipe, &mut report)? {
+        interrupt::check()?;
         let number = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| report[at + i]));
         let (lsn, events) = (number(0), number(8));
         ensure!(events >= *acknowledged, "the child went back from {acknowledged} to {events}");
@@ -141,10 +174,13 @@ fn write_until(
         if kill.is_some_and(|at| events >= at) && !killed {
             std::thread::sleep(Duration::from_micros(random.u64(..20_000)));
             killed = true;
-            kill_child(&mut child)?;
+            // SIGKILL on Unix; TerminateProcess on Windows.
+            child.0.kill().context("killing the child")?;
         }
     }
-    let status = child.wait()?;
+    let status = child.0.wait()?;
+    // The signal of a terminal reaches both.
+    interrupt::check()?;
     if killed {
         // It may have finished in the moment before.
         return Ok(status.success());
@@ -153,9 +189,14 @@ fn write_until(
     Ok(true)
 }
 
-fn kill_child(child: &mut Child) -> Result<()> {
-    // SIGKILL on Unix; TerminateProcess on Windows.
-    child.kill().context("killing the child")
+/// The process that writes, which does not outlive whoever started it.
+struct Writer(Child);
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
 }
 
 /// Reads one report; false at the end, where a kill may have cut one short.
@@ -178,26 +219,26 @@ fn check(
     reference: &mut Reference,
     number: usize,
     acknowledged: u64,
-) -> Result<()> {
+    out: &mut Output,
+) -> Result<Json> {
     let db = Database::open(dir)?;
     let view = db.view()?;
     let events = view.resource::<Progress>().map_or(0, |progress| progress.events);
-    println!(
-        "kill {number}: {} transactions acknowledged, {} there",
-        HumanCount(acknowledged),
-        HumanCount(events)
-    );
+    let counts = (HumanCount(acknowledged), HumanCount(events));
+    say(out, format_args!("kill {number}: {} transactions acknowledged, {} there", counts.0, counts.1))?;
     if let Some(report) = db.recovery_report() {
-        println!("  {}", report.to_string().replace('\n', "\n  "));
+        say(out, format_args!("  {}", report.to_string().replace('\n', "\n  ")))?;
         ensure!(report.data_loss != DataLoss::Acknowledged, "acknowledged data is lost");
     }
     ensure!(events >= acknowledged, "{} acknowledged transactions are missing", acknowledged - events);
+    let mut digest = None;
     // Before the first transaction was durable there is nothing to compare.
     if events > 0 {
         let (found, expected) = (view.digest()?, reference.digest_after(data, events)?);
         ensure!(found == expected, "digest {found} after event {events}, and {expected} without the kill");
-        println!("  none missing, none half there: digest {found} as without the kill\n");
+        say(out, format_args!("  none missing, none half there: digest {found} as without the kill\n"))?;
+        digest = Some(found.to_string());
     }
     db.close()?;
-    Ok(())
+    Ok(json!({ "acknowledged": acknowledged, "there": events, "digest": digest }))
 }

@@ -8,19 +8,20 @@ use super::twin::{
     ARRIVED, Airline, AirlineStatistics, Airport, AirportStatistics, CANCELLED, FlightState, IN_THE_AIR,
     Plane, PlaneState, WeatherNow,
 };
+use crate::output::Output;
 
-pub(crate) fn print(view: &View) -> Result<()> {
+pub(crate) fn print(view: &View, out: &mut Output) -> Result<()> {
     let mut by_status = [0u64; 4];
     for flight in view.query::<&FlightState>()? {
         by_status[flight.status as usize % 4] += 1;
     }
-    println!(
+    out.line(format_args!(
         "{} flights: {} arrived, {} cancelled, {} without a recorded arrival",
         by_status.iter().sum::<u64>(),
         by_status[ARRIVED as usize],
         by_status[CANCELLED as usize],
         by_status[IN_THE_AIR as usize],
-    );
+    ))?;
 
     let mut airlines: Vec<_> = view.query::<(&Airline, &AirlineStatistics)>()?.collect();
     airlines.sort_by_key(|(_, statistics)| std::cmp::Reverse(statistics.miles));
@@ -35,7 +36,7 @@ pub(crate) fn print(view: &View) -> Result<()> {
             mean(s.departure_delay_minutes, s.flights),
         ]);
     }
-    println!("{table}");
+    out.line(table)?;
 
     let mut table = new_table([
         "origin",
@@ -56,7 +57,7 @@ pub(crate) fn print(view: &View) -> Result<()> {
             weather.map_or("–".into(), |weather| format!("{:.1}", weather.temperature_f)),
         ]);
     }
-    println!("{table}");
+    out.line(table)?;
 
     let busiest = view.query::<(&Plane, &PlaneState)>()?.max_by_key(|(_, state)| state.flights);
     if let Some((plane, state)) = busiest {
@@ -64,13 +65,13 @@ pub(crate) fn print(view: &View) -> Result<()> {
             Some((manufacturer, model, ..)) => format!(" ({manufacturer} {model})"),
             None => String::new(),
         };
-        println!(
+        out.line(format_args!(
             "busiest plane: {}{model}, {} flights, {} miles, {} hours in the air",
             plane.tail,
             state.flights,
             state.miles,
             state.air_minutes / 60
-        );
+        ))?;
     }
     Ok(())
 }

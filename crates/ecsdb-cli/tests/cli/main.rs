@@ -1,6 +1,7 @@
 //! The command line, as a user runs it.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test, which also spoils files")]
 
+mod calls;
 mod closed;
 mod dump;
 mod examples;
@@ -8,4 +9,5 @@ mod export;
 mod fixture;
 mod page;
 mod reading;
+mod targets;
 mod writing;

@@ -1,0 +1,208 @@
+//! Where a command writes that is told a place: what must never be there, what may, and how it is removed again.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use ecsdb_io::{Disk, FileKind, Layout, Owner, Vfs};
+use ecsdb_snapshot::Manifest;
+
+use crate::failure::Failure;
+
+/// Refuses a place within the directories of a database: of that which is read, or of whichever lies around it. Whoever writes there by name
+/// takes its files for something else than they are. Gives the place's real name.
+pub(crate) fn refuse(own: Option<&Layout>, to: &Path) -> Result<PathBuf> {
+    let real = match Disk.real_path(to) {
+        Err(e) if e.cause.kind() == ErrorKind::NotADirectory => {
+            return Err(
+                Failure::Exists(format!("{} is below something that is no directory", to.display())).into()
+            );
+        }
+        real => real?,
+    };
+    let own: Vec<&Path> =
+        own.into_iter().flat_map(|own| [own.root()].into_iter().chain(own.data_dirs())).collect();
+    let is_own = |dir: &Path| own.contains(&dir);
+    // Something new may be asked for by the name of what is there already, which is found out later.
+    let around = real.ancestors().find(|dir| is_own(dir) || (*dir != real && is_of_a_database(dir)));
+    let what = match around {
+        Some(dir) if dir == real => "is a directory of the database itself".into(),
+        Some(dir) => format!("is within {}, a directory of a database", dir.display()),
+        None if own.iter().any(|dir| dir.starts_with(&real)) => "is around the database itself".into(),
+        None => return Ok(real),
+    };
+    Err(Failure::Usage(format!("{} {what}: give it a place of its own", to.display())).into())
+}
+
+/// One with manifests, or one of log, snapshots or archive. What cannot be looked at is nobody's.
+fn is_of_a_database(dir: &Path) -> bool {
+    Manifest::generations(&Disk, &Layout::new(dir)).is_ok_and(|found| !found.is_empty())
+        || Owner::read(&Disk, dir).is_ok_and(|owner| owner.is_some())
+}
+
+fn looking(at: &Path) -> String {
+    format!("looking at {}", at.display())
+}
+
+/// A directory for something new: not there yet, or empty.
+pub(crate) fn directory(own: Option<&Layout>, to: &Path) -> Result<Layout> {
+    new(own, to, |_| false)
+}
+
+/// A directory for a copy: one in which another was left unfinished can be had, too.
+pub(crate) fn for_copy(own: Option<&Layout>, to: &Path) -> Result<Layout> {
+    new(own, to, |layout| layout.unfinished_file().exists())
+}
+
+fn new(own: Option<&Layout>, to: &Path, may_be_used: impl Fn(&Layout) -> bool) -> Result<Layout> {
+    let real = refuse(own, to)?;
+    match fs::metadata(&real) {
+        Ok(there) if !there.is_dir() => {
+            return Err(Failure::Exists(format!("{} is there, and no directory", to.display())).into());
+        }
+        Err(e) if e.kind() != ErrorKind::NotFound => return Err(e).with_context(|| looking(to)),
+        _ => {}
+    }
+    let layout = Layout::new(real).real(&Disk)?;
+    let used = match fs::read_dir(layout.root()) {
+        Ok(mut entries) => entries.next().is_some() && !may_be_used(&layout),
+        Err(e) if e.kind() == ErrorKind::NotFound => false,
+        Err(e) => return Err(e).with_context(|| looking(to)),
+    };
+    if used {
+        let to = to.display();
+        return Err(Failure::Exists(format!(
+            "{to} is not empty: something new needs a directory of its own"
+        ))
+        .into());
+    }
+    Ok(layout)
+}
+
+/// A file, which takes the place of one of its name.
+pub(crate) fn file(own: Option<&Layout>, to: &Path) -> Result<()> {
+    if fs::metadata(to).is_ok_and(|there| !there.is_file()) {
+        return Err(Failure::Exists(format!(
+            "{} is there, and no file that could be replaced",
+            to.display()
+        ))
+        .into());
+    }
+    refuse(own, to)?;
+    is_there(within(to), "")
+}
+
+/// The directory that a file lies in.
+pub(crate) fn within(file: &Path) -> &Path {
+    file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Refuses what is no directory; `why` goes on from there.
+pub(crate) fn is_there(dir: &Path, why: &str) -> Result<()> {
+    match fs::metadata(dir) {
+        Ok(there) if there.is_dir() => Ok(()),
+        Err(e) if !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Err(e).with_context(|| looking(dir))
+        }
+        _ => Err(Failure::Missing(format!("{} is no directory{why}", dir.display())).into()),
+    }
+}
+
+/// What is wrong with a temporary file, without its name, which nobody knows.
+pub(crate) fn nameless(e: std::io::Error) -> std::io::Error {
+    e.kind().into()
+}
+
+/// Directories that are not there before something is written into the last of them.
+pub(crate) struct Missing(Vec<PathBuf>);
+
+pub(crate) fn missing(to: &Path) -> Missing {
+    Missing(
+        to.ancestors()
+            .take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists())
+            .map(Path::to_path_buf)
+            .collect(),
+    )
+}
+
+impl Missing {
+    /// Removes them, unless somebody has put something in.
+    pub(crate) fn remove(&self) {
+        self.0.iter().for_each(|dir| drop(fs::remove_dir(dir)));
+    }
+}
+
+/// Removes what is half done of a database in a directory that was empty before: what ecsdb writes, and no file of anybody else.
+pub(crate) fn remove_database(layout: &Layout, made: &Missing) -> Result<()> {
+    let aside = layout.quarantine_dir();
+    let parts = [layout.log_dir(), layout.snapshot_dir(), layout.archive_dir(), layout.report_dir(), &aside];
+    for dir in parts {
+        remove_files(dir)?;
+        drop(fs::remove_dir(dir));
+    }
+    remove_files(layout.root())?;
+    // As long as anything of it is there, it says that it is not whole.
+    match fs::remove_file(layout.unfinished_file()) {
+        Err(e) if e.kind() != ErrorKind::NotFound => return Err(e.into()),
+        _ => made.remove(),
+    }
+    Ok(())
+}
+
+fn remove_files(dir: &Path) -> Result<()> {
+    let entries = match fs::read_dir(dir) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_file() && entry.file_name().to_str().is_some_and(is_ours) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Names of files that make up a database, half written ones among them.
+fn is_ours(name: &str) -> bool {
+    let name = name.strip_suffix(".tmp").unwrap_or(name);
+    let kinds = [
+        FileKind::Segment,
+        FileKind::CompressedSegment,
+        FileKind::Snapshot,
+        FileKind::Manifest,
+        FileKind::Report,
+    ];
+    matches!(name, "LOCK" | "LOCK.holder" | "OWNER") || kinds.iter().any(|kind| kind.parse(name).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_database_is_made_of_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = missing(&dir.path().join("a/b"));
+        let layout = Layout::new(dir.path().join("a/b"));
+        let full = |with: &[&str]| {
+            ecsdb::Database::create_new(layout.root()).unwrap().close().unwrap();
+            fs::write(layout.unfinished_file(), "").unwrap();
+            fs::write(layout.snapshot_dir().join("0000000000000001.snap.tmp"), "").unwrap();
+            with.iter().for_each(|name| fs::write(layout.root().join(name), "mine").unwrap());
+            remove_database(&layout, &made).unwrap();
+        };
+        full(&[]);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "with the directories that were not there");
+        full(&["mine.txt", "log/notes"]);
+        let left = |dir: &Path| {
+            let mut names: Vec<_> =
+                fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(left(layout.root()), ["log", "mine.txt"]);
+        assert_eq!(left(layout.log_dir()), ["notes"]);
+    }
+}
