@@ -1,6 +1,6 @@
 //! What a script notes while it runs, and what must hold of the database that a crash leaves.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ecsdb::prelude::*;
 use ecsdb::{DataLoss, Digest, Lsn, PersistenceConfig};
@@ -19,6 +19,24 @@ pub enum Event {
 }
 
 pub const DIR: &str = "/data/world";
+
+/// A disk on which there is room for it.
+pub fn disk(seed: u64) -> SimDisk {
+    let disk = SimDisk::new(seed);
+    disk.put_dir("/data").expect("it is empty");
+    disk
+}
+
+/// The files with such names, in the order of their paths.
+pub fn files(disk: &SimDisk, ending: &str) -> Vec<PathBuf> {
+    let paths = disk.files().into_iter().map(|(path, _)| path);
+    paths.filter(|path| path.to_string_lossy().ends_with(ending)).collect()
+}
+
+/// Where the snapshot of this number lies.
+pub fn snapshot_file(number: u64) -> PathBuf {
+    Path::new(DIR).join(format!("snapshots/{number:016}.snap"))
+}
 
 /// Opens the database of a simulated disk, in small segments and without threads, so that every run is the same.
 pub fn open_with(disk: &SimDisk, change: impl FnOnce(&mut PersistenceConfig)) -> ecsdb::Result<Database> {

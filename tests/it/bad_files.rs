@@ -305,6 +305,37 @@ fn a_manifest_under_another_number_is_none() {
     assert_eq!((db.view().unwrap().len(), db.recovery_report().unwrap().rejected.len()), (LEN, 2));
 }
 
+/// What is published then has to be kept beside another whole one, or the next damage is one too many (REC-8).
+#[test]
+fn an_opening_after_a_damaged_manifest_leaves_two_whole_ones() {
+    let template = Template::new();
+    let dir = template.copy();
+    for round in 0..2 {
+        let newest = files(&dir, ".manifest").pop().unwrap();
+        let mut bytes = std::fs::read(&newest).unwrap();
+        bytes[60] ^= 0x40;
+        std::fs::write(&newest, bytes).unwrap();
+        let db = open(&dir, Policy::TruncateTail).unwrap();
+        assert_eq!(db.view().unwrap().len(), LEN, "round {round}");
+        db.close().unwrap();
+    }
+}
+
+/// It is refused by what needs it alone.
+#[test]
+fn a_snapshot_of_a_newer_format_that_nobody_needs_stops_nothing() {
+    let template = Template::new();
+    for policy in POLICIES {
+        let dir = template.copy();
+        let mut bytes = std::fs::read(files(&dir.join("snapshots"), ".snap").pop().unwrap()).unwrap();
+        bytes[8] = 77;
+        let sum = ecsdb_io::checksum(0, &bytes[..92]);
+        bytes[92..96].copy_from_slice(&sum.to_le_bytes());
+        std::fs::write(dir.join("snapshots").join(FileKind::Snapshot.name(99)), bytes).unwrap();
+        lives_on(&dir, policy, LEN);
+    }
+}
+
 /// A directory where a file of the engine's belongs that the database can do without.
 #[test]
 fn directories_in_the_place_of_files_that_are_not_needed_stop_nothing() {

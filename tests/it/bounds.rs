@@ -1,6 +1,7 @@
-//! What opening, verifying and going back hold at a time is bounded, however many sessions there were (IO-1).
+//! What opening, verifying and going back hold at a time is bounded, however many sessions there were (IO-1); and so is what failures and kills
+//! leave behind (CKP-7, CKP-9).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -8,11 +9,12 @@ use ecsdb::prelude::*;
 use ecsdb::{Disk, FileOp, IoError, Vfs};
 use ecsdb_io::Layout;
 use ecsdb_recovery::{Existence, History, Options, Policy, lock_closed};
-use ecsdb_sim::{CrashVariant, SimDisk};
+use ecsdb_sim::{CrashVariant, Failure, Fault, NameOrder, SimDisk};
 
-use crate::components::Counter;
+use crate::components::{Counter, Name};
+use crate::lifecycle::by_hand;
 use ecsdb_tests::around::{Around, Hooks};
-use ecsdb_tests::crashed::{DIR, open_with};
+use ecsdb_tests::crashed::{self, DIR, files, open_with};
 
 /// Files that may be open at a time: as with `ulimit -n`.
 const FILES_MAX: usize = 8;
@@ -36,12 +38,6 @@ impl Hooks for Limited {
     }
 }
 
-fn disk() -> SimDisk {
-    let disk = SimDisk::new(1);
-    disk.put_dir("/data").unwrap();
-    disk
-}
-
 fn open(disk: &SimDisk) -> Database {
     open_with(disk, |_| {}).unwrap()
 }
@@ -54,7 +50,7 @@ fn segments(vfs: &dyn Vfs, dir: &Path) -> usize {
 /// Each segment of the log was open while it was read.
 #[test]
 fn many_short_sessions_open_verify_and_go_back_with_few_files_open() {
-    let disk = disk();
+    let disk = crashed::disk(1);
     for _ in 0..40 {
         let db = open(&disk);
         db.write(|tx| Ok(tx.spawn(Counter(1)))).unwrap();
@@ -80,7 +76,7 @@ fn many_short_sessions_open_verify_and_go_back_with_few_files_open() {
 /// Each opening began a segment of its own, and nothing ever gave them up.
 #[test]
 fn sessions_that_write_nothing_leave_no_segment_closed_or_killed() {
-    let mut disk = disk();
+    let mut disk = crashed::disk(1);
     let db = open(&disk);
     db.write(|tx| Ok(tx.spawn(Counter(1)))).unwrap();
     drop(db);
@@ -170,4 +166,84 @@ fn sessions_too_short_for_a_snapshot_leave_a_bounded_log() {
     }
     // Four times three, and as many for the snapshot to fall back to, in chains of increments.
     assert!(most < 60, "{most} segments");
+}
+
+fn write(db: &Database) {
+    db.write(|tx| Ok(tx.spawn(Counter(1)))).unwrap();
+}
+
+/// The files below the quarantine with such names.
+fn quarantined(disk: &SimDisk, ending: &str) -> Vec<PathBuf> {
+    let mut paths = files(disk, ending);
+    paths.retain(|path| path.starts_with(Path::new(DIR).join("quarantine")));
+    paths
+}
+
+/// CKP-7, CKP-9: there is room for snapshots, in a directory of their own, and none for a manifest.
+#[test]
+fn snapshots_whose_manifest_fails_do_not_pile_up() {
+    let disk = crashed::disk(1);
+    let open = || open_with(&disk, by_hand).unwrap();
+    let db = open();
+    for _ in 0..3 {
+        write(&db);
+        db.snapshot().unwrap().wait().unwrap();
+    }
+    let before = files(&disk, ".snap").len();
+    write(&db);
+    let full = Fault::on(FileOp::Write).of_names_containing(".manifest").failing(Failure::NoSpace);
+    disk.inject(full.times(u64::MAX));
+    for _ in 0..20 {
+        db.snapshot().unwrap().wait().unwrap_err();
+    }
+    let after = files(&disk, ".snap").len();
+    assert!(after <= before + 1, "{before} snapshot files became {after}");
+    drop(db);
+    disk.clear_faults();
+    drop(open());
+    assert!(quarantined(&disk, ".snap").len() <= 1);
+}
+
+/// CKP-9: what is whole and was never listed is set aside, and nobody takes it away from there.
+#[test]
+fn kills_within_snapshots_do_not_fill_the_quarantine() {
+    let mut disk = crashed::disk(1);
+    for stop in (0..25).cycle().take(75) {
+        let db = open_with(&disk, by_hand).unwrap();
+        write(&db);
+        disk.stop_after(disk.operations() + stop);
+        drop(db.snapshot().unwrap().wait());
+        drop(db);
+        disk = disk.crash(CrashVariant::KEPT);
+    }
+    let aside = quarantined(&disk, ".snap");
+    assert!(aside.len() <= 2, "{aside:?}");
+}
+
+/// REC-3: what is set aside of a torn tail is what was written of it, not the rest of its segment.
+#[test]
+fn a_torn_tail_sets_aside_what_was_written() {
+    let open = |disk: &SimDisk| {
+        open_with(disk, |config| {
+            config.manual();
+            config.wal.segment_bytes_first = ecsdb::ByteSize(1 << 20);
+            config.wal.segment_bytes_max = ecsdb::ByteSize(1 << 20);
+        })
+    };
+    let disk = crashed::disk(1);
+    let db = open(&disk).unwrap();
+    write(&db);
+    disk.stop_after(disk.operations());
+    db.write(|tx| Ok(tx.spawn(Name("x".repeat(10_000))))).unwrap_err();
+    drop(db);
+    let mut torn = 0;
+    for variant in disk.crash_variants(6, 1, NameOrder::Any) {
+        let disk = disk.crash(variant);
+        drop(open(&disk).unwrap());
+        let aside: u64 =
+            quarantined(&disk, "").iter().map(|path| disk.read(path).unwrap().len() as u64).sum();
+        assert!(aside <= 4 * 12_288, "{variant:?}: {aside} bytes");
+        torn += u64::from(aside > 0);
+    }
+    assert!(torn > 0);
 }

@@ -26,6 +26,19 @@ pub(crate) fn archiving(config: &mut PersistenceConfig) {
     config.retention.snapshots_max = 100;
 }
 
+/// Where a database has come to.
+pub(crate) type State = (Lsn, Digest);
+
+pub(crate) fn state(db: &Database) -> State {
+    (db.lsn(), digest(db))
+}
+
+/// More than half a segment. Gives the state after it.
+pub(crate) fn large(db: &Database, value: u64) -> State {
+    db.write(|tx| Ok(tx.spawn((Counter(value), Name("x".repeat(40_000)))))).unwrap();
+    state(db)
+}
+
 fn digest(db: &Database) -> Digest {
     db.view().unwrap().digest().unwrap()
 }

@@ -7,7 +7,8 @@
 
 use ecsdb_tests::components;
 
-mod attack;
+mod away;
+mod away_at_random;
 mod bad_files;
 mod bounds;
 mod calls;
@@ -21,9 +22,11 @@ mod full_disk;
 mod golden;
 mod lifecycle;
 mod liveness;
+mod lives;
 mod model;
 mod own_files;
 mod owned;
+mod past;
 mod places;
 mod put_back;
 mod reconfigure;

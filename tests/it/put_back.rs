@@ -100,6 +100,26 @@ fn a_database_that_was_put_back_archives_its_own_history_beside_the_one_it_had()
     }
 }
 
+/// The same, where the log has not come to what the archive has (REC-16).
+#[test]
+fn an_archive_ahead_of_a_log_that_was_put_back_is_no_part_of_its_past() {
+    let dir = tempfile::tempdir().unwrap();
+    let (world, saved) = (dir.path().join("world"), dir.path().join("saved"));
+    let mut config = config(&world);
+    config.archive.dir = Some(dir.path().join("archive"));
+    let mut history = Vec::new();
+    session(config.clone(), 8, &mut history);
+    copy_dir(&world, &saved);
+    session(config.clone(), 14, &mut Vec::new());
+    std::fs::remove_dir_all(&world).unwrap();
+    copy_dir(&saved, &world);
+    for n in [0, 2] {
+        session(config.clone(), n, &mut history);
+        every_moment_is_there(&config, &history);
+        ecsdb::restore_copy(&config, &dir.path().join(format!("copy{n}")), Moment::Latest, |_| {}).unwrap();
+    }
+}
+
 #[test]
 fn an_archive_that_goes_away_while_the_database_is_open_is_whole_when_it_is_back() {
     for mount_point_stays in [false, true] {

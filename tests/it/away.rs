@@ -1,0 +1,189 @@
+//! Single files and whole directories that are away, and back: what needs them waits for them, what does not goes on, and nothing is given up
+//! for them (CKP-3, CKP-11, REC-5, REC-7).
+
+use std::path::{Path, PathBuf};
+
+use ecsdb::PersistenceConfig;
+use ecsdb::prelude::*;
+use ecsdb_io::{FileKind, FileOp, Layout};
+use ecsdb_sim::{CrashVariant, Fault, SimDisk};
+use ecsdb_snapshot::Manifest;
+use ecsdb_tests::crashed::{self, DIR, files, open_with, snapshot_file};
+
+use crate::components::{Counter, Name};
+use crate::lifecycle::{by_hand, large, state};
+
+fn open(disk: &SimDisk, chain: usize) -> ecsdb::Result<Database> {
+    open_with(disk, |config| {
+        by_hand(config);
+        config.snapshot.chain_max = chain;
+    })
+}
+
+fn write(db: &Database, value: u64) {
+    db.write(|tx| Ok(tx.spawn(Counter(value)))).unwrap();
+}
+
+fn snapshot(db: &Database) -> u64 {
+    db.snapshot().unwrap().wait().unwrap().sequence
+}
+
+/// The newest manifest, if it can be read.
+pub(crate) fn manifest(disk: &SimDisk) -> Option<Manifest> {
+    let (vfs, layout) = (disk.vfs(), Layout::new(DIR));
+    let newest = Manifest::generations(&*vfs, &layout).unwrap().pop()?;
+    Manifest::read(&*vfs, &layout.file(FileKind::Manifest, newest)).ok()
+}
+
+/// CKP-3, CKP-11: what needs a file that is away is away itself, and nothing to fall back to.
+#[test]
+fn the_log_is_not_trimmed_behind_an_increment_whose_parent_is_away() {
+    let disk = crashed::disk(1);
+    let db = open(&disk, 3).unwrap();
+    // Blocks that increments share.
+    db.write(|tx| Ok(tx.spawn_batch((0..50).map(|i| (Name(i.to_string()),))))).unwrap();
+    for i in 0..3 {
+        large(&db, i);
+        snapshot(&db);
+    }
+    let last = large(&db, 7);
+    // A full one, and no trim after it.
+    disk.inject(Fault::on(FileOp::Rename).of_names_containing(".manifest").skip(2).times(9));
+    snapshot(&db);
+    assert!(disk.faults_fired() > 0);
+    drop(db);
+    disk.clear_faults();
+
+    disk.erase(snapshot_file(1)).unwrap();
+    let db = open(&disk, 3).unwrap();
+    assert_eq!(state(&db), last);
+    write(&db, 8);
+    snapshot(&db);
+    let last = state(&db);
+    db.close().unwrap();
+    // What was written after that rots: one damage, beside the one file that is away.
+    for path in files(&disk, ".snap").into_iter().filter(|path| *path >= snapshot_file(4)) {
+        let middle = disk.read(&path).unwrap().len() as u64 / 2;
+        disk.corrupt(&path, middle, &[0xff; 16]).unwrap();
+    }
+    assert_eq!(state(&open(&disk, 3).unwrap()), last);
+}
+
+/// A directory of a database's that goes away while it is open, and is back later. Its mount point stays, and takes what is written meanwhile.
+struct Mount(tempfile::TempDir);
+
+impl Mount {
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn goes(&self) {
+        std::fs::rename(self.path("mount"), self.path("away")).unwrap();
+        std::fs::create_dir(self.path("mount")).unwrap();
+    }
+
+    fn comes_back(&self) {
+        std::fs::rename(self.path("mount"), self.path("below")).unwrap();
+        std::fs::rename(self.path("away"), self.path("mount")).unwrap();
+    }
+
+    /// A database that has it where `set` says. Without threads its files are made when they are needed, and not ahead.
+    fn open(&self, set: fn(&mut PersistenceConfig, PathBuf)) -> Database {
+        let builder = Database::builder(self.path("world")).config(by_hand).without_threads();
+        let builder = builder.config(|config| config.snapshot.chain_max = 1);
+        builder.config(|config| set(config, self.path("mount"))).open().unwrap()
+    }
+}
+
+/// CKP-11, CKP-3: what has come under the mount point is nothing that the log may be trimmed behind.
+#[test]
+fn snapshots_that_go_away_while_the_database_is_open_are_whole_when_they_are_back() {
+    let mount = Mount(tempfile::tempdir().unwrap());
+    let open = || mount.open(|config, dir| config.snapshot.dir = Some(dir));
+    let db = open();
+    for i in 0..4 {
+        if i == 2 {
+            mount.goes();
+        }
+        for k in 0..3 {
+            large(&db, 10 * i + k);
+        }
+        // Of those under the mount point it does not matter whether they come about.
+        drop(db.snapshot().unwrap().wait());
+    }
+    let last = state(&db);
+    db.close().unwrap();
+    mount.comes_back();
+    assert_eq!(state(&open()), last);
+}
+
+/// REC-13: a segment that was made under the mount point is none of the log's.
+#[test]
+fn a_log_that_goes_away_while_the_database_is_open_loses_nothing_acknowledged() {
+    let mount = Mount(tempfile::tempdir().unwrap());
+    let open = || mount.open(|config, dir| config.wal.dir = Some(dir));
+    let db = open();
+    write(&db, 1);
+    mount.goes();
+    let mut last = state(&db);
+    for i in 0..6 {
+        if db.write(|tx| Ok(tx.spawn((Counter(i), Name("x".repeat(40_000)))))).is_ok() {
+            last = state(&db);
+        }
+    }
+    drop(db.close());
+    mount.comes_back();
+    assert_eq!(state(&open()), last);
+}
+
+/// REC-7: a number of a snapshot file is never used twice, whatever became of the file.
+#[test]
+fn the_number_of_a_snapshot_that_was_interrupted_is_not_used_again() {
+    let mut interrupted = 0;
+    for stop in 0..30 {
+        let disk = crashed::disk(1);
+        let db = open(&disk, 1).unwrap();
+        write(&db, 1);
+        disk.stop_after(disk.operations() + stop);
+        drop(db.snapshot().unwrap().wait());
+        drop(db);
+        let disk = disk.crash(CrashVariant::KEPT);
+        // It came as far as its name, and is away for a session.
+        if disk.erase(snapshot_file(1)).is_ok() {
+            interrupted += 1;
+            let db = open(&disk, 1).unwrap();
+            write(&db, 2);
+            assert_ne!(snapshot(&db), 1, "stopped after operation {stop} of the first");
+        }
+    }
+    assert!(interrupted > 0);
+}
+
+/// REC-5: an opening that is interrupted after it has set a damaged snapshot aside gives the same when it is started again.
+#[test]
+fn a_damaged_snapshot_that_was_set_aside_is_not_away() {
+    let disk = crashed::disk(1);
+    let db = open(&disk, 1).unwrap();
+    for i in 0..2 {
+        write(&db, i);
+        snapshot(&db);
+    }
+    db.close().unwrap();
+    disk.corrupt(snapshot_file(2), 120, &[0xff; 8]).unwrap();
+    let mut set_aside = 0;
+    for stop in 0..40 {
+        let disk = disk.crash(CrashVariant::KEPT);
+        disk.stop_after(disk.operations() + stop);
+        drop(open(&disk, 1));
+        let disk = disk.crash(CrashVariant::KEPT);
+        let db = open(&disk, 1).unwrap();
+        assert_eq!(db.view().unwrap().len(), 2);
+        db.close().unwrap();
+        if files(&disk, ".snap").iter().any(|path| path.starts_with(Path::new(DIR).join("quarantine"))) {
+            set_aside += 1;
+            let away = manifest(&disk).unwrap().away;
+            assert!(away.iter().all(|entry| entry.sequence != 2), "stopped after operation {stop}: {away:?}");
+        }
+    }
+    assert!(set_aside > 0);
+}
