@@ -81,9 +81,9 @@ fn whoever_looks_is_not_confused_by_whoever_writes() {
                 let name = Name(format!("{i}").repeat(50));
                 db.write_with(Durability::Batched, |tx| Ok(tx.spawn(name.clone()))).unwrap();
                 // Files come and go.
-                match i % 2400 {
-                    800 => db.rotate_log().unwrap(),
-                    1600 => drop(db.snapshot().unwrap().wait().unwrap()),
+                match i % 4800 {
+                    1600 => db.rotate_log().unwrap(),
+                    3200 => drop(db.snapshot().unwrap().wait().unwrap()),
                     0 => drop(db.compact().unwrap().wait().unwrap()),
                     _ => std::thread::sleep(Duration::from_millis(1)),
                 }
