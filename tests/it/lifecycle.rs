@@ -261,7 +261,7 @@ fn a_moment_is_also_a_time_or_a_snapshot() {
     db.restore_to(dir.path().join("snap"), Moment::Snapshot(snapshot.sequence)).unwrap().wait().unwrap();
     assert_eq!(digest(&Database::open(dir.path().join("snap")).unwrap()), at_snapshot);
     let none = db.restore_to(dir.path().join("no"), Moment::Snapshot(77)).unwrap().wait().unwrap_err();
-    assert!(none.to_string().contains("the snapshots 1"), "{none}");
+    assert!(none.to_string().contains("the snapshot 1"), "{none}");
     // Before the log began there was no database.
     let before = db.restore_to(dir.path().join("no"), Moment::Time(early)).unwrap().wait().unwrap_err();
     assert!(before.to_string().contains("is not among what is retained: LSN 0 ("), "{before}");
