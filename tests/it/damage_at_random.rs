@@ -13,6 +13,9 @@ use crate::components::Counter;
 use crate::lifecycle::{archiving, by_hand, large, state};
 use crate::model::cases;
 
+/// Lives that have found a fault, with one file damaged.
+const FOUND: [u64; 1] = [5];
+
 /// What becomes of a file.
 #[derive(Debug)]
 enum Damage {
@@ -158,7 +161,7 @@ fn write(db: &Database, value: u64) -> Digest {
 
 #[test]
 fn what_opens_after_damage_opens_again() {
-    for seed in 0..u64::from(cases(2)) {
+    for seed in FOUND.into_iter().chain(0..u64::from(cases(1))) {
         let mut random = fastrand::Rng::with_seed(seed);
         let life = Life::new(&mut random, false, 14);
         let mut opened = 0;
