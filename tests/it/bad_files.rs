@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use ecsdb::Policy;
 use ecsdb::prelude::*;
-use ecsdb_io::FileKind;
-use ecsdb_sim::{Failure, Fault, SimDisk};
+use ecsdb_io::{FileKind, FileOp, Layout};
+use ecsdb_sim::{CrashVariant, Failure, Fault, SimDisk};
+use ecsdb_tests::crashed::{self, DIR, open_with};
 
 use crate::components::{Counter, Name};
 use crate::golden::copy_dir;
-use crate::lifecycle::archiving;
+use crate::lifecycle::{archiving, by_hand};
 
 const POLICIES: [Policy; 3] = [Policy::Strict, Policy::TruncateTail, Policy::Salvage];
 
@@ -265,7 +266,7 @@ fn what_the_disk_does_not_give_is_passed_over_like_what_is_damaged() {
     db.write(|tx| Ok(tx.spawn(Counter(3)))).unwrap();
     db.close().unwrap();
     let unreadable = |name: &str| {
-        let fault = Fault::on(ecsdb_io::FileOp::Read).of_names_ending(name);
+        let fault = Fault::on(FileOp::Read).of_names_ending(name);
         disk.inject(fault.times(u64::MAX).failing(Failure::Io));
     };
     unreadable("0000000000000002.snap");
@@ -333,6 +334,58 @@ fn a_snapshot_of_a_newer_format_that_nobody_needs_stops_nothing() {
         bytes[92..96].copy_from_slice(&sum.to_le_bytes());
         std::fs::write(dir.join("snapshots").join(FileKind::Snapshot.name(99)), bytes).unwrap();
         lives_on(&dir, policy, LEN);
+    }
+}
+
+/// Nor does one of the log, in the log or in the archive, and what is needed no more goes.
+#[test]
+fn a_segment_of_another_format_that_nobody_needs_stops_nothing() {
+    let template = Template::new();
+    let mut policies = POLICIES.into_iter().cycle();
+    for version in [1, 9] {
+        for (place, number) in [("log", 1), ("archive", 1), ("archive", 2), ("archive", 99)] {
+            let dir = template.copy();
+            let log = files(&dir.join("log"), ".seg");
+            let mut bytes = std::fs::read(&log[0]).unwrap();
+            bytes[8] = version;
+            let sum = ecsdb_io::checksum(0, &bytes[..124]);
+            bytes[124..128].copy_from_slice(&sum.to_le_bytes());
+            let path = dir.join(place).join(FileKind::Segment.name(number));
+            assert!(!path.exists());
+            std::fs::write(&path, bytes).unwrap();
+            println!("version {version}, {}", path.display());
+            lives_on(&dir, policies.next().unwrap(), LEN);
+            let left = files(&dir.join("log"), ".seg").len();
+            assert!(left <= log.len() + 1, "{} segments became {left}", log.len());
+        }
+    }
+}
+
+/// A torn tail is set aside under a name that something has which nobody made, or can read.
+#[test]
+fn something_odd_in_the_quarantine_stops_no_opening() {
+    let disk = crashed::disk(1);
+    let open = |disk: &SimDisk| open_with(disk, by_hand).unwrap();
+    let db = open(&disk);
+    db.write(|tx| Ok(tx.spawn(Counter(1)))).unwrap();
+    drop(db);
+    let segment = Layout::new(DIR).file(FileKind::Segment, 1);
+    let end = disk.read(&segment).unwrap().iter().rposition(|byte| *byte != 0).unwrap() as u64;
+    disk.corrupt(&segment, end.next_multiple_of(512) + 512, &[7; 100]).unwrap();
+    let trial = disk.crash(CrashVariant::KEPT);
+    drop(open(&trial));
+    let mut paths = trial.files().into_iter().map(|(path, _)| path);
+    let aside = paths.find(|path| path.starts_with(Layout::new(DIR).quarantine_dir())).unwrap();
+    for is_directory in [true, false] {
+        let disk = disk.crash(CrashVariant::KEPT);
+        if is_directory {
+            disk.put_dir(&aside).unwrap();
+        } else {
+            disk.put(&aside, b"something").unwrap();
+            let name = aside.file_name().unwrap().to_str().unwrap();
+            disk.inject(Fault::on(FileOp::Open).of_names_ending(name).times(u64::MAX));
+        }
+        assert_eq!(open(&disk).view().unwrap().len(), 1);
     }
 }
 

@@ -6,8 +6,11 @@
 use std::path::{Path, PathBuf};
 
 use ecsdb::prelude::*;
+use ecsdb_sim::SimDisk;
+use ecsdb_tests::crashed::{self, DIR, builder, open_with, snapshot_file};
 
 use crate::components::{Counter, Name, Position, Progress};
+use crate::lifecycle::{by_hand, state};
 
 /// Directory, and the digest of the world in it.
 const GOLDEN: &[(&str, &str)] = &[
@@ -73,6 +76,70 @@ fn golden_databases_open_with_the_digest_they_were_written_with() {
         assert_eq!(db.view().unwrap().digest().unwrap().to_string(), *digest, "{name}");
         assert_eq!(db.recovery_report().unwrap().data_loss, ecsdb::DataLoss::None);
         db.write(|tx| Ok(tx.spawn(Counter(1)))).unwrap();
+    }
+}
+
+/// On a disk of its own, where a session takes no time.
+fn old(name: &str) -> SimDisk {
+    let disk = crashed::disk(1);
+    let golden = golden_dir().join(name);
+    for (path, ..) in files_below(&golden).unwrap() {
+        disk.put(Path::new(DIR).join(path.strip_prefix(&golden).unwrap()), &std::fs::read(&path).unwrap())
+            .unwrap();
+    }
+    disk
+}
+
+fn nothing_was_set_aside(disk: &SimDisk) -> bool {
+    disk.files().iter().all(|(path, _)| !path.starts_with(Path::new(DIR).join("quarantine")))
+}
+
+#[test]
+fn old_databases_go_on_with_increments_and_merges() {
+    for (name, _) in GOLDEN {
+        // In base 3: a snapshot, a compaction or none after each of four transactions.
+        for plan in (0..81u32).step_by(4) {
+            let disk = old(name);
+            let open = || {
+                let builder = builder(&disk, by_hand).config(|config| config.snapshot.chain_max = 8);
+                builder.policy(ecsdb::Policy::Strict).open().unwrap()
+            };
+            let mut db = open();
+            for step in 0..4 {
+                db.write(|tx| Ok(tx.spawn(Counter(step.into())))).unwrap();
+                let (_, last) = state(&db);
+                match plan / 3u32.pow(step) % 3 {
+                    0 => drop(db.snapshot().unwrap().wait().unwrap()),
+                    1 => drop(db.compact().unwrap().wait().unwrap()),
+                    _ => {}
+                }
+                db.close().unwrap();
+                db = open();
+                assert_eq!(state(&db).1, last, "{name}, plan {plan}, step {step}");
+            }
+            assert!(nothing_was_set_aside(&disk), "{name}, plan {plan}");
+        }
+    }
+}
+
+/// CKP-4: its manifest did not say what it was writing when it was killed, and it would have deleted it. It was set aside, for good.
+#[test]
+fn what_an_older_version_was_writing_is_deleted_after_an_upgrade() {
+    for name in ["v2", "v3"] {
+        let disk = old(name);
+        // The next snapshot, whole, and in no manifest.
+        let mut bytes = disk.read(snapshot_file(1)).unwrap();
+        let salt = u32::from_le_bytes(bytes[12..16].try_into().unwrap());
+        bytes[32..40].copy_from_slice(&2u64.to_le_bytes());
+        let sum = ecsdb_io::checksum(0, &bytes[..92]);
+        bytes[92..96].copy_from_slice(&sum.to_le_bytes());
+        let footer = bytes.len() - 32;
+        bytes[footer + 16..footer + 20].copy_from_slice(&2u32.to_le_bytes());
+        let sum = ecsdb_io::checksum(salt, &bytes[footer..footer + 20]);
+        bytes[footer + 20..footer + 24].copy_from_slice(&sum.to_le_bytes());
+        disk.put(snapshot_file(2), &bytes).unwrap();
+        drop(open_with(&disk, by_hand).unwrap());
+        assert!(disk.read(snapshot_file(2)).is_err() && nothing_was_set_aside(&disk), "{name}");
     }
 }
 

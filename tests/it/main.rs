@@ -7,17 +7,18 @@
 
 use ecsdb_tests::components;
 
-mod attack2;
 mod away;
 mod away_at_random;
 mod bad_files;
 mod bounds;
 mod calls;
 mod clocks;
+mod covered;
 mod crash_lifecycle;
 mod crash_points;
 mod crash_scheduler;
 mod damage;
+mod damage_at_random;
 mod facade;
 mod full_disk;
 mod golden;
@@ -25,6 +26,8 @@ mod lifecycle;
 mod liveness;
 mod lives;
 mod model;
+mod odd_numbers;
+mod one_at_a_time;
 mod own_files;
 mod owned;
 mod past;

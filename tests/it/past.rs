@@ -1,5 +1,5 @@
 //! Going back to a moment gives what was then, or is refused: copies in the archive that are not durable yet count for nothing, and what a salvage
-//! has lost is no moment of the past (CKP-2, CKP-3, REC-16).
+//! has lost is no moment of the past (CKP-2, CKP-3, CKP-9, REC-16).
 
 use ecsdb::prelude::*;
 use ecsdb::{Digest, Moment, Policy, RecoveryError};
@@ -10,6 +10,7 @@ use ecsdb_tests::crashed::{self, DIR, builder, files, snapshot_file};
 
 use crate::components::Counter;
 use crate::lifecycle::{State, archiving, large, state};
+use crate::model::cases;
 
 fn open(disk: &SimDisk, policy: Policy) -> Database {
     builder(disk, archiving).policy(policy).open().unwrap()
@@ -173,4 +174,77 @@ fn what_a_salvage_has_lost_behind_an_archived_segment_is_no_moment_of_the_past()
     assert!(builder(&disk, archiving).policy(Policy::TruncateTail).open().is_err());
     states.extend(salvage(&disk));
     no_moment_is_another(&disk, &states, "the last is damaged");
+}
+
+fn open_chain(disk: &SimDisk, chain: usize, policy: Policy) -> Database {
+    builder(disk, archiving).config(|config| config.snapshot.chain_max = chain).policy(policy).open().unwrap()
+}
+
+/// Damages the log, or takes a part of it away, and opens it. True when that was a loss.
+fn damaged_and_salvaged(disk: &SimDisk, chain: usize, random: &mut fastrand::Rng) -> (Database, bool) {
+    let log = Layout::new(DIR).log_dir().to_owned();
+    let mut segments = files(disk, ".seg");
+    segments.retain(|path| path.starts_with(&log));
+    let path = &segments[random.usize(..segments.len())];
+    if random.bool() {
+        disk.erase(path).unwrap();
+    } else {
+        disk.corrupt(path, 4096, &[9; 64]).unwrap();
+    }
+    let db = open_chain(disk, chain, Policy::Salvage);
+    let is_loss = !db.recovery_report().unwrap().lost.is_empty();
+    (db, is_loss)
+}
+
+/// REC-16, CKP-9: at random, over and over. What was committed since can be gone back to, and a compaction finds what it needs.
+#[test]
+fn after_a_salvage_the_past_is_what_it_was() {
+    let mut losses = 0;
+    for seed in 0..u64::from(cases(16)) {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut disk = crashed::disk(seed);
+        let chain = random.usize(1..4);
+        let mut db = open_chain(&disk, chain, Policy::Strict);
+        let mut states: Vec<State> = Vec::new();
+        let mut since = 0;
+        for round in 0..3 {
+            for _ in 0..random.usize(2..9) {
+                match random.u32(0..8) {
+                    0..3 => {
+                        db.write(|tx| Ok(tx.spawn(Counter(random.u64(..))))).unwrap();
+                        states.push(state(&db));
+                    }
+                    3 => states.push(large(&db, 1)),
+                    4..7 => drop(snapshot(&db)),
+                    _ => drop(db.compact().unwrap().wait().unwrap_or_else(|e| panic!("seed {seed}: {e}"))),
+                }
+            }
+            for (i, &(lsn, was)) in states.iter().enumerate() {
+                // It stands for another one by now.
+                if states[i + 1..].iter().any(|(later, _)| *later <= lsn) {
+                    continue;
+                }
+                let to = format!("/data/past{round}-{i}");
+                match db.restore_to(&to, Moment::Lsn(lsn)).and_then(|job| job.wait()) {
+                    Ok(_) => {
+                        let past = Database::builder(&to).vfs(disk.vfs()).without_threads().open().unwrap();
+                        assert_eq!(state(&past).1, was, "seed {seed}: LSN {lsn}");
+                    }
+                    Err(e) => assert!(i < since, "seed {seed}: LSN {lsn}: {e}"),
+                }
+            }
+            disk.power_off();
+            drop(db);
+            disk = disk.crash(CrashVariant::KEPT);
+            let is_loss;
+            (db, is_loss) = damaged_and_salvaged(&disk, chain, &mut random);
+            if is_loss {
+                let last = db.recovery_report().unwrap().last_lsn;
+                states.retain(|(lsn, _)| *lsn <= last);
+                losses += 1;
+            }
+            since = states.len();
+        }
+    }
+    assert!(losses > 0);
 }

@@ -487,4 +487,31 @@ mod tests {
             assert!(Manifest::decode(Path::new("m"), &good[..len]).is_err(), "cut to {len}");
         }
     }
+
+    /// Nobody's bits have flipped: the checksum holds.
+    #[test]
+    fn numbers_that_no_database_comes_to_are_damage() {
+        type Set = fn(&mut Manifest, u64);
+        let sets: [Set; 5] = [
+            |manifest, number| manifest.incarnation = number,
+            |manifest, number| manifest.durable_lsn = number,
+            |manifest, number| manifest.seen_lsn = number,
+            |manifest, number| manifest.snapshots[0].lsn = number,
+            |manifest, number| manifest.away[0].lsn = number,
+        ];
+        let highest = (1 << 48) - (1 << 40) - 1;
+        for set in sets {
+            let with = |number| {
+                let mut manifest = Manifest::new(7);
+                manifest.snapshots = vec![SnapshotEntry::files(1, 1)];
+                manifest.away = vec![SnapshotEntry::files(2, 2)];
+                set(&mut manifest, number);
+                Manifest::decode(Path::new("m"), &manifest.encode(99))
+            };
+            assert!(with(highest).is_ok());
+            for number in [highest + 1, 1 << 48, u64::MAX] {
+                assert!(matches!(with(number), Err(Error::Damaged { .. })), "{number:#x}");
+            }
+        }
+    }
 }

@@ -193,3 +193,36 @@ impl GroupInfo {
         bytemuck::try_pod_read_unaligned(payload).ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nobody's bits have flipped: the checksum holds.
+    #[test]
+    fn numbers_that_no_log_comes_to_are_damage() {
+        let with = |incarnation, before, first| {
+            let previous = SegmentEnd { last_lsn: Lsn(before), ..SegmentEnd::default() };
+            let header =
+                SegmentHeader { incarnation, previous, first_lsn: Lsn(first), ..SegmentHeader::unknown() };
+            SegmentHeader::decode(Path::new("s"), &header.encode())
+        };
+        let highest = (1 << 48) - (1 << 40) - 1;
+        assert!(with(1, 0, 1).is_ok() && with(highest, highest - 1, highest).is_ok());
+        let odd = [
+            (highest + 1, 0, 1),
+            (u64::MAX, 0, 1),
+            (1, 0, highest + 1),
+            (1, 0, u64::MAX),
+            // A log that goes back, or stands still.
+            (1, 0, 0),
+            (1, 5, 5),
+            (1, 6, 5),
+            (1, u64::MAX, 5),
+        ];
+        for (incarnation, before, first) in odd {
+            let found = with(incarnation, before, first);
+            assert!(matches!(found, Err(LogError::Damaged(_))), "{incarnation:#x} {before:#x} {first:#x}");
+        }
+    }
+}

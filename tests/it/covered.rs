@@ -1,0 +1,122 @@
+//! The part of the log that snapshots cover: nobody needs it, it goes as soon as it may, and whatever becomes of it is in nobody's way (CKP-3,
+//! CKP-9, REC-7, REC-13, REC-17).
+
+use ecsdb::prelude::*;
+use ecsdb::{PersistenceConfig, Policy};
+use ecsdb_io::{FileKind, Layout};
+use ecsdb_sim::{CrashVariant, SimDisk};
+use ecsdb_tests::crashed::{self, DIR, builder, files, snapshot_file};
+
+use crate::away::manifest;
+use crate::components::Counter;
+use crate::lifecycle::{archiving, by_hand, large, state};
+
+fn open(disk: &SimDisk, settings: fn(&mut PersistenceConfig), policy: Policy) -> ecsdb::Result<Database> {
+    builder(disk, settings).config(|config| config.snapshot.chain_max = 1).policy(policy).open()
+}
+
+fn write(db: &Database, value: u64) {
+    db.write(|tx| Ok(tx.spawn(Counter(value)))).unwrap();
+}
+
+fn snapshot(db: &Database) {
+    db.snapshot().unwrap().wait().unwrap();
+}
+
+/// REC-7, REC-13: one sector of the newest segment reads as zeros. Another one took its place and its number, and the manifest went on vouching for
+/// the one before.
+#[test]
+fn a_covered_segment_that_reads_as_empty_does_not_close_the_database() {
+    for (commits, closes) in [(false, false), (false, true), (true, false)] {
+        let disk = crashed::disk(1);
+        let db = open(&disk, by_hand, Policy::TruncateTail).unwrap();
+        write(&db, 1);
+        snapshot(&db);
+        disk.power_off();
+        drop(db);
+        let disk = disk.crash(CrashVariant::KEPT);
+        disk.corrupt(Layout::new(DIR).file(FileKind::Segment, 1), 4096, &[0; 512]).unwrap();
+        let db = open(&disk, by_hand, Policy::TruncateTail).unwrap();
+        if commits {
+            write(&db, 2);
+        }
+        let (_, last) = state(&db);
+        if closes {
+            db.close().unwrap();
+        } else {
+            disk.power_off();
+            drop(db);
+        }
+        let disk = disk.crash(CrashVariant::KEPT);
+        for policy in [Policy::TruncateTail, Policy::Salvage] {
+            let db = open(&disk, by_hand, policy).unwrap();
+            assert_eq!(
+                state(&db).1,
+                last,
+                "{commits} {closes} {policy:?}: {}",
+                db.recovery_report().unwrap()
+            );
+        }
+    }
+}
+
+/// CKP-9, REC-17: nothing of what was archived before leads to what there is, and the archive waited for it. It never had anything here.
+#[test]
+fn after_a_salvage_an_archiving_database_archives_and_trims() {
+    for erased in [false, true] {
+        let disk = crashed::disk(1);
+        let db = open(&disk, archiving, Policy::TruncateTail).unwrap();
+        write(&db, 1);
+        disk.power_off();
+        drop(db);
+        let disk = disk.crash(CrashVariant::KEPT);
+        let segment = Layout::new(DIR).file(FileKind::Segment, 1);
+        if erased {
+            disk.erase(&segment).unwrap();
+        } else {
+            disk.corrupt(&segment, 0, &[9; 64]).unwrap();
+        }
+        let db = open(&disk, archiving, Policy::Salvage).unwrap();
+        assert!(!db.recovery_report().unwrap().lost.is_empty());
+        for value in 0..10 {
+            large(&db, value);
+            snapshot(&db);
+        }
+        db.compact().unwrap().wait().unwrap();
+        drop(db);
+        open(&disk, archiving, Policy::TruncateTail).unwrap().compact().unwrap().wait().unwrap();
+        let log = Layout::new(DIR).log_dir().to_owned();
+        let left = files(&disk, ".seg").into_iter().filter(|path| path.starts_with(&log)).count();
+        assert!(left <= 3, "erased {erased}: {left} segments in the log");
+    }
+}
+
+/// CKP-3: a snapshot that is away holds the log for as long as it is the one to fall back to, and no longer.
+#[test]
+fn the_log_is_trimmed_again_once_the_fallback_is_whole_or_passed() {
+    for comes_back in [false, true] {
+        let disk = crashed::disk(1);
+        let db = open(&disk, by_hand, Policy::Strict).unwrap();
+        for value in 0..3 {
+            large(&db, value);
+            snapshot(&db);
+        }
+        drop(db);
+        let newest = snapshot_file(manifest(&disk).unwrap().snapshots.last().unwrap().sequence);
+        let db = open(&disk, by_hand, Policy::TruncateTail).unwrap();
+        let bytes = disk.read(&newest).unwrap();
+        disk.erase(&newest).unwrap();
+        for value in 0..5 {
+            large(&db, value);
+            snapshot(&db);
+            if comes_back && value == 0 {
+                disk.put(&newest, &bytes).unwrap();
+            }
+        }
+        let (_, last) = state(&db);
+        let left = files(&disk, ".seg").len();
+        assert!(left <= 5, "comes back {comes_back}: {left} segments");
+        drop(db);
+        assert_eq!(state(&open(&disk, by_hand, Policy::Strict).unwrap()).1, last);
+    }
+}
