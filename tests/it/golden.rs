@@ -80,7 +80,7 @@ fn golden_databases_open_with_the_digest_they_were_written_with() {
 }
 
 /// On a disk of its own, where a session takes no time.
-fn old(name: &str) -> SimDisk {
+pub(crate) fn old(name: &str) -> SimDisk {
     let disk = crashed::disk(1);
     let golden = golden_dir().join(name);
     for (path, ..) in files_below(&golden).unwrap() {

@@ -7,6 +7,7 @@
 
 use ecsdb_tests::components;
 
+mod archive_waits;
 mod away;
 mod away_at_random;
 mod bad_files;

@@ -90,7 +90,8 @@ impl Store {
             return Ok(());
         }
         work.archive_lock = None;
-        let had_some = manifest.kept.archive == 1 && manifest.first_archived < manifest.first_segment;
+        let wanted_from = manifest.first_archived.max(manifest.salvaged_segments);
+        let had_some = manifest.kept.archive == 1 && wanted_from < manifest.first_segment;
         if had_some && is_empty {
             return Err(Error::ArchiveAway(dir.into()));
         }
@@ -162,7 +163,7 @@ impl Store {
                         let damage = scanned.damage.as_ref().map_or_else(String::new, ToString::to_string);
                         self.report_damage("is damaged, and is archived as it is", &damage);
                     }
-                    let len = declared.map_or(scanned.end.offset, |end| end.offset);
+                    let len = declared.map_or(scanned.end.offset, |end| end.offset.min(file.bytes));
                     self.archive_one(file.number, &file.path, Some(&scanned), len)?
                 }
                 Err(e) if e.is_damage() => {

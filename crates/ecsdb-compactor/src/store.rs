@@ -207,8 +207,8 @@ impl Store {
             self.compact(view(), Some(1), control)?;
             self.publish(|manifest| {
                 manifest.salvage = 0;
-                // Nothing of what was archived before leads to what there is.
-                manifest.first_archived = manifest.first_segment;
+                // What is archived from here on is wanted; what was before stays where it is.
+                manifest.salvaged_segments = manifest.first_segment;
             })?;
         }
         Ok(())

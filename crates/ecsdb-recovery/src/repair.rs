@@ -7,7 +7,7 @@ use ecsdb_io::{
     FileKind, IoError, Layout, NumberedFile, OpenMode, Vfs, VfsFile, create_dir_durably, numbered_files,
     publish,
 };
-use ecsdb_snapshot::{Manifest, Snapshot};
+use ecsdb_snapshot::{Manifest, Snapshot, SnapshotEntry};
 use ecsdb_wal::{LogScan, SegmentReader, Tail};
 
 use crate::claim::{self, Mark};
@@ -144,6 +144,11 @@ pub(crate) fn take_off_the_list(
         return Ok(Vec::new());
     }
     let mut files = numbered_files(vfs, layout.snapshot_dir(), &[FileKind::Snapshot])?;
+    // A manifest that did not say what was given up: from here on it is said, and what is damaged is not among it.
+    if manifest.gone.iter().any(|entry| entry.sequence == u64::MAX) {
+        let all = files.iter().map(|file| SnapshotEntry::files(file.number, file.number));
+        manifest.gone = all.filter(|one| !damaged.iter().any(|entry| entry.uses(one.sequence))).collect();
+    }
     files.retain(|file| damaged.iter().any(|entry| entry.uses(file.number)) && !manifest.uses(file.number));
     Ok(files.into_iter().map(|file| file.path).collect())
 }
@@ -156,9 +161,14 @@ pub(crate) fn remove_orphans(
     report: &mut RecoveryReport,
 ) -> Result<()> {
     for file in garbage(vfs, layout, manifest)? {
-        match file.dispose(vfs, layout, manifest)? {
-            Some(target) => report.set_aside.push(target),
-            None => report.removed.push(file.path),
+        match file.dispose(vfs, layout, manifest) {
+            Ok(Some(target)) => report.set_aside.push(target),
+            Ok(None) => report.removed.push(file.path),
+            // REC-14: garbage in the archive can wait until it can be changed.
+            Err(e) if file.path.parent() == Some(layout.archive_dir()) => {
+                tracing::warn!(error = %e, "what was given up stays in the archive for now");
+            }
+            Err(e) => return Err(e),
         }
     }
     manifest.gone.clear();

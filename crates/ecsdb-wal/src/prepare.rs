@@ -9,6 +9,7 @@ use ecsdb_io::sync::thread::{self, JoinHandle};
 use ecsdb_io::sync::{Condvar, Mutex};
 use ecsdb_io::{FileKind, IoError, Owner, Vfs, publish};
 
+use crate::format::PAGE;
 use crate::options::Threads;
 
 /// Zeros are written and synced this many bytes at a time, so that the log's own syncs come in between.
@@ -180,8 +181,10 @@ impl Work {
         }
     }
 
-    /// Makes a segment file of zeros; a shorter one when it is needed in a hurry.
+    /// Makes a segment file of zeros; a shorter one when it is needed in a hurry, but never shorter than its header's page: that is what a header
+    /// says that the file had before it was written.
     fn make(&self, sequence: u64, bytes: u64) -> Result<Prepared, IoError> {
+        let bytes = bytes.max(PAGE);
         self.check()?;
         let path = self.dir.join(FileKind::Segment.name(sequence));
         publish(&*self.vfs, &path, |file| {
@@ -198,5 +201,20 @@ impl Work {
             Ok::<(), IoError>(())
         })?;
         Ok(Prepared { path })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ecsdb_io::Disk;
+
+    /// Seed 457728 of the simulation: the header of a segment that nobody had prepared was torn, and said that the file had been longer.
+    #[test]
+    fn a_segment_that_is_made_in_a_hurry_has_the_page_of_its_header() {
+        let dir = tempfile::tempdir().unwrap();
+        let preparer = Preparer::new(Arc::new(Disk), dir.path().into(), 1, Threads::Background).unwrap();
+        let (prepared, late) = preparer.take(1, 64 << 10).unwrap();
+        assert!(late && std::fs::metadata(prepared.path).unwrap().len() >= PAGE);
     }
 }
