@@ -163,7 +163,7 @@ fn a_database_written_today_opens_with_the_same_digest() {
 
 /// Copies a directory as it is at one moment, a live one too: again for as long as it changes beneath the copy.
 pub(crate) fn copy_dir(from: &Path, to: &Path) {
-    loop {
+    for _ in 0..1_000 {
         let before = files_below(from);
         if to.exists() {
             std::fs::remove_dir_all(to).unwrap();
@@ -172,6 +172,7 @@ pub(crate) fn copy_dir(from: &Path, to: &Path) {
             return;
         }
     }
+    panic!("{} is not there, or does not come to rest", from.display());
 }
 
 fn copy_once(from: &Path, to: &Path) -> std::io::Result<()> {

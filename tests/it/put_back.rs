@@ -72,21 +72,27 @@ fn a_strangers_file_keeps_no_segment_out_of_the_archive() {
     }
 }
 
-/// The archive lies on another disk, and has what came after the copy was made.
+/// A database that was put back from a copy, whose archive lies on another disk, and has what came after the copy was made. What there is in the
+/// archive, and the history up to the copy.
+fn put_back_beside_its_archive(dir: &Path) -> (PersistenceConfig, Vec<PathBuf>, Vec<(Lsn, Digest)>) {
+    let (world, saved) = (dir.join("world"), dir.join("saved"));
+    let mut config = config(&world);
+    config.archive.dir = Some(dir.join("archive"));
+    let mut history = Vec::new();
+    session(config.clone(), 8, &mut history);
+    copy_dir(&world, &saved);
+    session(config.clone(), 14, &mut Vec::new());
+    let had = files(&dir.join("archive"), ".seg.zst");
+    std::fs::remove_dir_all(&world).unwrap();
+    copy_dir(&saved, &world);
+    (config, had, history)
+}
+
 #[test]
 fn a_database_that_was_put_back_archives_its_own_history_beside_the_one_it_had() {
     for sessions in [1, 3] {
         let dir = tempfile::tempdir().unwrap();
-        let (world, saved) = (dir.path().join("world"), dir.path().join("saved"));
-        let mut config = config(&world);
-        config.archive.dir = Some(dir.path().join("archive"));
-        let mut history = Vec::new();
-        session(config.clone(), 8, &mut history);
-        copy_dir(&world, &saved);
-        session(config.clone(), 14, &mut Vec::new());
-        let had = files(&dir.path().join("archive"), ".seg.zst");
-        std::fs::remove_dir_all(&world).unwrap();
-        copy_dir(&saved, &world);
+        let (config, had, mut history) = put_back_beside_its_archive(dir.path());
         let mut told = false;
         for n in 0..sessions {
             told |= !session(config.clone(), 8 + n, &mut history).is_empty();
@@ -94,7 +100,7 @@ fn a_database_that_was_put_back_archives_its_own_history_beside_the_one_it_had()
         assert!(told);
         every_moment_is_there(&config, &history);
         // Nothing of what there was is gone.
-        let aside = files(&world.join("quarantine"), ".seg.zst").len();
+        let aside = files(&dir.path().join("world/quarantine"), ".seg.zst").len();
         let now = files(&dir.path().join("archive"), ".seg.zst").len();
         assert!(aside > 0 && aside + now >= had.len(), "{aside} {now} {}", had.len());
     }
@@ -104,15 +110,7 @@ fn a_database_that_was_put_back_archives_its_own_history_beside_the_one_it_had()
 #[test]
 fn an_archive_ahead_of_a_log_that_was_put_back_is_no_part_of_its_past() {
     let dir = tempfile::tempdir().unwrap();
-    let (world, saved) = (dir.path().join("world"), dir.path().join("saved"));
-    let mut config = config(&world);
-    config.archive.dir = Some(dir.path().join("archive"));
-    let mut history = Vec::new();
-    session(config.clone(), 8, &mut history);
-    copy_dir(&world, &saved);
-    session(config.clone(), 14, &mut Vec::new());
-    std::fs::remove_dir_all(&world).unwrap();
-    copy_dir(&saved, &world);
+    let (config, _, mut history) = put_back_beside_its_archive(dir.path());
     for n in [0, 2] {
         session(config.clone(), n, &mut history);
         every_moment_is_there(&config, &history);

@@ -7,7 +7,7 @@ use ecsdb_snapshot::Manifest;
 
 use crate::error::{Error, Result};
 use crate::history::time_text;
-use crate::repair::{Whose, whose};
+use crate::repair::whose;
 
 /// What a directory says of whose it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,12 +121,7 @@ fn database_of_files(vfs: &dyn Vfs, dir: &Path, database: u128) -> Result<Option
     let mut found = None;
     for kind in [FileKind::Segment, FileKind::CompressedSegment, FileKind::Snapshot] {
         for file in numbered_files(vfs, dir, &[kind])? {
-            let of_file = match whose(vfs, kind, &file.path)? {
-                Whose::Database(database) => Some(database),
-                Whose::Snapshot(header) => Some(header.database),
-                Whose::Blank | Whose::Unreadable => None,
-            };
-            if let Some(of_file) = of_file {
+            if let Some(of_file) = whose(vfs, kind, &file.path)?.database() {
                 if of_file == database {
                     return Ok(Some(of_file));
                 }

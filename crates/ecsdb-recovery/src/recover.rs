@@ -286,8 +286,8 @@ fn sync_log(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<(), I
     files.retain(|file| file.number >= manifest.first_segment);
     for file in files {
         match vfs.open(&file.path, OpenMode::ReadWrite) {
-            // Not written by this user, then. What it is, and whether it matters, is for the scan to say.
-            Err(e) if e.is_denied() => {}
+            // A file that this user may only read is built on all the same.
+            Err(e) if e.is_denied() => vfs.open(&file.path, OpenMode::Read)?.sync_data()?,
             opened => opened?.sync_data()?,
         }
     }

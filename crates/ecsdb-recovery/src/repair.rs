@@ -261,11 +261,10 @@ pub fn garbage(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<Ve
         for file in files.into_iter().filter(|file| !is_needed(kind, file.number)) {
             let whose = whose(vfs, kind, &file.path)?;
             let is_ours = match whose {
-                Whose::Database(database) => database == manifest.database,
-                Whose::Snapshot(header) => header.database == manifest.database,
                 Whose::Blank => true,
                 // It may be a part of what a salvage sets aside.
                 Whose::Unreadable => manifest.salvage != 0,
+                _ => whose.database() == Some(manifest.database),
             };
             if is_ours {
                 let NumberedFile { number, path, bytes } = file;
@@ -288,6 +287,16 @@ pub(crate) enum Whose {
     Blank,
     /// What it says is damaged.
     Unreadable,
+}
+
+impl Whose {
+    pub(crate) fn database(&self) -> Option<u128> {
+        match self {
+            Whose::Database(database) => Some(*database),
+            Whose::Snapshot(header) => Some(header.database),
+            Whose::Blank | Whose::Unreadable => None,
+        }
+    }
 }
 
 pub(crate) fn whose(vfs: &dyn Vfs, kind: FileKind, path: &Path) -> Result<Whose> {

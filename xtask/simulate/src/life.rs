@@ -251,8 +251,11 @@ impl World {
                 self.at.machine.note(&what, &[]);
                 self.damaged.push(what);
                 // A segment as it was before its first group, which no manifest knows of yet, is that of a process that came no further.
-                self.by_sectors |=
-                    matches!(damage, Damage::Zeros(..) | Damage::Misdirected(..) | Damage::Stale(..));
+                self.by_sectors |= match damage {
+                    Damage::Zeros(..) | Damage::Misdirected(..) => true,
+                    Damage::Stale(..) => path.extension().is_some_and(|extension| extension == "seg"),
+                    _ => false,
+                };
                 self.ran.damages += 1;
                 self.at.troubled.store(true, Ordering::Relaxed);
             }

@@ -7,33 +7,7 @@ use tauri::test::get_ipc_response;
 use tauri_plugin_ecsdb::Builder;
 use tauri_plugin_ecsdb_tests::{app, request, window};
 
-const COMMANDS: [&str; 25] = [
-    "create_snapshot",
-    "list_snapshots",
-    "restore_snapshot",
-    "compact",
-    "verify",
-    "stats",
-    "query",
-    "reconfigure",
-    "subscribe",
-    "unsubscribe",
-    "store_load",
-    "store_is_known",
-    "store_get",
-    "store_has",
-    "store_keys",
-    "store_values",
-    "store_entries",
-    "store_length",
-    "store_set",
-    "store_delete",
-    "store_clear",
-    "store_reset",
-    "store_save",
-    "store_watch",
-    "store_unwatch",
-];
+const COMMANDS: &[&str] = &include!("../../commands.in");
 
 const NAMES: [&str; 19] = [
     "store",
@@ -120,7 +94,7 @@ fn whatever_a_page_sends_is_answered_or_refused_with_its_kind() {
     let app = app(Builder::new().data_dir(dir.path())).unwrap();
     let page = window(&app, "manager");
     let config = ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() };
-    proptest!(config, |(command in proptest::sample::select(&COMMANDS[..]), body in body())| {
+    proptest!(config, |(command in proptest::sample::select(COMMANDS), body in body())| {
         if let Err(error) = get_ipc_response(&page, request(command, body)) {
             prop_assert!(error["kind"].is_string() && error["message"].is_string(), "{} {}", command, error);
             prop_assert_ne!(&error["kind"], "bug");
