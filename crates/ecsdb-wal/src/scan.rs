@@ -273,8 +273,11 @@ impl LogScan {
         let last = self.segments.last().map_or(0, |segment| segment.header.sequence);
         let expected = self.last_lsn.next();
         let behind = || headless.iter().filter(|file| file.number > last);
-        // A segment is prepared, and all zeros, once the one before has its header.
-        let prepared = behind().rfind(|file| file.remains.blank && file.bytes > 0);
+        // A segment is prepared, and all zeros, once the one before has its header. Where that one is missing, a bit that flipped in these zeros
+        // makes them no stranger's file.
+        let is_next = |file: &Headless| file.number == last + 2 && !file.remains.has_records;
+        let is_prepared = |file: &&Headless| file.bytes > 0 && (file.remains.blank || is_next(file));
+        let prepared = behind().rfind(is_prepared);
         for file in behind() {
             let damage = Damage { lsn: expected, ..file.damage.clone() };
             let evidence = match prepared {
