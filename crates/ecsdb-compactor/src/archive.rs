@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ecsdb_io::{FileKind, NumberedFile, OpenMode, VfsFile, numbered_files, publish, seekable};
+use ecsdb_io::{FileKind, NumberedFile, OpenMode, PageWriter, VfsFile, numbered_files, publish, seekable};
 use ecsdb_recovery::{Mark, claim, log_dirs, mark, move_aside};
 use ecsdb_wal::{LogError, LogScan, Lsn, ScannedSegment, SegmentEnd, SegmentReader, segment_files};
 
@@ -297,12 +297,12 @@ fn before_it(number: u64, previous: Option<SegmentEnd>) -> (u64, Option<Lsn>) {
 
 fn copy(from: &dyn VfsFile, len: u64, to: &dyn VfsFile) -> Result<()> {
     let mut buffer = vec![0; COPY_BYTES.min(len) as usize];
-    let mut at = 0;
-    while at < len {
-        let n = (len - at).min(COPY_BYTES) as usize;
-        from.read_exact_at(&mut buffer[..n], at)?;
-        to.write_at(&buffer[..n], at)?;
-        at += n as u64;
+    let mut pages = PageWriter::new(to);
+    while pages.offset() < len {
+        let n = (len - pages.offset()).min(COPY_BYTES) as usize;
+        from.read_exact_at(&mut buffer[..n], pages.offset())?;
+        pages.gather(&buffer[..n]);
+        pages.write_full()?;
     }
-    Ok(())
+    Ok(pages.finish()?)
 }

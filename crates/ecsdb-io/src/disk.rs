@@ -4,9 +4,10 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{self, IoSlice, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::direct::{Direct, PAGE_BYTES};
 use crate::error::{Context, FileOp, IoError, Result};
 use crate::platform;
 use crate::vfs::{DirEntry, DirLock, EntryKind, LockError, OpenMode, Vfs, VfsFile};
@@ -19,17 +20,49 @@ pub struct Disk;
 struct DiskFile {
     file: File,
     path: PathBuf,
+    writable: bool,
+    /// Once it was asked for; `None` where there is no such thing.
+    direct: OnceLock<Option<Direct>>,
+}
+
+impl DiskFile {
+    fn new(file: File, path: &Path, writable: bool) -> Arc<dyn VfsFile> {
+        Arc::new(DiskFile { file, path: path.into(), writable, direct: OnceLock::new() })
+    }
+
+    fn direct(&self) -> Option<&Direct> {
+        self.direct.get()?.as_ref()
+    }
+
+    fn write_to_cache(&self, mut bufs: &mut [IoSlice<'_>], mut offset: u64) -> Result<()> {
+        IoSlice::advance_slices(&mut bufs, 0);
+        while !bufs.is_empty() {
+            match platform::write_vectored_at(&self.file, bufs, offset) {
+                Ok(0) => {
+                    return Err(IoError::new(FileOp::Write, &self.path, io::ErrorKind::WriteZero.into()));
+                }
+                Ok(n) => {
+                    IoSlice::advance_slices(&mut bufs, n);
+                    offset += n as u64;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(IoError::new(FileOp::Write, &self.path, e)),
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Vfs for Disk {
     fn create(&self, path: &Path) -> Result<Arc<dyn VfsFile>> {
         let file = platform::create(path, false).context(FileOp::Create, path)?;
-        Ok(Arc::new(DiskFile { file, path: path.into() }))
+        Ok(DiskFile::new(file, path, true))
     }
 
     fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn VfsFile>> {
-        let file = platform::open(path, mode == OpenMode::ReadWrite).context(FileOp::Open, path)?;
-        Ok(Arc::new(DiskFile { file, path: path.into() }))
+        let writable = mode == OpenMode::ReadWrite;
+        let file = platform::open(path, writable).context(FileOp::Open, path)?;
+        Ok(DiskFile::new(file, path, writable))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
@@ -119,6 +152,11 @@ impl VfsFile for DiskFile {
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize> {
+        if let Some(direct) = self.direct()
+            && let Some(n) = direct.read(buf, offset).context(FileOp::Read, &self.path)?
+        {
+            return Ok(n);
+        }
         loop {
             match platform::read_at(&self.file, buf, offset) {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -127,26 +165,29 @@ impl VfsFile for DiskFile {
         }
     }
 
-    fn write_all_at(&self, mut bufs: &mut [IoSlice<'_>], mut offset: u64) -> Result<()> {
-        IoSlice::advance_slices(&mut bufs, 0);
-        while !bufs.is_empty() {
-            match platform::write_vectored_at(&self.file, bufs, offset) {
-                Ok(0) => {
-                    return Err(IoError::new(FileOp::Write, &self.path, io::ErrorKind::WriteZero.into()));
-                }
-                Ok(n) => {
-                    IoSlice::advance_slices(&mut bufs, n);
-                    offset += n as u64;
-                }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(IoError::new(FileOp::Write, &self.path, e)),
-            }
+    fn write_all_at(&self, bufs: &mut [IoSlice<'_>], mut offset: u64) -> Result<()> {
+        let Some(direct) = self.direct() else { return self.write_to_cache(bufs, offset) };
+        for buf in bufs {
+            // What comes before the first whole page, and after the last.
+            let to_page = offset.next_multiple_of(PAGE_BYTES as u64) - offset;
+            let (head, rest) = buf.split_at(buf.len().min(to_page as usize));
+            self.write_to_cache(&mut [IoSlice::new(head)], offset)?;
+            offset += head.len() as u64;
+            let pages = direct.write_pages(rest, offset).context(FileOp::Write, &self.path)?;
+            self.write_to_cache(&mut [IoSlice::new(&rest[pages..])], offset + pages as u64)?;
+            offset += rest.len() as u64;
         }
         Ok(())
     }
 
+    fn pass_cache_by(&self) {
+        self.direct.get_or_init(|| Direct::of(&self.file, self.writable));
+    }
+
     fn start_writing(&self, offset: u64, len: u64) {
-        platform::start_writing(&self.file, offset, len);
+        if self.direct().is_none() {
+            platform::start_writing(&self.file, offset, len);
+        }
     }
 
     fn set_len(&self, len: u64) -> Result<()> {
@@ -158,7 +199,9 @@ impl VfsFile for DiskFile {
     }
 
     fn will_need(&self, offset: u64, len: u64) {
-        platform::will_need(&self.file, offset, len);
+        if self.direct().is_none() {
+            platform::will_need(&self.file, offset, len);
+        }
     }
 }
 

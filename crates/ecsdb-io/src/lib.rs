@@ -9,6 +9,7 @@
 //! - [`frame`]: the one frame codec, with a header checksum that is verified before any length is believed.
 //! - [`compress`]: block compression that never allocates from an unchecked length.
 //! - [`seekable`]: whole files compressed so that they can be read from the middle.
+//! - [`PageWriter`]: files written in order, past the system's cache where the platform can.
 //! - [`publish`]: the one atomic publish (temporary file, sync, rename, sync of the directory).
 //! - [`sync`]: locks, threads and the clock, which a simulation schedules.
 //! - [`Layout`]: which file lies where in a database directory; [`Owner`]: whose a directory is.
@@ -21,12 +22,14 @@ mod asynchronous;
 mod blank;
 mod checksum;
 pub mod compress;
+mod direct;
 mod disk;
 mod error;
 pub mod frame;
 mod layout;
 mod listing;
 mod owner;
+mod page_writer;
 mod platform;
 mod publish;
 mod scheduler;
@@ -37,11 +40,13 @@ mod vfs;
 pub use asynchronous::AsyncFile;
 pub use blank::first_nonzero;
 pub use checksum::{checksum, checksum_append};
+pub use direct::{PAGE_BYTES, PageVec};
 pub use disk::Disk;
 pub use error::{FileOp, IoError, Result};
 pub use layout::{FileKind, Layout};
 pub use listing::{NumberedFile, next_free_number, numbered_files};
 pub use owner::Owner;
+pub use page_writer::PageWriter;
 pub use platform::lower_thread_priority;
 pub use publish::{create_dir_durably, publish, read_file, remove_temporaries};
 pub use scheduler::{Priority, PriorityStats, Scheduler, SchedulerOptions, SchedulerStats};

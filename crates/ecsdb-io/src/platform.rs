@@ -164,6 +164,28 @@ pub(crate) fn read_at(file: &File, buf: &mut [u8], offset: u64) -> io::Result<us
     std::os::windows::fs::FileExt::seek_read(file, buf, offset)
 }
 
+/// Another handle of an open file that passes the system's cache by; `None` where there is no such thing.
+#[cfg(target_os = "linux")]
+pub(crate) fn open_direct(file: &File, write: bool) -> Option<File> {
+    use std::os::fd::AsRawFd;
+    let mut options = OpenOptions::new();
+    options.read(true).write(write);
+    let flags = rustix::fs::OFlags::DIRECT;
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, flags.bits() as i32);
+    // Whatever name the file has by now.
+    options.open(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn open_direct(_file: &File, _write: bool) -> Option<File> {
+    None
+}
+
+/// Writes some of `bytes` at an offset.
+pub(crate) fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<usize> {
+    write_vectored_at(file, &[IoSlice::new(bytes)], offset)
+}
+
 /// Writes some of `bufs` at an offset, in one system call where there is one.
 #[cfg(target_os = "linux")]
 pub(crate) fn write_vectored_at(file: &File, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {

@@ -9,6 +9,7 @@ use zeekstd::{EncodeOptions, FrameSizePolicy, SeekTable};
 
 use crate::compress::decompress;
 use crate::error::{FileOp, IoError, Result};
+use crate::page_writer::PageWriter;
 use crate::sync::Mutex;
 use crate::vfs::VfsFile;
 
@@ -29,7 +30,8 @@ pub fn compress(source: &dyn VfsFile, len: u64, target: &dyn VfsFile, level: i32
         .compression_level(level)
         .checksum_flag(true)
         .frame_size_policy(FrameSizePolicy::Uncompressed(FRAME_BYTES));
-    let mut encoder = options.into_encoder(Cursor { file: target, at: 0 }).map_err(failed)?;
+    let mut pages = PageWriter::new(target);
+    let mut encoder = options.into_encoder(&mut pages).map_err(failed)?;
     let mut buffer = vec![0; COPY_BYTES.min(len) as usize];
     let mut at = 0;
     while at < len {
@@ -38,7 +40,9 @@ pub fn compress(source: &dyn VfsFile, len: u64, target: &dyn VfsFile, level: i32
         encoder.compress(&buffer[..n]).map_err(failed)?;
         at += n as u64;
     }
-    encoder.finish().map_err(failed)
+    let stored = encoder.finish().map_err(failed)?;
+    pages.finish()?;
+    Ok(stored)
 }
 
 /// Reads a file that [`compress`] wrote as if it were not compressed. O(frames).
@@ -157,24 +161,6 @@ impl Seekable {
 impl std::fmt::Debug for Seekable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Seekable({}, {} bytes)", self.path().display(), self.len)
-    }
-}
-
-/// A file as the standard library's writer.
-struct Cursor<'a> {
-    file: &'a dyn VfsFile,
-    at: u64,
-}
-
-impl io::Write for Cursor<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write_at(bytes, self.at).map_err(io::Error::other)?;
-        self.at += bytes.len() as u64;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

@@ -193,6 +193,11 @@ pub trait VfsFile: Debug + Send + Sync {
         let _ = (offset, len);
     }
 
+    /// Says that from here on this handle writes or reads once, in order and in large pieces, what nobody needs again soon: where the platform
+    /// can, whole pages pass the system's cache by. A hint, which changes no result; pages that lie in a [`PageVec`](crate::PageVec) are
+    /// transferred without a copy. By default nothing happens.
+    fn pass_cache_by(&self) {}
+
     /// Truncates or extends (with zeros) to `len` bytes.
     ///
     /// # Errors

@@ -14,9 +14,6 @@ use crate::read::{Metadata, Snapshot};
 use crate::window::Window;
 use crate::write::{Written, finish, verified};
 
-/// Bytes gathered for one write.
-const WRITE_BYTES: usize = 1 << 20;
-
 /// Writes to `path` a full snapshot, with this number and salt, that holds what `from` and the files it points to hold: the
 /// same blocks, schema, resources and allocators, at the same LSN. Each block is verified as it is read, and the new file
 /// is read back once it is published and compared with what it was made from (CKP-8). O(bytes of the live blocks).
@@ -53,7 +50,7 @@ pub fn merge(
                 out.frame(BLOCK, &[payload], None)
             })?;
             out.progress.blocks_done += 1;
-            out.flush_if(WRITE_BYTES)?;
+            out.write_full()?;
         }
         let blocks_written = directory.columns.len() as u64;
         let metadata = [&*metadata.schema, &metadata.resources, &metadata.allocators];

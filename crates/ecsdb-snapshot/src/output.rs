@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use ecsdb_io::frame::{FrameHeader, header_sum};
-use ecsdb_io::{VfsFile, checksum_append};
+use ecsdb_io::{PageWriter, VfsFile, checksum_append};
 
 use crate::error::{Error, Result};
 use crate::format::Header;
@@ -23,17 +23,9 @@ pub struct Progress {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stopped;
 
-/// Bytes after which what was written is synced, so that the log's syncs never wait for a mountain of them.
-const SYNC_BYTES: u64 = 32 << 20;
-
 pub(crate) struct Output<'a> {
-    file: &'a dyn VfsFile,
+    pages: PageWriter<'a>,
     pub(crate) header: Header,
-    /// Bytes gathered for the next write.
-    buffer: Vec<u8>,
-    /// Bytes written before the buffer, and synced.
-    flushed: u64,
-    synced: u64,
     /// Frames so far, and the last one's header checksum.
     position: u64,
     link: u32,
@@ -47,12 +39,11 @@ impl<'a> Output<'a> {
         header: Header,
         report: &'a mut dyn FnMut(Progress) -> ControlFlow<Stopped>,
     ) -> Self {
+        let mut pages = PageWriter::new(file);
+        pages.gather(&header.encode());
         Output {
-            file,
+            pages,
             header,
-            buffer: header.encode().to_vec(),
-            flushed: 0,
-            synced: 0,
             position: 0,
             link: 0,
             progress: Progress::default(),
@@ -62,7 +53,7 @@ impl<'a> Output<'a> {
 
     /// Where the next frame begins.
     pub(crate) fn offset(&self) -> u64 {
-        self.flushed + self.buffer.len() as u64
+        self.pages.offset()
     }
 
     /// Appends a frame whose payload is `parts` in a row. `sum` is the payload's checksum where it is known already.
@@ -70,7 +61,7 @@ impl<'a> Output<'a> {
         let len: usize = parts.iter().map(|part| part.len()).sum();
         let Ok(len) = u32::try_from(len) else {
             let what = "a part of the snapshot is over 4 GiB";
-            return Err(Error::damaged(self.file.path(), self.offset(), what));
+            return Err(Error::damaged(self.pages.file().path(), self.offset(), what));
         };
         let salt = self.header.salt;
         let header = FrameHeader {
@@ -83,32 +74,36 @@ impl<'a> Output<'a> {
             flags: 0,
         };
         let bytes = header.encode(salt);
-        let end = self.buffer.len() + header.frame_len() as usize;
-        self.buffer.extend_from_slice(&bytes);
-        parts.iter().for_each(|part| self.buffer.extend_from_slice(part));
-        self.buffer.resize(end, 0);
+        let end = self.offset() + header.frame_len();
+        self.pages.gather(&bytes);
+        parts.iter().for_each(|part| self.pages.gather(part));
+        self.pages.gather_zeros_to(end);
         self.link = header_sum(&bytes);
         self.position += 1;
         Ok(())
     }
 
     pub(crate) fn bytes(&mut self, bytes: &[u8]) {
-        self.buffer.extend_from_slice(bytes);
+        self.pages.gather(bytes);
     }
 
-    /// Writes what was gathered, once it is at least `bytes`, and reports how far it is.
-    pub(crate) fn flush_if(&mut self, bytes: usize) -> Result<()> {
-        if self.buffer.len() < bytes {
-            return Ok(());
+    /// Writes what was gathered, once it is a megabyte, and reports how far it is.
+    pub(crate) fn write_full(&mut self) -> Result<()> {
+        match self.pages.write_full() {
+            Ok(true) => self.report(),
+            Ok(false) => Ok(()),
+            Err(e) => Err(Error::Io(e)),
         }
-        self.file.write_at(&self.buffer, self.flushed).map_err(Error::Io)?;
-        self.flushed += self.buffer.len() as u64;
-        self.buffer.clear();
-        if self.flushed - self.synced >= SYNC_BYTES {
-            self.file.sync_data().map_err(Error::Io)?;
-            self.synced = self.flushed;
-        }
-        self.progress.bytes_written = self.flushed;
+    }
+
+    /// Writes all that is left.
+    pub(crate) fn finish(&mut self) -> Result<()> {
+        self.pages.finish().map_err(Error::Io)?;
+        self.report()
+    }
+
+    fn report(&mut self) -> Result<()> {
+        self.progress.bytes_written = self.pages.written();
         match (self.report)(self.progress) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(Stopped) => Err(Error::Cancelled),

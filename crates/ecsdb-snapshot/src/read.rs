@@ -136,11 +136,13 @@ impl Snapshot {
         self.sources(vfs).map(drop)
     }
 
-    /// Reads and verifies every frame of this file, in order, up to the directory. O(bytes of the file).
+    /// Reads and verifies every frame of this file, in order, up to the directory, and from the disk itself where the platform can. O(bytes of
+    /// the file).
     ///
     /// # Errors
     /// The first damage found.
     pub fn verify_own(&self) -> Result<()> {
+        self.file.pass_cache_by();
         let mut at = 96;
         let (mut position, mut link) = (0, 0);
         let (mut window, mut raw) = (Window::default(), Vec::new());

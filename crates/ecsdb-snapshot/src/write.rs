@@ -18,9 +18,6 @@ use crate::format::{ALLOCATORS, BLOCK, DIRECTORY, ENTITY_IDS, Footer, Header, RE
 use crate::output::{Output, Progress, Stopped};
 use crate::read::Snapshot;
 
-/// Bytes gathered for one write.
-const WRITE_BYTES: usize = 1 << 20;
-
 /// How a snapshot is written.
 #[derive(Debug, Clone)]
 pub struct WriteOptions<'a> {
@@ -134,7 +131,7 @@ fn write_all(out: &mut Output<'_>, plan: Plan, options: &WriteOptions<'_>) -> Re
             }
             out.frame(BLOCK, &[bytemuck::bytes_of(&block.header), block.stored()], Some(block.sum))?;
         }
-        out.flush_if(WRITE_BYTES)
+        out.write_full()
     })?;
     let [schema, resources, allocators] = &metadata;
     let written = finish(out, directory, [schema, resources, allocators])?;
@@ -150,7 +147,7 @@ pub(crate) fn finish(out: &mut Output<'_>, directory: Directory, metadata: [&[u8
     out.frame(DIRECTORY, &[&directory.encode()], None)?;
     let bytes = out.offset() + size_of::<Footer>() as u64;
     out.bytes(&Footer::encode(directory_at, bytes, &out.header));
-    out.flush_if(0)?;
+    out.finish()?;
     Ok(Written {
         header: out.header,
         directory: Arc::new(directory),

@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice};
 use std::sync::mpsc::SyncSender;
 
+use crate::direct::PageVec;
 use crate::error::{FileOp, IoError, Result};
 use crate::vfs::VfsFile;
 
@@ -35,7 +36,8 @@ pub(super) enum Request {
 #[derive(Debug)]
 pub(super) struct Write {
     offset: u64,
-    parts: Vec<Vec<u8>>,
+    /// Where there is one, it is transferred as it lies.
+    parts: Vec<PageVec>,
     /// Bytes of all parts.
     pub(super) len: u64,
     /// Writes of the callers.
@@ -43,7 +45,7 @@ pub(super) struct Write {
 }
 
 impl Write {
-    pub(super) fn new(offset: u64, bytes: Vec<u8>) -> Self {
+    pub(super) fn new(offset: u64, bytes: PageVec) -> Self {
         Write { offset, len: bytes.len() as u64, parts: vec![bytes], requests: 1 }
     }
 

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use super::priority::Priority;
 use super::queues::{Aftermath, Finished, Gone, Job, Phase, Queues, stopped};
 use super::request::{Done, Reply, Request, Write};
+use crate::direct::PageVec;
 use crate::error::{FileOp, IoError, Result};
 
 /// Never locked while a file operation runs.
@@ -50,7 +51,7 @@ impl Shared {
         path: &Path,
         class: Priority,
         offset: u64,
-        bytes: Vec<u8>,
+        bytes: PageVec,
     ) -> Result<()> {
         let room = &self.room[class.index()];
         let _turn = room.turn.lock();

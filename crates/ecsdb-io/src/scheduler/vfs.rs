@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::request::Request;
 use super::{Priority, Scheduler};
+use crate::direct::PageVec;
 use crate::error::{FileOp, Result};
 use crate::vfs::{DirEntry, DirLock, LockError, OpenMode, Vfs, VfsFile};
 
@@ -133,7 +134,7 @@ impl VfsFile for ScheduledFile {
     }
 
     fn write_all_at(&self, bufs: &mut [IoSlice<'_>], offset: u64) -> Result<()> {
-        let mut bytes = Vec::with_capacity(bufs.iter().map(|buf| buf.len()).sum());
+        let mut bytes = PageVec::with_capacity(bufs.iter().map(|buf| buf.len()).sum());
         bufs.iter().for_each(|buf| bytes.extend_from_slice(buf));
         self.scheduler.shared().write(self.id, self.path(), self.priority, offset, bytes)
     }
@@ -149,6 +150,10 @@ impl VfsFile for ScheduledFile {
 
     fn will_need(&self, offset: u64, len: u64) {
         self.file.will_need(offset, len);
+    }
+
+    fn pass_cache_by(&self) {
+        self.file.pass_cache_by();
     }
 }
 

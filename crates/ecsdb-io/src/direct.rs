@@ -1,0 +1,177 @@
+//! Passing the system's cache by: whole pages go from this process's memory to the disk and back. What is written or read once costs no copy
+//! and no bookkeeping then on the cores that the application runs on, and nobody else's file is put out of the cache for it.
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rkyv::util::AlignedVec;
+
+use crate::platform;
+
+/// Memory, offset and length of a direct transfer are multiples of this: what any disk takes.
+pub const PAGE_BYTES: usize = 4096;
+
+/// Bytes that can be transferred directly as they lie. Written in order, they make a file of which all but the end passes the cache by.
+pub type PageVec = AlignedVec<PAGE_BYTES>;
+
+/// Bytes that are copied at a time when they do not lie so: a megabyte, with the pages in which it begins and ends.
+const PIECE_BYTES: usize = (1 << 20) + 2 * PAGE_BYTES;
+/// What is shorter is not worth a transfer of its own.
+const READ_BYTES_MIN: usize = 64 << 10;
+
+thread_local! {
+    static PIECE: RefCell<PageVec> = RefCell::new(PageVec::new());
+}
+
+/// A second handle of a file, with which no cache is in between.
+#[derive(Debug)]
+pub(crate) struct Direct {
+    file: File,
+    /// The file system has not refused yet.
+    works: AtomicBool,
+}
+
+impl Direct {
+    /// `None` where the system or the file system has no such thing.
+    pub(crate) fn of(file: &File, write: bool) -> Option<Direct> {
+        let file = platform::open_direct(file, write)?;
+        Some(Direct { file, works: AtomicBool::new(true) })
+    }
+
+    /// Writes whole pages from the start of `bytes` at `offset`, which is a multiple of a page, and says how many bytes that was: fewer than all
+    /// pages where the file system refuses, which leaves them to the cache.
+    pub(crate) fn write_pages(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        let pages = bytes.len() / PAGE_BYTES * PAGE_BYTES;
+        let lies_so = bytes.as_ptr().align_offset(PAGE_BYTES) == 0;
+        let mut done = 0;
+        while done < pages && self.works.load(Ordering::Relaxed) {
+            let rest = &bytes[done..pages];
+            let at = offset + done as u64;
+            let written = if lies_so {
+                platform::write_at(&self.file, rest, at)
+            } else {
+                PIECE.with_borrow_mut(|piece| {
+                    piece.clear();
+                    piece.extend_from_slice(&rest[..rest.len().min(PIECE_BYTES)]);
+                    platform::write_at(&self.file, piece, at)
+                })
+            };
+            match written {
+                // What is left would not begin at a page.
+                Ok(n) if n == 0 || n % PAGE_BYTES != 0 => return Ok(done + n),
+                Ok(n) => done += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => self.refused(e)?,
+            }
+        }
+        Ok(done)
+    }
+
+    /// Reads up to `buf.len()` bytes; fewer only at the end of the file, and where the file system refuses. `None` when it is for the cache to give
+    /// them.
+    pub(crate) fn read(&self, buf: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
+        if buf.len() < READ_BYTES_MIN || !self.works.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let mut done = 0;
+        while done < buf.len() {
+            let at = offset + done as u64;
+            // The pages around what is wanted.
+            let before = (at % PAGE_BYTES as u64) as usize;
+            let rest = &mut buf[done..];
+            let around = (before + rest.len()).next_multiple_of(PAGE_BYTES).min(PIECE_BYTES);
+            let read: io::Result<(usize, bool)> = PIECE.with_borrow_mut(|piece| {
+                piece.resize(PIECE_BYTES, 0);
+                let n = platform::read_at(&self.file, &mut piece[..around], at - before as u64)?;
+                let there = n.saturating_sub(before).min(rest.len());
+                rest[..there].copy_from_slice(&piece[before..before + there]);
+                Ok((there, n < around))
+            });
+            match read {
+                Ok((n, is_end)) => {
+                    done += n;
+                    if is_end {
+                        break;
+                    }
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => {
+                    self.refused(e)?;
+                    return Ok((done > 0).then_some(done));
+                }
+            }
+        }
+        Ok(Some(done))
+    }
+
+    /// Notes that it is this way of transfer which does not work; any other failure is the disk's.
+    fn refused(&self, e: io::Error) -> io::Result<()> {
+        if e.kind() != io::ErrorKind::InvalidInput {
+            return Err(e);
+        }
+        self.works.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::IoSlice;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{Disk, OpenMode, Vfs, VfsFile};
+
+    fn content(seed: u8, len: usize) -> Vec<u8> {
+        (0..len).map(|i| (i as u64).wrapping_mul(2_654_435_761).to_le_bytes()[3] ^ seed).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+        /// Whatever is written where, in whatever pieces, directly or not: it is what is read, both ways.
+        #[test]
+        fn a_file_is_the_same_with_the_cache_and_without(
+            writes in proptest::collection::vec((0u64..30, 0u64..3, 0usize..40, 0usize..3, any::<u8>()), 1..12),
+            reads in proptest::collection::vec((0u64..200_000, 0usize..150_000), 1..8),
+        ) {
+            // On the build directory's disk: one in memory may have a cache only.
+            let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+            let path = dir.path().join("f");
+            let file = Disk.create(&path).unwrap();
+            file.pass_cache_by();
+            let mut expected: Vec<u8> = Vec::new();
+            for (page, odd, pages, odd_len, seed) in writes {
+                let at = page * PAGE_BYTES as u64 + odd * 8;
+                let bytes = content(seed, pages * PAGE_BYTES + odd_len * 100);
+                let end = at as usize + bytes.len();
+                if !bytes.is_empty() {
+                    expected.resize(expected.len().max(end), 0);
+                    expected[at as usize..end].copy_from_slice(&bytes);
+                }
+                let (head, tail) = bytes.split_at(bytes.len() / 3);
+                let mut aligned = PageVec::new();
+                aligned.extend_from_slice(tail);
+                file.write_all_at(&mut [IoSlice::new(head), IoSlice::new(&aligned)], at).unwrap();
+            }
+            file.sync_data().unwrap();
+            prop_assert_eq!(file.len().unwrap(), expected.len() as u64);
+            prop_assert_eq!(&std::fs::read(&path).unwrap(), &expected);
+            for direct in [true, false] {
+                let file = Disk.open(&path, OpenMode::Read).unwrap();
+                if direct {
+                    file.pass_cache_by();
+                }
+                for &(at, len) in &reads {
+                    let mut buf = vec![1; len];
+                    let n = file.read_at(&mut buf, at).unwrap();
+                    let from = (at as usize).min(expected.len());
+                    prop_assert_eq!(&buf[..n], &expected[from..expected.len().min(from + len)]);
+                }
+            }
+        }
+    }
+}
