@@ -151,7 +151,7 @@ impl Store {
                 let kinds = [FileKind::ArchivedSegment, FileKind::CompressedSegment];
                 copies = Some(numbered_files(&*self.archive_vfs, self.layout.archive_dir(), &kinds)?);
             }
-            let scanned = LogScan::file(&*self.archive_vfs, &file.path);
+            let scanned = self.scan(&file.path);
             if self.has_archived(work, copies.as_deref().unwrap_or_default(), file.number, &scanned)? {
                 continue;
             }
@@ -208,7 +208,7 @@ impl Store {
             scanned.as_ref().map_or(number.saturating_sub(1), |scanned| scanned.header.previous.segment);
         let mut is_there = false;
         for copy in copies.iter().filter(|copy| copy.number > before && copy.number <= number) {
-            let is_it = match (scanned, LogScan::file(vfs, &copy.path)) {
+            let is_it = match (scanned, self.scan(&copy.path)) {
                 (Ok(own), Ok(copied)) => (own.header, own.end) == (copied.header, copied.end),
                 (Ok(_), Err(e)) if e.is_of_the_file() => false,
                 (Ok(_), Err(e)) => return Err(e.into()),
@@ -237,6 +237,10 @@ impl Store {
         self.events.send(Event::Failed { task: Task::Retention, error, retry_in: None });
     }
 
+    fn scan(&self, path: &Path) -> Result<ScannedSegment, LogError> {
+        self.urgency.once(|| LogScan::file(&*self.archive_vfs, path))
+    }
+
     /// Copies `len` bytes of a segment; of one without a valid header `scanned` is `None`.
     fn archive_one(
         &self,
@@ -256,11 +260,10 @@ impl Store {
         };
         let path = self.layout.file(kind, number);
         let published = publish::<_, Error>(vfs, &path, |to| {
-            match compression {
-                Some(level) => drop(seekable::compress(&*source, len, &**to, level)?),
-                None => copy(&*source, len, &**to)?,
-            }
-            Ok(())
+            self.urgency.once(|| match compression {
+                Some(level) => Ok(seekable::compress(&*source, len, &**to, level).map(|_| ())?),
+                None => copy(&*source, len, &**to),
+            })
         });
         if let Err(e) = published {
             // After a sync that failed a copy may seem to be there which never is: it is not to be found by the next attempt.
@@ -272,7 +275,7 @@ impl Store {
         let mut last_lsn = None;
         if let Some(ScannedSegment { end, .. }) = scanned {
             // CKP-2: read back before anything relies on it.
-            let copied = LogScan::file(vfs, &path)?;
+            let copied = self.scan(&path)?;
             // What was damaged is so in the copy, too.
             if copied.end != *end {
                 vfs.remove(&path)?;

@@ -72,7 +72,7 @@ impl Store {
         let chain = Snapshot::open(&*self.vfs, &self.layout.file(FileKind::Snapshot, newest.sequence))?;
         let file = self.reserve_snapshot()?;
         let path = self.layout.file(FileKind::Snapshot, file.sequence);
-        let written = merge(&*self.vfs, &chain, &path, file, &mut control.follow())
+        let written = merge(&*self.vfs, &chain, &path, file, control.urgency(), &mut control.follow())
             .inspect_err(|_| self.forget_reserved(&path, file.sequence))?;
         // The same state at the same LSN: the new file takes the place of the chain's last link.
         self.adopt(work, &written, |manifest| {

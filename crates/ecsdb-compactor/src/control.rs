@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ecsdb_io::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use ecsdb_io::sync::{Condvar, Instant, Mutex};
+use ecsdb_io::{Urgency, Waiting};
 use ecsdb_snapshot::Stopped;
 
 use crate::error::{Error, Result};
@@ -51,8 +52,20 @@ struct Shared {
     done: AtomicU64,
     total: AtomicU64,
     bytes: AtomicU64,
+    urgency: Urgency,
+    begun: AtomicBool,
+    awaited: Mutex<Awaited>,
     clock: Mutex<Clock>,
     resumed: Condvar,
+}
+
+/// Whether somebody waits for this work.
+#[derive(Debug)]
+enum Awaited {
+    No,
+    By(#[expect(dead_code, reason = "it is there to be dropped")] Waiting),
+    /// There is nothing left to wait for.
+    Ended,
 }
 
 #[derive(Debug)]
@@ -66,8 +79,14 @@ struct Clock {
 }
 
 impl Control {
-    /// A control handle for new work.
+    /// A control handle for work that its caller waits for. For work in the background there is [`Store::control`](crate::Store::control).
     pub fn new(task: Task, events: EventSender) -> Self {
+        Control::with(task, events, Urgency::of_caller())
+    }
+
+    /// A control handle for new work, whose urgency is that of all work of the same database: what somebody waits for may itself wait for
+    /// something that nobody asked for.
+    pub(crate) fn with(task: Task, events: EventSender, urgency: Urgency) -> Self {
         let now = Instant::now();
         Control(Arc::new(Shared {
             task,
@@ -76,6 +95,9 @@ impl Control {
             done: AtomicU64::new(0),
             total: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            urgency,
+            begun: AtomicBool::new(false),
+            awaited: Mutex::new(Awaited::No),
             clock: Mutex::new(Clock { started: now, paused: None, rested: Duration::ZERO, reported: now }),
             resumed: Condvar::new(),
         }))
@@ -105,12 +127,30 @@ impl Control {
         self.0.resumed.notify_all();
     }
 
+    /// Notes that somebody waits for the work, until it ends.
+    pub fn wait(&self) {
+        let mut awaited = self.0.awaited.lock();
+        if matches!(*awaited, Awaited::No) {
+            *awaited = Awaited::By(self.0.urgency.wait());
+        }
+    }
+
+    /// Whether somebody waits.
+    pub fn urgency(&self) -> &Urgency {
+        &self.0.urgency
+    }
+
     /// Does the work. A panic in it is a failure like any other (CKP-7).
     ///
     /// # Errors
     /// Those of the work, or [`Error::Panicked`].
     pub fn run<T, E: From<Error>>(&self, work: impl FnOnce(&Control) -> Result<T, E>) -> Result<T, E> {
-        catch_unwind(AssertUnwindSafe(|| work(self))).unwrap_or_else(|panic| {
+        let done = catch_unwind(AssertUnwindSafe(|| work(self)));
+        *self.0.awaited.lock() = Awaited::Ended;
+        if self.0.begun.swap(false, Ordering::Relaxed) {
+            self.0.events.send(Event::Ended(self.0.task));
+        }
+        done.unwrap_or_else(|panic| {
             let what = match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {
                 (Some(text), _) => text.clone(),
                 (None, Some(text)) => (*text).into(),
@@ -129,6 +169,13 @@ impl Control {
         let remaining =
             (done > 0 && total >= done).then(|| worked.mul_f64((total - done) as f64 / done as f64));
         Progress { done, total, bytes: self.0.bytes.load(Ordering::Relaxed), remaining }
+    }
+
+    /// Tells that the work has its turn; that it is over is told by [`Control::run`].
+    pub fn begin(&self) {
+        if !self.0.begun.swap(true, Ordering::Relaxed) {
+            self.0.events.send(Event::Started(self.0.task));
+        }
     }
 
     /// What kind of work it is.
@@ -161,7 +208,7 @@ impl Control {
     }
 
     /// The steps of a snapshot file being written.
-    pub(crate) fn follow(&self) -> impl FnMut(ecsdb_snapshot::Progress) -> ControlFlow<Stopped> {
+    pub(crate) fn follow(&self) -> impl FnMut(ecsdb_snapshot::Progress) -> ControlFlow<Stopped> + Send {
         |progress| self.step(progress.blocks_done, progress.blocks, progress.bytes_written)
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ecsdb_core::View;
 use ecsdb_io::sync::Instant;
 use ecsdb_io::{
-    FileKind, Layout, Owner, Priority, Scheduler, SchedulerOptions, Vfs, create_dir_durably,
+    FileKind, Layout, Owner, Priority, Scheduler, SchedulerOptions, Urgency, Vfs, create_dir_durably,
     remove_temporaries,
 };
 use ecsdb_snapshot::{Manifest, SnapshotEntry, WriteOptions, write};
@@ -49,7 +49,8 @@ impl Limited {
         if bytes_per_second.is_none() {
             return Ok(Limited { vfs, scheduler: None });
         }
-        let scheduler = Scheduler::start(SchedulerOptions::default())?;
+        let options = SchedulerOptions { urgency: Urgency::of_caller(), ..SchedulerOptions::default() };
+        let scheduler = Scheduler::start(options)?;
         scheduler.set_rate_limit(Priority::Snapshot, bytes_per_second);
         Ok(Limited { vfs: scheduler.vfs(vfs, Priority::Snapshot), scheduler: Some(scheduler) })
     }
@@ -131,6 +132,7 @@ pub fn write_database(
         created_unix_ns: vfs.now_unix_ns(),
         compression: settings.compression,
         threads: settings.threads,
+        urgency: control.urgency(),
         salt: vfs.random_u64() as u32,
         parent: None,
     };

@@ -60,6 +60,9 @@ pub enum Event {
     Missed(u64),
     /// Work has begun.
     Started(Task),
+    /// Work that had begun is over: it is done (there may have been nothing to do), has failed, or was cancelled. What it did is said before; why it
+    /// failed, after.
+    Ended(Task),
     /// How far it is; about twice a second.
     Progress(Task, Progress),
     /// A snapshot is published and verified.

@@ -117,6 +117,7 @@ impl Store {
             created_unix_ns: self.log.now_unix_ns(),
             compression: settings.compression,
             threads: settings.threads,
+            urgency: control.urgency(),
             parent: parent.as_ref().map(|(sequence, directory)| (*sequence, &**directory)),
             salt,
         };
@@ -194,7 +195,7 @@ impl Store {
     pub(crate) fn begin(&self, control: &Control) -> Result<(), Error> {
         control.check()?;
         self.check_owner()?;
-        self.events.send(Event::Started(control.task()));
+        control.begin();
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ecsdb_core::View;
 use ecsdb_io::sync::atomic::{AtomicBool, Ordering};
 use ecsdb_io::sync::{Mutex, MutexGuard};
-use ecsdb_io::{DirLock, FileKind, Layout, Owner, Vfs};
+use ecsdb_io::{DirLock, FileKind, Layout, Owner, Urgency, Vfs};
 use ecsdb_recovery::{garbage, log_dirs};
 use ecsdb_snapshot::{Manifest, Snapshot, SnapshotEntry};
 use ecsdb_wal::{Log, LogScan, Lsn};
@@ -41,6 +41,7 @@ pub struct Store {
     /// Something is still to be trimmed: it failed, or was pinned.
     owes_trim: AtomicBool,
     pub(crate) noted: Mutex<Noted>,
+    pub(crate) urgency: Urgency,
 }
 
 /// The same files three times: scheduled in two classes where there is a scheduler, and as they are.
@@ -79,7 +80,7 @@ impl Drop for Pin {
 }
 
 impl Store {
-    /// The store of a database that recovery has just opened.
+    /// The store of a database that recovery has just opened. `urgency` says whether somebody waits for some of its work.
     pub fn new(
         files: StoreFiles,
         layout: Layout,
@@ -87,6 +88,7 @@ impl Store {
         manifest: Manifest,
         settings: StoreSettings,
         events: EventSender,
+        urgency: Urgency,
     ) -> Store {
         Store {
             vfs: files.snapshot,
@@ -103,7 +105,13 @@ impl Store {
             uncertain: AtomicBool::new(false),
             owes_trim: AtomicBool::new(false),
             noted: Mutex::default(),
+            urgency,
         }
+    }
+
+    /// The control handle of work in the background that begins.
+    pub fn control(&self, task: Task) -> Control {
+        Control::with(task, self.events.clone(), self.urgency.clone())
     }
 
     /// Where the files lie.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ecsdb_compactor::{Archiving, Control, EventSender, Retention, Store, StoreFiles, StoreSettings, Task};
 use ecsdb_core::{Component, World};
-use ecsdb_io::{Disk, FileKind, Layout, Vfs};
+use ecsdb_io::{Disk, FileKind, Layout, Urgency, Vfs};
 use ecsdb_recovery::{Existence, Options, Policy, recover};
 use ecsdb_wal::{Durability, Log, LogOptions, Lsn, Payload};
 
@@ -42,7 +42,7 @@ fn open(dir: &Path) -> Open {
     };
     let events = EventSender::default();
     let files = StoreFiles { snapshot: vfs.clone(), archive: vfs.clone(), direct: vfs };
-    let store = Store::new(files, layout, log.clone(), recovered.manifest, settings, events);
+    let store = Store::new(files, layout, log.clone(), recovered.manifest, settings, events, Urgency::of_caller());
     Open { world: recovered.world, log, store, _locks: recovered.locks }
 }
 
@@ -58,7 +58,7 @@ impl Open {
     }
 
     fn control(&self) -> Control {
-        Control::new(Task::Snapshot, self.store.events().clone())
+        self.store.control(Task::Snapshot)
     }
 }
 

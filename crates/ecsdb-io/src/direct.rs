@@ -123,7 +123,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Disk, OpenMode, Vfs, VfsFile};
+    use crate::{Disk, OpenMode, Vfs};
 
     fn content(seed: u8, len: usize) -> Vec<u8> {
         (0..len).map(|i| (i as u64).wrapping_mul(2_654_435_761).to_le_bytes()[3] ^ seed).collect()

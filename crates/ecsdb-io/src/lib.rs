@@ -12,6 +12,7 @@
 //! - [`PageWriter`]: files written in order, past the system's cache where the platform can.
 //! - [`publish`]: the one atomic publish (temporary file, sync, rename, sync of the directory).
 //! - [`sync`]: locks, threads and the clock, which a simulation schedules.
+//! - [`Urgency`]: the priority of work in the background, by whether somebody waits for it.
 //! - [`Layout`]: which file lies where in a database directory; [`Owner`]: whose a directory is.
 //!
 //! This crate knows nothing of entities, transactions or log sequence numbers.
@@ -35,6 +36,7 @@ mod publish;
 mod scheduler;
 pub mod seekable;
 pub mod sync;
+mod urgency;
 mod vfs;
 
 pub use asynchronous::AsyncFile;
@@ -50,4 +52,5 @@ pub use page_writer::PageWriter;
 pub use platform::lower_thread_priority;
 pub use publish::{create_dir_durably, publish, read_file, remove_temporaries};
 pub use scheduler::{Priority, PriorityStats, Scheduler, SchedulerOptions, SchedulerStats};
+pub use urgency::{Urgency, Waiting};
 pub use vfs::{DirEntry, DirLock, EntryKind, LockError, OpenMode, Vfs, VfsFile};

@@ -4,9 +4,10 @@
 //! on in copies of what is still to be written, and of nothing else.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use ecsdb_core::parts::ColumnPart;
-use ecsdb_io::checksum_append;
+use ecsdb_io::{Urgency, checksum_append};
 use ecsdb_io::compress::{Compressor, Encoding};
 use ecsdb_io::sync::{Condvar, Mutex, thread};
 
@@ -60,20 +61,25 @@ impl Stored {
 
 /// How blocks are encoded.
 #[derive(Clone, Copy)]
-pub(crate) struct Encoder {
+pub(crate) struct Encoder<'a> {
     pub(crate) compression: Option<i32>,
     pub(crate) salt: u32,
     pub(crate) threads: usize,
+    pub(crate) urgency: &'a Urgency,
 }
 
-impl Encoder {
+impl Encoder<'_> {
     /// Encodes `tasks` and hands the blocks to `write` in their order. With one thread everything happens on this one.
-    pub(crate) fn run(self, tasks: Vec<Task>, mut write: impl FnMut(Vec<Block>) -> Result<()>) -> Result<()> {
+    pub(crate) fn run(
+        self,
+        tasks: Vec<Task>,
+        mut write: impl FnMut(Vec<Block>) -> Result<()> + Send,
+    ) -> Result<()> {
         let batches = tasks.len().div_ceil(BATCH);
         let mut tasks = tasks.into_iter();
         if self.threads <= 1 {
             let mut worker = Worker::new(self)?;
-            return (0..batches).try_for_each(|_| write(worker.batch(tasks.by_ref().take(BATCH))?));
+            return each(self.urgency, batches, |_| write(worker.batch(tasks.by_ref().take(BATCH))?));
         }
         let state = Mutex::new(State { tasks, ..State::default() });
         let pipeline = Pipeline { state, changed: Condvar::new(), ahead: AHEAD * self.threads };
@@ -85,18 +91,32 @@ impl Encoder {
                     // A value's own code may panic; the scope passes that on once the writer has given up.
                     let _stop = Stop(&pipeline, false);
                     let mut worker = Worker::new(self);
-                    while let Some((i, batch)) = pipeline.next() {
+                    self.urgency.run(|| {
+                        let Some((i, batch)) = pipeline.next() else { return ControlFlow::Break(()) };
                         let blocks = match &mut worker {
                             Ok(worker) => worker.batch(batch.into_iter()),
                             Err(e) => Err(Error::Compress(std::io::Error::other(e.to_string()))),
                         };
                         pipeline.put(i, blocks);
-                    }
+                        ControlFlow::Continue(())
+                    });
                 });
             }
-            (0..batches).try_for_each(|i| write(pipeline.take(i)?))
+            each(self.urgency, batches, |i| write(pipeline.take(i)?))
         })
     }
+}
+
+/// Does `step` for each number below `n`.
+pub(crate) fn each(urgency: &Urgency, n: usize, mut step: impl FnMut(usize) -> Result<()> + Send) -> Result<()> {
+    let mut i = 0;
+    urgency.run(|| {
+        if i == n {
+            return ControlFlow::Break(Ok(()));
+        }
+        i += 1;
+        step(i - 1).map_or_else(|e| ControlFlow::Break(Err(e)), ControlFlow::Continue)
+    })
 }
 
 struct Worker {
@@ -106,7 +126,7 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(encoder: Encoder) -> Result<Self> {
+    fn new(encoder: Encoder<'_>) -> Result<Self> {
         let compressor = encoder.compression.map(Compressor::new).transpose().map_err(Error::Compress)?;
         Ok(Worker { compressor, salt: encoder.salt, encoded: Vec::new() })
     }

@@ -26,6 +26,6 @@ pub use error::{Error, Result};
 pub use format::{BlockHeader, Header};
 pub use manifest::{Kept, Manifest, SnapshotEntry};
 pub use merge::merge;
-pub use output::{Progress, Stopped};
+pub use output::{Follow, Progress, Stopped};
 pub use read::{LoadOptions, Loaded, Snapshot};
 pub use write::{WriteOptions, Written, write};

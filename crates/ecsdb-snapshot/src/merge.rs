@@ -1,15 +1,15 @@
 //! Merging a chain of increments into one full snapshot: the live blocks are copied as they are, without being
 //! decompressed.
 
-use std::ops::ControlFlow;
 use std::path::Path;
 
-use ecsdb_io::{Vfs, checksum, publish};
+use ecsdb_io::{Urgency, Vfs, checksum, publish};
 
 use crate::directory::{ColumnEntry, Directory, FileRef};
+use crate::encode::each;
 use crate::error::{Error, Result};
 use crate::format::{BLOCK, Header, VERSION};
-use crate::output::{Output, Progress, Stopped};
+use crate::output::{Follow, Output, Progress};
 use crate::read::{Metadata, Snapshot};
 use crate::window::Window;
 use crate::write::{Written, finish, verified};
@@ -26,39 +26,45 @@ pub fn merge(
     from: &Snapshot,
     path: &Path,
     FileRef { sequence, salt, .. }: FileRef,
-    progress: &mut dyn FnMut(Progress) -> ControlFlow<Stopped>,
+    urgency: &Urgency,
+    progress: Follow<'_>,
 ) -> Result<Written> {
     let header = Header { sequence, parent: 0, salt, version: VERSION, ..*from.header() };
     let sources = from.sources(vfs)?;
     let metadata = from.metadata()?;
     let old = from.directory();
+    let owners: Vec<(u64, u32)> = old.owners().collect();
     // Of each block as it was read, without any file's salt.
     let mut sums = Vec::with_capacity(old.columns.len());
     let (written, _) = publish(vfs, path, |file| {
-        let mut out = Output::new(&**file, header, progress);
+        let mut out = Output::new(&**file, header, &mut *progress);
         let mut directory =
             Directory { files: vec![FileRef::new(sequence, salt)], columns: Vec::new(), ..old.clone() };
-        out.progress.blocks = old.columns.len() as u64;
+        // Written, and read back twice.
+        out.progress.blocks = 3 * old.columns.len() as u64;
         let mut raw_bytes = 0;
         let mut windows: Vec<Window> = sources.iter().map(|_| Window::default()).collect();
-        for (entry, owner) in old.columns.iter().zip(old.owners()) {
+        each(urgency, old.columns.len(), |i| {
+            let entry = &old.columns[i];
             let file = entry.file as usize;
             directory.columns.push(ColumnEntry { offset: out.offset(), file: 0, ..*entry });
-            sources[file].each_block(entry, owner, &mut windows[file], |block, payload| {
+            sources[file].each_block(entry, owners[i], &mut windows[file], |block, payload| {
                 sums.push(checksum(0, payload));
                 raw_bytes += u64::from(block.raw_len);
                 out.frame(BLOCK, &[payload], None)
             })?;
             out.progress.blocks_done += 1;
-            out.write_full()?;
-        }
+            out.write_full()
+        })?;
         let blocks_written = directory.columns.len() as u64;
         let metadata = [&*metadata.schema, &metadata.resources, &metadata.allocators];
         let written = finish(&mut out, directory, metadata)?;
         Ok::<_, Error>(Written { raw_bytes, blocks_written, ..written })
     })?;
-    let written = verified(vfs, path, written)?;
-    match compare(vfs, path, old, &metadata, &sums) {
+    let blocks = written.blocks_written;
+    let mut thirds = |read_back: Progress| progress(Progress { blocks: 3 * blocks, ..read_back });
+    let written = verified(vfs, path, written, urgency, &mut thirds)?;
+    match urgency.once(|| compare(vfs, path, old, &metadata, &sums)) {
         Ok(()) => Ok(written),
         Err(e) => {
             vfs.remove(path)?;
@@ -93,6 +99,8 @@ fn compare(vfs: &dyn Vfs, path: &Path, old: &Directory, metadata: &Metadata, sum
 
 #[cfg(test)]
 mod tests {
+    use std::ops::ControlFlow;
+
     use ecsdb_core::World;
     use ecsdb_io::Disk;
 
@@ -115,6 +123,7 @@ mod tests {
             salt: 3,
             compression: None,
             threads: 1,
+            urgency: &Urgency::of_caller(),
             parent: None,
             created_unix_ns: 1,
         };
@@ -122,7 +131,7 @@ mod tests {
         write(&Disk, &one, world.view(), &options, &mut |_| ControlFlow::Continue(())).unwrap();
         let chain = Snapshot::open(&Disk, &one).unwrap();
         let (old, metadata) = (chain.directory(), chain.metadata().unwrap());
-        merge(&Disk, &chain, &two, FileRef::new(2, 5), &mut |_| ControlFlow::Continue(())).unwrap();
+        merge(&Disk, &chain, &two, FileRef::new(2, 5), options.urgency, &mut |_| ControlFlow::Continue(())).unwrap();
         let mut sums = Vec::new();
         for (entry, owner) in old.columns.iter().zip(old.owners()) {
             let sources = chain.sources(&Disk).unwrap();

@@ -11,9 +11,9 @@ use crate::format::Header;
 /// How far a snapshot is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Blocks written.
+    /// Blocks written, and blocks read back.
     pub blocks_done: u64,
-    /// Blocks to write.
+    /// Blocks to write and to read back.
     pub blocks: u64,
     /// Bytes written to the file.
     pub bytes_written: u64,
@@ -23,6 +23,9 @@ pub struct Progress {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stopped;
 
+/// Told of the progress about once a megabyte, and says whether to go on.
+pub type Follow<'a> = &'a mut (dyn FnMut(Progress) -> ControlFlow<Stopped> + Send);
+
 pub(crate) struct Output<'a> {
     pages: PageWriter<'a>,
     pub(crate) header: Header,
@@ -30,14 +33,14 @@ pub(crate) struct Output<'a> {
     position: u64,
     link: u32,
     pub(crate) progress: Progress,
-    report: &'a mut dyn FnMut(Progress) -> ControlFlow<Stopped>,
+    report: Follow<'a>,
 }
 
 impl<'a> Output<'a> {
     pub(crate) fn new(
         file: &'a dyn VfsFile,
         header: Header,
-        report: &'a mut dyn FnMut(Progress) -> ControlFlow<Stopped>,
+        report: Follow<'a>,
     ) -> Self {
         let mut pages = PageWriter::new(file);
         pages.gather(&header.encode());

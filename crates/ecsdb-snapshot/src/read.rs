@@ -1,5 +1,6 @@
 //! Reading a snapshot: opening checks header, footer and directory; loading checks every block it uses.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,16 +10,20 @@ use ecsdb_io::compress::{Encoding, decompress};
 use ecsdb_io::frame::{self, FrameDamage, FrameHeader};
 use ecsdb_io::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use ecsdb_io::sync::{Mutex, thread};
-use ecsdb_io::{FileKind, OpenMode, Vfs, VfsFile};
+use ecsdb_io::{FileKind, OpenMode, Urgency, Vfs, VfsFile};
 
 use crate::directory::{ColumnEntry, Directory, FileRef};
+use crate::encode::each;
 use crate::error::{Error, Result};
 use crate::format::{
     ALLOCATORS, BLOCK, BlockHeader, DIRECTORY, ENTITY_IDS, Footer, Header, RAW_LEN_MAX, RESOURCES, SCHEMA,
 };
 use crate::manifest::SnapshotEntry;
+use crate::output::Stopped;
 use crate::window::Window;
 
+/// Bytes that are read back in one step.
+const MEGABYTE: u64 = 1 << 20;
 /// Bytes of blocks that the operating system is asked to have ready.
 const READ_AHEAD_BYTES: u64 = 8 << 20;
 
@@ -142,26 +147,48 @@ impl Snapshot {
     /// # Errors
     /// The first damage found.
     pub fn verify_own(&self) -> Result<()> {
+        self.read_back(&Urgency::of_caller(), &mut |_| ControlFlow::Continue(()))
+    }
+
+    /// As [`Snapshot::verify_own`]; `progress` is told how many bytes were read, about once a megabyte.
+    ///
+    /// # Errors
+    /// The first damage found, or [`Error::Cancelled`].
+    pub(crate) fn read_back(
+        &self,
+        urgency: &Urgency,
+        progress: &mut (dyn FnMut(u64) -> ControlFlow<Stopped> + Send),
+    ) -> Result<()> {
         self.file.pass_cache_by();
         let mut at = 96;
         let (mut position, mut link) = (0, 0);
         let (mut window, mut raw) = (Window::default(), Vec::new());
-        while at <= self.directory_at {
-            let (header, payload) =
-                frame_at(&mut window, &*self.file, &self.path, at, self.bytes - 32, self.header.salt)?;
-            if (header.sequence, header.link) != (position, link) {
-                return Err(Error::damaged(&self.path, at, "a frame does not follow from the one before"));
+        let mut frames = |megabyte: u64| -> Result<()> {
+            while at <= self.directory_at.min(megabyte) {
+                let (header, payload) =
+                    frame_at(&mut window, &*self.file, &self.path, at, self.bytes - 32, self.header.salt)?;
+                if (header.sequence, header.link) != (position, link) {
+                    return Err(Error::damaged(
+                        &self.path,
+                        at,
+                        "a frame does not follow from the one before",
+                    ));
+                }
+                if header.kind == BLOCK {
+                    let (block, stored) = split_block(&self.path, at, payload)?;
+                    unpack(&self.path, at, &block, stored, &mut raw)?;
+                }
+                position += 1;
+                // The link is the header checksum, which follows from the fields that were just verified.
+                link = frame::header_sum(&header.encode(self.header.salt));
+                at += header.frame_len();
             }
-            if header.kind == BLOCK {
-                let (block, stored) = split_block(&self.path, at, payload)?;
-                unpack(&self.path, at, &block, stored, &mut raw)?;
+            match progress(at) {
+                ControlFlow::Continue(()) => Ok(()),
+                ControlFlow::Break(Stopped) => Err(Error::Cancelled),
             }
-            position += 1;
-            // The link is the header checksum, which follows from the fields that were just verified.
-            link = frame::header_sum(&header.encode(self.header.salt));
-            at += header.frame_len();
-        }
-        Ok(())
+        };
+        each(urgency, (self.directory_at / MEGABYTE) as usize + 1, |i| frames((i as u64 + 1) * MEGABYTE))
     }
 
     /// Loads the world. The files it points to lie beside it. O(bytes), in parallel.

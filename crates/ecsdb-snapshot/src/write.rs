@@ -1,21 +1,20 @@
 //! Writing a snapshot of a view: blocks, schema, resources, allocators, directory, footer; published only when
 //! whole, and read back before it is called done (CKP-1, CKP-2).
 
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
 use ecsdb_core::View;
 use ecsdb_core::parts::{ChunkPart, ColumnPart};
 use ecsdb_io::frame::frame_len;
-use ecsdb_io::{Vfs, publish};
+use ecsdb_io::{Urgency, Vfs, publish};
 use rustc_hash::FxHashMap;
 
 use crate::directory::{ChunkEntry, ColumnEntry, Directory, FileRef};
 use crate::encode::{Encoder, Task};
 use crate::error::{Error, Result};
 use crate::format::{ALLOCATORS, BLOCK, DIRECTORY, ENTITY_IDS, Footer, Header, RESOURCES, SCHEMA, VERSION};
-use crate::output::{Output, Progress, Stopped};
+use crate::output::{Follow, Output, Progress};
 use crate::read::Snapshot;
 
 /// How a snapshot is written.
@@ -33,6 +32,8 @@ pub struct WriteOptions<'a> {
     pub compression: Option<i32>,
     /// Threads that encode and compress; 1 does everything on the calling thread.
     pub threads: usize,
+    /// Whether somebody waits for it.
+    pub urgency: &'a Urgency,
     /// For an incremental snapshot: the number and the directory of the snapshot before, whose files are kept as
     /// long as this one is.
     pub parent: Option<(u64, &'a Directory)>,
@@ -55,8 +56,8 @@ pub struct Written {
     pub blocks_shared: u64,
 }
 
-/// Writes a snapshot of `view` to `path` and verifies it. `progress` is called about once a megabyte, and may stop
-/// the writing. O(bytes of the view), or of what changed since the parent.
+/// Writes a snapshot of `view` to `path` and verifies it. `progress` is called about once a megabyte of writing
+/// and reading back, and may stop it. O(bytes of the view), or of what changed since the parent.
 ///
 /// The view is given up as soon as it is known what is to be written, and each block of it as soon as it is: while a
 /// snapshot runs, only what is still to be written costs the writer a copy. A clone of the view that is kept
@@ -70,7 +71,7 @@ pub fn write(
     path: &Path,
     view: View,
     options: &WriteOptions<'_>,
-    progress: &mut dyn FnMut(Progress) -> ControlFlow<Stopped>,
+    progress: Follow<'_>,
 ) -> Result<Written> {
     let header = Header {
         database: options.database,
@@ -81,18 +82,32 @@ pub fn write(
         salt: options.salt,
         version: VERSION,
     };
-    let plan = Plan::of(&view, options.parent, FileRef::new(options.sequence, options.salt))?;
-    drop(view);
+    let plan = options.urgency.once(|| {
+        let plan = Plan::of(&view, options.parent, FileRef::new(options.sequence, options.salt));
+        drop(view);
+        plan
+    })?;
     let (written, _) = publish(vfs, path, |file| {
-        let mut out = Output::new(&**file, header, progress);
+        let mut out = Output::new(&**file, header, &mut *progress);
         write_all(&mut out, plan, options)
     })?;
-    verified(vfs, path, written)
+    verified(vfs, path, written, options.urgency, progress)
 }
 
 /// The file just published, once it was verified through the same reader that recovery will use; removed otherwise.
-pub(crate) fn verified(vfs: &dyn Vfs, path: &Path, written: Written) -> Result<Written> {
-    match Snapshot::open(vfs, path).and_then(|snapshot| snapshot.verify_own()) {
+pub(crate) fn verified(
+    vfs: &dyn Vfs,
+    path: &Path,
+    written: Written,
+    urgency: &Urgency,
+    progress: Follow<'_>,
+) -> Result<Written> {
+    let (blocks, bytes_written) = (written.blocks_written, written.bytes);
+    let mut each = |at: u64| {
+        let read = (u128::from(blocks) * u128::from(at) / u128::from(bytes_written.max(1))) as u64;
+        progress(Progress { blocks_done: blocks + read, blocks: 2 * blocks, bytes_written })
+    };
+    match Snapshot::open(vfs, path).and_then(|snapshot| snapshot.read_back(urgency, &mut each)) {
         Ok(()) => Ok(written),
         Err(e) => {
             vfs.remove(path)?;
@@ -105,10 +120,14 @@ fn write_all(out: &mut Output<'_>, plan: Plan, options: &WriteOptions<'_>) -> Re
     let Plan { mut directory, tasks, metadata, .. } = plan;
     let columns_written = tasks.len() as u64;
     let blocks_shared = directory.columns.len() as u64 - columns_written;
-    out.progress.blocks = columns_written;
+    out.progress.blocks = 2 * columns_written;
     let own = directory.numbers().position(|file| file == out.header.sequence).unwrap_or(0) as u32;
-    let encoder =
-        Encoder { compression: options.compression, salt: out.header.salt, threads: options.threads };
+    let encoder = Encoder {
+        compression: options.compression,
+        salt: out.header.salt,
+        threads: options.threads,
+        urgency: options.urgency,
+    };
     let mut raw_bytes = 0;
     encoder.run(tasks, |blocks| {
         // Each block's memory is given up here, once it was copied into the frame.

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use ecsdb_core::{Component, Entity, World};
-use ecsdb_io::{Disk, FileKind};
+use ecsdb_io::{Disk, FileKind, Urgency};
 use ecsdb_snapshot::{Directory, LoadOptions, Snapshot, WriteOptions, write};
 use proptest::prelude::*;
 
@@ -81,7 +81,7 @@ proptest! {
         let take = |last: &mut Option<(u64, Arc<Directory>)>, world: &World, increment: bool| {
             let sequence = last.as_ref().map_or(0, |(sequence, _)| *sequence) + 1;
             let parent = last.as_ref().filter(|_| increment).map(|(sequence, directory)| (*sequence, &**directory));
-            let options = WriteOptions { database: 9, salt: sequence as u32, created_unix_ns: 1, sequence, compression: None, threads: 1, parent };
+            let options = WriteOptions { database: 9, salt: sequence as u32, created_unix_ns: 1, sequence, compression: None, threads: 1, parent, urgency: &Urgency::of_caller() };
             let go_on = &mut |_| ControlFlow::Continue(());
             let written = write(&Disk, &path(sequence), world.view(), &options, go_on).unwrap();
             *last = Some((sequence, written.directory));

@@ -5,7 +5,7 @@
 use std::ops::ControlFlow;
 
 use ecsdb_core::{Component, Lsn, World, memory_in_use};
-use ecsdb_io::{Disk, FileKind};
+use ecsdb_io::{Disk, FileKind, Urgency};
 use ecsdb_snapshot::{WriteOptions, write};
 
 #[derive(Component, Clone, Copy)]
@@ -31,6 +31,7 @@ fn what_is_written_already_costs_the_writer_no_copy() {
             compression,
             threads,
             parent: None,
+            urgency: &Urgency::of_caller(),
         };
         let mut changed = false;
         write(&Disk, &path, world.view(), &options, &mut |progress| {

@@ -9,7 +9,7 @@
 use std::ops::ControlFlow;
 
 use ecsdb_core::{Component, Entity, Lsn, World};
-use ecsdb_io::{Disk, FileKind};
+use ecsdb_io::{Disk, FileKind, Urgency};
 use ecsdb_snapshot::{Directory, Error, LoadOptions, Snapshot, Stopped, WriteOptions, Written, write};
 
 #[derive(Component, Clone, Copy)]
@@ -62,6 +62,7 @@ fn take(
         compression,
         threads: 1 + sequence as usize % 2,
         parent,
+        urgency: &Urgency::of_caller(),
     };
     write(&Disk, &path, world.view(), &options, &mut |_| ControlFlow::Continue(())).unwrap()
 }
@@ -177,6 +178,7 @@ fn a_cancelled_snapshot_leaves_nothing() {
         compression: None,
         threads: 2,
         parent: None,
+        urgency: &Urgency::of_caller(),
     };
     let stopped = write(&Disk, &path, world.view(), &options, &mut |_| ControlFlow::Break(Stopped));
     assert!(matches!(stopped, Err(Error::Cancelled)));
@@ -221,7 +223,7 @@ fn columns_larger_than_a_block_are_written_in_several_and_merged_and_read_back()
     take(dir.path(), &world, 4, Some(1), Some((3, &full.directory)));
     let chain = Snapshot::open(&Disk, &dir.path().join(FileKind::Snapshot.name(4))).unwrap();
     let merged = dir.path().join(FileKind::Snapshot.name(5));
-    ecsdb_snapshot::merge(&Disk, &chain, &merged, ecsdb_snapshot::FileRef::new(5, 5), &mut |_| {
+    ecsdb_snapshot::merge(&Disk, &chain, &merged, ecsdb_snapshot::FileRef::new(5, 5), &Urgency::of_caller(), &mut |_| {
         ControlFlow::Continue(())
     })
     .unwrap();

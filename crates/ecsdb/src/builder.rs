@@ -1,16 +1,17 @@
 //! Opening with choices beyond the settings: another filesystem, progress, no background threads.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ecsdb_compactor::{Control, Event, EventSender, Store, StoreFiles, Task};
 use ecsdb_config::PersistenceConfig;
 use ecsdb_io::sync::{IS_SIMULATED, thread};
-use ecsdb_io::{Disk, Priority, Scheduler, SchedulerOptions, Vfs};
+use ecsdb_io::{Disk, Priority, Scheduler, SchedulerOptions, Urgency, Vfs};
 use ecsdb_recovery::{Existence, Moment, Policy, Step, recover};
 use ecsdb_wal::{Log, Threads};
 
 use crate::database::Database;
 use crate::error::{Error, Result};
+use crate::nesting::own_thread;
 use crate::persistence::{Parts, Persistence, SharedWorld};
 
 /// What is chosen when a database is opened.
@@ -148,12 +149,23 @@ impl Builder {
             register: true,
         };
         let mut recovered = recover(&self.vfs, &layout, options, &mut self.progress)?;
+        let owner = Arc::new(OnceLock::new());
+        let urgency = match self.threads {
+            Threads::None => Urgency::of_caller(),
+            Threads::Background => {
+                let owner = owner.clone();
+                Urgency::new(move || own_thread::enter(owner.get().copied().unwrap_or(0)))
+            }
+        };
+        // Whoever opens waits.
+        let _opening = urgency.wait();
         let scheduler = match self.threads {
             Threads::None => None,
             // It is a runtime of its own, and only a layer over files.
             Threads::Background if IS_SIMULATED => None,
             Threads::Background => {
-                Some(Scheduler::start(SchedulerOptions::default()).map_err(Error::Thread)?)
+                let options = SchedulerOptions { urgency: urgency.clone(), ..SchedulerOptions::default() };
+                Some(Scheduler::start(options).map_err(Error::Thread)?)
             }
         };
         let class = |priority| match &scheduler {
@@ -181,7 +193,9 @@ impl Builder {
             recovered.manifest,
             ecsdb_compactor::StoreSettings { keep_all: self.keep_all, ..self.config.store_settings() },
             events.clone(),
+            urgency,
         ));
+        owner.get_or_init(|| Arc::as_ptr(&store).addr());
         if let Some(scheduler) = &scheduler {
             scheduler.set_rate_limit(Priority::Snapshot, self.config.bytes_per_second_max());
         }
@@ -203,11 +217,11 @@ impl Builder {
         let store = persistence.store.clone();
         let db = Database::from_parts(world.clone(), Some(persistence));
         // From here on nothing rests on what was damaged, and any policy opens it again.
-        store.end_salvage(|| world.capture(), &Control::new(Task::Compaction, store.events().clone()))?;
+        store.control(Task::Compaction).run(|control| store.end_salvage(|| world.capture(), control))?;
         if overdue {
             // IO-1: sessions that are shorter than a snapshot takes would never come to one. Without it the log is as good as before.
-            let control = Control::new(Task::Snapshot, store.events().clone());
-            if let Err(e) = store.snapshot(world.capture(), &control) {
+            let snapshot = |control: &Control| store.snapshot(world.capture(), control);
+            if let Err(e) = store.control(Task::Snapshot).run(snapshot) {
                 tracing::warn!(error = %e, "a snapshot that is overdue could not be taken");
                 let error = e.to_string();
                 store.events().send(Event::Failed { task: Task::Snapshot, error, retry_in: None });

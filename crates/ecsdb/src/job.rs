@@ -48,12 +48,14 @@ impl<T> Job<T> {
         (job, JobResult { sender, _alive: alive })
     }
 
-    /// Blocks until it is done; one that is paused is resumed. Not for async code: use `.await` there.
+    /// Blocks until it is done; one that is paused is resumed. From here on it runs at the priority of the application, and not at a lower one as
+    /// long as nobody waits. Not for async code: use `.await` there.
     ///
     /// # Errors
     /// When it failed or was cancelled; the database goes on, and what was there before is still there.
     pub fn wait(self) -> Result<T> {
         self.control.resume();
+        self.control.wait();
         block_on(self)
     }
 
@@ -96,6 +98,7 @@ impl<T> Future for Job<T> {
     type Output = Result<T>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
+        self.control.wait();
         let Some(result) = &mut self.result else { return Poll::Ready(Err(Error::Finished("job"))) };
         let received = std::task::ready!(Pin::new(result).poll(context));
         self.result = None;

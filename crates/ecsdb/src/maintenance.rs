@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ecsdb_compactor::{Control, Due, Error, Event, Now, Reason, Schedule, Store, Task};
-use ecsdb_io::lower_thread_priority;
 use ecsdb_io::sync::atomic::{AtomicU64, Ordering};
 use ecsdb_io::sync::thread::{self, JoinHandle};
 use ecsdb_io::sync::{Condvar, Instant, Mutex};
@@ -81,7 +80,6 @@ impl Maintenance {
         };
         worker.compacted_lsn = worker.log.appended_lsn().0;
         let thread = thread::Builder::new().name("ecsdb-maintenance".into()).spawn(move || {
-            lower_thread_priority();
             own_thread::enter(owner);
             worker.run();
         })?;
@@ -320,8 +318,8 @@ impl Worker {
     }
 
     fn looked(&mut self) -> Result<Now, Error> {
-        let control = Control::new(Task::Retention, self.store.events().clone());
-        control.run(|_| self.look())
+        let control = self.store.control(Task::Retention);
+        control.run(|control| control.urgency().once(|| self.look()))
     }
 
     fn look(&mut self) -> Result<Now, Error> {
@@ -370,7 +368,7 @@ impl Worker {
         task: Task,
         work: impl FnOnce(&Control) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let control = Control::new(task, self.store.events().clone());
+        let control = self.store.control(task);
         let mut state = self.shared.state.lock();
         if state.stopped || state.paused {
             return Err(Error::Cancelled);

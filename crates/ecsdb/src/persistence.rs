@@ -1,5 +1,6 @@
 //! The durable half of an open database: log, store, lock, and the work in the background.
 
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use ecsdb_core::{View, World};
 use ecsdb_io::sync::atomic::{AtomicU64, Ordering};
 use ecsdb_io::sync::thread::{self, JoinHandle, ThreadId};
 use ecsdb_io::sync::{Condvar, Instant, Mutex};
-use ecsdb_io::{DirLock, Priority, Scheduler, Vfs, lower_thread_priority};
+use ecsdb_io::{DirLock, Priority, Scheduler, Vfs};
 use ecsdb_recovery::RecoveryReport;
 use ecsdb_wal::{Log, LogError, Lsn, Threads};
 
@@ -115,14 +116,17 @@ impl SharedWorld {
 
     /// Merges sparse chunks, a few at a time, so that no writer waits for more than a moment.
     pub(crate) fn compact_chunks(&self, control: &Control) -> Result<(), StoreError> {
-        loop {
+        control.urgency().run(|| {
             let compacted = self.world.lock().compact_chunks(ROWS_AT_ONCE);
             if !compacted.more {
-                return Ok(());
+                return ControlFlow::Break(Ok(()));
             }
-            control.check()?;
+            if let Err(e) = control.check() {
+                return ControlFlow::Break(Err(e));
+            }
             thread::yield_now();
-        }
+            ControlFlow::Continue(())
+        })
     }
 }
 
@@ -192,7 +196,7 @@ impl Persistence {
         task: Task,
         work: impl FnOnce(&Control) -> Result<T> + Send + 'static,
     ) -> Result<Job<T>> {
-        let control = Control::new(task, self.events.clone());
+        let control = self.store.control(task);
         let (job, sender) = Job::new(control.clone());
         let events = self.events.clone();
         let of_work = control.clone();
@@ -217,7 +221,6 @@ impl Persistence {
         let name = format!("ecsdb-{task}");
         let owner = self.address();
         let background = move || {
-            lower_thread_priority();
             own_thread::enter(owner);
             run();
         };

@@ -70,10 +70,12 @@ pub(crate) fn into_running(
     let threads = persistence.store.settings().threads;
     let own = of_running(persistence, false);
     persistence.job(Task::Restore, move |control| {
-        events.send(Event::Started(Task::Restore));
+        control.begin();
         let past = match from {
-            Some(dir) => of_closed(&vfs, &dir, moment, threads, false, &mut |_| {})?,
-            None => own(moment)?,
+            Some(dir) => {
+                control.urgency().once(|| of_closed(&vfs, &dir, moment, threads, false, &mut |_| {}))?
+            }
+            None => control.urgency().once(|| own(moment))?,
         };
         control.check()?;
         let lsn = replace(&world, &log, &past)?;
@@ -110,8 +112,9 @@ fn replace(world: &SharedWorld, log: &Log, past: &Reconstructed) -> Result<Lsn> 
 pub(crate) fn into_view(persistence: &Persistence, moment: Moment) -> Result<Job<View>> {
     let past = of_running(persistence, true);
     persistence.job(Task::Restore, move |control| {
+        control.begin();
         control.check()?;
-        Ok(past(moment)?.world.view())
+        Ok(control.urgency().once(|| past(moment))?.world.view())
     })
 }
 
@@ -124,7 +127,7 @@ pub(crate) fn into_directory(
     let to = other(&*persistence.recovery_vfs, path)?;
     let past = of_running(persistence, false);
     persistence.job(Task::Copy, move |control| {
-        let past = past(moment)?;
+        let past = control.urgency().once(|| past(moment))?;
         control.check()?;
         Ok(store.copy_to(&to, past.world.view(), control)?)
     })

@@ -90,6 +90,7 @@ pub(crate) fn event(event: &Event) -> Json {
     match event {
         Event::Missed(count) => json!({ "type": "missed", "count": count }),
         Event::Started(it) => json!({ "type": "started", "task": task(*it) }),
+        Event::Ended(it) => json!({ "type": "ended", "task": task(*it) }),
         Event::Progress(it, how) => {
             json!({ "type": "progress", "task": task(*it), "progress": progress(how) })
         }

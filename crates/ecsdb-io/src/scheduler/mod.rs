@@ -26,13 +26,14 @@ use parking_lot::Mutex;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::platform::lower_thread_priority;
+use crate::urgency::Urgency;
 use crate::vfs::Vfs;
 pub use priority::{Priority, PriorityStats, SchedulerStats};
 use queues::{OPERATIONS_AT_ONCE, Phase};
 use shared::Shared;
 
 /// How a [`Scheduler`] works.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct SchedulerOptions {
     /// Bytes of writes that may be queued in each priority. Who writes more waits; a single larger write passes alone.
     /// 8 MiB unless said otherwise.
@@ -42,9 +43,9 @@ pub struct SchedulerOptions {
     /// Bytes per second that each priority (by [`Priority::index`]) may read and write together, `None` for as many as
     /// the disk does. No limits unless said otherwise; see [`Scheduler::set_rate_limit`].
     pub rate_limits: [Option<u64>; Priority::ALL.len()],
-    /// Whether the scheduler's threads run at a lower processor priority than the application's
-    /// ([`lower_thread_priority`]). They do unless said otherwise.
-    pub low_thread_priority: bool,
+    /// Whether somebody waits for what is done. While nobody does, it runs at a lower processor priority than the application's
+    /// ([`lower_thread_priority`]), but for [`Priority::Recovery`], for which somebody always waits. Nobody does unless said otherwise.
+    pub urgency: Urgency,
 }
 
 impl Default for SchedulerOptions {
@@ -53,7 +54,7 @@ impl Default for SchedulerOptions {
             queue_bytes_max: 8 << 20,
             merge_bytes_max: 1 << 20,
             rate_limits: [None; Priority::ALL.len()],
-            low_thread_priority: true,
+            urgency: Urgency::new(|| ()),
         }
     }
 }
@@ -99,7 +100,8 @@ pub struct Scheduler {
 #[derive(Debug)]
 struct Owner {
     shared: Arc<Shared>,
-    runtime: Mutex<Option<Runtime>>,
+    /// The one that executes, and the one with threads of low priority.
+    runtimes: Mutex<Vec<Runtime>>,
 }
 
 impl Scheduler {
@@ -108,31 +110,33 @@ impl Scheduler {
     /// # Errors
     /// When the system gives no thread.
     pub fn start(options: SchedulerOptions) -> io::Result<Scheduler> {
-        let low = options.low_thread_priority;
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .max_blocking_threads(OPERATIONS_AT_ONCE)
             .thread_name("ecsdb-io")
-            .on_thread_start(move || {
-                if low {
-                    lower_thread_priority();
-                }
-            })
             .enable_time()
             .build()?;
-        let scheduler = Scheduler::with(&options, Some(runtime));
-        if let Some(runtime) = &*scheduler.owner.runtime.lock() {
-            runtime.spawn(executor::execute(scheduler.owner.shared.clone()));
+        // Nothing but its threads for blocking work is used.
+        let low = Builder::new_current_thread()
+            .max_blocking_threads(OPERATIONS_AT_ONCE)
+            .thread_name("ecsdb-io-low")
+            .on_thread_start(lower_thread_priority)
+            .build()?;
+        let urgency = options.urgency.clone();
+        let scheduler = Scheduler::with(&options, vec![runtime, low]);
+        if let [runtime, low] = &**scheduler.owner.runtimes.lock() {
+            let low = low.handle().clone();
+            runtime.spawn(executor::execute(scheduler.owner.shared.clone(), Some(low), urgency));
         }
         Ok(scheduler)
     }
 
-    fn with(options: &SchedulerOptions, runtime: Option<Runtime>) -> Scheduler {
+    fn with(options: &SchedulerOptions, runtimes: Vec<Runtime>) -> Scheduler {
         let shared = Shared::new(options.queue_bytes_max, options.merge_bytes_max);
         for (priority, limit) in Priority::ALL.into_iter().zip(options.rate_limits) {
             shared.queues.lock().set_rate_limit(priority, limit);
         }
-        Scheduler { owner: Arc::new(Owner { shared: Arc::new(shared), runtime: Mutex::new(runtime) }) }
+        Scheduler { owner: Arc::new(Owner { shared: Arc::new(shared), runtimes: Mutex::new(runtimes) }) }
     }
 
     fn shared(&self) -> &Shared {
@@ -192,10 +196,8 @@ impl Owner {
             self.shared.stopped.wait(&mut queues);
         }
         drop(queues);
-        if let Some(runtime) = self.runtime.lock().take() {
-            // Nothing is left to do, and waiting for the threads would be a panic within another runtime.
-            runtime.shutdown_background();
-        }
+        // Nothing is left to do, and waiting for the threads would be a panic within another runtime.
+        std::mem::take(&mut *self.runtimes.lock()).into_iter().for_each(Runtime::shutdown_background);
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::super::executor::execute;
+use crate::Urgency;
 use super::*;
 
 /// A scheduler whose executor runs on the test's own runtime.
@@ -12,8 +13,8 @@ struct OnVirtualTime(Scheduler, Fake);
 
 impl OnVirtualTime {
     fn start() -> Self {
-        let scheduler = Scheduler::with(&SchedulerOptions::default(), None);
-        tokio::spawn(execute(scheduler.owner.shared.clone()));
+        let scheduler = Scheduler::with(&SchedulerOptions::default(), Vec::new());
+        tokio::spawn(execute(scheduler.owner.shared.clone(), None, Urgency::of_caller()));
         OnVirtualTime(scheduler, Fake::default())
     }
 }
