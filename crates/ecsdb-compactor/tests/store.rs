@@ -42,7 +42,8 @@ fn open(dir: &Path) -> Open {
     };
     let events = EventSender::default();
     let files = StoreFiles { snapshot: vfs.clone(), archive: vfs.clone(), direct: vfs };
-    let store = Store::new(files, layout, log.clone(), recovered.manifest, settings, events, Urgency::of_caller());
+    let store =
+        Store::new(files, layout, log.clone(), recovered.manifest, settings, events, Urgency::of_caller());
     Open { world: recovered.world, log, store, _locks: recovered.locks }
 }
 

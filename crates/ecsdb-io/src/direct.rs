@@ -3,11 +3,13 @@
 
 use std::cell::RefCell;
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rkyv::util::AlignedVec;
 
+use crate::error::{Context, FileOp, Result};
 use crate::platform;
 
 /// Memory, offset and length of a direct transfer are multiples of this: what any disk takes.
@@ -18,8 +20,8 @@ pub type PageVec = AlignedVec<PAGE_BYTES>;
 
 /// Bytes that are copied at a time when they do not lie so: a megabyte, with the pages in which it begins and ends.
 const PIECE_BYTES: usize = (1 << 20) + 2 * PAGE_BYTES;
-/// What is shorter is not worth a transfer of its own.
-const READ_BYTES_MIN: usize = 64 << 10;
+/// What is shorter is not worth waiting for the disk.
+pub(crate) const LARGE_BYTES: usize = 64 << 10;
 
 thread_local! {
     static PIECE: RefCell<PageVec> = RefCell::new(PageVec::new());
@@ -29,41 +31,72 @@ thread_local! {
 #[derive(Debug)]
 pub(crate) struct Direct {
     file: File,
+    path: PathBuf,
     /// The file system has not refused yet.
     works: AtomicBool,
 }
 
 impl Direct {
     /// `None` where the system or the file system has no such thing.
-    pub(crate) fn of(file: &File, write: bool) -> Option<Direct> {
+    pub(crate) fn of(file: &File, path: &Path, write: bool) -> Option<Direct> {
         let file = platform::open_direct(file, write)?;
-        Some(Direct { file, works: AtomicBool::new(true) })
+        Some(Direct { file, path: path.into(), works: AtomicBool::new(true) })
     }
 
-    /// Writes whole pages from the start of `bytes` at `offset`, which is a multiple of a page, and says how many bytes that was: fewer than all
-    /// pages where the file system refuses, which leaves them to the cache.
-    pub(crate) fn write_pages(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+    /// Writes all of `bufs`, one after another, at `offset`; what is no whole page, and everything where the file system refuses, by `cached`.
+    pub(crate) fn write(
+        &self,
+        bufs: &[IoSlice<'_>],
+        offset: u64,
+        cached: impl Fn(&[u8], u64) -> Result<()>,
+    ) -> Result<()> {
+        let write = |bytes: &[u8], at: u64| {
+            let done = if at % PAGE_BYTES as u64 == 0 { self.write_pages(bytes, at)? } else { 0 };
+            cached(&bytes[done..], at + done as u64)
+        };
+        if let [buf] = bufs
+            && buf.as_ptr().align_offset(PAGE_BYTES) == 0
+            && offset % PAGE_BYTES as u64 == 0
+        {
+            return write(buf, offset);
+        }
+        PIECE.with_borrow_mut(|piece| {
+            let (mut at, mut rest, mut bufs) = (offset, &[][..], bufs.iter());
+            loop {
+                // Up to a page first, then whole ones.
+                let max = match (at % PAGE_BYTES as u64) as usize {
+                    0 => PIECE_BYTES,
+                    odd => PAGE_BYTES - odd,
+                };
+                piece.clear();
+                while piece.len() < max {
+                    if rest.is_empty() {
+                        let Some(buf) = bufs.next() else { break };
+                        rest = buf;
+                    }
+                    let (now, later) = rest.split_at(rest.len().min(max - piece.len()));
+                    piece.extend_from_slice(now);
+                    rest = later;
+                }
+                if piece.is_empty() {
+                    return Ok(());
+                }
+                write(piece, at)?;
+                at += piece.len() as u64;
+            }
+        })
+    }
+
+    /// Writes the whole pages of `bytes`, which lies at a page of memory, at a page of the file, and says how many bytes that was.
+    fn write_pages(&self, bytes: &[u8], offset: u64) -> Result<usize> {
         let pages = bytes.len() / PAGE_BYTES * PAGE_BYTES;
-        let lies_so = bytes.as_ptr().align_offset(PAGE_BYTES) == 0;
         let mut done = 0;
-        while done < pages && self.works.load(Ordering::Relaxed) {
-            let rest = &bytes[done..pages];
-            let at = offset + done as u64;
-            let written = if lies_so {
-                platform::write_at(&self.file, rest, at)
-            } else {
-                PIECE.with_borrow_mut(|piece| {
-                    piece.clear();
-                    piece.extend_from_slice(&rest[..rest.len().min(PIECE_BYTES)]);
-                    platform::write_at(&self.file, piece, at)
-                })
-            };
-            match written {
-                // What is left would not begin at a page.
-                Ok(n) if n == 0 || n % PAGE_BYTES != 0 => return Ok(done + n),
+        while done < pages && done % PAGE_BYTES == 0 && self.works.load(Ordering::Relaxed) {
+            match platform::write_at(&self.file, &bytes[done..pages], offset + done as u64) {
+                Ok(0) => break,
                 Ok(n) => done += n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => self.refused(e)?,
+                Err(e) => self.refused(e).context(FileOp::Write, &self.path)?,
             }
         }
         Ok(done)
@@ -71,8 +104,8 @@ impl Direct {
 
     /// Reads up to `buf.len()` bytes; fewer only at the end of the file, and where the file system refuses. `None` when it is for the cache to give
     /// them.
-    pub(crate) fn read(&self, buf: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
-        if buf.len() < READ_BYTES_MIN || !self.works.load(Ordering::Relaxed) {
+    pub(crate) fn read(&self, buf: &mut [u8], offset: u64) -> Result<Option<usize>> {
+        if buf.len() < LARGE_BYTES || !self.works.load(Ordering::Relaxed) {
             return Ok(None);
         }
         let mut done = 0;
@@ -98,7 +131,7 @@ impl Direct {
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => {
-                    self.refused(e)?;
+                    self.refused(e).context(FileOp::Read, &self.path)?;
                     return Ok((done > 0).then_some(done));
                 }
             }
@@ -118,8 +151,6 @@ impl Direct {
 
 #[cfg(test)]
 mod tests {
-    use std::io::IoSlice;
-
     use proptest::prelude::*;
 
     use super::*;

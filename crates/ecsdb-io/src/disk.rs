@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::direct::{Direct, PAGE_BYTES};
+use crate::direct::{Direct, LARGE_BYTES};
 use crate::error::{Context, FileOp, IoError, Result};
 use crate::platform;
 use crate::vfs::{DirEntry, DirLock, EntryKind, LockError, OpenMode, Vfs, VfsFile};
@@ -153,7 +153,7 @@ impl VfsFile for DiskFile {
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize> {
         if let Some(direct) = self.direct()
-            && let Some(n) = direct.read(buf, offset).context(FileOp::Read, &self.path)?
+            && let Some(n) = direct.read(buf, offset)?
         {
             return Ok(n);
         }
@@ -165,23 +165,17 @@ impl VfsFile for DiskFile {
         }
     }
 
-    fn write_all_at(&self, bufs: &mut [IoSlice<'_>], mut offset: u64) -> Result<()> {
-        let Some(direct) = self.direct() else { return self.write_to_cache(bufs, offset) };
-        for buf in bufs {
-            // What comes before the first whole page, and after the last.
-            let to_page = offset.next_multiple_of(PAGE_BYTES as u64) - offset;
-            let (head, rest) = buf.split_at(buf.len().min(to_page as usize));
-            self.write_to_cache(&mut [IoSlice::new(head)], offset)?;
-            offset += head.len() as u64;
-            let pages = direct.write_pages(rest, offset).context(FileOp::Write, &self.path)?;
-            self.write_to_cache(&mut [IoSlice::new(&rest[pages..])], offset + pages as u64)?;
-            offset += rest.len() as u64;
+    fn write_all_at(&self, bufs: &mut [IoSlice<'_>], offset: u64) -> Result<()> {
+        let is_large = || bufs.iter().map(|buf| buf.len()).sum::<usize>() >= LARGE_BYTES;
+        match self.direct() {
+            Some(direct) if is_large() => direct
+                .write(bufs, offset, |bytes, offset| self.write_to_cache(&mut [IoSlice::new(bytes)], offset)),
+            _ => self.write_to_cache(bufs, offset),
         }
-        Ok(())
     }
 
     fn pass_cache_by(&self) {
-        self.direct.get_or_init(|| Direct::of(&self.file, self.writable));
+        self.direct.get_or_init(|| Direct::of(&self.file, &self.path, self.writable));
     }
 
     fn start_writing(&self, offset: u64, len: u64) {
@@ -192,6 +186,13 @@ impl VfsFile for DiskFile {
 
     fn set_len(&self, len: u64) -> Result<()> {
         self.file.set_len(len).context(FileOp::SetLen, &self.path)
+    }
+
+    fn reserve(&self, len: u64) -> Result<()> {
+        if platform::allocate(&self.file, len).context(FileOp::SetLen, &self.path)? {
+            return Ok(());
+        }
+        self.set_len(len)
     }
 
     fn sync_data(&self) -> Result<()> {

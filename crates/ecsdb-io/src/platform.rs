@@ -246,6 +246,22 @@ pub(crate) fn free_space(_path: &Path) -> io::Result<Option<u64>> {
     Ok(None)
 }
 
+/// Extends a file with zeros that have their room on the disk; false where the file system has no such thing.
+#[cfg(target_os = "linux")]
+pub(crate) fn allocate(file: &File, len: u64) -> io::Result<bool> {
+    use rustix::io::Errno;
+    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, len) {
+        Ok(()) => Ok(true),
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn allocate(_file: &File, _len: u64) -> io::Result<bool> {
+    Ok(false)
+}
+
 /// Asks the system to fetch a range into its cache.
 #[cfg(target_os = "linux")]
 pub(crate) fn will_need(file: &File, offset: u64, len: u64) {

@@ -75,7 +75,8 @@ impl Urgency {
             None
         };
         std::thread::scope(|scope| {
-            let thread = std::thread::Builder::new().name("ecsdb-low".into()).spawn_scoped(scope, low).ok()?;
+            let thread =
+                std::thread::Builder::new().name("ecsdb-low".into()).spawn_scoped(scope, low).ok()?;
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }

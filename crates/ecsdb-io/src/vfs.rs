@@ -204,6 +204,14 @@ pub trait VfsFile: Debug + Send + Sync {
     /// When the system refuses.
     fn set_len(&self, len: u64) -> Result<()>;
 
+    /// Extends to `len` bytes of zeros, for which the disk keeps room where the platform can tell it to; the zeros themselves are not written.
+    ///
+    /// # Errors
+    /// When the system refuses, or the disk is full.
+    fn reserve(&self, len: u64) -> Result<()> {
+        self.set_len(len)
+    }
+
     /// Brings all data written so far, and the length, to stable storage. After an error nothing is known of
     /// the data written since the last success, and calling again proves nothing.
     ///

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use ecsdb_core::parts::ColumnPart;
-use ecsdb_io::{Urgency, checksum_append};
 use ecsdb_io::compress::{Compressor, Encoding};
 use ecsdb_io::sync::{Condvar, Mutex, thread};
+use ecsdb_io::{Urgency, checksum_append};
 
 use crate::error::{Error, Result};
 use crate::format::{BlockHeader, ENTITY_IDS, RAW_LEN_MAX};
@@ -108,7 +108,11 @@ impl Encoder<'_> {
 }
 
 /// Does `step` for each number below `n`.
-pub(crate) fn each(urgency: &Urgency, n: usize, mut step: impl FnMut(usize) -> Result<()> + Send) -> Result<()> {
+pub(crate) fn each(
+    urgency: &Urgency,
+    n: usize,
+    mut step: impl FnMut(usize) -> Result<()> + Send,
+) -> Result<()> {
     let mut i = 0;
     urgency.run(|| {
         if i == n {

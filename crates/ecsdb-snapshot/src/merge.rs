@@ -131,7 +131,8 @@ mod tests {
         write(&Disk, &one, world.view(), &options, &mut |_| ControlFlow::Continue(())).unwrap();
         let chain = Snapshot::open(&Disk, &one).unwrap();
         let (old, metadata) = (chain.directory(), chain.metadata().unwrap());
-        merge(&Disk, &chain, &two, FileRef::new(2, 5), options.urgency, &mut |_| ControlFlow::Continue(())).unwrap();
+        merge(&Disk, &chain, &two, FileRef::new(2, 5), options.urgency, &mut |_| ControlFlow::Continue(()))
+            .unwrap();
         let mut sums = Vec::new();
         for (entry, owner) in old.columns.iter().zip(old.owners()) {
             let sources = chain.sources(&Disk).unwrap();

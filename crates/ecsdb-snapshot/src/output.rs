@@ -37,21 +37,10 @@ pub(crate) struct Output<'a> {
 }
 
 impl<'a> Output<'a> {
-    pub(crate) fn new(
-        file: &'a dyn VfsFile,
-        header: Header,
-        report: Follow<'a>,
-    ) -> Self {
+    pub(crate) fn new(file: &'a dyn VfsFile, header: Header, report: Follow<'a>) -> Self {
         let mut pages = PageWriter::new(file);
         pages.gather(&header.encode());
-        Output {
-            pages,
-            header,
-            position: 0,
-            link: 0,
-            progress: Progress::default(),
-            report,
-        }
+        Output { pages, header, position: 0, link: 0, progress: Progress::default(), report }
     }
 
     /// Where the next frame begins.

@@ -223,9 +223,14 @@ fn columns_larger_than_a_block_are_written_in_several_and_merged_and_read_back()
     take(dir.path(), &world, 4, Some(1), Some((3, &full.directory)));
     let chain = Snapshot::open(&Disk, &dir.path().join(FileKind::Snapshot.name(4))).unwrap();
     let merged = dir.path().join(FileKind::Snapshot.name(5));
-    ecsdb_snapshot::merge(&Disk, &chain, &merged, ecsdb_snapshot::FileRef::new(5, 5), &Urgency::of_caller(), &mut |_| {
-        ControlFlow::Continue(())
-    })
+    ecsdb_snapshot::merge(
+        &Disk,
+        &chain,
+        &merged,
+        ecsdb_snapshot::FileRef::new(5, 5),
+        &Urgency::of_caller(),
+        &mut |_| ControlFlow::Continue(()),
+    )
     .unwrap();
     assert_eq!(load(dir.path(), 5, 1).unwrap().view().digest().unwrap(), world.view().digest().unwrap());
 }

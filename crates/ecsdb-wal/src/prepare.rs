@@ -1,5 +1,5 @@
 //! Segments made ready before they are needed: filled with real zeros and synced under their name (WAL-10,
-//! WAL-12), so that a record's sync never waits for the file system to allocate.
+//! WAL-12), so that a record's sync never waits for the file system to allocate. Where records are large, room is enough.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,6 +14,15 @@ use crate::options::Threads;
 
 /// Zeros are written and synced this many bytes at a time, so that the log's own syncs come in between.
 pub(crate) const SLICE_BYTES: u64 = 1 << 20;
+
+/// How a segment is made ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fill {
+    /// With real zeros: the sync of a small record has nothing to do then but to write it.
+    Zeros,
+    /// With room: what is to come is large, and to write as many zeros first would take as long as to write it.
+    Room,
+}
 
 /// A file that is ready to become a segment.
 #[derive(Debug)]
@@ -46,7 +55,7 @@ struct Work {
 enum State {
     Idle,
     /// Asked for: number and bytes.
-    Wanted(u64, u64),
+    Wanted(u64, u64, Fill),
     Busy,
     Ready(Prepared),
     /// It failed; whoever needs the segment tries again, and gets the error if it stays.
@@ -82,20 +91,20 @@ impl Preparer {
     }
 
     /// Asks for a segment ahead of its use.
-    pub(crate) fn request(&self, sequence: u64, bytes: u64) {
+    pub(crate) fn request(&self, sequence: u64, bytes: u64, fill: Fill) {
         if self.thread.is_some() {
             let mut state = self.work.state.lock();
             if !matches!(*state, State::Stopped) {
-                *state = State::Wanted(sequence, bytes);
+                *state = State::Wanted(sequence, bytes, fill);
                 self.work.changed.notify_all();
             }
         }
     }
 
     /// The segment `sequence`, which is needed now. The flag says that it was not ready.
-    pub(crate) fn take(&self, sequence: u64, bytes: u64) -> Result<(Prepared, bool), IoError> {
+    pub(crate) fn take(&self, sequence: u64, bytes: u64, fill: Fill) -> Result<(Prepared, bool), IoError> {
         if self.thread.is_none() {
-            return Ok((self.work.make(sequence, bytes)?, false));
+            return Ok((self.work.make(sequence, bytes, fill)?, false));
         }
         let mut state = self.work.state.lock();
         let late = !matches!(*state, State::Ready(_));
@@ -109,7 +118,7 @@ impl Preparer {
                 self.work.check()?;
                 Ok((prepared, late))
             }
-            _ => Ok((self.work.make(sequence, 0)?, true)),
+            _ => Ok((self.work.make(sequence, 0, fill)?, true)),
         }
     }
 
@@ -153,11 +162,11 @@ impl Work {
         loop {
             match *state {
                 State::Stopped => return,
-                State::Wanted(sequence, bytes) => {
+                State::Wanted(sequence, bytes, fill) => {
                     *state = State::Busy;
                     drop(state);
-                    let made =
-                        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.make(sequence, bytes)));
+                    let make = std::panic::AssertUnwindSafe(|| self.make(sequence, bytes, fill));
+                    let made = std::panic::catch_unwind(make);
                     state = self.state.lock();
                     *state = match made {
                         Ok(Ok(prepared)) => State::Ready(prepared),
@@ -183,11 +192,14 @@ impl Work {
 
     /// Makes a segment file of zeros; a shorter one when it is needed in a hurry, but never shorter than its header's page: that is what a header
     /// says that the file had before it was written.
-    fn make(&self, sequence: u64, bytes: u64) -> Result<Prepared, IoError> {
+    fn make(&self, sequence: u64, bytes: u64, fill: Fill) -> Result<Prepared, IoError> {
         let bytes = bytes.max(PAGE);
         self.check()?;
         let path = self.dir.join(FileKind::Segment.name(sequence));
         publish(&*self.vfs, &path, |file| {
+            if fill == Fill::Room {
+                return file.reserve(bytes);
+            }
             let zeros = vec![0; SLICE_BYTES.min(bytes) as usize];
             let mut at = 0;
             while at < bytes && !(at > 0 && self.hurry.load(Ordering::Relaxed)) {
@@ -214,7 +226,7 @@ mod tests {
     fn a_segment_that_is_made_in_a_hurry_has_the_page_of_its_header() {
         let dir = tempfile::tempdir().unwrap();
         let preparer = Preparer::new(Arc::new(Disk), dir.path().into(), 1, Threads::Background).unwrap();
-        let (prepared, late) = preparer.take(1, 64 << 10).unwrap();
+        let (prepared, late) = preparer.take(1, 64 << 10, Fill::Zeros).unwrap();
         assert!(late && std::fs::metadata(prepared.path).unwrap().len() >= PAGE);
     }
 }

@@ -12,7 +12,7 @@ use ecsdb_io::{IoError, OpenMode, Vfs, VfsFile, checksum, checksum_append};
 
 use crate::format::{CLOSE, CONTINUES, GROUP, GroupInfo, HEADER_BYTES, PAGE, SegmentHeader, TRANSACTION};
 use crate::options::{LogOptions, LogStart, SegmentEnd};
-use crate::prepare::{Preparer, SLICE_BYTES};
+use crate::prepare::{Fill, Preparer, SLICE_BYTES};
 use crate::queue::{Entry, Queue};
 use crate::stamps::Stamps;
 use crate::stats::{Counters, add};
@@ -47,6 +47,8 @@ pub(crate) struct Writer {
     /// Transactions in this segment, and when the first one was written, in nanoseconds since 1970-01-01 UTC.
     transactions: u64,
     began_unix_ns: u64,
+    /// Bytes of large writes in this segment.
+    large_bytes: u64,
     /// Written since the last sync.
     unsynced: bool,
     /// The queue that is not in use.
@@ -71,6 +73,9 @@ enum Piece {
 fn segment_bytes_max(max: u64) -> u64 {
     max.clamp(2 * PAGE, SEGMENT_BYTES_MAX).next_multiple_of(PAGE)
 }
+
+/// A write from this on passes the system's cache by, where the platform can: the processor has less to do, and the sync.
+const LARGE_BYTES: u64 = 64 << 10;
 
 static ZEROS: [u8; PAGE as usize] = [0; PAGE as usize];
 
@@ -122,13 +127,15 @@ impl Writer {
             last: Lsn(start.lsn.0 - 1),
             transactions: 0,
             began_unix_ns: 0,
+            large_bytes: 0,
             unsynced: false,
             spare: Queue::default(),
             heads: Vec::new(),
             pieces: Vec::new(),
             pending: 0,
         };
-        writer.prepare_next();
+        writer.file.pass_cache_by();
+        writer.prepare_next(Fill::Zeros);
         Ok(writer)
     }
 
@@ -377,6 +384,9 @@ impl Writer {
         self.unsynced = true;
         self.file.write_all_at(&mut slices, page_start)?;
         let written = end + padding as u64 - page_start;
+        if written >= LARGE_BYTES {
+            self.large_bytes += written;
+        }
         add(&counters.bytes_written, written);
         metrics::counter!("ecsdb_log_written_bytes_total").increment(written);
         drop(slices);
@@ -397,7 +407,9 @@ impl Writer {
         }
         let bytes = self.next_bytes();
         let sequence = self.header.sequence + 1;
-        let (prepared, late) = self.preparer.take(sequence, bytes)?;
+        // What is to come is taken to be as what came.
+        let fill = if self.large_bytes > self.offset / 2 { Fill::Room } else { Fill::Zeros };
+        let (prepared, late) = self.preparer.take(sequence, bytes, fill)?;
         add(&counters.segments, 1);
         add(&counters.segments_late, u64::from(late));
         let previous = SegmentEnd {
@@ -408,6 +420,7 @@ impl Writer {
         };
         // Written without a detour from here on, however it was prepared.
         let file = self.vfs.open(&prepared.path, OpenMode::ReadWrite)?;
+        file.pass_cache_by();
         let limit = bytes.max((PAGE + needed + 2 * GROUP_BYTES).next_multiple_of(PAGE));
         let header = SegmentHeader {
             sequence,
@@ -429,7 +442,8 @@ impl Writer {
         self.transactions = 0;
         self.offset = PAGE;
         self.tail.clear();
-        self.prepare_next();
+        self.large_bytes = 0;
+        self.prepare_next(fill);
         Ok(())
     }
 
@@ -437,8 +451,8 @@ impl Writer {
         self.limit.saturating_mul(2).min(self.segment_bytes_max)
     }
 
-    fn prepare_next(&mut self) {
-        self.preparer.request(self.header.sequence + 1, self.next_bytes());
+    fn prepare_next(&mut self, fill: Fill) {
+        self.preparer.request(self.header.sequence + 1, self.next_bytes(), fill);
     }
 }
 

@@ -113,6 +113,7 @@ export interface Changes {
 export type Event =
   | { type: 'missed'; count: number }
   | { type: 'started'; task: string }
+  | { type: 'ended'; task: string }
   | { type: 'progress'; task: string; progress: Progress }
   | { type: 'snapshot-taken'; snapshot: SnapshotTaken }
   | { type: 'compacted'; compaction: Compaction }

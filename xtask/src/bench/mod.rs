@@ -5,6 +5,7 @@ mod lifecycle;
 mod memory;
 mod reopen;
 mod report;
+mod tick;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -93,6 +94,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     match &args.what {
         None => measure(&args.options, args.rounds, |report| {
             commits::run(report, dir.path())?;
+            tick::run(report, dir.path())?;
             memory::run(report, dir.path())?;
             reopen::run(report, dir.path())
         }),

@@ -23,6 +23,7 @@ pub(super) enum Request {
     Write(Write),
     Sync(Reply<()>),
     SetLen(u64, Reply<()>),
+    Reserve(u64, Reply<()>),
     /// Nothing but the news whether everything before succeeded.
     Settle(Reply<()>),
     Read {
@@ -117,6 +118,11 @@ impl Request {
             Request::SetLen(len, reply) => {
                 let result = guarded(FileOp::SetLen, file, refused, || file.set_len(len));
                 // Nothing accepted is lost by it, and the caller hears of it: the file can be used on.
+                Done { failure: None, bytes: 0, answer: Answer::Unit(reply, result) }
+            }
+            Request::Reserve(len, reply) => {
+                let result = guarded(FileOp::SetLen, file, refused, || file.reserve(len));
+                // As above.
                 Done { failure: None, bytes: 0, answer: Answer::Unit(reply, result) }
             }
             Request::Settle(reply) => {

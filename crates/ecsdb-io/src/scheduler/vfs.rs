@@ -144,6 +144,11 @@ impl VfsFile for ScheduledFile {
         self.scheduler.shared().change(self.id, FileOp::SetLen, self.path(), request)
     }
 
+    fn reserve(&self, len: u64) -> Result<()> {
+        let request = |reply| Request::Reserve(len, reply);
+        self.scheduler.shared().change(self.id, FileOp::SetLen, self.path(), request)
+    }
+
     fn sync_data(&self) -> Result<()> {
         self.scheduler.shared().change(self.id, FileOp::Sync, self.path(), Request::Sync)
     }

@@ -1,9 +1,9 @@
 //! Beginning and end.
 
 use super::super::executor::execute;
-use crate::Urgency;
 use super::super::queues::Phase;
 use super::*;
+use crate::Urgency;
 use tokio::runtime::Builder;
 
 #[test]

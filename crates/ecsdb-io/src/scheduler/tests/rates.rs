@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::super::executor::execute;
-use crate::Urgency;
 use super::*;
+use crate::Urgency;
 
 /// A scheduler whose executor runs on the test's own runtime.
 struct OnVirtualTime(Scheduler, Fake);

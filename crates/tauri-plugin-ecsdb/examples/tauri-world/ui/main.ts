@@ -78,6 +78,8 @@ function name(event: Event): string {
       return `${event.task} failed`
     case 'started':
       return `${event.task} began`
+    case 'ended':
+      return `${event.task} ended`
     default:
       return event.type
   }
