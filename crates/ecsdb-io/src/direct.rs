@@ -27,6 +27,14 @@ thread_local! {
     static PIECE: RefCell<PageVec> = RefCell::new(PageVec::new());
 }
 
+/// Gives this thread's piece; another one while the thread ends, and its own is gone.
+fn with_piece<T>(mut work: impl FnMut(&mut PageVec) -> T) -> T {
+    match PIECE.try_with(|piece| work(&mut piece.borrow_mut())) {
+        Ok(done) => done,
+        Err(_) => work(&mut PageVec::new()),
+    }
+}
+
 /// A second handle of a file, with which no cache is in between.
 #[derive(Debug)]
 pub(crate) struct Direct {
@@ -60,7 +68,7 @@ impl Direct {
         {
             return write(buf, offset);
         }
-        PIECE.with_borrow_mut(|piece| {
+        with_piece(|piece| {
             let (mut at, mut rest, mut bufs) = (offset, &[][..], bufs.iter());
             loop {
                 // Up to a page first, then whole ones.
@@ -115,7 +123,7 @@ impl Direct {
             let before = (at % PAGE_BYTES as u64) as usize;
             let rest = &mut buf[done..];
             let around = (before + rest.len()).next_multiple_of(PAGE_BYTES).min(PIECE_BYTES);
-            let read: io::Result<(usize, bool)> = PIECE.with_borrow_mut(|piece| {
+            let read: io::Result<(usize, bool)> = with_piece(|piece| {
                 piece.resize(PIECE_BYTES, 0);
                 let n = platform::read_at(&self.file, &mut piece[..around], at - before as u64)?;
                 let there = n.saturating_sub(before).min(rest.len());

@@ -40,14 +40,15 @@ ecsdb_io::sync::thread_local! {
 impl Parked {
     /// This thread's own, reused from wait to wait.
     pub(crate) fn current() -> Arc<Parked> {
-        PARKED.with(|parked| {
+        let new = || Arc::new(Parked { state: AtomicU8::new(WAITING), thread: thread::current() });
+        let own = PARKED.try_with(|parked| {
             let mut parked = parked.borrow_mut();
-            let parked = parked.get_or_insert_with(|| {
-                Arc::new(Parked { state: AtomicU8::new(WAITING), thread: thread::current() })
-            });
+            let parked = parked.get_or_insert_with(new);
             parked.state.store(WAITING, Ordering::Relaxed);
             parked.clone()
-        })
+        });
+        // While the thread ends it may have none any more.
+        own.unwrap_or_else(|_| new())
     }
 
     pub(crate) fn park(&self) -> Woken {

@@ -217,10 +217,11 @@ impl Builder {
         let store = persistence.store.clone();
         let db = Database::from_parts(world.clone(), Some(persistence));
         // From here on nothing rests on what was damaged, and any policy opens it again.
-        store.control(Task::Compaction).run(|control| store.end_salvage(|| world.capture(), control))?;
+        let view = world.capture()?;
+        store.control(Task::Compaction).run(|control| store.end_salvage(|| view, control))?;
         if overdue {
             // IO-1: sessions that are shorter than a snapshot takes would never come to one. Without it the log is as good as before.
-            let snapshot = |control: &Control| store.snapshot(world.capture(), control);
+            let snapshot = |control: &Control| store.snapshot(world.capture()?, control);
             if let Err(e) = store.control(Task::Snapshot).run(snapshot) {
                 tracing::warn!(error = %e, "a snapshot that is overdue could not be taken");
                 let error = e.to_string();

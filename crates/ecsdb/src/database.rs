@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ecsdb_config::PersistenceConfig;
 use ecsdb_core::{Transaction, View, WeakView, World};
 use ecsdb_io::sync::atomic::{AtomicBool, Ordering};
-use ecsdb_io::sync::{Mutex, MutexGuard, thread};
+use ecsdb_io::sync::{Mutex, thread};
 use ecsdb_recovery::RecoveryReport;
 use ecsdb_wal::{Durability, Log, Lsn, Payload};
 
@@ -14,7 +14,7 @@ use crate::blocking::run_blocking;
 use crate::builder::Builder;
 use crate::error::{Abort, Error, Result};
 use crate::nesting::Nesting;
-use crate::persistence::{Persistence, SharedWorld};
+use crate::persistence::{Held, Persistence, SharedWorld};
 use crate::ticket::Ticket;
 
 /// An ECS world whose committed transactions survive whatever ends the process.
@@ -314,10 +314,7 @@ impl Database {
     /// be rolled back ([`WorldError::Poisoned`](crate::WorldError::Poisoned)).
     pub fn view(&self) -> Result<View> {
         self.inner.not_within_a_transaction()?;
-        let world = self.inner.world.world.lock();
-        if world.is_poisoned() {
-            return Err(crate::WorldError::Poisoned.into());
-        }
+        let world = self.inner.world.hold()?;
         let view = world.view();
         drop(world);
         *self.inner.latest.lock() = view.downgrade();
@@ -417,11 +414,10 @@ impl Database {
             // Backpressure comes before the transaction, so that nothing has to wait once it holds the world.
             log.admit()?;
         }
-        let mut world = Writing { world: self.inner.world.world.lock(), db: self };
+        let mut world = Writing { world: self.inner.world.hold()?, db: self };
         if self.inner.closed.load(Ordering::Acquire) {
             return Err(Error::Closed);
         }
-        let _nesting = Nesting::enter(&self.inner);
         let mut open = world.world.begin();
         // On an error or a panic the transaction is dropped, which rolls it back.
         let value = f(open.transaction()).map_err(Error::from)?;
@@ -457,7 +453,7 @@ impl Database {
 
 /// The world, locked by a writer.
 struct Writing<'a> {
-    world: MutexGuard<'a, World>,
+    world: Held<'a>,
     db: &'a Database,
 }
 
@@ -490,7 +486,7 @@ impl std::fmt::Debug for Database {
 impl Inner {
     /// The thread would wait for itself.
     pub(crate) fn not_within_a_transaction(&self) -> Result<()> {
-        if Nesting::is_within(self) { Err(Error::Nested) } else { Ok(()) }
+        if Nesting::is_within(self.world.address()) { Err(Error::Nested) } else { Ok(()) }
     }
 
     fn close(&self) -> Result<()> {
@@ -500,7 +496,7 @@ impl Inner {
         }
         // Whoever holds the world finishes first; nobody after it gets past `closed`.
         if !self.closed.swap(true, Ordering::AcqRel) {
-            drop(self.world.world.lock());
+            self.world.pass();
         }
         self.persistence.as_ref().map_or(Ok(()), Persistence::close)
     }

@@ -11,6 +11,7 @@ use ecsdb_io::sync::block_on;
 use tokio::sync::oneshot;
 
 use crate::error::{Error, Result};
+use crate::nesting::Nesting;
 
 /// A piece of work in the background: a snapshot, a compaction, a copy, a restore. Dropping the handle lets it go on, also when it is
 /// paused: nobody else could resume it, and other work would wait for it for ever.
@@ -19,6 +20,8 @@ use crate::error::{Error, Result};
 #[derive(Debug)]
 pub struct Job<T> {
     control: Control,
+    /// The world that it works on.
+    world: usize,
     /// `None` once it has given the result.
     result: Option<oneshot::Receiver<Result<T>>>,
     /// Told when the sender is gone, whatever ended the work.
@@ -41,10 +44,10 @@ impl<T> JobResult<T> {
 }
 
 impl<T> Job<T> {
-    pub(crate) fn new(control: Control) -> (Self, JobResult<T>) {
+    pub(crate) fn new(control: Control, world: usize) -> (Self, JobResult<T>) {
         let (sender, result) = oneshot::channel();
         let alive = Arc::new(());
-        let job = Job { control, result: Some(result), ended: Arc::downgrade(&alive) };
+        let job = Job { control, world, result: Some(result), ended: Arc::downgrade(&alive) };
         (job, JobResult { sender, _alive: alive })
     }
 
@@ -52,7 +55,8 @@ impl<T> Job<T> {
     /// long as nobody waits. Not for async code: use `.await` there.
     ///
     /// # Errors
-    /// When it failed or was cancelled; the database goes on, and what was there before is still there.
+    /// When it failed or was cancelled; the database goes on, and what was there before is still there. [`Error::Nested`] within a transaction of
+    /// this thread, for which it may be waiting itself.
     pub fn wait(self) -> Result<T> {
         self.control.resume();
         self.control.wait();
@@ -98,6 +102,9 @@ impl<T> Future for Job<T> {
     type Output = Result<T>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
+        if Nesting::is_within(self.world) {
+            return Poll::Ready(Err(Error::Nested));
+        }
         self.control.wait();
         let Some(result) = &mut self.result else { return Poll::Ready(Err(Error::Finished("job"))) };
         let received = std::task::ready!(Pin::new(result).poll(context));

@@ -335,7 +335,7 @@ impl Worker {
         }
         self.disk_bytes = stats.log_bytes + stats.archive_bytes;
         let appended = self.log.appended_lsn().0;
-        let view = self.world.world.lock().view();
+        let view = self.world.hold()?.view();
         Ok(Now {
             transactions: appended.saturating_sub(self.snapshot_lsn),
             log_bytes: self.carried.bytes + self.log.appended_bytes() - self.snapshot_bytes,
@@ -382,7 +382,7 @@ impl Worker {
 
     fn snapshot(&mut self) -> Result<(), Error> {
         let bytes = self.log.appended_bytes();
-        let view = self.world.capture();
+        let view = self.world.capture()?;
         let info = self.under_control(Task::Snapshot, |control| self.store.snapshot(view, control))?;
         self.note_snapshot(info.lsn.0);
         self.snapshot_bytes = bytes;
@@ -391,7 +391,7 @@ impl Worker {
 
     fn compact(&mut self) -> Result<(), Error> {
         let bytes = self.log.appended_bytes();
-        let view = self.world.capture();
+        let view = self.world.capture()?;
         let info = self.under_control(Task::Compaction, |control| self.store.compact(view, None, control))?;
         self.note_snapshot(info.lsn.0);
         self.snapshot_bytes = bytes;

@@ -3,39 +3,35 @@
 
 use std::cell::RefCell;
 
-use crate::database::Inner;
-
 ecsdb_io::sync::thread_local! {
-    /// The databases of which a transaction is under way on this thread, by address. Nobody but the thread itself reads or
-    /// writes it, so there is nothing to race for.
+    /// The worlds that this thread holds, by address. Nobody but the thread itself reads or writes it, so there is nothing to race for. While the
+    /// thread ends it may be gone already: then nothing is told.
     static WITHIN: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A transaction under way on this thread, until it is dropped.
+/// This thread holds a world, until it is dropped: code of a component, or of a transaction, that asks for it again would wait for itself.
 pub(crate) struct Nesting(usize);
 
 impl Nesting {
-    pub(crate) fn enter(database: &Inner) -> Self {
-        let address = std::ptr::from_ref(database).addr();
-        WITHIN.with(|within| within.borrow_mut().push(address));
-        Nesting(address)
+    pub(crate) fn enter(world: usize) -> Self {
+        let _ = WITHIN.try_with(|within| within.borrow_mut().push(world));
+        Nesting(world)
     }
 
-    pub(crate) fn is_within(database: &Inner) -> bool {
-        let address = std::ptr::from_ref(database).addr();
-        // While the thread ends there is no transaction under way on it.
-        WITHIN.try_with(|within| within.borrow().contains(&address)).unwrap_or(false)
+    pub(crate) fn is_within(world: usize) -> bool {
+        WITHIN.try_with(|within| within.borrow().contains(&world)).unwrap_or(false)
     }
 }
 
 impl Drop for Nesting {
     fn drop(&mut self) {
-        WITHIN.with(|within| {
+        let leave = |within: &RefCell<Vec<usize>>| {
             let mut within = within.borrow_mut();
-            if let Some(at) = within.iter().rposition(|&address| address == self.0) {
+            if let Some(at) = within.iter().rposition(|&world| world == self.0) {
                 within.remove(at);
             }
-        });
+        };
+        let _ = WITHIN.try_with(leave);
     }
 }
 
@@ -50,7 +46,7 @@ pub(crate) mod own_thread {
 
     /// This thread works for `owner` until it ends.
     pub(crate) fn enter(owner: usize) {
-        OWNER.with(|own| own.set(owner));
+        let _ = OWNER.try_with(|own| own.set(owner));
     }
 
     pub(crate) fn is_of(owner: usize) -> bool {

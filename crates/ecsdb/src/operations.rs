@@ -35,7 +35,7 @@ impl Database {
     /// [`Error::InMemory`], [`Error::Closed`], or when the thread cannot be started.
     pub fn snapshot(&self) -> Result<Job<SnapshotInfo>> {
         let persistence = self.persistence("snapshot")?;
-        let (store, view) = (persistence.store.clone(), persistence.world.capture());
+        let (store, view) = (persistence.store.clone(), persistence.world.capture()?);
         persistence.job(Task::Snapshot, move |control| Ok(store.snapshot(view, control)?))
     }
 
@@ -85,7 +85,7 @@ impl Database {
         let (store, world) = (persistence.store.clone(), persistence.world.clone());
         persistence.job(Task::Compaction, move |control| {
             world.compact_chunks(control)?;
-            Ok(store.compact(world.capture(), Some(1), control)?)
+            Ok(store.compact(world.capture()?, Some(1), control)?)
         })
     }
 
@@ -106,7 +106,7 @@ impl Database {
     /// As [`Database::snapshot`].
     pub fn backup_to(&self, path: impl Into<PathBuf>) -> Result<Job<SnapshotInfo>> {
         let persistence = self.persistence("back up")?;
-        let (store, view) = (persistence.store.clone(), persistence.world.capture());
+        let (store, view) = (persistence.store.clone(), persistence.world.capture()?);
         let layout = restore::other(&*persistence.recovery_vfs, path)?;
         persistence.job(Task::Copy, move |control| Ok(store.copy_to(&layout, view, control)?))
     }

@@ -1,6 +1,6 @@
 //! The durable half of an open database: log, store, lock, and the work in the background.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use ecsdb_config::{Changes, Error as ConfigError, PersistenceConfig};
 use ecsdb_core::{View, World};
 use ecsdb_io::sync::atomic::{AtomicU64, Ordering};
 use ecsdb_io::sync::thread::{self, JoinHandle, ThreadId};
-use ecsdb_io::sync::{Condvar, Instant, Mutex};
+use ecsdb_io::sync::{Condvar, Instant, Mutex, MutexGuard};
 use ecsdb_io::{DirLock, Priority, Scheduler, Vfs};
 use ecsdb_recovery::RecoveryReport;
 use ecsdb_wal::{Log, LogError, Lsn, Threads};
@@ -18,7 +18,7 @@ use ecsdb_wal::{Log, LogError, Lsn, Threads};
 use crate::error::{Error, Result};
 use crate::job::Job;
 use crate::maintenance::{Carried, Maintenance};
-use crate::nesting::own_thread;
+use crate::nesting::{Nesting, own_thread};
 
 pub(crate) struct Persistence {
     /// For reading what there was: a restore gives way to the log.
@@ -74,7 +74,7 @@ type Running = (Control, JoinHandle<()>);
 /// the work.
 #[derive(Clone)]
 pub(crate) struct SharedWorld {
-    pub(crate) world: Arc<Mutex<World>>,
+    world: Arc<Mutex<World>>,
     /// LSN of the last committed transaction, for those who must not wait for the one under way.
     lsn: Arc<AtomicU64>,
     /// How long the last capture for a snapshot kept the writers waiting.
@@ -90,6 +90,29 @@ impl SharedWorld {
         SharedWorld { world: Arc::new(Mutex::new(world)), lsn, stall: Arc::default() }
     }
 
+    /// The world, for the caller alone: the one way to it. TX-1: one in which half of a transaction is left is shown to nobody, nor written to
+    /// any file.
+    ///
+    /// # Errors
+    /// [`ecsdb_core::Error::Poisoned`].
+    pub(crate) fn hold(&self) -> Result<Held<'_>, ecsdb_core::Error> {
+        let world = self.world.lock();
+        if world.is_poisoned() {
+            return Err(ecsdb_core::Error::Poisoned);
+        }
+        Ok(Held { world, _nesting: Nesting::enter(self.address()) })
+    }
+
+    /// Waits until nobody holds it.
+    pub(crate) fn pass(&self) {
+        drop(self.world.lock());
+    }
+
+    /// What tells it from any other.
+    pub(crate) fn address(&self) -> usize {
+        Arc::as_ptr(&self.world).addr()
+    }
+
     /// LSN of the last committed transaction.
     pub(crate) fn lsn(&self) -> Lsn {
         Lsn(self.lsn.load(Ordering::Acquire))
@@ -101,13 +124,13 @@ impl SharedWorld {
     }
 
     /// A view for a snapshot.
-    pub(crate) fn capture(&self) -> View {
-        let world = self.world.lock();
+    pub(crate) fn capture(&self) -> Result<View, ecsdb_core::Error> {
+        let world = self.hold()?;
         let began = Instant::now();
         let view = world.view();
         drop(world);
         *self.stall.lock() = began.elapsed();
-        view
+        Ok(view)
     }
 
     pub(crate) fn last_stall(&self) -> Duration {
@@ -117,9 +140,10 @@ impl SharedWorld {
     /// Merges sparse chunks, a few at a time, so that no writer waits for more than a moment.
     pub(crate) fn compact_chunks(&self, control: &Control) -> Result<(), StoreError> {
         control.urgency().run(|| {
-            let compacted = self.world.lock().compact_chunks(ROWS_AT_ONCE);
-            if !compacted.more {
-                return ControlFlow::Break(Ok(()));
+            match self.hold().map(|mut world| world.compact_chunks(ROWS_AT_ONCE)) {
+                Ok(compacted) if compacted.more => {}
+                Ok(_) => return ControlFlow::Break(Ok(())),
+                Err(e) => return ControlFlow::Break(Err(e.into())),
             }
             if let Err(e) = control.check() {
                 return ControlFlow::Break(Err(e));
@@ -127,6 +151,26 @@ impl SharedWorld {
             thread::yield_now();
             ControlFlow::Continue(())
         })
+    }
+}
+
+/// The world, held by this thread.
+pub(crate) struct Held<'a> {
+    world: MutexGuard<'a, World>,
+    _nesting: Nesting,
+}
+
+impl Deref for Held<'_> {
+    type Target = World;
+
+    fn deref(&self) -> &World {
+        &self.world
+    }
+}
+
+impl DerefMut for Held<'_> {
+    fn deref_mut(&mut self) -> &mut World {
+        &mut self.world
     }
 }
 
@@ -197,7 +241,7 @@ impl Persistence {
         work: impl FnOnce(&Control) -> Result<T> + Send + 'static,
     ) -> Result<Job<T>> {
         let control = self.store.control(task);
-        let (job, sender) = Job::new(control.clone());
+        let (job, sender) = Job::new(control.clone(), self.world.address());
         let events = self.events.clone();
         let of_work = control.clone();
         // What the work pinned, or did not come to the end of, is looked at again.

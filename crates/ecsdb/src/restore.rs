@@ -88,7 +88,7 @@ pub(crate) fn into_running(
 /// The transaction that turns the live world into the past one.
 fn replace(world: &SharedWorld, log: &Log, past: &Reconstructed) -> Result<Lsn> {
     log.admit()?;
-    let mut live = world.world.lock();
+    let mut live = world.hold()?;
     let last = live.lsn();
     let restore = live.restore(&past.world.view())?;
     let changes = restore.change_set();
