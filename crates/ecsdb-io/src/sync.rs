@@ -21,5 +21,18 @@ mod simulated;
 #[cfg(ecsdb_simulated)]
 pub use simulated::*;
 
+/// Starts a thread that helps with some work, and says whether the system gave one: whoever asks does the work all the same.
+#[cfg(not(ecsdb_simulated))]
+pub fn help<'scope>(scope: &'scope thread::Scope<'scope, '_>, work: impl FnOnce() + Send + 'scope) -> bool {
+    thread::Builder::new().spawn_scoped(scope, work).is_ok()
+}
+
+/// As without a simulation, where there is always a thread.
+#[cfg(ecsdb_simulated)]
+pub fn help<'scope>(scope: &'scope thread::Scope<'scope, '_>, work: impl FnOnce() + Send + 'scope) -> bool {
+    scope.spawn(work);
+    true
+}
+
 /// True under a scheduler that decides which thread goes on: threads of other libraries, such as a Tokio runtime's, have no place then.
 pub const IS_SIMULATED: bool = cfg!(ecsdb_simulated);

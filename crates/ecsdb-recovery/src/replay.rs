@@ -1,7 +1,7 @@
 //! Building the world: the newest snapshot that loads, and the log above it.
 
 use ecsdb_core::World;
-use ecsdb_io::sync::{mpsc::sync_channel, thread};
+use ecsdb_io::sync::{help, mpsc::sync_channel, thread};
 use ecsdb_io::{FileKind, Layout, Vfs};
 use ecsdb_snapshot::{LoadOptions, Manifest, Snapshot, SnapshotEntry};
 use ecsdb_wal::{LogScan, Lsn, Replay, Transaction};
@@ -126,33 +126,35 @@ pub(crate) fn apply(
         }
         Ok(())
     };
-    if threads <= 1 {
-        read(vfs, scan, after, until, |batch| apply(&batch).map(|()| true))?;
-        return Ok(last_unix_ns);
-    }
-    thread::scope(|scope| {
-        let (sender, receiver) = sync_channel(BATCHES_AHEAD);
-        let (applied, is_applied) = sync_channel(1);
-        scope.spawn(move || {
-            // A receiver that is gone has failed, and has told so itself.
-            let sent = read(vfs, scan, after, until, |batch: Batch| {
-                let waits = batch.is_large();
-                Ok(sender.send(Ok(batch)).is_ok() && (!waits || is_applied.recv().is_ok()))
+    let is_helped = threads > 1
+        && thread::scope(|scope| {
+            let (sender, receiver) = sync_channel(BATCHES_AHEAD);
+            let (applied, is_applied) = sync_channel(1);
+            let is_helped = help(scope, move || {
+                // A receiver that is gone has failed, and has told so itself.
+                let sent = read(vfs, scan, after, until, |batch: Batch| {
+                    let waits = batch.is_large();
+                    Ok(sender.send(Ok(batch)).is_ok() && (!waits || is_applied.recv().is_ok()))
+                });
+                if let Err(e) = sent {
+                    drop(sender.send(Err(e)));
+                }
             });
-            if let Err(e) = sent {
-                drop(sender.send(Err(e)));
-            }
-        });
-        receiver.into_iter().try_for_each(move |batch: Result<Batch>| {
-            let batch = batch?;
-            apply(&batch)?;
-            let waits = batch.is_large();
-            drop(batch);
-            // A reader that is gone waits for nothing any more.
-            let _: bool = !waits || applied.send(()).is_ok();
-            Ok::<(), Error>(())
-        })
-    })?;
+            // Without a thread that reads ahead nothing comes.
+            receiver.into_iter().try_for_each(|batch: Result<Batch>| {
+                let batch = batch?;
+                apply(&batch)?;
+                let waits = batch.is_large();
+                drop(batch);
+                // A reader that is gone waits for nothing any more.
+                let _: bool = !waits || applied.send(()).is_ok();
+                Ok::<(), Error>(())
+            })?;
+            Ok::<_, Error>(is_helped)
+        })?;
+    if !is_helped {
+        read(vfs, scan, after, until, |batch| apply(&batch).map(|()| true))?;
+    }
     Ok(last_unix_ns)
 }
 

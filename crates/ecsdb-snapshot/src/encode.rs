@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 
 use ecsdb_core::parts::ColumnPart;
 use ecsdb_io::compress::{Compressor, Encoding};
-use ecsdb_io::sync::{Condvar, Mutex, thread};
+use ecsdb_io::sync::{Condvar, Mutex, help, thread};
 use ecsdb_io::{Urgency, checksum_append};
 
 use crate::error::{Error, Result};
@@ -76,34 +76,47 @@ impl Encoder<'_> {
         mut write: impl FnMut(Vec<Block>) -> Result<()> + Send,
     ) -> Result<()> {
         let batches = tasks.len().div_ceil(BATCH);
-        let mut tasks = tasks.into_iter();
+        let tasks = tasks.into_iter();
         if self.threads <= 1 {
-            let mut worker = Worker::new(self)?;
-            return each(self.urgency, batches, |_| write(worker.batch(tasks.by_ref().take(BATCH))?));
+            return self.alone(batches, tasks, write);
         }
         let state = Mutex::new(State { tasks, ..State::default() });
         let pipeline = Pipeline { state, changed: Condvar::new(), ahead: AHEAD * self.threads };
         thread::scope(|scope| {
             // Whatever ends the writing ends the threads.
             let _stop = Stop(&pipeline, true);
-            for _ in 0..self.threads {
-                scope.spawn(|| {
-                    // A value's own code may panic; the scope passes that on once the writer has given up.
-                    let _stop = Stop(&pipeline, false);
-                    let mut worker = Worker::new(self);
-                    self.urgency.run(|| {
-                        let Some((i, batch)) = pipeline.next() else { return ControlFlow::Break(()) };
-                        let blocks = match &mut worker {
-                            Ok(worker) => worker.batch(batch.into_iter()),
-                            Err(e) => Err(Error::Compress(std::io::Error::other(e.to_string()))),
-                        };
-                        pipeline.put(i, blocks);
-                        ControlFlow::Continue(())
-                    });
+            let pipeline = &pipeline;
+            let encode = move || {
+                // A value's own code may panic; the scope passes that on once the writer has given up.
+                let _stop = Stop(pipeline, false);
+                let mut worker = Worker::new(self);
+                self.urgency.run(|| {
+                    let Some((i, batch)) = pipeline.next() else { return ControlFlow::Break(()) };
+                    let blocks = match &mut worker {
+                        Ok(worker) => worker.batch(batch.into_iter()),
+                        Err(e) => Err(Error::Compress(std::io::Error::other(e.to_string()))),
+                    };
+                    pipeline.put(i, blocks);
+                    ControlFlow::Continue(())
                 });
+            };
+            let helpers = (0..self.threads).filter(|_| help(scope, encode)).count();
+            if helpers == 0 {
+                let tasks = std::mem::take(&mut pipeline.state.lock().tasks);
+                return self.alone(batches, tasks, write);
             }
             each(self.urgency, batches, |i| write(pipeline.take(i)?))
         })
+    }
+
+    fn alone(
+        self,
+        batches: usize,
+        mut tasks: std::vec::IntoIter<Task>,
+        mut write: impl FnMut(Vec<Block>) -> Result<()> + Send,
+    ) -> Result<()> {
+        let mut worker = Worker::new(self)?;
+        each(self.urgency, batches, |_| write(worker.batch(tasks.by_ref().take(BATCH))?))
     }
 }
 

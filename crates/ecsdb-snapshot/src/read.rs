@@ -9,7 +9,7 @@ use ecsdb_core::{ComponentId, World};
 use ecsdb_io::compress::{Encoding, decompress};
 use ecsdb_io::frame::{self, FrameDamage, FrameHeader};
 use ecsdb_io::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use ecsdb_io::sync::{Mutex, thread};
+use ecsdb_io::sync::{Mutex, help, thread};
 use ecsdb_io::{FileKind, OpenMode, Urgency, Vfs, VfsFile};
 
 use crate::directory::{ColumnEntry, Directory, FileRef};
@@ -277,7 +277,7 @@ impl Snapshot {
         };
         thread::scope(|scope| {
             for _ in 1..threads.max(1) {
-                scope.spawn(work);
+                help(scope, work);
             }
             work();
         });

@@ -308,7 +308,8 @@ impl Shared {
             return Ok(());
         }
         add(&self.counters.admission_waits, 1);
-        if !self.has_threads() {
+        // WAL-13: a waker may write, and the log's own thread would ask itself for room.
+        if !self.has_threads() || self.background.is_current() {
             return self.wait(Lsn(self.appended.load(Ordering::Acquire)));
         }
         let mut guard = self.room.0.lock();

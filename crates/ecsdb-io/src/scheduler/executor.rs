@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout_at};
 
 use super::priority::Priority;
@@ -13,20 +12,16 @@ use crate::urgency::Urgency;
 /// Runs until the scheduler was closed and everything accepted was executed. However it ends, by panic and by the end
 /// of its runtime too, nobody waits for it afterwards.
 ///
-/// What nobody waits for is executed on the threads of `low`.
-pub(super) async fn execute(shared: Arc<Shared>, low: Option<Handle>, urgency: Urgency) {
+/// `run` has an operation executed, and is told whether somebody waits for it. It must not wait for it itself, if it can help it.
+pub(super) async fn execute(shared: Arc<Shared>, urgency: Urgency, mut run: impl FnMut(Running, bool)) {
     let _end = End(&shared);
     loop {
         let next = shared.queues.lock().next(Instant::now());
         match next {
             Next::Run(job) => {
                 let is_urgent = urgency.is_urgent() || job.priority == Priority::Recovery;
-                let running = Running::new(shared.clone(), job);
                 // It books itself when it ends, and wakes this task.
-                drop(match &low {
-                    Some(low) if !is_urgent => low.spawn_blocking(move || running.run()),
-                    _ => tokio::task::spawn_blocking(move || running.run()),
-                });
+                run(Running::new(shared.clone(), job), is_urgent);
             }
             Next::Wait(None) => shared.wake.notified().await,
             // Being woken and the time being over are the same here: look again.

@@ -9,6 +9,7 @@
 //! | `queues` | which is next; no threads, no waiting |
 //! | `shared` | the queues behind their lock, and who waits for whom |
 //! | `executor` | the task that takes and executes |
+//! | `workers` | the threads that execute |
 //! | `vfs` | files that use all this |
 
 mod bucket;
@@ -18,19 +19,19 @@ mod queues;
 mod request;
 mod shared;
 mod vfs;
+mod workers;
 
 use std::io;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
 
-use crate::platform::lower_thread_priority;
 use crate::urgency::Urgency;
 use crate::vfs::Vfs;
 pub use priority::{Priority, PriorityStats, SchedulerStats};
-use queues::{OPERATIONS_AT_ONCE, Phase};
+use queues::Phase;
 use shared::Shared;
+use workers::Workers;
 
 /// How a [`Scheduler`] works.
 #[derive(Debug, Clone)]
@@ -44,7 +45,7 @@ pub struct SchedulerOptions {
     /// the disk does. No limits unless said otherwise; see [`Scheduler::set_rate_limit`].
     pub rate_limits: [Option<u64>; Priority::ALL.len()],
     /// Whether somebody waits for what is done. While nobody does, it runs at a lower processor priority than the application's
-    /// ([`lower_thread_priority`]), but for [`Priority::Recovery`], for which somebody always waits. Nobody does unless said otherwise.
+    /// ([`lower_thread_priority`](crate::lower_thread_priority)), but for [`Priority::Recovery`], for which somebody always waits. Nobody does unless said otherwise.
     pub urgency: Urgency,
 }
 
@@ -59,7 +60,7 @@ impl Default for SchedulerOptions {
     }
 }
 
-/// Queues disk operations by [`Priority`] and executes them in the background, on a small Tokio runtime of its own: it
+/// Queues disk operations by [`Priority`] and executes them in the background, on a Tokio runtime of its own: it
 /// can be used, and dropped, within another runtime and without one.
 ///
 /// Code uses it through a [`Vfs`] (see [`Scheduler::vfs`]). The first request of the highest priority that has one is
@@ -100,43 +101,41 @@ pub struct Scheduler {
 #[derive(Debug)]
 struct Owner {
     shared: Arc<Shared>,
-    /// The one that executes, and the one with threads of low priority.
-    runtimes: Mutex<Vec<Runtime>>,
 }
 
 impl Scheduler {
-    /// Starts the runtime and the executor.
+    /// Starts the executor.
     ///
     /// # Errors
     /// When the system gives no thread.
     pub fn start(options: SchedulerOptions) -> io::Result<Scheduler> {
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(1)
-            .max_blocking_threads(OPERATIONS_AT_ONCE)
-            .thread_name("ecsdb-io")
-            .enable_time()
-            .build()?;
-        // Nothing but its threads for blocking work is used.
-        let low = Builder::new_current_thread()
-            .max_blocking_threads(OPERATIONS_AT_ONCE)
-            .thread_name("ecsdb-io-low")
-            .on_thread_start(lower_thread_priority)
-            .build()?;
+        let runtime = Builder::new_current_thread().enable_time().build()?;
         let urgency = options.urgency.clone();
-        let scheduler = Scheduler::with(&options, vec![runtime, low]);
-        if let [runtime, low] = &**scheduler.owner.runtimes.lock() {
-            let low = low.handle().clone();
-            runtime.spawn(executor::execute(scheduler.owner.shared.clone(), Some(low), urgency));
+        let scheduler = Scheduler::with(&options);
+        let shared = scheduler.owner.shared.clone();
+        // No thread of the runtime's own: one that the system refuses would be a panic.
+        let thread = std::thread::Builder::new().name("ecsdb-io".into());
+        let started = thread.spawn(move || {
+            let mut workers = Workers::new();
+            let run = |operation, is_urgent| workers.run(operation, is_urgent);
+            runtime.block_on(executor::execute(shared, urgency, run));
+        });
+        match started {
+            Ok(_) => Ok(scheduler),
+            Err(e) => {
+                // Nobody else will.
+                scheduler.shared().stop();
+                Err(e)
+            }
         }
-        Ok(scheduler)
     }
 
-    fn with(options: &SchedulerOptions, runtimes: Vec<Runtime>) -> Scheduler {
+    fn with(options: &SchedulerOptions) -> Scheduler {
         let shared = Shared::new(options.queue_bytes_max, options.merge_bytes_max);
         for (priority, limit) in Priority::ALL.into_iter().zip(options.rate_limits) {
             shared.queues.lock().set_rate_limit(priority, limit);
         }
-        Scheduler { owner: Arc::new(Owner { shared: Arc::new(shared), runtimes: Mutex::new(runtimes) }) }
+        Scheduler { owner: Arc::new(Owner { shared: Arc::new(shared) }) }
     }
 
     fn shared(&self) -> &Shared {
@@ -195,9 +194,6 @@ impl Owner {
         while queues.phase != Phase::Stopped {
             self.shared.stopped.wait(&mut queues);
         }
-        drop(queues);
-        // Nothing is left to do, and waiting for the threads would be a panic within another runtime.
-        std::mem::take(&mut *self.runtimes.lock()).into_iter().for_each(Runtime::shutdown_background);
     }
 }
 

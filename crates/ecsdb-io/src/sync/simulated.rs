@@ -192,7 +192,7 @@ pub mod thread {
     use super::atomic::{AtomicBool, Ordering};
     use super::{Arc, Duration, Instant, clock};
 
-    pub use shuttle::thread::{Result, Thread, ThreadId, current, panicking, park, scope, yield_now};
+    pub use shuttle::thread::{Result, Scope, Thread, ThreadId, current, panicking, park, scope, yield_now};
 
     /// Parks for a moment, which may be as long as `time`.
     pub fn park_timeout(time: Duration) {

@@ -86,9 +86,9 @@ fn it_works_and_is_dropped_within_any_runtime() {
 
 #[test]
 fn the_end_of_the_runtime_is_an_error_to_those_who_wait() {
-    let scheduler = Scheduler::with(&SchedulerOptions::default(), Vec::new());
+    let scheduler = Scheduler::with(&SchedulerOptions::default());
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
-    runtime.spawn(execute(scheduler.owner.shared.clone(), None, Urgency::of_caller()));
+    runtime.spawn(execute(scheduler.owner.shared.clone(), Urgency::of_caller(), on_tokio));
     let disk = Fake::default();
     let gate = close_gate(&scheduler, &disk);
     let file = create(&scheduler, &disk, Priority::Snapshot, "f");

@@ -11,12 +11,18 @@ mod rates;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::shared::Running;
 use super::{Priority, Scheduler, SchedulerOptions};
 use crate::vfs::{Vfs, VfsFile};
 use fake::Fake;
 
 fn start(options: SchedulerOptions) -> (Scheduler, Fake) {
     (Scheduler::start(options).unwrap(), Fake::default())
+}
+
+/// Has an operation executed by the runtime that the executor runs on.
+fn on_tokio(operation: Running, _is_urgent: bool) {
+    drop(tokio::task::spawn_blocking(move || operation.run()));
 }
 
 fn create(scheduler: &Scheduler, disk: &Fake, priority: Priority, path: &str) -> Arc<dyn VfsFile> {

@@ -13,8 +13,8 @@ struct OnVirtualTime(Scheduler, Fake);
 
 impl OnVirtualTime {
     fn start() -> Self {
-        let scheduler = Scheduler::with(&SchedulerOptions::default(), Vec::new());
-        tokio::spawn(execute(scheduler.owner.shared.clone(), None, Urgency::of_caller()));
+        let scheduler = Scheduler::with(&SchedulerOptions::default());
+        tokio::spawn(execute(scheduler.owner.shared.clone(), Urgency::of_caller(), on_tokio));
         OnVirtualTime(scheduler, Fake::default())
     }
 }
