@@ -17,7 +17,11 @@ use crate::urgency::Urgency;
 pub(super) async fn execute(shared: Arc<Shared>, low: Option<Handle>, urgency: Urgency) {
     let _end = End(&shared);
     loop {
-        let next = shared.queues.lock().next(Instant::now());
+        let next = {
+            let mut queues = shared.queues.lock();
+            queues.unlimited = urgency.is_given_up();
+            queues.next(Instant::now())
+        };
         match next {
             Next::Run(job) => {
                 let is_urgent = urgency.is_urgent() || job.priority == Priority::Recovery;
