@@ -472,6 +472,25 @@ fn async_writers_need_no_runtime_that_still_runs() {
     pollster::block_on(db.close_async()).unwrap();
 }
 
+/// WAL-13: a waker may do anything, on the thread where async writers run, too.
+#[test]
+fn a_waker_of_an_async_writer_waits_for_another_one() {
+    let db = Database::in_memory();
+    let (woken, is_woken) = channel();
+    let waker = Wakes::waker(db.clone(), move |db| {
+        pollster::block_on(db.write_async(|tx| Ok(tx.spawn(Counter(2))))).unwrap();
+        woken.send(()).unwrap();
+    });
+    let mut first = Box::pin(db.write_async(|tx| {
+        std::thread::sleep(Duration::from_millis(50));
+        Ok(tx.spawn(Counter(1)))
+    }));
+    assert!(first.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    is_woken.recv_timeout(PATIENCE).expect("it waits for itself");
+    pollster::block_on(first).unwrap();
+    assert_eq!(db.view().unwrap().len(), 2);
+}
+
 /// Each took a thread of its own while it waited. A panic is its caller's, and nobody else's.
 #[test]
 fn many_async_writers_that_wait_take_one_thread() {

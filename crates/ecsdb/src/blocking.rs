@@ -5,7 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ecsdb_io::sync::{Condvar, Instant, Mutex, thread};
+use ecsdb_io::sync::thread::{self, ThreadId};
+use ecsdb_io::sync::{Condvar, Instant, Mutex};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
@@ -28,8 +29,8 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     work: VecDeque<Box<dyn FnOnce() + Send>>,
-    /// There is a thread, which looks at `work` before it ends.
-    runs: bool,
+    /// There is one, which looks at `work` before it ends.
+    thread: Option<ThreadId>,
     /// Nobody is left who could bring more.
     ended: bool,
 }
@@ -40,6 +41,10 @@ impl Helper {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T> {
+        if self.0.queue.lock().thread == Some(thread::current().id()) {
+            // Whoever is woken on the thread may do anything (WAL-13), and would wait for itself.
+            return Ok(work());
+        }
         let (sender, receiver) = oneshot::channel();
         // What the work begins itself belongs to the caller's runtime.
         let runtime = Handle::try_current().ok();
@@ -58,11 +63,11 @@ impl Helper {
 
     fn give(&self, work: Box<dyn FnOnce() + Send>) -> Result<()> {
         let mut queue = self.0.queue.lock();
-        if !queue.runs {
+        if queue.thread.is_none() {
             let shared = self.0.clone();
             let thread = thread::Builder::new().name("ecsdb-blocking".into());
-            thread.spawn(move || shared.run()).map_err(Error::Thread)?;
-            queue.runs = true;
+            let thread = thread.spawn(move || shared.run()).map_err(Error::Thread)?;
+            queue.thread = Some(thread.thread().id());
         }
         queue.work.push_back(work);
         drop(queue);
@@ -88,7 +93,7 @@ impl Shared {
                 && !self.changed.wait_until(&mut queue, until).timed_out()
             {}
             let Some(work) = queue.work.pop_front() else {
-                queue.runs = false;
+                queue.thread = None;
                 return;
             };
             drop(queue);

@@ -376,8 +376,8 @@ fn a_tail_that_is_followed_says_what_was_deleted_before_it_was_read() {
     let db = fixture.open("busy");
     let mut follow = fixture.command(&["wal", "tail", "busy", "-n", "1", "--follow", "--json"]);
     let mut follow = follow.stdout(Stdio::piped()).spawn().unwrap();
+    let pid = follow.id().to_string();
     let signal = |name: &str| {
-        let pid = follow.id().to_string();
         assert!(std::process::Command::new("kill").args([name, &pid]).status().unwrap().success());
     };
     let mut lines = std::io::BufRead::lines(std::io::BufReader::new(follow.stdout.take().unwrap()))
