@@ -92,10 +92,10 @@ impl Drop for ConfigWatch {
     fn drop(&mut self) {
         self.shared.tell(|state| state.stopped = true);
         // The thread itself drops this when `over` keeps it, or a value of a world of which nobody has more than the thread.
-        if let Some(thread) = self.thread.take().filter(|it| it.thread().id() != thread::current().id()) {
-            if thread.join().is_err() {
-                tracing::error!("a value of the database panicked when it was dropped");
-            }
+        if let Some(thread) = self.thread.take().filter(|it| it.thread().id() != thread::current().id())
+            && thread.join().is_err()
+        {
+            tracing::error!("a value of the database panicked when it was dropped");
         }
     }
 }
