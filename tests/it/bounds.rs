@@ -1,6 +1,7 @@
 //! What opening, verifying and going back hold at a time is bounded, however many sessions there were (IO-1); and so is what failures and kills
 //! leave behind (CKP-7, CKP-9).
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -65,7 +66,8 @@ fn many_short_sessions_open_verify_and_go_back_with_few_files_open() {
     let history = History::read(&limited, &layout, &manifest).unwrap();
     let options =
         Options { existence: Existence::Required, policy: Policy::Strict, threads: 1, register: true };
-    let past = history.reconstruct(Moment::Lsn(Lsn(30)), options, &mut |_| {}).unwrap();
+    let past =
+        history.reconstruct(Moment::Lsn(Lsn(30)), options, &mut |_| ControlFlow::Continue(())).unwrap();
     assert_eq!(past.world.view().len(), 30);
     drop((lock, past));
     assert_eq!(limited.hooks.0.load(Ordering::SeqCst), 0);
@@ -246,4 +248,35 @@ fn a_torn_tail_sets_aside_what_was_written() {
         torn += u64::from(aside > 0);
     }
     assert!(torn > 0);
+}
+
+#[derive(Component, Clone, Copy, PartialEq)]
+#[component(name = "test.page", plain)]
+#[repr(C)]
+struct Page([u8; 64 << 10]);
+
+/// What `docs/limits.md` says of plain values and stacks.
+#[test]
+fn a_plain_value_of_64_kib_passes_over_an_ordinary_stack_in_any_operation() {
+    let whole = || {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Database::open(dir.path()).unwrap();
+        let id = db.write(|tx| Ok(tx.spawn((Page([1; 64 << 10]), Counter(1))))).unwrap();
+        db.write(|tx| {
+            tx.get_mut::<Page>(id)?.0[5] = 2;
+            tx.insert(id, (Page([3; 64 << 10]), Counter(2)))?;
+            let taken = tx.take::<Page>(id)?;
+            tx.insert(id, taken)?;
+            tx.spawn_batch((0..3).map(|_| Page([4; 64 << 10])));
+            tx.insert_resource(Page([5; 64 << 10]));
+            tx.query::<&mut Page>().for_each(|page| page.0[0] = 6);
+            Ok(())
+        })
+        .unwrap();
+        db.snapshot().unwrap().wait().unwrap();
+        db.close().unwrap();
+        let db = Database::open(dir.path()).unwrap();
+        assert_eq!(db.view().unwrap().get::<Page>(id).unwrap().0[..2], [6, 3]);
+    };
+    std::thread::Builder::new().stack_size(2 << 20).spawn(whole).unwrap().join().unwrap();
 }

@@ -10,9 +10,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use ecsdb::prelude::*;
-use ecsdb::{ByteSize, Error, Event, PersistenceConfig, Task, Vfs};
+use ecsdb::{ByteSize, Error, Event, Moment, PersistenceConfig, Task, Vfs};
 use ecsdb_core::describe::{Describe, Shape, TooDeep, Types, Visitor};
-use ecsdb_io::FileOp;
+use ecsdb_io::{FileOp, Priority};
 use ecsdb_sim::{Failure, Fault, SimDisk};
 use ecsdb_tests::reconfigure;
 
@@ -381,4 +381,156 @@ fn rot_in_the_header_of_a_sealed_segment_keeps_nobody_waiting() {
     db.close().unwrap();
     let db = Database::builder(dir.path()).config(archiving).open().unwrap();
     assert_eq!(db.view().unwrap().len(), 9);
+}
+
+/// CKP-9: it waited for a limit on the rate of bytes that are worth nothing.
+#[test]
+fn a_job_that_is_cancelled_ends_whatever_the_limit_on_the_rate() {
+    let dir = tempfile::tempdir().unwrap();
+    let slow = |config: &mut PersistenceConfig| config.snapshot.bytes_per_second_max = ByteSize(1);
+    let db = Database::builder(dir.path().join("world")).config(by_hand).config(slow).open().unwrap();
+    db.write(|tx| {
+        let random = |i: u64| Counter(i.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        tx.spawn_batch((0..200_000).map(random));
+        Ok(())
+    })
+    .unwrap();
+    let copy = dir.path().join("copy");
+    let begin = |copied: bool| if copied { db.backup_to(&copy) } else { db.snapshot() };
+    for copied in [false, true] {
+        let job = begin(copied).unwrap();
+        // What the rate allows at once is over by then.
+        std::thread::sleep(Duration::from_millis(500));
+        until("a request that waits for the limit", || {
+            db.stats().unwrap().io.unwrap()[Priority::Snapshot].queued_requests > 0
+        });
+        job.cancel();
+        let ended = ends("a cancelled job", move || job.wait());
+        assert!(ended.unwrap_err().is_cancelled());
+    }
+    reconfigure(&db, |config| config.snapshot.bytes_per_second_max = ByteSize(0)).unwrap();
+    for copied in [false, true] {
+        begin(copied).unwrap().wait().unwrap();
+    }
+    db.close().unwrap();
+}
+
+/// Cancels what `begin` begins within the replay of the log, which tells how far it is.
+fn is_cancelled_while_it_replays<T: std::fmt::Debug>(
+    mut begin: impl FnMut() -> Result<ecsdb::Job<T>, Error>,
+) {
+    for _ in 0..200 {
+        let job = begin().unwrap();
+        while !job.is_finished() && job.progress().total == 0 {
+            std::thread::yield_now();
+        }
+        job.cancel();
+        match job.wait() {
+            // It was faster.
+            Ok(_) => {}
+            Err(e) => return assert!(e.is_cancelled(), "{e}"),
+        }
+    }
+    panic!("it ends before it looks whether it is cancelled");
+}
+
+#[test]
+fn going_back_is_cancelled_and_says_how_far_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("world");
+    let made = |path: &Path| {
+        let db = Database::builder(path).config(by_hand).open().unwrap();
+        for _ in 0..24 {
+            let name = Name("x".repeat(1 << 20));
+            db.write_with(Durability::Buffered, |tx| Ok(tx.spawn(name))).unwrap();
+        }
+        db.sync().unwrap();
+        db
+    };
+    let other = dir.path().join("other");
+    made(&other).close().unwrap();
+    let db = made(&path);
+    is_cancelled_while_it_replays(|| db.view_at(Moment::Latest));
+    is_cancelled_while_it_replays(|| db.restore(Moment::Latest));
+    is_cancelled_while_it_replays(|| db.restore_from(&other, Moment::Latest));
+    let new = dir.path().join("new");
+    is_cancelled_while_it_replays(|| db.restore_to(&new, Moment::Lsn(Lsn(23))));
+    assert!(!new.exists(), "nothing of it is there");
+    assert_eq!(db.view_at(Moment::Latest).unwrap().wait().unwrap().len(), 24);
+}
+
+/// It said that the database was closed.
+#[test]
+fn async_writers_need_no_runtime_that_still_runs() {
+    let db = Database::in_memory();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    let handle = runtime.handle().clone();
+    runtime.shutdown_background();
+    let _entered = handle.enter();
+    pollster::block_on(db.write_async(|tx| Ok(tx.spawn(Counter(1))))).unwrap();
+    assert_eq!(pollster::block_on(db.sync_async()).unwrap(), db.lsn());
+    pollster::block_on(db.close_async()).unwrap();
+}
+
+/// WAL-13: a waker may do anything, on the thread where async writers run, too.
+#[test]
+fn a_waker_of_an_async_writer_waits_for_another_one() {
+    let db = Database::in_memory();
+    let (woken, is_woken) = channel();
+    let waker = Wakes::waker(db.clone(), move |db| {
+        pollster::block_on(db.write_async(|tx| Ok(tx.spawn(Counter(2))))).unwrap();
+        woken.send(()).unwrap();
+    });
+    let mut first = Box::pin(db.write_async(|tx| {
+        std::thread::sleep(Duration::from_millis(50));
+        Ok(tx.spawn(Counter(1)))
+    }));
+    assert!(first.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    is_woken.recv_timeout(PATIENCE).expect("it waits for itself");
+    pollster::block_on(first).unwrap();
+    assert_eq!(db.view().unwrap().len(), 2);
+}
+
+/// Each took a thread of its own while it waited. A panic is its caller's, and nobody else's.
+#[test]
+fn many_async_writers_that_wait_take_one_thread() {
+    let threads = || {
+        let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+        let names = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+        names.filter(|name| name.starts_with("ecsdb-blocking")).count()
+    };
+    let db = Database::in_memory();
+    let (locked, is_locked) = channel();
+    let (release, released) = channel::<()>();
+    std::thread::scope(|scope| {
+        let holder = &db;
+        scope.spawn(move || {
+            holder
+                .write(|_| {
+                    locked.send(()).unwrap();
+                    Ok(released.recv()?)
+                })
+                .unwrap();
+        });
+        is_locked.recv().unwrap();
+        let mut all: Vec<_> = (0..1000u64)
+            .map(|i| {
+                Box::pin(db.write_async(move |tx| {
+                    assert_ne!(i % 100, 7, "as meant");
+                    Ok(tx.spawn(Counter(i)))
+                }))
+            })
+            .collect();
+        for future in &mut all {
+            assert!(future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+        // Other tests have theirs.
+        assert!(threads() < 100, "{} threads", threads());
+        release.send(()).unwrap();
+        for (i, future) in all.into_iter().enumerate() {
+            let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| pollster::block_on(future)));
+            assert_eq!(done.is_err(), i % 100 == 7, "{i}");
+        }
+    });
+    assert_eq!(db.view().unwrap().len(), 990);
 }

@@ -14,6 +14,7 @@ mod bad_files;
 mod bounds;
 mod calls;
 mod clocks;
+mod closed_meanwhile;
 mod covered;
 mod crash_lifecycle;
 mod crash_points;

@@ -1,6 +1,8 @@
 //! Going back to a moment gives what was then, or is refused: copies in the archive that are not durable yet count for nothing, and what a salvage
 //! has lost is no moment of the past (CKP-2, CKP-3, CKP-9, REC-16).
 
+use std::ops::ControlFlow;
+
 use ecsdb::prelude::*;
 use ecsdb::{Digest, Moment, Policy, RecoveryError};
 use ecsdb_io::{FileOp, Layout};
@@ -27,7 +29,11 @@ pub(crate) fn past(disk: &SimDisk, moments: impl Iterator<Item = Lsn>) -> Vec<Re
     let history = History::of_closed(&*vfs, &layout, &manifest).unwrap();
     let options =
         Options { existence: Existence::Required, policy: Policy::Strict, threads: 1, register: true };
-    let world = |lsn| history.reconstruct(Moment::Lsn(lsn), options, &mut |_| {}).map(|past| past.world);
+    let world = |lsn| {
+        history
+            .reconstruct(Moment::Lsn(lsn), options, &mut |_| ControlFlow::Continue(()))
+            .map(|past| past.world)
+    };
     moments.map(|lsn| Ok(world(lsn)?.view().digest().unwrap())).collect()
 }
 

@@ -195,3 +195,53 @@ fn a_watch_does_not_keep_the_database_open() {
     std::fs::write(file(&dir), "dir = \"../world\"\n[snapshot]\nchain_max = 2\n").unwrap();
     drop(watch);
 }
+
+/// CKP-7: the following ended for good, and nobody was told.
+#[test]
+fn a_panic_of_the_programs_own_closure_is_told_and_the_file_is_followed_all_the_same() {
+    let mut it = watched("[snapshot]\nchain_max = 2\n");
+    let over = |config: &mut PersistenceConfig| assert_ne!(config.snapshot.chain_max, 3, "three is too many");
+    let _watch = it.db.watch_config(file(&it.dir), over).unwrap();
+    let began = Instant::now();
+    for times in 1..=2 {
+        it.put(&format!("[snapshot]\nchain_max = 3 # {times}\n"));
+        let told = loop {
+            let failures = it.db.stats().unwrap().store.unwrap().failures;
+            if let Some(failure) = failures.into_iter().find(|failure| failure.times == times) {
+                break failure;
+            }
+            assert!(began.elapsed() < Duration::from_secs(30), "nobody is told");
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        assert!(told.task == Task::Reconfigure && told.error.contains("three is too many"), "{told:?}");
+        assert!(matches!(&it.changes()[..], [Event::Failed { error, .. }] if *error == told.error));
+    }
+    assert_eq!(it.chain_max(), 2);
+    it.put("[snapshot]\nchain_max = 4\n");
+    it.until_chain_max(4);
+}
+
+#[test]
+fn a_watch_does_not_keep_the_database_open_while_the_programs_own_closure_runs() {
+    let it = watched("");
+    let (begins, begun) = std::sync::mpsc::channel();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let first = std::sync::atomic::AtomicBool::new(true);
+    let watch = it.db.watch_config(file(&it.dir), move |_| {
+        if !first.swap(false, std::sync::atomic::Ordering::Relaxed) {
+            begins.send(()).unwrap();
+            // Released by the end of the other side.
+            released.recv().unwrap_err();
+        }
+    });
+    it.put("[snapshot]\nchain_max = 2\n");
+    begun.recv_timeout(Duration::from_secs(30)).unwrap();
+    let Watched { dir, db, .. } = it;
+    drop(db);
+    let config = PersistenceConfig::from_file(file(&dir)).unwrap();
+    let db = Database::new_with_persistence(config).unwrap();
+    drop(release);
+    drop(watch);
+    assert_eq!(db.config().unwrap().snapshot.chain_max, 2, "the settings of its opening");
+    db.close().unwrap();
+}

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 use std::time::{Duration, Instant, SystemTime};
@@ -205,7 +206,10 @@ impl Look<'_> {
             threads,
             register: false,
         };
-        let past = history.reconstruct(moment, options, &mut |step| bar.set_message(step.to_string()));
+        let past = history.reconstruct(moment, options, &mut |step| {
+            bar.set_message(step.to_string());
+            ControlFlow::Continue(())
+        });
         bar.finish_and_clear();
         let past = past?;
         let loaded = past.report.snapshot.map(|loaded| loaded.sequence);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ecsdb_io::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use ecsdb_io::sync::{Condvar, Instant, Mutex};
-use ecsdb_io::{Urgency, Waiting};
+use ecsdb_io::{GivenUp, Urgency, Waiting};
 use ecsdb_snapshot::Stopped;
 
 use crate::error::{Error, Result};
@@ -54,17 +54,20 @@ struct Shared {
     bytes: AtomicU64,
     urgency: Urgency,
     begun: AtomicBool,
-    awaited: Mutex<Awaited>,
+    claims: Mutex<Claims>,
     clock: Mutex<Clock>,
     resumed: Condvar,
 }
 
-/// Whether somebody waits for this work.
+/// What this work says of the urgency of its database's work, until it ends.
 #[derive(Debug)]
-enum Awaited {
-    No,
-    By(#[expect(dead_code, reason = "it is there to be dropped")] Waiting),
-    /// There is nothing left to wait for.
+enum Claims {
+    Open {
+        /// Somebody waits for it.
+        waiting: Option<Waiting>,
+        /// It has its turn, and was cancelled.
+        given_up: Option<GivenUp>,
+    },
     Ended,
 }
 
@@ -97,16 +100,28 @@ impl Control {
             bytes: AtomicU64::new(0),
             urgency,
             begun: AtomicBool::new(false),
-            awaited: Mutex::new(Awaited::No),
+            claims: Mutex::new(Claims::Open { waiting: None, given_up: None }),
             clock: Mutex::new(Clock { started: now, paused: None, rested: Duration::ZERO, reported: now }),
             resumed: Condvar::new(),
         }))
     }
 
-    /// Asks the work to stop at its next step; nothing of it remains then.
+    /// Asks the work to stop at its next step; nothing of it remains then. Until it ends there is no limit on the rate of its database's work:
+    /// what it has queued is worth nothing, and others wait for their turn.
     pub fn cancel(&self) {
         self.0.cancelled.store(true, Ordering::Release);
+        self.hurry();
         self.resume();
+    }
+
+    /// CKP-9: no rate limit keeps what is cancelled from its next step. Before its turn it may be another's work that is held back.
+    fn hurry(&self) {
+        if let Claims::Open { given_up, .. } = &mut *self.0.claims.lock()
+            && self.0.begun.load(Ordering::Acquire)
+            && self.0.cancelled.load(Ordering::Acquire)
+        {
+            given_up.get_or_insert_with(|| self.0.urgency.give_up());
+        }
     }
 
     /// Holds the work at its next step, until [`Control::resume`] or [`Control::cancel`]. Memory that it holds (the old
@@ -129,9 +144,8 @@ impl Control {
 
     /// Notes that somebody waits for the work, until it ends.
     pub fn wait(&self) {
-        let mut awaited = self.0.awaited.lock();
-        if matches!(*awaited, Awaited::No) {
-            *awaited = Awaited::By(self.0.urgency.wait());
+        if let Claims::Open { waiting, .. } = &mut *self.0.claims.lock() {
+            waiting.get_or_insert_with(|| self.0.urgency.wait());
         }
     }
 
@@ -146,18 +160,11 @@ impl Control {
     /// Those of the work, or [`Error::Panicked`].
     pub fn run<T, E: From<Error>>(&self, work: impl FnOnce(&Control) -> Result<T, E>) -> Result<T, E> {
         let done = catch_unwind(AssertUnwindSafe(|| work(self)));
-        *self.0.awaited.lock() = Awaited::Ended;
-        if self.0.begun.swap(false, Ordering::Relaxed) {
+        *self.0.claims.lock() = Claims::Ended;
+        if self.0.begun.swap(false, Ordering::AcqRel) {
             self.0.events.send(Event::Ended(self.0.task));
         }
-        done.unwrap_or_else(|panic| {
-            let what = match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {
-                (Some(text), _) => text.clone(),
-                (None, Some(text)) => (*text).into(),
-                (None, None) => "without a word".into(),
-            };
-            Err(Error::Panicked(what).into())
-        })
+        done.unwrap_or_else(|panic| Err(Error::of_panic(&*panic).into()))
     }
 
     /// How far it is.
@@ -173,8 +180,9 @@ impl Control {
 
     /// Tells that the work has its turn; that it is over is told by [`Control::run`].
     pub fn begin(&self) {
-        if !self.0.begun.swap(true, Ordering::Relaxed) {
+        if !self.0.begun.swap(true, Ordering::AcqRel) {
             self.0.events.send(Event::Started(self.0.task));
+            self.hurry();
         }
     }
 
@@ -184,7 +192,7 @@ impl Control {
     }
 
     /// A step of the work: notes how far it is, waits while it is paused, and says whether to go on.
-    pub(crate) fn step(&self, done: u64, total: u64, bytes: u64) -> ControlFlow<Stopped> {
+    pub fn step(&self, done: u64, total: u64, bytes: u64) -> ControlFlow<Stopped> {
         self.0.done.store(done, Ordering::Relaxed);
         self.0.total.store(total, Ordering::Relaxed);
         self.0.bytes.store(bytes, Ordering::Relaxed);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ecsdb_core::View;
 use ecsdb_io::sync::Instant;
 use ecsdb_io::{
-    FileKind, Layout, Owner, Priority, Scheduler, SchedulerOptions, Urgency, Vfs, create_dir_durably,
+    FileKind, Layout, Owner, Priority, Scheduler, SchedulerOptions, Vfs, create_dir_durably,
     remove_temporaries,
 };
 use ecsdb_snapshot::{Manifest, SnapshotEntry, WriteOptions, write};
@@ -35,36 +35,31 @@ impl Store {
 }
 
 /// Files for a copy of a database that is not open here, whose scheduler would see to the rate.
-pub struct Limited {
-    vfs: Arc<dyn Vfs>,
-    scheduler: Option<Scheduler>,
-}
+pub struct Limited(Arc<dyn Vfs>);
 
 impl Limited {
-    /// The files of `vfs`, which are read and written at most at this rate; `None` for as fast as they are.
+    /// The files of `vfs`, which are read and written at most at this rate; `None` for as fast as they are, and so once the work under
+    /// `control`, which has begun, is cancelled.
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn new(vfs: Arc<dyn Vfs>, bytes_per_second: Option<u64>) -> std::io::Result<Limited> {
+    pub fn new(
+        vfs: Arc<dyn Vfs>,
+        bytes_per_second: Option<u64>,
+        control: &Control,
+    ) -> std::io::Result<Limited> {
         if bytes_per_second.is_none() {
-            return Ok(Limited { vfs, scheduler: None });
+            return Ok(Limited(vfs));
         }
-        let options = SchedulerOptions { urgency: Urgency::of_caller(), ..SchedulerOptions::default() };
+        let options = SchedulerOptions { urgency: control.urgency().clone(), ..SchedulerOptions::default() };
         let scheduler = Scheduler::start(options)?;
         scheduler.set_rate_limit(Priority::Snapshot, bytes_per_second);
-        Ok(Limited { vfs: scheduler.vfs(vfs, Priority::Snapshot), scheduler: Some(scheduler) })
+        Ok(Limited(scheduler.vfs(vfs, Priority::Snapshot)))
     }
 
     /// The files.
     pub fn vfs(&self) -> &dyn Vfs {
-        &*self.vfs
-    }
-
-    /// From now on there is no limit: whoever waits goes on, to see that the copy is cancelled, say.
-    pub fn lift(&self) {
-        if let Some(scheduler) = &self.scheduler {
-            scheduler.set_rate_limit(Priority::Snapshot, None);
-        }
+        &*self.0
     }
 }
 

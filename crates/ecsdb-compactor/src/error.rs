@@ -1,5 +1,6 @@
 //! What can go wrong with the work in the background. Whatever it is, what was there before is still there.
 
+use std::any::Any;
 use std::path::PathBuf;
 
 use ecsdb_io::{IoError, LockError};
@@ -58,6 +59,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// What code that was called panicked with.
+    pub fn of_panic(panic: &(dyn Any + Send)) -> Error {
+        Error::Panicked(match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {
+            (Some(text), _) => text.clone(),
+            (None, Some(text)) => (*text).into(),
+            (None, None) => "without a word".into(),
+        })
+    }
+
     /// True when the disk is full: free space, then try again.
     pub fn is_full_disk(&self) -> bool {
         match self {
@@ -71,6 +81,11 @@ impl Error {
 
     /// True when somebody asked it to stop.
     pub fn is_cancelled(&self) -> bool {
-        matches!(self, Error::Cancelled | Error::Snapshot(ecsdb_snapshot::Error::Cancelled))
+        matches!(
+            self,
+            Error::Cancelled
+                | Error::Snapshot(ecsdb_snapshot::Error::Cancelled)
+                | Error::Recovery(ecsdb_recovery::Error::Cancelled)
+        )
     }
 }

@@ -5,7 +5,7 @@ use crate::component::CodecError;
 use crate::describe::Description;
 use crate::error::{Error, Result};
 
-/// Bytes of a plain component.
+/// Bytes of a plain component. One so large is read on any stack, but whoever spawns it as a value moves it over its own.
 pub(crate) const PLAIN_BYTES_MAX: usize = 1 << 20;
 /// Bytes of an archived component in memory, without what it has on the heap.
 pub(crate) const INLINE_BYTES_MAX: usize = 64 << 10;

@@ -84,6 +84,16 @@ impl IoError {
         IoError { op, path: path.into(), cause }
     }
 
+    /// An error for what was not tried on `path`, since the scheduler has stopped.
+    pub(crate) fn stopped(op: FileOp, path: &Path) -> Self {
+        IoError::new(op, path, io::Error::other(Stopped))
+    }
+
+    /// True when it was not even tried, since the scheduler has stopped: it says nothing of the file.
+    pub fn is_stopped(&self) -> bool {
+        self.cause.get_ref().is_some_and(|cause| cause.is::<Stopped>())
+    }
+
     /// A file that ends at byte `end`, `missing` bytes before the end of what was to be read.
     pub(crate) fn short(path: &Path, end: u64, missing: usize) -> Self {
         let source = io::Error::new(
@@ -112,7 +122,7 @@ impl IoError {
     }
 
     /// True when it is this file that cannot be read, or the medium under it, so that another one may do. Not so when the system is short
-    /// of handles or memory, or does not allow it: then all others would be taken for damaged, too.
+    /// of handles or memory, or does not allow it, or nothing was tried: then all others would be taken for damaged, too.
     pub fn is_of_the_file(&self) -> bool {
         use io::ErrorKind::{InvalidData, IsADirectory, NotADirectory, NotFound, Other, UnexpectedEof};
         let reading = matches!(self.op, FileOp::Open | FileOp::Read | FileOp::Metadata);
@@ -120,7 +130,9 @@ impl IoError {
             self.cause.kind(),
             NotFound | UnexpectedEof | IsADirectory | NotADirectory | InvalidData | Other
         );
-        reading && (of_the_file || self.cause.raw_os_error().is_some_and(platform::is_of_the_medium))
+        reading
+            && !self.is_stopped()
+            && (of_the_file || self.cause.raw_os_error().is_some_and(platform::is_of_the_medium))
     }
 
     /// True when the system does not allow the file to be opened.
@@ -129,15 +141,21 @@ impl IoError {
     }
 
     /// The same failure, told to one more waiter. [`io::Error`] cannot be cloned: the system's code is kept
-    /// where there is one, and otherwise the kind and the text.
+    /// where there is one, and otherwise the kind and the text, and that nothing was tried.
     pub fn duplicate(&self) -> Self {
         let cause = match self.cause.raw_os_error() {
             Some(code) => io::Error::from_raw_os_error(code),
+            None if self.is_stopped() => io::Error::other(Stopped),
             None => io::Error::new(self.cause.kind(), self.cause.to_string()),
         };
         IoError { op: self.op, path: self.path.clone(), cause }
     }
 }
+
+/// The cause where an operation was not even tried: whoever was to do it has stopped.
+#[derive(Debug, thiserror::Error)]
+#[error("the I/O scheduler has stopped")]
+struct Stopped;
 
 /// Attaches operation and path to an [`io::Result`].
 pub(crate) trait Context<T> {

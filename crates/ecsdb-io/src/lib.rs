@@ -52,5 +52,5 @@ pub use page_writer::PageWriter;
 pub use platform::lower_thread_priority;
 pub use publish::{create_dir_durably, publish, read_file, remove_temporaries};
 pub use scheduler::{Priority, PriorityStats, Scheduler, SchedulerOptions, SchedulerStats};
-pub use urgency::{Urgency, Waiting};
+pub use urgency::{GivenUp, Urgency, Waiting};
 pub use vfs::{DirEntry, DirLock, EntryKind, LockError, OpenMode, Vfs, VfsFile};

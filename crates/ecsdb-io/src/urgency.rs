@@ -4,7 +4,7 @@
 //! are done by one of two threads: the one that was given the work, or while nobody waits a second one of low priority.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::sync::atomic::{AtomicUsize, Ordering};
 
@@ -14,6 +14,10 @@ pub struct Urgency(Arc<Shared>);
 
 struct Shared {
     waiting: AtomicUsize,
+    /// Works that were given up and have not come to their end.
+    given_up: AtomicUsize,
+    /// Told when one is.
+    hurry: OnceLock<Box<dyn Fn() + Send + Sync>>,
     /// What a thread that works for somebody does first.
     enter: Box<dyn Fn() + Send + Sync>,
 }
@@ -22,17 +26,25 @@ struct Shared {
 #[derive(Debug)]
 pub struct Waiting(Urgency);
 
+/// Some of the work is given up, until it is dropped.
+#[derive(Debug)]
+pub struct GivenUp(Urgency);
+
 impl Urgency {
     /// Of work that nobody waits for yet. A thread that does some of it calls `enter` first.
     pub fn new(enter: impl Fn() + Send + Sync + 'static) -> Self {
         // Under a scheduler that decides which thread goes on there is no priority.
         let waiting = AtomicUsize::new(usize::from(crate::sync::IS_SIMULATED));
-        Urgency(Arc::new(Shared { waiting, enter: Box::new(enter) }))
+        Urgency::with(waiting, Box::new(enter))
     }
 
     /// Of work that is done while its caller waits.
     pub fn of_caller() -> Self {
-        Urgency(Arc::new(Shared { waiting: AtomicUsize::new(1), enter: Box::new(|| ()) }))
+        Urgency::with(AtomicUsize::new(1), Box::new(|| ()))
+    }
+
+    fn with(waiting: AtomicUsize, enter: Box<dyn Fn() + Send + Sync>) -> Self {
+        Urgency(Arc::new(Shared { waiting, given_up: AtomicUsize::new(0), hurry: OnceLock::new(), enter }))
     }
 
     /// True while somebody waits.
@@ -44,6 +56,25 @@ impl Urgency {
     pub fn wait(&self) -> Waiting {
         self.0.waiting.fetch_add(1, Ordering::Relaxed);
         Waiting(self.clone())
+    }
+
+    /// True while some of the work is given up: whatever holds it back keeps it from its end, and others from their turn.
+    pub fn is_given_up(&self) -> bool {
+        self.0.given_up.load(Ordering::Acquire) > 0
+    }
+
+    /// Notes that some of the work is given up from here on.
+    pub fn give_up(&self) -> GivenUp {
+        self.0.given_up.fetch_add(1, Ordering::AcqRel);
+        if let Some(hurry) = self.0.hurry.get() {
+            hurry();
+        }
+        GivenUp(self.clone())
+    }
+
+    /// What is to be told when some of the work is given up. The first one that asks is.
+    pub(crate) fn on_give_up(&self, hurry: impl Fn() + Send + Sync + 'static) {
+        self.0.hurry.get_or_init(|| Box::new(hurry));
     }
 
     /// Does one step after the other until one gives a result, on this thread while somebody waits and on one of low priority otherwise. A panic of a
@@ -106,6 +137,12 @@ impl std::fmt::Debug for Urgency {
 impl Drop for Waiting {
     fn drop(&mut self) {
         self.0.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for GivenUp {
+    fn drop(&mut self) {
+        self.0.0.given_up.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

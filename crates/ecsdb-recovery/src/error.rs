@@ -141,6 +141,9 @@ pub enum Error {
     /// The log could not be read.
     #[error(transparent)]
     Log(#[from] ecsdb_wal::LogError),
+    /// Whoever followed an earlier moment being put together stopped it. Nothing was changed.
+    #[error("going back to an earlier moment was cancelled; nothing was changed")]
+    Cancelled,
 }
 
 impl Error {

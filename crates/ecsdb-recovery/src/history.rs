@@ -11,7 +11,7 @@ use ecsdb_wal::{Known, LogScan, Lsn, Replay, SegmentReader, Tail, Transaction, s
 use crate::error::{Error, Result};
 use crate::find::log_dirs;
 use crate::policy::{Existence, Options, Policy};
-use crate::replay::Until;
+use crate::replay::{Follow, Until, step};
 use crate::report::{DataLoss, RecoveryReport, Step};
 use crate::{claim, find, replay};
 
@@ -233,16 +233,12 @@ impl<'a> History<'a> {
         (self.last.0 > Lsn::ZERO).then_some((first, self.last))
     }
 
-    /// Builds the world as it was at `moment`: the newest snapshot before it, and the log from there. O(bytes).
+    /// Builds the world as it was at `moment`: the newest snapshot before it, and the log from there. `follow` is told of each step, and may
+    /// stop it. O(bytes).
     ///
     /// # Errors
-    /// [`Error::OutOfRange`], which names what there is; or when something that is needed is damaged.
-    pub fn reconstruct(
-        &self,
-        moment: Moment,
-        options: Options,
-        progress: &mut dyn FnMut(&Step),
-    ) -> Result<Reconstructed> {
+    /// [`Error::OutOfRange`], which names what there is; [`Error::Cancelled`]; or when something that is needed is damaged.
+    pub fn reconstruct(&self, moment: Moment, options: Options, follow: Follow<'_>) -> Result<Reconstructed> {
         let _span = tracing::info_span!("reconstruct", %moment).entered();
         let until = self.until(moment)?;
         let reaches = |entry: &&SnapshotEntry| {
@@ -257,12 +253,13 @@ impl<'a> History<'a> {
         let Self { vfs, layout, manifest, .. } = *self;
         let mut report = RecoveryReport::default();
         let mut options = options;
-        let mut world = replay::load(vfs, layout, manifest, &bases, &mut options, &mut report, progress)?;
+        let mut world = replay::load(vfs, layout, manifest, &bases, &mut options, &mut report, follow)?;
         if report.snapshot.is_none() && self.logged_from > Lsn::ZERO {
             let what = report.rejected.into_iter().next().map_or_else(String::new, |first| first.reason);
             return Err(Error::NoBase { asked: moment.to_string(), what });
         }
         let base = world.lsn();
+        step(follow, &Step::Verify)?;
         let scan = scan(vfs, layout, manifest, self.known, base)?;
         report.segments = scan.segments.len();
         if let Tail::Corrupt { damage, first_lost, evidence } = &scan.tail
@@ -285,7 +282,7 @@ impl<'a> History<'a> {
             // What the headers say has no such hole.
             return Err(self.out_of_range(moment));
         }
-        let unix_ns = replay::apply(vfs, &mut world, &scan, until, options.threads, &mut report, progress)?;
+        let unix_ns = replay::apply(vfs, &mut world, &scan, until, options.threads, &mut report, follow)?;
         if options.register {
             world.register_linked()?;
         }

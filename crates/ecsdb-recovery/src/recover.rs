@@ -1,5 +1,6 @@
 //! The order of things at opening.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use ecsdb_wal::{LogDir, LogScan, LogStart, Lsn, SegmentEnd, SegmentHeader, Tail}
 use crate::claim::{claim, lock, mark};
 use crate::error::{Error, Result};
 use crate::policy::{Existence, Options, Policy};
-use crate::replay::Until;
+use crate::replay::{Until, step};
 use crate::report::{ClosedComponent, DataLoss, Lost, RecoveryReport, Step};
 use crate::{find, history, repair, replay};
 
@@ -69,6 +70,11 @@ pub fn recover(
         history::check_existence(vfs, layout, options.existence)?;
     }
     progress(&Step::Manifest);
+    let mut follow = |step: &Step| {
+        progress(step);
+        // An opening comes to its end.
+        ControlFlow::Continue(())
+    };
     let mut manifest = find::manifest(vfs, layout, options.policy, &mut report)?;
     for dir in [layout.log_dir(), layout.snapshot_dir()] {
         mark(vfs, layout, dir, manifest.database)?;
@@ -78,10 +84,10 @@ pub fn recover(
     let wanted = options.register;
     let mut options = options;
     let mut world =
-        replay::load(vfs, layout, &manifest, &manifest.snapshots, &mut options, &mut report, progress)?;
+        replay::load(vfs, layout, &manifest, &manifest.snapshots, &mut options, &mut report, &mut follow)?;
     clock.lap("snapshot", &mut report);
 
-    progress(&Step::Verify);
+    step(&mut follow, &Step::Verify)?;
     sync_log(vfs, layout, &manifest)?;
     let mut scan = scan_log(vfs, layout, &manifest, world.lsn())?;
     report.segments = scan.segments.len();
@@ -97,16 +103,23 @@ pub fn recover(
     }
     clock.lap("verify", &mut report);
 
-    progress(&Step::Replay { done: 0, total: report.log_bytes });
-    let mut applied = replay::apply(vfs, &mut world, &scan, whole, options.threads, &mut report, progress);
+    step(&mut follow, &Step::Replay { done: 0, total: report.log_bytes })?;
+    let mut applied = replay::apply(vfs, &mut world, &scan, whole, options.threads, &mut report, &mut follow);
     if options.register
         && matches!(&applied, Err(Error::Apply { cause: ecsdb_core::Error::Codec { .. }, .. }))
     {
         // A value that its type refuses closes its component, not the database: all over again, with the bytes as they are.
         options.register = false;
-        world =
-            replay::load(vfs, layout, &manifest, &manifest.snapshots, &mut options, &mut report, progress)?;
-        applied = replay::apply(vfs, &mut world, &scan, whole, options.threads, &mut report, progress);
+        world = replay::load(
+            vfs,
+            layout,
+            &manifest,
+            &manifest.snapshots,
+            &mut options,
+            &mut report,
+            &mut follow,
+        )?;
+        applied = replay::apply(vfs, &mut world, &scan, whole, options.threads, &mut report, &mut follow);
     }
     match applied {
         Err(Error::Apply { lsn, cause }) if options.policy == Policy::Salvage => {
@@ -120,10 +133,10 @@ pub fn recover(
                 &manifest.snapshots,
                 &mut options,
                 &mut report,
-                progress,
+                &mut follow,
             )?;
             let until = Until { lsn: Lsn(lsn - 1), ..whole };
-            replay::apply(vfs, &mut world, &scan, until, options.threads, &mut report, progress)?;
+            replay::apply(vfs, &mut world, &scan, until, options.threads, &mut report, &mut follow)?;
         }
         other => drop(other?),
     }

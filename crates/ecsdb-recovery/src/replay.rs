@@ -1,5 +1,7 @@
 //! Building the world: the newest snapshot that loads, and the log above it.
 
+use std::ops::ControlFlow;
+
 use ecsdb_core::World;
 use ecsdb_io::sync::{help, mpsc::sync_channel, thread};
 use ecsdb_io::{FileKind, Layout, Vfs};
@@ -10,8 +12,6 @@ use crate::error::{Error, Result};
 use crate::policy::{Options, Policy};
 use crate::report::{LoadedSnapshot, RecoveryReport, Rejected, Step};
 
-/// Bytes of log between two progress reports.
-const PROGRESS_BYTES: u64 = 4 << 20;
 /// Bytes of transactions that are read ahead at a time, and how many such batches. One that is larger, since it has a large
 /// transaction, is applied and gone before anything else is read (IO-1).
 const BATCH_BYTES: usize = 1 << 20;
@@ -28,6 +28,14 @@ impl Until {
     pub(crate) const END: Until = Until { lsn: Lsn(u64::MAX), unix_ns: u64::MAX };
 }
 
+/// Follows the world being built, and may stop it.
+pub(crate) type Follow<'a> = &'a mut dyn FnMut(&Step) -> ControlFlow<()>;
+
+/// A step, unless it is the last one.
+pub(crate) fn step(follow: Follow<'_>, step: &Step) -> Result<()> {
+    if follow(step).is_break() { Err(Error::Cancelled) } else { Ok(()) }
+}
+
 /// Loads the newest of `entries` (oldest first) that validates; an empty world when there is none (REC-8).
 pub(crate) fn load(
     vfs: &dyn Vfs,
@@ -36,12 +44,12 @@ pub(crate) fn load(
     entries: &[SnapshotEntry],
     options: &mut Options,
     report: &mut RecoveryReport,
-    progress: &mut dyn FnMut(&Step),
+    follow: Follow<'_>,
 ) -> Result<World> {
     report.snapshot = None;
     for entry in entries.iter().rev() {
         let path = layout.file(FileKind::Snapshot, entry.sequence);
-        progress(&Step::Snapshot { sequence: entry.sequence, bytes: entry.bytes });
+        step(follow, &Step::Snapshot { sequence: entry.sequence, bytes: entry.bytes })?;
         let load = |register| {
             let snapshot = Snapshot::open(vfs, &path)?;
             snapshot.expect(manifest.database, entry)?;
@@ -103,10 +111,10 @@ pub(crate) fn apply(
     until: Until,
     threads: usize,
     report: &mut RecoveryReport,
-    progress: &mut dyn FnMut(&Step),
+    follow: Follow<'_>,
 ) -> Result<u64> {
     (report.transactions, report.operations, report.skipped) = (0, 0, 0);
-    let (mut reported, mut last_unix_ns) = (0, 0);
+    let mut last_unix_ns = 0;
     let after = world.lsn();
     let mut apply = |batch: &Batch| -> Result<()> {
         let mut from = 0;
@@ -120,11 +128,7 @@ pub(crate) fn apply(
             (from, last_unix_ns) = (end, unix_ns);
         }
         let (done, total) = batch.progress;
-        if done >= reported + PROGRESS_BYTES {
-            reported = done;
-            progress(&Step::Replay { done, total });
-        }
-        Ok(())
+        step(follow, &Step::Replay { done, total })
     };
     let is_helped = threads > 1
         && thread::scope(|scope| {

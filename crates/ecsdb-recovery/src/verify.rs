@@ -60,8 +60,10 @@ pub fn verify_files(
 ) -> Result<Verified> {
     let mut verified = Verified::default();
     for generation in Manifest::generations(vfs, layout)? {
-        if let Err(e) = Manifest::read(vfs, &layout.file(FileKind::Manifest, generation)) {
-            verified.faults.push(e.to_string());
+        match Manifest::read(vfs, &layout.file(FileKind::Manifest, generation)) {
+            Ok(_) => {}
+            Err(ecsdb_snapshot::Error::Io(e)) if !e.is_of_the_file() => return Err(e.into()),
+            Err(e) => verified.faults.push(e.to_string()),
         }
     }
     let path = |entry: &SnapshotEntry| layout.file(FileKind::Snapshot, entry.sequence);

@@ -13,6 +13,7 @@ use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::nesting::own_thread;
 use crate::persistence::{Parts, Persistence, SharedWorld};
+use crate::restore::{of_closed, told};
 
 /// What is chosen when a database is opened.
 ///
@@ -125,8 +126,8 @@ impl Builder {
         self.config.validate()?;
         let threads = self.threads_to_open();
         let layout = self.config.layout_in(&*self.vfs)?;
-        let latest =
-            crate::restore::of_closed(&self.vfs, &layout, Moment::Latest, threads, true, &mut self.progress)?;
+        let mut follow = told(&mut *self.progress);
+        let latest = of_closed(&self.vfs, &layout, Moment::Latest, threads, true, &mut follow)?;
         Ok(Database::read_only(latest.world, latest.report))
     }
 

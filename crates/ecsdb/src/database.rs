@@ -10,7 +10,7 @@ use ecsdb_io::sync::{Mutex, thread};
 use ecsdb_recovery::RecoveryReport;
 use ecsdb_wal::{Durability, Log, Lsn, Payload};
 
-use crate::blocking::run_blocking;
+use crate::blocking::Helper;
 use crate::builder::Builder;
 use crate::error::{Abort, Error, Result};
 use crate::nesting::Nesting;
@@ -50,9 +50,12 @@ pub(crate) struct Inner {
     pub(crate) closed: AtomicBool,
     /// The view captured last, for readers that must not wait even for a transaction.
     latest: Mutex<WeakView>,
-    pub(crate) persistence: Option<Persistence>,
+    /// Whoever else has it does not keep the database open.
+    pub(crate) persistence: Option<Arc<Persistence>>,
     /// What was found, if this is only looked at.
     pub(crate) read_only: Option<RecoveryReport>,
+    /// Where what may block runs for async code.
+    helper: Helper,
 }
 
 impl Database {
@@ -141,6 +144,7 @@ impl Database {
                 latest: Mutex::default(),
                 persistence: None,
                 read_only: Some(report),
+                helper: Helper::default(),
             }),
         }
     }
@@ -151,8 +155,9 @@ impl Database {
                 world,
                 closed: AtomicBool::new(false),
                 latest: Mutex::default(),
-                persistence,
+                persistence: persistence.map(Arc::new),
                 read_only: None,
+                helper: Helper::default(),
             }),
         }
     }
@@ -244,12 +249,12 @@ impl Database {
 
     /// Runs a transaction from async code and completes when it is on stable storage.
     ///
-    /// The closure runs on a thread for blocking work: one of Tokio's where a runtime is there, else one of its own. So it
-    /// never holds up the executor, however long it takes or waits for other writers. A future that is dropped before it was
-    /// polled has done nothing; after that the transaction goes on and commits, and nobody is told.
+    /// The closure runs on a thread of the database, the one on which all such closures run one after the other, with a runtime of Tokio's or
+    /// without, one that is shut down included. So it never holds up the executor, however long it takes or waits for other writers. A
+    /// future that is dropped before it was polled has done nothing; after that the transaction goes on and commits, and nobody is told.
     ///
     /// # Errors
-    /// As [`Database::write`].
+    /// As [`Database::write`], or [`Error::Thread`] when the system gives none.
     pub async fn write_async<T, F>(&self, f: F) -> Result<T>
     where
         T: Send + 'static,
@@ -294,7 +299,7 @@ impl Database {
         // Asked here, since another thread would wait for this one.
         self.inner.not_within_a_transaction()?;
         let db = self.clone();
-        run_blocking(move || db.submit_with(durability, f)).await?
+        self.inner.helper.run(move || db.submit_with(durability, f)).await?
     }
 
     /// A consistent picture of the world at the last commit. O(1). Waits at most for the transaction under way;
@@ -356,8 +361,10 @@ impl Database {
     /// # Errors
     /// As [`Database::sync`].
     pub async fn sync_async(&self) -> Result<Lsn> {
-        let db = self.clone();
-        run_blocking(move || db.sync()).await?
+        let Some(log) = self.log() else { return Ok(self.lsn()) };
+        let lsn = log.appended_lsn();
+        log.durable(lsn).await?;
+        Ok(lsn)
     }
 
     /// What was found and done when the database was opened; `None` in memory.
@@ -394,7 +401,7 @@ impl Database {
         // Asked here, since another thread would wait for this one.
         self.inner.not_within_a_transaction()?;
         let db = self.clone();
-        run_blocking(move || db.close()).await?
+        self.inner.helper.run(move || db.close()).await?
     }
 
     fn log(&self) -> Option<&Log> {
@@ -415,9 +422,7 @@ impl Database {
             log.admit()?;
         }
         let mut world = Writing { world: self.inner.world.hold()?, db: self };
-        if self.inner.closed.load(Ordering::Acquire) {
-            return Err(Error::Closed);
-        }
+        self.inner.not_closed()?;
         let mut open = world.world.begin();
         // On an error or a panic the transaction is dropped, which rolls it back.
         let value = f(open.transaction()).map_err(Error::from)?;
@@ -489,16 +494,20 @@ impl Inner {
         if Nesting::is_within(self.world.address()) { Err(Error::Nested) } else { Ok(()) }
     }
 
+    pub(crate) fn not_closed(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+    }
+
     fn close(&self) -> Result<()> {
         self.not_within_a_transaction()?;
-        if self.persistence.as_ref().is_some_and(Persistence::is_own_thread) {
+        if self.persistence.as_deref().is_some_and(Persistence::is_own_thread) {
             return Err(Error::Nested);
         }
         // Whoever holds the world finishes first; nobody after it gets past `closed`.
         if !self.closed.swap(true, Ordering::AcqRel) {
             self.world.pass();
         }
-        self.persistence.as_ref().map_or(Ok(()), Persistence::close)
+        self.persistence.as_deref().map_or(Ok(()), Persistence::close)
     }
 }
 
@@ -508,7 +517,7 @@ impl Drop for Inner {
             return;
         }
         let Some(persistence) = self.persistence.take() else { return };
-        let close = move |persistence: Persistence| {
+        let close = move |persistence: Arc<Persistence>| {
             if let Err(e) = persistence.close() {
                 tracing::error!(error = %e, "closing the database failed; what was acknowledged is safe");
             }

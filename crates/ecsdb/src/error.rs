@@ -190,7 +190,11 @@ impl Error {
 
     /// True when somebody asked the work to stop.
     pub fn is_cancelled(&self) -> bool {
-        matches!(self, Error::Store(e) if e.is_cancelled())
+        match self {
+            Error::Store(e) => e.is_cancelled(),
+            Error::Recovery(e) => matches!(e, RecoveryError::Cancelled),
+            _ => false,
+        }
     }
 }
 
@@ -271,6 +275,7 @@ fn recovery_kind(e: &RecoveryError) -> ErrorKind {
         RecoveryError::Log(e) => log_kind(e),
         RecoveryError::Snapshot(e) => snapshot_kind(e),
         RecoveryError::Io(_) => ErrorKind::Retry,
+        RecoveryError::Cancelled => ErrorKind::Cancelled,
         _ => ErrorKind::Damaged,
     }
 }

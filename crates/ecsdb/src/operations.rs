@@ -1,10 +1,10 @@
 //! Work in the background: snapshots, compaction, backups, going back, and what tells of it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use ecsdb_compactor::{CompactionInfo, EventSender, Events, SnapshotInfo, Task};
 use ecsdb_core::View;
-use ecsdb_io::sync::atomic::Ordering;
 use ecsdb_recovery::{Moment, Step, Verified};
 use ecsdb_snapshot::SnapshotEntry;
 use ecsdb_wal::Lsn;
@@ -34,9 +34,10 @@ impl Database {
     /// # Errors
     /// [`Error::InMemory`], [`Error::Closed`], or when the thread cannot be started.
     pub fn snapshot(&self) -> Result<Job<SnapshotInfo>> {
-        let persistence = self.persistence("snapshot")?;
-        let (store, view) = (persistence.store.clone(), persistence.world.capture()?);
-        persistence.job(Task::Snapshot, move |control| Ok(store.snapshot(view, control)?))
+        self.with_files("snapshot", |persistence| {
+            let (store, view) = (persistence.store.clone(), persistence.world.capture()?);
+            persistence.job(Task::Snapshot, move |control| Ok(store.snapshot(view, control)?))
+        })
     }
 
     /// The snapshots that can be gone back to, oldest first.
@@ -53,7 +54,7 @@ impl Database {
     /// # Errors
     /// [`Error::InMemory`], or [`Error::Closed`].
     pub fn snapshots(&self) -> Result<Vec<SnapshotEntry>> {
-        Ok(self.persistence("list")?.store.manifest().snapshots)
+        self.with_files("list", |persistence| Ok(persistence.store.manifest().snapshots))
     }
 
     /// Reads and checks every file of this database while it goes on, and changes nothing. Nothing is deleted meanwhile. What is being
@@ -69,9 +70,9 @@ impl Database {
     /// ```
     ///
     /// # Errors
-    /// As [`Database::snapshots`], or when a file operation fails. Damage is in the result.
+    /// As [`Database::snapshots`], also when it is closed meanwhile, or when a file operation fails. Damage is in the result.
     pub fn verify(&self, mut progress: impl FnMut(&Step)) -> Result<Verified> {
-        restore::verify_running(self.persistence("verify")?, &mut progress)
+        self.with_files("verify", |persistence| restore::verify_running(persistence, &mut progress))
     }
 
     /// Begins a compaction in the background: sparse chunks in memory are merged, the log is folded into a snapshot, the chain of
@@ -81,11 +82,12 @@ impl Database {
     /// # Errors
     /// As [`Database::snapshot`].
     pub fn compact(&self) -> Result<Job<CompactionInfo>> {
-        let persistence = self.persistence("compact")?;
-        let (store, world) = (persistence.store.clone(), persistence.world.clone());
-        persistence.job(Task::Compaction, move |control| {
-            world.compact_chunks(control)?;
-            Ok(store.compact(world.capture()?, Some(1), control)?)
+        self.with_files("compact", |persistence| {
+            let (store, world) = (persistence.store.clone(), persistence.world.clone());
+            persistence.job(Task::Compaction, move |control| {
+                world.compact_chunks(control)?;
+                Ok(store.compact(world.capture()?, Some(1), control)?)
+            })
         })
     }
 
@@ -105,10 +107,11 @@ impl Database {
     /// # Errors
     /// As [`Database::snapshot`].
     pub fn backup_to(&self, path: impl Into<PathBuf>) -> Result<Job<SnapshotInfo>> {
-        let persistence = self.persistence("back up")?;
-        let (store, view) = (persistence.store.clone(), persistence.world.capture()?);
-        let layout = restore::other(&*persistence.recovery_vfs, path)?;
-        persistence.job(Task::Copy, move |control| Ok(store.copy_to(&layout, view, control)?))
+        self.with_files("back up", |persistence| {
+            let (store, view) = (persistence.store.clone(), persistence.world.capture()?);
+            let layout = restore::other(&*persistence.recovery_vfs, path)?;
+            persistence.job(Task::Copy, move |control| Ok(store.copy_to(&layout, view, control)?))
+        })
     }
 
     /// Begins bringing the world back to an earlier moment of its own past, as one more transaction: what happened since is undone,
@@ -133,7 +136,7 @@ impl Database {
     /// As [`Database::snapshot`]. The job fails when the moment is not among what is retained (the error names the range), or when the
     /// difference is larger than `wal.transaction_bytes_max`.
     pub fn restore(&self, moment: Moment) -> Result<Job<Lsn>> {
-        restore::into_running(self.persistence("restore")?, None, moment)
+        self.with_files("restore", |persistence| restore::into_running(persistence, None, moment))
     }
 
     /// Begins building a view of the world as it was at an earlier moment of its own past, in the background, out of snapshots and log. Nothing is
@@ -154,7 +157,7 @@ impl Database {
     /// # Errors
     /// As [`Database::restore`].
     pub fn view_at(&self, moment: Moment) -> Result<Job<View>> {
-        restore::into_view(self.persistence("view the past")?, moment)
+        self.with_files("view the past", |persistence| restore::into_view(persistence, moment))
     }
 
     /// As [`Database::restore`], from another database's directory: a backup. Nobody else may have it open.
@@ -162,7 +165,9 @@ impl Database {
     /// # Errors
     /// As [`Database::restore`]; components must have the same layout in both.
     pub fn restore_from(&self, path: impl Into<PathBuf>, moment: Moment) -> Result<Job<Lsn>> {
-        restore::into_running(self.persistence("restore")?, Some(path.into()), moment)
+        self.with_files("restore", |persistence| {
+            restore::into_running(persistence, Some(path.into()), moment)
+        })
     }
 
     /// Begins writing the world as it was at an earlier moment into the directory `path`, as a database of its own. The running
@@ -171,7 +176,7 @@ impl Database {
     /// # Errors
     /// As [`Database::restore`] and [`Database::backup_to`].
     pub fn restore_to(&self, path: impl Into<PathBuf>, moment: Moment) -> Result<Job<SnapshotInfo>> {
-        restore::into_directory(self.persistence("restore")?, path.into(), moment)
+        self.with_files("restore", |persistence| restore::into_directory(persistence, path.into(), moment))
     }
 
     /// Ends the log segment under way, so that it can be archived; it is the next snapshot that does so.
@@ -179,7 +184,7 @@ impl Database {
     /// # Errors
     /// [`Error::InMemory`], or when the log failed.
     pub fn rotate_log(&self) -> Result<()> {
-        Ok(self.persistence("rotate")?.log.rotate()?)
+        self.with_files("rotate", |persistence| Ok(persistence.log.rotate()?))
     }
 
     /// What happens in the background, from here on. In memory nothing ever does.
@@ -219,10 +224,16 @@ impl Database {
     /// ```
     ///
     /// # Errors
-    /// When a directory cannot be listed, or as [`Database::view`].
+    /// When a directory cannot be listed, as [`Database::view`], or [`Error::Closed`].
     pub fn stats(&self) -> Result<Stats> {
+        match &self.inner.persistence {
+            Some(_) => self.with_files("look at", |persistence| self.look(Some(persistence))),
+            None => self.look(None),
+        }
+    }
+
+    fn look(&self, persistence: Option<&Persistence>) -> Result<Stats> {
         let view = self.view()?;
-        let persistence = self.inner.persistence.as_ref();
         Ok(Stats {
             entities: view.len(),
             live_bytes: view.live_bytes(),
@@ -257,15 +268,25 @@ impl Database {
         self.inner.persistence.as_ref()?.maintenance.as_ref()
     }
 
-    pub(crate) fn persistence(&self, purpose: &'static str) -> Result<&Persistence> {
+    /// Does something with what the database has on disk. When it is closed meanwhile its files are not its own any more, and whatever is
+    /// wrong with them then, or not, is no word about it: that is [`Error::Closed`].
+    pub(crate) fn with_files<T>(
+        &self,
+        purpose: &'static str,
+        with: impl FnOnce(&Arc<Persistence>) -> Result<T>,
+    ) -> Result<T> {
+        let done = with(self.persistence(purpose)?);
+        self.inner.not_closed()?;
+        done
+    }
+
+    fn persistence(&self, purpose: &'static str) -> Result<&Arc<Persistence>> {
         if self.inner.read_only.is_some() {
             return Err(Error::ReadOnly(purpose));
         }
         let persistence = self.inner.persistence.as_ref().ok_or(Error::InMemory(purpose))?;
         self.inner.not_within_a_transaction()?;
-        if self.inner.closed.load(Ordering::Acquire) {
-            return Err(Error::Closed);
-        }
+        self.inner.not_closed()?;
         Ok(persistence)
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ecsdb_compactor::{Control, Error as StoreError, Event, EventSender, Store, StoreSettings, Task};
-use ecsdb_config::{Changes, Error as ConfigError, PersistenceConfig};
+use ecsdb_config::{Changes, PersistenceConfig};
 use ecsdb_core::{View, World};
 use ecsdb_io::sync::atomic::{AtomicU64, Ordering};
 use ecsdb_io::sync::thread::{self, JoinHandle, ThreadId};
@@ -279,6 +279,9 @@ impl Persistence {
 
     /// Puts settings into force, as far as they can change while the database runs; or leaves everything as it was.
     pub(crate) fn reconfigure(&self, new: PersistenceConfig) -> Result<Changes> {
+        if !matches!(*self.closing.lock(), Closing::No) {
+            return Err(Error::Closed);
+        }
         if let Err(e) = new.validate() {
             self.not_reconfigured(&e);
             return Err(e.into());
@@ -304,7 +307,7 @@ impl Persistence {
     }
 
     /// Tells of settings that were refused, to whoever looks for failures.
-    pub(crate) fn not_reconfigured(&self, e: &ConfigError) {
+    pub(crate) fn not_reconfigured(&self, e: &impl std::fmt::Display) {
         let error = e.to_string();
         self.events.send(Event::Failed { task: Task::Reconfigure, error, retry_in: None });
     }

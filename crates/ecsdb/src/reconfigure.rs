@@ -14,7 +14,7 @@ impl Database {
     /// # Errors
     /// [`Error::InMemory`](crate::Error::InMemory) and its like: without files there are none.
     pub fn config(&self) -> Result<PersistenceConfig> {
-        Ok(self.persistence("configure")?.config.lock().clone())
+        self.with_files("configure", |persistence| Ok(persistence.config.lock().clone()))
     }
 
     /// Changes settings while the database runs. Says which have taken effect (triggers, retention, archiving, compression, rates, the
@@ -42,12 +42,13 @@ impl Database {
     /// [`Error::Config`](crate::Error::Config) with everything that is wrong: nothing is changed then, and it is an event and a failure in
     /// the statistics, too. [`Error::InMemory`](crate::Error::InMemory) and its like.
     pub fn reconfigure(&self, config: PersistenceConfig) -> Result<Changes> {
-        self.persistence("configure")?.reconfigure(config)
+        self.with_files("configure", |persistence| persistence.reconfigure(config))
     }
 
     /// Goes by the configuration file `path`, and by the environment over it, for as long as what this returns lives: now, and whenever the
     /// file is written, or another one is renamed to its place. `over` sets what the program wants otherwise than file and environment.
-    /// A file that is wrong changes nothing: that is an event, a failure in the statistics, and stands in the `tracing` log with its line.
+    /// A file that is wrong changes nothing: that is an event, a failure in the statistics, and stands in the `tracing` log with its line. So
+    /// does a panic of `over`, and the file is followed all the same.
     ///
     /// ```
     /// # use ecsdb::prelude::*;
@@ -68,7 +69,8 @@ impl Database {
         path: impl AsRef<Path>,
         over: impl Fn(&mut PersistenceConfig) + Send + 'static,
     ) -> Result<ConfigWatch> {
-        self.persistence("configure")?;
-        ConfigWatch::start(self, path.as_ref(), Box::new(over))
+        self.with_files("configure", |persistence| {
+            ConfigWatch::start(persistence, path.as_ref(), Box::new(over))
+        })
     }
 }

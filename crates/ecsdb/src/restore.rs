@@ -1,5 +1,6 @@
 //! Going back to an earlier moment: in the running database, or in a directory of its own.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -27,21 +28,41 @@ pub(crate) fn other(vfs: &dyn Vfs, dir: impl Into<PathBuf>) -> Result<Layout> {
     Ok(layout.map_err(ecsdb_recovery::Error::from)?)
 }
 
+/// What an earlier world being put together tells the work that does it: how far it is; and whether it goes on.
+fn follow(control: &Control) -> impl FnMut(&Step) -> ControlFlow<()> {
+    |step| {
+        let (done, total) = match step {
+            Step::Replay { done, total } => (*done, *total),
+            // How much log there is comes to be known after it.
+            _ => (0, 0),
+        };
+        control.step(done, total, 0).map_break(drop)
+    }
+}
+
 /// The past of a database that is open: nothing of it is deleted while it is read.
 fn of_running(
     persistence: &Persistence,
     register: bool,
-) -> impl FnOnce(Moment) -> Result<Reconstructed> + Send + 'static {
+) -> impl FnOnce(Moment, &Control) -> Result<Reconstructed> + Send + 'static {
     let (store, log, vfs) =
         (persistence.store.clone(), persistence.log.clone(), persistence.recovery_vfs.clone());
-    move |moment| {
+    move |moment, control| {
         let _pin = store.pin();
         // Up to here everything is in the files for certain; what is written meanwhile is not looked at.
         let durable = log.flush()?;
         let moment = if moment == Moment::Latest { Moment::Lsn(durable) } else { moment };
         let (manifest, layout) = (store.manifest(), store.layout());
         let history = History::read(&*vfs, layout, &manifest)?;
-        Ok(history.reconstruct(moment, options(store.settings().threads, register), &mut |_| {})?)
+        Ok(history.reconstruct(moment, options(store.settings().threads, register), &mut follow(control))?)
+    }
+}
+
+/// Whoever is only told of the steps.
+pub(crate) fn told(progress: &mut dyn FnMut(&Step)) -> impl FnMut(&Step) -> ControlFlow<()> {
+    |step| {
+        progress(step);
+        ControlFlow::Continue(())
     }
 }
 
@@ -52,11 +73,11 @@ pub(crate) fn of_closed(
     moment: Moment,
     threads: usize,
     register: bool,
-    progress: &mut dyn FnMut(&Step),
+    follow: &mut dyn FnMut(&Step) -> ControlFlow<()>,
 ) -> Result<Reconstructed> {
     let (_lock, manifest) = lock_closed(&**vfs, layout)?;
     let history = History::of_closed(&**vfs, layout, &manifest)?;
-    Ok(history.reconstruct(moment, options(threads, register), progress)?)
+    Ok(history.reconstruct(moment, options(threads, register), follow)?)
 }
 
 pub(crate) fn into_running(
@@ -72,10 +93,10 @@ pub(crate) fn into_running(
     persistence.job(Task::Restore, move |control| {
         control.begin();
         let past = match from {
-            Some(dir) => {
-                control.urgency().once(|| of_closed(&vfs, &dir, moment, threads, false, &mut |_| {}))?
-            }
-            None => control.urgency().once(|| own(moment))?,
+            Some(dir) => control
+                .urgency()
+                .once(|| of_closed(&vfs, &dir, moment, threads, false, &mut follow(control)))?,
+            None => control.urgency().once(|| own(moment, control))?,
         };
         control.check()?;
         let lsn = replace(&world, &log, &past)?;
@@ -114,7 +135,7 @@ pub(crate) fn into_view(persistence: &Persistence, moment: Moment) -> Result<Job
     persistence.job(Task::Restore, move |control| {
         control.begin();
         control.check()?;
-        Ok(control.urgency().once(|| past(moment))?.world.view())
+        Ok(control.urgency().once(|| past(moment, control))?.world.view())
     })
 }
 
@@ -127,7 +148,7 @@ pub(crate) fn into_directory(
     let to = other(&*persistence.recovery_vfs, path)?;
     let past = of_running(persistence, false);
     persistence.job(Task::Copy, move |control| {
-        let past = control.urgency().once(|| past(moment))?;
+        let past = control.urgency().once(|| past(moment, control))?;
         control.check()?;
         Ok(store.copy_to(&to, past.world.view(), control)?)
     })
@@ -165,9 +186,9 @@ pub fn restore_copy(
     let settings = from.store_settings();
     let (own, to) = (from.layout_in(&*vfs)?, other(&*vfs, to)?);
     copy::refuse_within(&own, &to)?;
-    let past = of_closed(&vfs, &own, moment, settings.threads, false, &mut progress)?;
+    let past = of_closed(&vfs, &own, moment, settings.threads, false, &mut told(&mut progress))?;
     let control = Control::new(Task::Copy, EventSender::default());
-    let files = copy::Limited::new(vfs, from.bytes_per_second_max()).map_err(Error::Thread)?;
+    let files = copy::Limited::new(vfs, from.bytes_per_second_max(), &control).map_err(Error::Thread)?;
     Ok(copy::write_database(files.vfs(), &to, past.world.view(), &settings, &control)?)
 }
 

@@ -1,17 +1,19 @@
 //! A configuration file that the running database goes by.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use ecsdb_config::PersistenceConfig;
+use ecsdb_compactor::Error as StoreError;
+use ecsdb_config::{Error as ConfigError, PersistenceConfig};
 use ecsdb_io::sync::thread::{self, JoinHandle};
 use ecsdb_io::sync::{Condvar, Instant, Mutex};
 use ecsdb_io::{FileOp, IoError};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
-use crate::database::{Database, Inner};
 use crate::error::{Error, Result};
+use crate::persistence::Persistence;
 
 /// Without an event for so long, a file is taken for written.
 const QUIET: Duration = Duration::from_millis(100);
@@ -51,7 +53,7 @@ struct Follower {
 }
 
 impl ConfigWatch {
-    pub(crate) fn start(db: &Database, path: &Path, over: Over) -> Result<ConfigWatch> {
+    pub(crate) fn start(persistence: &Arc<Persistence>, path: &Path, over: Over) -> Result<ConfigWatch> {
         let refused = |cause: notify::Error| {
             Error::Config(IoError::new(FileOp::Watch, path, std::io::Error::other(cause)).into())
         };
@@ -74,8 +76,10 @@ impl ConfigWatch {
             watcher.watch(&dir, RecursiveMode::NonRecursive).map_err(refused)?;
         }
         let mut follower = Follower { path, over, said: None };
-        follower.follow(db)?;
-        let (weak, for_thread) = (Arc::downgrade(&db.inner), shared.clone());
+        if let Some(read) = follower.read() {
+            put_into_force(persistence, read)?;
+        }
+        let (weak, for_thread) = (Arc::downgrade(persistence), shared.clone());
         let thread = thread::Builder::new()
             .name("ecsdb-config".into())
             .spawn(move || run(&for_thread, &weak, follower))
@@ -87,10 +91,11 @@ impl ConfigWatch {
 impl Drop for ConfigWatch {
     fn drop(&mut self) {
         self.shared.tell(|state| state.stopped = true);
-        // The thread itself drops this when it has the last handle of a database whose owner keeps it.
-        if let Some(thread) = self.thread.take().filter(|it| it.thread().id() != thread::current().id()) {
-            // A panic of `over` has ended it, and was told.
-            drop(thread.join());
+        // The thread itself drops this when `over` keeps it, or a value of a world of which nobody has more than the thread.
+        if let Some(thread) = self.thread.take().filter(|it| it.thread().id() != thread::current().id())
+            && thread.join().is_err()
+        {
+            tracing::error!("a value of the database panicked when it was dropped");
         }
     }
 }
@@ -118,34 +123,45 @@ impl Shared {
     }
 }
 
-fn run(shared: &Shared, db: &Weak<Inner>, mut follower: Follower) {
+fn run(shared: &Shared, persistence: &Weak<Persistence>, mut follower: Follower) {
     while shared.changed() {
-        let Some(inner) = db.upgrade() else { return };
-        // Any other failure was told to whoever looks for them.
-        if let Err(Error::Closed) = follower.follow(&Database { inner }) {
-            return;
+        let read = catch_unwind(AssertUnwindSafe(|| follower.read()));
+        // Whoever drops the database meanwhile closes it: this is no handle of it.
+        let Some(persistence) = persistence.upgrade() else { return };
+        match read {
+            Ok(None) => {}
+            Ok(Some(read)) => {
+                // Any other failure was told to whoever looks for them.
+                if let Err(Error::Closed) = put_into_force(&persistence, read) {
+                    return;
+                }
+            }
+            // CKP-7: it is the program's own code that panicked, and the file is followed all the same.
+            Err(panic) => persistence.not_reconfigured(&StoreError::of_panic(&*panic)),
         }
     }
 }
 
 impl Follower {
-    /// Reads the file, and puts it into force if it says something else than before.
-    fn follow(&mut self, db: &Database) -> Result<()> {
+    /// Reads the file, if it says something else than before.
+    fn read(&mut self) -> Option<Result<PersistenceConfig, ConfigError>> {
+        // Nothing is known of what it said when `over` panicked.
+        let before = self.said.take();
         let read = PersistenceConfig::from_file(&self.path).map(|mut config| {
             (self.over)(&mut config);
             config
         });
-        let said = read.as_ref().cloned().map_err(ToString::to_string);
-        if self.said.as_ref() == Some(&said) {
-            return Ok(());
-        }
-        self.said = Some(said);
-        match read {
-            Ok(config) => db.reconfigure(config).map(drop),
-            Err(e) => {
-                db.persistence("configure")?.not_reconfigured(&e);
-                Err(e.into())
-            }
+        let said = self.said.insert(read.as_ref().cloned().map_err(ToString::to_string));
+        (before.as_ref() != Some(said)).then_some(read)
+    }
+}
+
+fn put_into_force(persistence: &Persistence, read: Result<PersistenceConfig, ConfigError>) -> Result<()> {
+    match read {
+        Ok(config) => persistence.reconfigure(config).map(drop),
+        Err(e) => {
+            persistence.not_reconfigured(&e);
+            Err(e.into())
         }
     }
 }

@@ -26,15 +26,15 @@ pub(crate) fn write(
     let was_unfinished = layout.unfinished_file().exists();
     let _held = interrupt::hold();
     let control = Control::new(Task::Copy, EventSender::default());
+    control.begin();
     let bar = bar()?;
     let settings = config.store_settings();
-    let files = Limited::new(Arc::new(Disk), config.bytes_per_second_max())?;
+    let files = Limited::new(Arc::new(Disk), config.bytes_per_second_max(), &control)?;
     let written = std::thread::scope(|scope| {
         let writer = scope.spawn(|| write_database(files.vfs(), &layout, view, &settings, &control));
         while !writer.is_finished() {
             if interrupt::asked() {
                 control.cancel();
-                files.lift();
             }
             let progress = control.progress();
             bar.set_length(progress.total);

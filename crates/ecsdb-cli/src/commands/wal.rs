@@ -54,14 +54,14 @@ enum What {
         /// How many transactions.
         #[arg(short, default_value_t = 10)]
         n: usize,
-        /// Goes on with each one that is written, until Ctrl-C.
+        /// Goes on with each one that is written, until Ctrl-C. Says which were deleted before they could be read.
         #[arg(short, long)]
         follow: bool,
     },
 }
 
-/// How often a log that is followed is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How long after a look that found nothing a log that is followed is looked at again.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     match &options.what {
@@ -74,7 +74,7 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
             }
             let names = &mut Names::new();
             let after = Lsn(from.saturating_sub(1));
-            let transactions = place.look(|look| read(look, names, after, to, usize::MAX))?;
+            let transactions = place.look(|look| whole(look, names, after, to, usize::MAX))?;
             if transactions.is_empty() {
                 return Err(
                     Failure::Missing("no transaction of these is in the log or the archive".into()).into()
@@ -84,21 +84,49 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
         }
         What::Tail { place, n, follow } => {
             let names = &mut Names::new();
-            let transactions = place.look(|look| read(look, names, Lsn::ZERO, u64::MAX, *n))?;
+            let (transactions, covered) = place.look(|look| {
+                let covered = look.manifest.snapshots.last().map_or(0, |newest| newest.lsn);
+                Ok((whole(look, names, Lsn::ZERO, u64::MAX, *n)?, covered))
+            })?;
             print(&transactions, true, out)?;
-            let mut last = transactions.last().map_or(Lsn::ZERO, |last| Lsn(last.lsn));
             if !follow {
                 return Ok(());
             }
-            loop {
-                out.flush()?;
-                std::thread::sleep(LOOK_EVERY);
-                let new = place.look(|look| read(look, names, last, u64::MAX, usize::MAX))?;
-                print(&new, false, out)?;
-                last = new.last().map_or(last, |new| Lsn(new.lsn));
-            }
+            // What is not in the log any more was not to come.
+            let last = transactions.last().map_or(covered, |last| last.lsn);
+            go_on(place, names, last, out)
         }
     }
+}
+
+/// Shows what comes after `last`, for ever. Whoever writes the log deletes what a snapshot covers, and waits for nobody who reads it.
+fn go_on(place: &Place, names: &mut Names, mut last: u64, out: &mut Output) -> Result<()> {
+    loop {
+        out.flush()?;
+        let mut new = Shown::default();
+        place.look(|look| match read(look, names, Lsn(last), u64::MAX, usize::MAX, &mut new) {
+            // What comes next was deleted while it was read; what came before it is whole.
+            Err(_) if !new.is_empty() => Ok(()),
+            done => done,
+        })?;
+        let Some(newest) = new.back().map(|newest| newest.lsn) else {
+            std::thread::sleep(LOOK_EVERY);
+            continue;
+        };
+        if new[0].lsn > last + 1 {
+            skipped(last + 1, new[0].lsn - 1, out)?;
+        }
+        print(new.make_contiguous(), false, out)?;
+        last = newest;
+    }
+}
+
+/// Says which transactions are not shown.
+fn skipped(from: u64, to: u64, out: &mut Output) -> Result<()> {
+    if out.is_json() {
+        return out.json(&json!({ "skipped": { "from": from, "to": to } }));
+    }
+    out.line(format_args!("LSN {from} to {to} skipped: they are not in the log or the archive any more"))
 }
 
 fn ls(place: &Place, out: &mut Output) -> Result<()> {
@@ -158,7 +186,7 @@ fn ls(place: &Place, out: &mut Output) -> Result<()> {
 }
 
 /// A transaction, read for showing it.
-struct Shown {
+struct Transaction {
     lsn: u64,
     unix_ns: u64,
     bytes: usize,
@@ -166,12 +194,22 @@ struct Shown {
     text: Vec<String>,
 }
 
+/// What is to be shown.
+type Shown = VecDeque<Transaction>;
+
 /// Names of components, by their numbers.
 type Names = BTreeMap<ComponentId, String>;
 
-/// The transactions above `after` up to `to`, the last `n` of them. Names that are not known yet are looked for in the newest snapshot, and
-/// from the beginning of the log on.
-fn read(look: &Look<'_>, names: &mut Names, after: Lsn, to: u64, n: usize) -> Result<Vec<Shown>> {
+/// As [`read`], where nothing is to be shown but all of it.
+fn whole(look: &Look<'_>, names: &mut Names, after: Lsn, to: u64, n: usize) -> Result<Vec<Transaction>> {
+    let mut last = Shown::new();
+    read(look, names, after, to, n, &mut last)?;
+    Ok(last.into())
+}
+
+/// Gathers the transactions above `after` up to `to`, the last `n` of them, in `last`, also those before an error. Names that are not known yet
+/// are looked for in the newest snapshot, and from the beginning of the log on.
+fn read(look: &Look<'_>, names: &mut Names, after: Lsn, to: u64, n: usize, last: &mut Shown) -> Result<()> {
     let history = look.history()?;
     let first = names.is_empty();
     if first && let Some(newest) = look.manifest.snapshots.last() {
@@ -181,7 +219,6 @@ fn read(look: &Look<'_>, names: &mut Names, after: Lsn, to: u64, n: usize) -> Re
         }
     }
     let from = if first { Lsn::ZERO } else { after };
-    let mut last = VecDeque::new();
     let mut failed = None;
     history.transactions(from, |transaction, bytes| {
         if transaction.lsn.0 > to {
@@ -207,7 +244,7 @@ fn read(look: &Look<'_>, names: &mut Names, after: Lsn, to: u64, n: usize) -> Re
         }
         let shown = read.iter().map(|change| show(change, names));
         let (changes, text) = shown.unzip();
-        last.push_back(Shown {
+        last.push_back(Transaction {
             lsn: transaction.lsn.0,
             unix_ns: transaction.unix_ns,
             bytes: bytes.len(),
@@ -222,7 +259,7 @@ fn read(look: &Look<'_>, names: &mut Names, after: Lsn, to: u64, n: usize) -> Re
     if n == 0 {
         last.clear();
     }
-    Ok(last.into())
+    Ok(())
 }
 
 /// Entities that are named one by one, for people.
@@ -265,7 +302,7 @@ fn show(change: &Change, names: &Names) -> (Json, String) {
     }
 }
 
-fn print(transactions: &[Shown], head: bool, out: &mut Output) -> Result<()> {
+fn print(transactions: &[Transaction], head: bool, out: &mut Output) -> Result<()> {
     if out.is_json() {
         for shown in transactions {
             out.json(&json!({

@@ -367,3 +367,51 @@ fn errors_are_one_line_each_cause_once_and_json_where_asked() {
     let (_, _, help) = fixture.run(&[]);
     assert!(help.contains("Usage: ecsdb"), "{help}");
 }
+
+/// It passed over them without a word.
+#[cfg(unix)]
+#[test]
+fn a_tail_that_is_followed_says_what_was_deleted_before_it_was_read() {
+    let fixture = Fixture::new();
+    let db = fixture.open("busy");
+    let mut follow = fixture.command(&["wal", "tail", "busy", "-n", "1", "--follow", "--json"]);
+    let mut follow = follow.stdout(Stdio::piped()).spawn().unwrap();
+    let pid = follow.id().to_string();
+    let signal = |name: &str| {
+        assert!(std::process::Command::new("kill").args([name, &pid]).status().unwrap().success());
+    };
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(follow.stdout.take().unwrap()))
+        .map(|line| serde_json::from_str::<serde_json::Value>(&line.unwrap()).unwrap());
+    let mut last = lines.next().unwrap()["lsn"].as_u64().unwrap();
+    let mut skipped = 0;
+    for held in [true, false] {
+        if held {
+            signal("-STOP");
+        }
+        for i in 0..100 {
+            db.write(|tx| Ok(tx.spawn(()))).unwrap();
+            if i % 10 == 9 {
+                db.rotate_log().unwrap();
+                db.compact().unwrap().wait().unwrap();
+            }
+        }
+        db.write(|tx| Ok(tx.spawn(()))).unwrap();
+        if held {
+            signal("-CONT");
+        }
+        while last < db.lsn().0 {
+            let line = lines.next().unwrap();
+            let (from, to) = match line.get("skipped") {
+                Some(gone) => (gone["from"].as_u64().unwrap(), gone["to"].as_u64().unwrap()),
+                None => (line["lsn"].as_u64().unwrap(), line["lsn"].as_u64().unwrap()),
+            };
+            assert!(from == last + 1 && to >= from, "{line} after {last}");
+            skipped += if line.get("skipped").is_some() { to - from + 1 } else { 0 };
+            last = to;
+        }
+        assert!(skipped > 0, "nothing was deleted while it was held");
+    }
+    follow.kill().unwrap();
+    follow.wait().unwrap();
+    db.close().unwrap();
+}

@@ -16,7 +16,11 @@ use crate::urgency::Urgency;
 pub(super) async fn execute(shared: Arc<Shared>, urgency: Urgency, mut run: impl FnMut(Running, bool)) {
     let _end = End(&shared);
     loop {
-        let next = shared.queues.lock().next(Instant::now());
+        let next = {
+            let mut queues = shared.queues.lock();
+            queues.unlimited = urgency.is_given_up();
+            queues.next(Instant::now())
+        };
         match next {
             Next::Run(job) => {
                 let is_urgent = urgency.is_urgent() || job.priority == Priority::Recovery;

@@ -46,6 +46,7 @@ pub struct SchedulerOptions {
     pub rate_limits: [Option<u64>; Priority::ALL.len()],
     /// Whether somebody waits for what is done. While nobody does, it runs at a lower processor priority than the application's
     /// ([`lower_thread_priority`](crate::lower_thread_priority)), but for [`Priority::Recovery`], for which somebody always waits. Nobody does unless said otherwise.
+    /// While some of it is given up there is no limit on any rate.
     pub urgency: Urgency,
 }
 
@@ -131,11 +132,17 @@ impl Scheduler {
     }
 
     fn with(options: &SchedulerOptions) -> Scheduler {
-        let shared = Shared::new(options.queue_bytes_max, options.merge_bytes_max);
+        let shared = Arc::new(Shared::new(options.queue_bytes_max, options.merge_bytes_max));
+        let to_wake = Arc::downgrade(&shared);
+        options.urgency.on_give_up(move || {
+            if let Some(shared) = to_wake.upgrade() {
+                shared.wake.notify_one();
+            }
+        });
         for (priority, limit) in Priority::ALL.into_iter().zip(options.rate_limits) {
             shared.queues.lock().set_rate_limit(priority, limit);
         }
-        Scheduler { owner: Arc::new(Owner { shared: Arc::new(shared) }) }
+        Scheduler { owner: Arc::new(Owner { shared }) }
     }
 
     fn shared(&self) -> &Shared {

@@ -32,6 +32,8 @@ pub(super) enum Phase {
 #[derive(Debug)]
 pub(super) struct Queues {
     pub(super) phase: Phase,
+    /// No rate limit holds for now, and nothing counts for one: some of it belongs to work that was given up.
+    pub(super) unlimited: bool,
     classes: [Class; Priority::ALL.len()],
     files: HashMap<u64, FileQueue>,
     /// The next number of a file or a request.
@@ -109,6 +111,7 @@ impl Queues {
     pub(super) fn new(merge_bytes_max: usize) -> Self {
         Queues {
             phase: Phase::Open,
+            unlimited: false,
             classes: Default::default(),
             files: HashMap::new(),
             next: 0,
@@ -239,6 +242,7 @@ impl Queues {
                 continue;
             }
             if self.phase == Phase::Open
+                && !self.unlimited
                 && let Some(until) = class.bucket.as_mut().and_then(|bucket| bucket.blocked_until(now))
             {
                 wake = Some(wake.map_or(until, |wake| wake.min(until)));
@@ -271,7 +275,9 @@ impl Queues {
         let file = self.files.get_mut(&id)?;
         let (_, request) = file.requests.pop_front()?;
         let handle = file.handle.clone();
-        if let Some(bucket) = &mut self.classes[priority.index()].bucket {
+        if let Some(bucket) = &mut self.classes[priority.index()].bucket
+            && !self.unlimited
+        {
             bucket.take(request.bytes());
         }
         if request.is_change() {
@@ -345,7 +351,7 @@ impl Queues {
                 stats.settle(request.cost());
             }
             if lost && file.failure.is_none() {
-                file.failure = Some(stopped(FileOp::Write, file.handle.path()));
+                file.failure = Some(IoError::stopped(FileOp::Write, file.handle.path()));
             }
         }
         let dropped: Vec<u64> =
@@ -387,9 +393,4 @@ impl PriorityStats {
         self.queued_bytes -= cost.bytes;
         self.writes_requested += cost.writes;
     }
-}
-
-/// The error of whoever comes after the end.
-pub(super) fn stopped(op: FileOp, path: &Path) -> IoError {
-    IoError::new(op, path, std::io::Error::other("the I/O scheduler has stopped"))
 }

@@ -8,7 +8,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 
 use super::priority::Priority;
-use super::queues::{Aftermath, Finished, Gone, Job, Phase, Queues, stopped};
+use super::queues::{Aftermath, Finished, Gone, Job, Phase, Queues};
 use super::request::{Done, Reply, Request, Write};
 use crate::direct::PageVec;
 use crate::error::{FileOp, IoError, Result};
@@ -94,7 +94,7 @@ impl Shared {
     ) -> Result<T> {
         let mut queues = self.queues.lock();
         if queues.phase != Phase::Open {
-            return Err(stopped(op, path));
+            return Err(IoError::stopped(op, path));
         }
         let answer = queue(&mut queues, file, request);
         drop(queues);
@@ -135,12 +135,12 @@ impl Shared {
         if let Some(failure) = queues.failure(file) {
             return Err(failure);
         }
-        if queues.phase == Phase::Open { Ok(()) } else { Err(stopped(op, path)) }
+        if queues.phase == Phase::Open { Ok(()) } else { Err(IoError::stopped(op, path)) }
     }
 
     fn wait<T>(&self, answer: Receiver<Result<T>>, op: FileOp, path: &Path) -> Result<T> {
         self.wake.notify_one();
-        answer.recv().unwrap_or_else(|_| Err(stopped(op, path)))
+        answer.recv().unwrap_or_else(|_| Err(IoError::stopped(op, path)))
     }
 
     /// Notes that nobody holds the file any more.
@@ -231,7 +231,7 @@ impl Drop for Running {
     /// The runtime was shut down before there was a thread for it.
     fn drop(&mut self) {
         if let Some(job) = &self.job {
-            let error = stopped(FileOp::Write, job.handle.path());
+            let error = IoError::stopped(FileOp::Write, job.handle.path());
             self.end(Some(error));
         }
     }

@@ -49,6 +49,9 @@ fn a_closed_scheduler_refuses_with_an_error_that_says_so() {
     for result in results {
         let error = result.unwrap_err();
         assert!(error.to_string().contains("the I/O scheduler has stopped"), "{error}");
+        for error in [error.duplicate(), error] {
+            assert!(error.is_stopped() && !error.is_of_the_file(), "{error}: nothing was tried");
+        }
     }
     assert_eq!(disk.content("f"), b"x");
 }

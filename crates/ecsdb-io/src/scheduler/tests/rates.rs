@@ -13,8 +13,13 @@ struct OnVirtualTime(Scheduler, Fake);
 
 impl OnVirtualTime {
     fn start() -> Self {
-        let scheduler = Scheduler::with(&SchedulerOptions::default());
-        tokio::spawn(execute(scheduler.owner.shared.clone(), Urgency::of_caller(), on_tokio));
+        OnVirtualTime::of(Urgency::of_caller())
+    }
+
+    fn of(urgency: Urgency) -> Self {
+        let options = SchedulerOptions { urgency: urgency.clone(), ..SchedulerOptions::default() };
+        let scheduler = Scheduler::with(&options);
+        tokio::spawn(execute(scheduler.owner.shared.clone(), urgency, on_tokio));
         OnVirtualTime(scheduler, Fake::default())
     }
 }
@@ -77,4 +82,30 @@ async fn a_limit_can_be_changed_and_lifted_while_requests_wait_for_it() {
     scheduler.set_rate_limit(Priority::Archive, None);
     sleep(Duration::from_millis(1)).await;
     assert_eq!(written(scheduler, Priority::Archive), 50_000);
+}
+
+/// CKP-9: what belongs to work that was given up is worth nothing, and keeps that work from its end.
+#[tokio::test(start_paused = true)]
+async fn no_limit_holds_back_what_was_given_up_and_it_is_no_debt() {
+    let urgency = Urgency::of_caller();
+    let virtually = OnVirtualTime::of(urgency.clone());
+    let OnVirtualTime(scheduler, disk) = &virtually;
+    scheduler.set_rate_limit(Priority::Snapshot, Some(1_000));
+    let file = create(scheduler, disk, Priority::Snapshot, "f");
+    for i in 0..1_000 {
+        file.write_at(&[1; 50], i * 51).unwrap();
+    }
+    sleep(Duration::from_secs(5)).await;
+    let slow = written(scheduler, Priority::Snapshot);
+    assert!((4_900..=5_200).contains(&slow), "{slow}");
+    let given_up = urgency.give_up();
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(written(scheduler, Priority::Snapshot), 50_000);
+    drop(given_up);
+    for i in 0..1_000 {
+        file.write_at(&[1; 50], i * 51).unwrap();
+    }
+    sleep(Duration::from_secs(5)).await;
+    let slow = written(scheduler, Priority::Snapshot) - 50_000;
+    assert!((4_800..=5_200).contains(&slow), "{slow}");
 }
