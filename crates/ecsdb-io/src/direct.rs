@@ -59,12 +59,12 @@ impl Direct {
         cached: impl Fn(&[u8], u64) -> Result<()>,
     ) -> Result<()> {
         let write = |bytes: &[u8], at: u64| {
-            let done = if at % PAGE_BYTES as u64 == 0 { self.write_pages(bytes, at)? } else { 0 };
+            let done = if at.is_multiple_of(PAGE_BYTES as u64) { self.write_pages(bytes, at)? } else { 0 };
             cached(&bytes[done..], at + done as u64)
         };
         if let [buf] = bufs
             && buf.as_ptr().align_offset(PAGE_BYTES) == 0
-            && offset % PAGE_BYTES as u64 == 0
+            && offset.is_multiple_of(PAGE_BYTES as u64)
         {
             return write(buf, offset);
         }

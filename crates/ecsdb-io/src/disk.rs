@@ -26,7 +26,7 @@ struct DiskFile {
 }
 
 impl DiskFile {
-    fn new(file: File, path: &Path, writable: bool) -> Arc<dyn VfsFile> {
+    fn new(file: File, path: &Path, writable: bool) -> Arc<Self> {
         Arc::new(DiskFile { file, path: path.into(), writable, direct: OnceLock::new() })
     }
 
