@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ecsdb_io::{DirLock, FileKind, Layout, LockError, Owner, Vfs, create_dir_durably, numbered_files};
+use ecsdb_io::{DirLock, FileKind, Layout, LockError, LockKind, Owner, Vfs, create_dir_durably, numbered_files};
 use ecsdb_snapshot::Manifest;
 
 use crate::error::{Error, Result};
@@ -20,14 +20,14 @@ pub enum Mark {
     Empty,
 }
 
-/// Locks one of a database's directories.
+/// Locks one of a database's directories: for changing it, alone; for reading it, with whoever else reads.
 ///
 /// # Errors
 /// When somebody else holds it, or the lock file cannot be used.
-pub(crate) fn lock(vfs: &dyn Vfs, dir: &Path) -> Result<Box<dyn DirLock>, LockError> {
+pub(crate) fn lock(vfs: &dyn Vfs, dir: &Path, kind: LockKind) -> Result<Box<dyn DirLock>, LockError> {
     let now = time_text(vfs.now_unix_ns() / 1_000_000_000 * 1_000_000_000);
     let holder = format!("process {} since {now}", std::process::id());
-    vfs.try_lock(&Layout::lock_file(dir), &holder)
+    vfs.try_lock(&Layout::lock_file(dir), kind, &holder)
 }
 
 /// Refuses to read from directories that say that they are another database's, or (without a manifest that says which this one is) that
@@ -84,7 +84,7 @@ pub fn claim(vfs: &dyn Vfs, layout: &Layout, dir: &Path, database: u128) -> Resu
     mark(vfs, layout, dir, database)?;
     // WAL-12: the directory's own name, too.
     create_dir_durably(vfs, dir)?;
-    let lock = lock(vfs, dir)?;
+    let lock = lock(vfs, dir, LockKind::Exclusive)?;
     // And again, for what it is once nobody can change it.
     if mark(vfs, layout, dir, database)? != Mark::Ours {
         match Owner::new(database, layout.root()).write(vfs, dir) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ecsdb_core::{Unreadable, World};
 use ecsdb_io::sync::Instant;
 use ecsdb_io::{
-    DirLock, FileKind, IoError, Layout, OpenMode, Vfs, create_dir_durably, next_free_number, numbered_files,
+    DirLock, FileKind, IoError, Layout, LockKind, OpenMode, Vfs, create_dir_durably, next_free_number, numbered_files,
     publish,
 };
 use ecsdb_snapshot::Manifest;
@@ -63,7 +63,7 @@ pub fn recover(
     history::check_existence(vfs, layout, options.existence)?;
     // WAL-12: the directory's own name, too.
     create_dir_durably(vfs, layout.root())?;
-    let mut locks = vec![lock(vfs, layout.root())?];
+    let mut locks = vec![lock(vfs, layout.root(), LockKind::Exclusive)?];
     // Somebody else may have made one meanwhile.
     if options.existence == Existence::Refused {
         history::check_existence(vfs, layout, options.existence)?;

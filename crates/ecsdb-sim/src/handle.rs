@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, IoSlice};
 use std::path::{Path, PathBuf};
 
-use ecsdb_io::{DirLock, FileOp, IoError, OpenMode, Result, VfsFile};
+use ecsdb_io::{DirLock, FileOp, IoError, LockKind, OpenMode, Result, VfsFile};
 
 use crate::disk::SimDisk;
 use crate::fault::Failure;
@@ -126,12 +126,13 @@ impl VfsFile for SimFile {
 #[derive(Debug)]
 pub(crate) struct SimLock {
     file: SimFile,
+    kind: LockKind,
 }
 
 impl SimLock {
     /// Locks `file`, which must be marked as locked already.
-    pub(crate) fn new(file: SimFile) -> Self {
-        SimLock { file }
+    pub(crate) fn new(file: SimFile, kind: LockKind) -> Self {
+        SimLock { file, kind }
     }
 }
 
@@ -139,6 +140,9 @@ impl DirLock for SimLock {}
 
 impl Drop for SimLock {
     fn drop(&mut self) {
-        self.file.disk.inner.lock().locked.remove(&self.file.ino);
+        let locked = &mut self.file.disk.inner.lock().locked;
+        if let Some(own) = locked.iter().position(|lock| *lock == (self.file.ino, self.kind)) {
+            locked.swap_remove(own);
+        }
     }
 }

@@ -22,6 +22,10 @@ use crate::ticket::Ticket;
 /// A handle is cheap to clone and may be used from any thread. The database closes when the last handle is
 /// dropped, or by [`Database::close`].
 ///
+/// It is usable in the process that opened it. In one that was forked from that (and runs no other program, as a
+/// [`Command`](std::process::Command) does) it takes no writes and says so ([`LogError::Forked`](crate::LogError::Forked)), and dropping it does
+/// nothing: neither the files nor the lock are the child's. Views stay valid there.
+///
 /// ```
 /// use ecsdb::prelude::*;
 ///
@@ -314,7 +318,7 @@ impl Database {
     /// be rolled back ([`WorldError::Poisoned`](crate::WorldError::Poisoned)).
     pub fn view(&self) -> Result<View> {
         self.inner.not_within_a_transaction()?;
-        let world = self.inner.world.world.lock();
+        let world = self.inner.lock_world()?;
         if world.is_poisoned() {
             return Err(crate::WorldError::Poisoned.into());
         }
@@ -417,7 +421,7 @@ impl Database {
             // Backpressure comes before the transaction, so that nothing has to wait once it holds the world.
             log.admit()?;
         }
-        let mut world = Writing { world: self.inner.world.world.lock(), db: self };
+        let mut world = Writing { world: self.inner.lock_world()?, db: self };
         if self.inner.closed.load(Ordering::Acquire) {
             return Err(Error::Closed);
         }
@@ -493,7 +497,23 @@ impl Inner {
         if Nesting::is_within(self) { Err(Error::Nested) } else { Ok(()) }
     }
 
+    /// The live world, once nobody else has it.
+    fn lock_world(&self) -> Result<MutexGuard<'_, World>> {
+        if let Some(world) = self.world.world.try_lock() {
+            return Ok(world);
+        }
+        // In a fork, whoever has it may never give it back.
+        self.check_process()?;
+        Ok(self.world.world.lock())
+    }
+
+    /// REC-12: a database with files is usable in the process that opened it.
+    pub(crate) fn check_process(&self) -> Result<()> {
+        self.persistence.as_ref().map_or(Ok(()), |persistence| Ok(persistence.log.check_process()?))
+    }
+
     fn close(&self) -> Result<()> {
+        self.check_process()?;
         self.not_within_a_transaction()?;
         if self.persistence.as_ref().is_some_and(Persistence::is_own_thread) {
             return Err(Error::Nested);
@@ -508,6 +528,11 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        // REC-12: in a fork nothing is taken down. Its threads are not here to be waited for, and its locks may be held by them.
+        if self.check_process().is_err() {
+            std::mem::forget((self.persistence.take(), self.world.clone()));
+            return;
+        }
         if self.closed.load(Ordering::Acquire) {
             return;
         }

@@ -66,7 +66,7 @@ pub use ecsdb_core::{
     Prepared, Query, QueryIter, ReadQuery, StorageKind, Transaction, View, WeakView, With, Without, describe,
 };
 pub use ecsdb_io::{
-    DirEntry, DirLock, Disk, FileOp, IoError, LockError, OpenMode, Priority, PriorityStats, SchedulerStats,
+    DirEntry, DirLock, Disk, FileOp, Forked, IoError, LockError, LockKind, OpenMode, Priority, PriorityStats, SchedulerStats,
     Vfs, VfsFile,
 };
 pub use ecsdb_recovery::{

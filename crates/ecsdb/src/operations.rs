@@ -221,6 +221,7 @@ impl Database {
     /// # Errors
     /// When a directory cannot be listed, or as [`Database::view`].
     pub fn stats(&self) -> Result<Stats> {
+        self.inner.check_process()?;
         let view = self.view()?;
         let persistence = self.inner.persistence.as_ref();
         Ok(Stats {
@@ -254,6 +255,7 @@ impl Database {
     }
 
     fn maintenance(&self) -> Option<&Maintenance> {
+        self.inner.check_process().ok()?;
         self.inner.persistence.as_ref()?.maintenance.as_ref()
     }
 
@@ -262,6 +264,7 @@ impl Database {
             return Err(Error::ReadOnly(purpose));
         }
         let persistence = self.inner.persistence.as_ref().ok_or(Error::InMemory(purpose))?;
+        self.inner.check_process()?;
         self.inner.not_within_a_transaction()?;
         if self.inner.closed.load(Ordering::Acquire) {
             return Err(Error::Closed);

@@ -26,6 +26,7 @@ use parking_lot::Mutex;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::platform::lower_thread_priority;
+use crate::process::Process;
 use crate::urgency::Urgency;
 use crate::vfs::Vfs;
 pub use priority::{Priority, PriorityStats, SchedulerStats};
@@ -99,6 +100,8 @@ pub struct Scheduler {
 /// Ends with the last clone.
 #[derive(Debug)]
 struct Owner {
+    /// Whose threads these are.
+    process: Process,
     shared: Arc<Shared>,
     /// The one that executes, and the one with threads of low priority.
     runtimes: Mutex<Vec<Runtime>>,
@@ -136,7 +139,8 @@ impl Scheduler {
         for (priority, limit) in Priority::ALL.into_iter().zip(options.rate_limits) {
             shared.queues.lock().set_rate_limit(priority, limit);
         }
-        Scheduler { owner: Arc::new(Owner { shared: Arc::new(shared), runtimes: Mutex::new(runtimes) }) }
+        let process = Process::current();
+        Scheduler { owner: Arc::new(Owner { process, shared: Arc::new(shared), runtimes: Mutex::new(runtimes) }) }
     }
 
     fn shared(&self) -> &Shared {
@@ -203,6 +207,10 @@ impl Owner {
 
 impl Drop for Owner {
     fn drop(&mut self) {
+        // In a fork there is no thread that would execute anything, or end.
+        if !self.process.is_current() {
+            return std::mem::forget(std::mem::take(self.runtimes.get_mut()));
+        }
         self.close();
     }
 }
