@@ -109,13 +109,9 @@ impl<H: Hooks> Vfs for Around<H> {
         self.disk.real_path(path)
     }
 
-    fn try_lock(&self, path: &Path, kind: LockKind, holder: &str) -> std::result::Result<Box<dyn DirLock>, LockError> {
+    fn try_lock(&self, path: &Path, kind: LockKind, holder: &str) -> std::result::Result<Arc<dyn DirLock>, LockError> {
         self.hooks.before(FileOp::Lock, path)?;
         self.disk.try_lock(path, kind, holder)
-    }
-
-    fn has_lock(&self, path: &Path) -> Result<bool> {
-        self.disk.has_lock(path)
     }
 
     fn free_space(&self, path: &Path) -> Result<Option<u64>> {

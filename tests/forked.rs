@@ -12,6 +12,7 @@ fn main() {
     unix::the_child_does_no_harm_whatever_it_does();
     unix::what_others_hold_at_a_fork_keeps_no_child_waiting();
     unix::a_child_that_lives_on_has_no_lock();
+    unix::the_parts_by_themselves_do_none_either();
     println!("forked: ok");
 }
 
@@ -19,12 +20,15 @@ fn main() {
 mod unix {
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::path::Path;
+    use std::sync::Arc;
     use std::sync::mpsc::channel;
     use std::time::{Duration, Instant};
 
     use ecsdb::prelude::*;
     use ecsdb::{Error, LogError, PersistenceConfig};
+    use ecsdb_io::{Disk, LockKind, Priority, Scheduler, SchedulerOptions, Vfs};
     use ecsdb_tests::components::Counter;
+    use ecsdb_wal::{Log, LogOptions, LogStart, SegmentEnd};
 
     unsafe extern "C" {
         fn fork() -> i32;
@@ -243,5 +247,48 @@ mod unix {
         db.close().unwrap();
         assert_eq!(len(&open(dir.path())), 10);
         child.end();
+    }
+
+    /// A lock, a log and a scheduler that a program uses without the rest.
+    pub(crate) fn the_parts_by_themselves_do_none_either() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("LOCK");
+        let lock = || Disk.try_lock(&path, LockKind::Exclusive, "process 1");
+        let mut slot = Some(lock().unwrap());
+        Child::running(|| drop(slot.take())).ends_well("a lock");
+        assert!(lock().unwrap_err().to_string().contains("this process itself"));
+        drop(slot);
+        drop(lock().unwrap());
+
+        let vfs: Arc<dyn Vfs> = Arc::new(Disk);
+        let start = LogStart {
+            database: 1,
+            incarnation: 1,
+            segment: 1,
+            lsn: Lsn(1),
+            previous: SegmentEnd::default(),
+            last_unix_ns: 0,
+            lock: None,
+        };
+        let log = Log::start(vfs.clone(), vfs.clone(), dir.path(), LogOptions::default(), start).unwrap();
+        let append = |log: &Log| log.append(b"x"[..].into(), Durability::Immediate).and_then(|lsn| log.wait(lsn));
+        append(&log).unwrap();
+        std::thread::sleep(Duration::from_millis(200));
+        let before = files(dir.path());
+        let mut slot = Some(log);
+        Child::running(|| {
+            let log = slot.take().unwrap();
+            for done in [append(&log), log.rotate(), log.close()] {
+                assert!(matches!(done, Err(LogError::Forked(_))), "{done:?}");
+            }
+        })
+        .ends_well("a log");
+        assert!(files(dir.path()) == before, "the child has changed files");
+        append(slot.as_ref().unwrap()).unwrap();
+
+        let mut slot = Some(Scheduler::start(SchedulerOptions::default()).unwrap());
+        Child::running(|| drop(slot.take())).ends_well("a scheduler");
+        let scheduled = slot.as_ref().unwrap().vfs(vfs, Priority::Archive);
+        scheduled.create(&dir.path().join("f")).unwrap().sync_data().unwrap();
     }
 }

@@ -26,6 +26,7 @@ mod golden;
 mod lifecycle;
 mod liveness;
 mod lives;
+mod locks;
 mod model;
 mod odd_numbers;
 mod one_at_a_time;

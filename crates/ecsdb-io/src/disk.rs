@@ -121,12 +121,8 @@ impl Vfs for Disk {
         platform::real_path(path).context(FileOp::Metadata, path)
     }
 
-    fn try_lock(&self, path: &Path, kind: LockKind, holder: &str) -> Result<Box<dyn DirLock>, LockError> {
-        Ok(Box::new(DiskLock::take(path, kind, holder)?))
-    }
-
-    fn has_lock(&self, path: &Path) -> Result<bool> {
-        DiskLock::is_held(path).context(FileOp::Metadata, path)
+    fn try_lock(&self, path: &Path, kind: LockKind, holder: &str) -> Result<Arc<dyn DirLock>, LockError> {
+        Ok(Arc::new(DiskLock::take(path, kind, holder)?))
     }
 
     fn free_space(&self, path: &Path) -> Result<Option<u64>> {

@@ -2,7 +2,7 @@
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 
@@ -32,12 +32,22 @@ impl Held {
 #[derive(Debug)]
 pub(crate) struct DiskLock {
     process: Process,
+    path: PathBuf,
     id: FileId,
     file: File,
     note: Option<File>,
 }
 
-impl DirLock for DiskLock {}
+impl DirLock for DiskLock {
+    fn check(&self) -> Result<(), IoError> {
+        let id = std::fs::symlink_metadata(&self.path).and_then(|meta| platform::file_id(&self.path, &meta));
+        match id {
+            Ok(id) if id == self.id => Ok(()),
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(IoError::new(FileOp::Lock, &self.path, e)),
+            _ => Err(IoError::lock_lost(&self.path)),
+        }
+    }
+}
 
 impl DiskLock {
     pub(crate) fn take(path: &Path, kind: LockKind, holder: &str) -> Result<DiskLock, LockError> {
@@ -67,17 +77,7 @@ impl DiskLock {
             .ok();
         let process = Process::current();
         held.push(Held { id: id.clone(), process, holder: holder.into() });
-        Ok(DiskLock { process, id, file, note })
-    }
-
-    /// Whether this process has the lock on the file that has this name now.
-    pub(crate) fn is_held(path: &Path) -> io::Result<bool> {
-        let id = match std::fs::symlink_metadata(path) {
-            Ok(meta) => platform::file_id(path, &meta)?,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(e) => return Err(e),
-        };
-        Ok(HELD.lock().iter().any(|held| held.is_on(&id)))
+        Ok(DiskLock { process, path: path.into(), id, file, note })
     }
 }
 
@@ -246,18 +246,16 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_file_that_was_removed_or_replaced_is_not_held_any_more() {
+    fn a_lock_whose_file_was_removed_or_replaced_is_lost() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("LOCK");
-        assert!(!Disk.has_lock(&path).unwrap());
         let lock = Disk.try_lock(&path, Exclusive, "process 1").unwrap();
-        assert!(Disk.has_lock(&path).unwrap());
+        lock.check().unwrap();
         Disk.remove(&path).unwrap();
-        assert!(!Disk.has_lock(&path).unwrap());
-        Disk.create(&path).unwrap();
-        assert!(!Disk.has_lock(&path).unwrap());
-        drop(lock);
-        let _lock = Disk.try_lock(&path, Exclusive, "process 1").unwrap();
-        assert!(Disk.has_lock(&path).unwrap());
+        assert!(lock.check().is_err());
+        let next = Disk.try_lock(&path, Exclusive, "process 1").unwrap();
+        next.check().unwrap();
+        let e = lock.check().unwrap_err().to_string();
+        assert!(e.contains("was removed or replaced"), "{e}");
     }
 }

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use crate::checksum::checksum;
 use crate::error::{FileOp, IoError, Result};
-use crate::layout::Layout;
 use crate::publish::{publish, read_file};
 use crate::vfs::Vfs;
 
@@ -65,24 +64,17 @@ impl Owner {
         }
     }
 
-    /// Refuses a directory that was locked and claimed for `database`, and is another one by now: as [`Owner::check`], or since it was moved or
-    /// unmounted and its name leads to what is in its place (CKP-11). And one whose lock file is gone: the next one to open it would be kept out
-    /// by nothing, or was (REC-12).
+    /// Refuses a directory that was claimed for `database`, and is another one by now: as [`Owner::check`], or since it was moved or unmounted
+    /// and its name leads to what is in its place (CKP-11).
     ///
     /// # Errors
-    /// When it is not that directory, or not locked, and as [`Owner::read`].
+    /// When it is not that directory, and as [`Owner::read`].
     pub fn check_claimed(vfs: &dyn Vfs, dir: &Path, database: u128) -> Result<()> {
         Owner::check(vfs, dir, database)?;
         if !Owner::is_said(vfs, dir) {
             let what =
                 format!("it was moved, or is not mounted any more: its file {OWNER_FILE} is not there");
             return Err(IoError::new(FileOp::Lock, dir, std::io::Error::other(what)));
-        }
-        let lock = Layout::lock_file(dir);
-        if !vfs.has_lock(&lock)? {
-            let what = "the lock file was removed or replaced while the database is open: another process may have it open by now. Close it in \
-                        both, and leave lock files alone";
-            return Err(IoError::new(FileOp::Lock, lock, std::io::Error::other(what)));
         }
         Ok(())
     }

@@ -48,7 +48,13 @@ pub enum LockKind {
 }
 
 /// A lock on a database directory, held until it is dropped.
-pub trait DirLock: Debug + Send + Sync {}
+pub trait DirLock: Debug + Send + Sync {
+    /// Makes sure that it keeps others out: that its file is the one that has its name now (REC-12).
+    ///
+    /// # Errors
+    /// When the file was removed or replaced, or the system refuses to look.
+    fn check(&self) -> Result<()>;
+}
 
 /// Why a directory lock could not be taken.
 #[derive(Debug, thiserror::Error)]
@@ -134,17 +140,7 @@ pub trait Vfs: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`LockError::Held`] when a living process (or this one) holds it, unless both are [`LockKind::Shared`].
-    fn try_lock(&self, path: &Path, kind: LockKind, holder: &str) -> Result<Box<dyn DirLock>, LockError>;
-
-    /// Whether this process has the lock `path`, on the file that has that name now. If that was removed or replaced since, whoever locks it
-    /// next is kept out by nothing (REC-12). By default it is taken to be so.
-    ///
-    /// # Errors
-    /// When the system refuses for another reason than absence.
-    fn has_lock(&self, path: &Path) -> Result<bool> {
-        let _ = path;
-        Ok(true)
-    }
+    fn try_lock(&self, path: &Path, kind: LockKind, holder: &str) -> Result<Arc<dyn DirLock>, LockError>;
 
     /// Bytes free for this user on the filesystem of `path`; `None` where the platform cannot tell.
     ///

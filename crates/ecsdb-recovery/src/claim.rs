@@ -1,6 +1,7 @@
 //! Whose the directories of a database are, and who has them open (CKP-10, REC-12).
 
 use std::path::Path;
+use std::sync::Arc;
 
 use ecsdb_io::{DirLock, FileKind, Layout, LockError, LockKind, Owner, Vfs, create_dir_durably, numbered_files};
 use ecsdb_snapshot::Manifest;
@@ -24,7 +25,7 @@ pub enum Mark {
 ///
 /// # Errors
 /// When somebody else holds it, or the lock file cannot be used.
-pub(crate) fn lock(vfs: &dyn Vfs, dir: &Path, kind: LockKind) -> Result<Box<dyn DirLock>, LockError> {
+pub(crate) fn lock(vfs: &dyn Vfs, dir: &Path, kind: LockKind) -> Result<Arc<dyn DirLock>, LockError> {
     let now = time_text(vfs.now_unix_ns() / 1_000_000_000 * 1_000_000_000);
     let holder = format!("process {} since {now}", std::process::id());
     vfs.try_lock(&Layout::lock_file(dir), kind, &holder)
@@ -79,7 +80,7 @@ pub fn mark(vfs: &dyn Vfs, layout: &Layout, dir: &Path, database: u128) -> Resul
 ///
 /// # Errors
 /// As [`mark`]; or when somebody has it locked, or a file operation fails.
-pub fn claim(vfs: &dyn Vfs, layout: &Layout, dir: &Path, database: u128) -> Result<Box<dyn DirLock>> {
+pub fn claim(vfs: &dyn Vfs, layout: &Layout, dir: &Path, database: u128) -> Result<Arc<dyn DirLock>> {
     // Before anything is written into what may be another's.
     mark(vfs, layout, dir, database)?;
     // WAL-12: the directory's own name, too.

@@ -1,6 +1,7 @@
 //! The history that is retained: which moments can be gone back to, and the world as it was at one of them. Only reads.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ecsdb_core::World;
@@ -71,7 +72,7 @@ pub struct Reconstructed {
 ///
 /// # Errors
 /// When there is no database, none of its manifests is valid, somebody has it open, or one of its directories is another's.
-pub fn lock_closed(vfs: &dyn Vfs, layout: &Layout) -> Result<(Option<Box<dyn DirLock>>, Manifest)> {
+pub fn lock_closed(vfs: &dyn Vfs, layout: &Layout) -> Result<(Option<Arc<dyn DirLock>>, Manifest)> {
     // Looked for first: a lock file makes no database. And again, for what it is once nobody can change it.
     manifest(vfs, layout)?;
     let lock = match claim::lock(vfs, layout.root(), LockKind::Shared) {

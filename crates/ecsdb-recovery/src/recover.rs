@@ -34,7 +34,7 @@ pub struct Recovered {
     /// Where the log goes on.
     pub log_start: LogStart,
     /// The locks on the directories; held as long as the database is open.
-    pub locks: Vec<Box<dyn DirLock>>,
+    pub locks: Vec<Arc<dyn DirLock>>,
     /// What was found and done.
     pub report: RecoveryReport,
     /// Segments that hold nothing that counts.
@@ -218,6 +218,7 @@ pub fn recover(
     let last_unix_ns =
         stamps.chain(manifest.snapshots.iter().map(|entry| entry.created_unix_ns)).max().unwrap_or(0);
     let log_start = LogStart {
+        lock: locks.get(1).map(Arc::downgrade),
         database: manifest.database,
         incarnation: manifest.incarnation,
         segment,

@@ -136,7 +136,17 @@ impl SimLock {
     }
 }
 
-impl DirLock for SimLock {}
+impl DirLock for SimLock {
+    fn check(&self) -> Result<()> {
+        let path = self.file.path();
+        let inner = self.file.disk.inner.lock();
+        inner.check_power(FileOp::Lock, path)?;
+        match inner.state.place(path) {
+            Ok(place) if place.ino == Some(self.file.ino) => Ok(()),
+            _ => Err(IoError::lock_lost(path)),
+        }
+    }
+}
 
 impl Drop for SimLock {
     fn drop(&mut self) {

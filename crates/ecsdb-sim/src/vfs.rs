@@ -124,7 +124,7 @@ impl Vfs for SimDisk {
         }
     }
 
-    fn try_lock(&self, path: &Path, kind: LockKind, holder: &str) -> Result<Box<dyn DirLock>, LockError> {
+    fn try_lock(&self, path: &Path, kind: LockKind, holder: &str) -> Result<Arc<dyn DirLock>, LockError> {
         let mut inner = self.inner.lock();
         inner.check_power(FileOp::Lock, path)?;
         let place = at(FileOp::Lock, path, inner.state.place(path))?;
@@ -145,13 +145,7 @@ impl Vfs for SimDisk {
             ino
         })?;
         inner.locked.push((ino, kind));
-        Ok(Box::new(SimLock::new(SimFile::new(self, &mut inner, ino, path, OpenMode::ReadWrite), kind)))
-    }
-
-    fn has_lock(&self, path: &Path) -> Result<bool> {
-        let inner = self.inner.lock();
-        let ino = inner.state.place(path).ok().and_then(|place| place.ino);
-        Ok(inner.locked.iter().any(|&(of, _)| Some(of) == ino))
+        Ok(Arc::new(SimLock::new(SimFile::new(self, &mut inner, ino, path, OpenMode::ReadWrite), kind)))
     }
 
     /// What the quota leaves; unknown without a quota.

@@ -94,15 +94,15 @@ impl Log {
     ) -> Result<Log> {
         let thread = |e: std::io::Error| LogError::Thread(Arc::new(e));
         let preparer =
-            Preparer::new(background, dir.into(), start.database, options.threads).map_err(thread)?;
+            Preparer::new(background, dir.into(), start.database, start.lock.clone(), options.threads).map_err(thread)?;
         let stamps = Arc::new(Stamps::new(vfs.clone(), start.last_unix_ns));
+        let (next, last) = (start.lsn, start.lsn.0 - 1);
         let writer = Writer::start(vfs, stamps.clone(), dir.into(), &options, start, preparer)?;
-        let last = start.lsn.0 - 1;
         let shared = Arc::new(Shared {
             process: Process::current(),
             threads: options.threads,
             live: LiveOptions::new(&options),
-            queue: Mutex::new(Pending { queue: Queue::default(), next: start.lsn, closed: false }),
+            queue: Mutex::new(Pending { queue: Queue::default(), next, closed: false }),
             writer: Mutex::new(writer),
             coordination: Mutex::default(),
             appended: AtomicU64::new(last),

@@ -11,7 +11,7 @@ use ecsdb_core::{View, World};
 use ecsdb_io::sync::atomic::{AtomicU64, Ordering};
 use ecsdb_io::sync::thread::{self, JoinHandle, ThreadId};
 use ecsdb_io::sync::{Condvar, Instant, Mutex};
-use ecsdb_io::{DirLock, Priority, Scheduler, Vfs};
+use ecsdb_io::{Priority, Scheduler, Vfs};
 use ecsdb_recovery::RecoveryReport;
 use ecsdb_wal::{Log, LogError, Lsn, Threads};
 
@@ -38,7 +38,6 @@ pub(crate) struct Persistence {
     threads: Threads,
     /// `None` once the database is closed.
     jobs: Mutex<Option<Vec<Running>>>,
-    locks: Mutex<Vec<Box<dyn DirLock>>>,
     closing: Mutex<Closing>,
     closed: Condvar,
 }
@@ -141,7 +140,6 @@ pub(crate) struct Parts {
     pub(crate) scheduler: Option<Scheduler>,
     pub(crate) config: PersistenceConfig,
     pub(crate) threads: Threads,
-    pub(crate) locks: Vec<Box<dyn DirLock>>,
 }
 
 impl Persistence {
@@ -159,8 +157,7 @@ impl Persistence {
     }
 
     pub(crate) fn start(parts: Parts) -> Result<Self> {
-        let Parts { recovery_vfs, log, report, store, events, world, scheduler, config, threads, locks } =
-            parts;
+        let Parts { recovery_vfs, log, report, store, events, world, scheduler, config, threads } = parts;
         let maintenance = match threads {
             Threads::Background => {
                 let carried = Carried { bytes: report.log_bytes, segments: report.segments as u64 };
@@ -184,7 +181,6 @@ impl Persistence {
             config: Mutex::new(config),
             threads,
             jobs: Mutex::new(Some(Vec::new())),
-            locks: Mutex::new(locks),
             closing: Mutex::new(Closing::No),
             closed: Condvar::new(),
         })
@@ -332,7 +328,6 @@ impl Persistence {
             scheduler.close();
         }
         self.store.close();
-        self.locks.lock().clear();
         self.events.close();
         closed.map_err(CloseFailure::Log)?;
         if panicked { Err(CloseFailure::Panicked) } else { Ok(()) }

@@ -171,13 +171,9 @@ impl Vfs for Machine {
         path: &Path,
         kind: LockKind,
         _holder: &str,
-    ) -> std::result::Result<Box<dyn DirLock>, LockError> {
+    ) -> std::result::Result<Arc<dyn DirLock>, LockError> {
         // The holder's name has the number of this process in it, which is another one each time.
         self.step(FileOp::Lock, path, &[])?.try_lock(path, kind, "a simulated process")
-    }
-
-    fn has_lock(&self, path: &Path) -> Result<bool> {
-        self.disk().has_lock(path)
     }
 
     fn free_space(&self, path: &Path) -> Result<Option<u64>> {

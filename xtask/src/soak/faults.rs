@@ -109,12 +109,8 @@ impl Vfs for Faulty {
         Disk.real_path(path)
     }
 
-    fn try_lock(&self, path: &Path, kind: LockKind, holder: &str) -> Result<Box<dyn DirLock>, LockError> {
+    fn try_lock(&self, path: &Path, kind: LockKind, holder: &str) -> Result<Arc<dyn DirLock>, LockError> {
         Disk.try_lock(path, kind, holder)
-    }
-
-    fn has_lock(&self, path: &Path) -> Result<bool> {
-        Disk.has_lock(path)
     }
 
     fn free_space(&self, path: &Path) -> Result<Option<u64>> {

@@ -76,12 +76,8 @@ impl Vfs for ScheduledVfs {
         self.inner.real_path(path)
     }
 
-    fn try_lock(&self, path: &Path, kind: LockKind, holder: &str) -> Result<Box<dyn DirLock>, LockError> {
+    fn try_lock(&self, path: &Path, kind: LockKind, holder: &str) -> Result<Arc<dyn DirLock>, LockError> {
         self.inner.try_lock(path, kind, holder)
-    }
-
-    fn has_lock(&self, path: &Path) -> Result<bool> {
-        self.inner.has_lock(path)
     }
 
     fn free_space(&self, path: &Path) -> Result<Option<u64>> {

@@ -185,10 +185,11 @@ fn readers_share_a_lock_and_keep_a_writer_out() {
         assert!(disk.try_lock(path, LockKind::Exclusive, "3").is_err());
         drop(reader);
     }
-    let _writer = disk.try_lock(path, LockKind::Exclusive, "3").unwrap();
-    assert!(disk.try_lock(path, LockKind::Shared, "4").is_err() && disk.has_lock(path).unwrap());
+    let writer = disk.try_lock(path, LockKind::Exclusive, "3").unwrap();
+    assert!(disk.try_lock(path, LockKind::Shared, "4").is_err());
+    writer.check().unwrap();
     disk.remove(path).unwrap();
-    assert!(!disk.has_lock(path).unwrap());
+    assert!(writer.check().is_err());
 }
 
 #[test]

@@ -158,7 +158,7 @@ impl Vfs for Fake {
         Ok(self.inner.state.lock().files.get(path).map(|content| content.lock().len() as u64))
     }
 
-    fn try_lock(&self, path: &Path, _: LockKind, _: &str) -> Result<Box<dyn DirLock>, LockError> {
+    fn try_lock(&self, path: &Path, _: LockKind, _: &str) -> Result<Arc<dyn DirLock>, LockError> {
         Err(IoError::new(FileOp::Lock, path, ErrorKind::Unsupported.into()).into())
     }
 
