@@ -109,7 +109,12 @@ impl<H: Hooks> Vfs for Around<H> {
         self.disk.real_path(path)
     }
 
-    fn try_lock(&self, path: &Path, kind: LockKind, holder: &str) -> std::result::Result<Arc<dyn DirLock>, LockError> {
+    fn try_lock(
+        &self,
+        path: &Path,
+        kind: LockKind,
+        holder: &str,
+    ) -> std::result::Result<Arc<dyn DirLock>, LockError> {
         self.hooks.before(FileOp::Lock, path)?;
         self.disk.try_lock(path, kind, holder)
     }

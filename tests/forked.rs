@@ -1,6 +1,10 @@
 //! A process that is forked while a database is open (REC-12). A target of its own, whose one thread forks: a harness runs tests on threads, of
 //! which a fork has one.
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "it looks at files behind the back of the engine, and fails by panicking"
+)]
 
 #[cfg(not(unix))]
 fn main() {
@@ -204,11 +208,15 @@ mod unix {
         }
     }
 
-    /// Another thread has the world, and a third one waits for the disk: neither is in the child.
+    /// One thread has the world, and another one, which works at a job, waits for it: neither is in the child.
     pub(crate) fn what_others_hold_at_a_fork_keeps_no_child_waiting() {
         let dir = tempfile::tempdir().unwrap();
         let db = open(dir.path());
         write(&db, 10);
+        let done = db.snapshot().unwrap();
+        while !done.is_finished() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         let (entered, within) = channel();
         let (leave, may_leave) = channel();
         let of_thread = db.clone();
@@ -220,9 +228,12 @@ mod unix {
             })
         });
         within.recv().unwrap();
-        let mut slot = Some(db);
+        let under_way = db.compact().unwrap();
+        let mut slot = Some((db, done, under_way));
         Child::running(|| {
-            let db = slot.take().unwrap();
+            let (db, done, under_way) = slot.take().unwrap();
+            done.wait().unwrap();
+            is_forked(under_way.wait());
             is_forked(db.view().map(drop));
             is_forked(db.write(|tx| Ok(tx.spawn(Counter(77)))));
             is_forked(db.close());
@@ -231,7 +242,9 @@ mod unix {
         .ends_well("a writer");
         leave.send(()).unwrap();
         writer.join().unwrap().unwrap();
-        let db = slot.unwrap();
+        let (db, done, under_way) = slot.unwrap();
+        done.wait().unwrap();
+        under_way.wait().unwrap();
         write(&db, 1);
         db.close().unwrap();
         drop(db);
@@ -271,7 +284,8 @@ mod unix {
             lock: None,
         };
         let log = Log::start(vfs.clone(), vfs.clone(), dir.path(), LogOptions::default(), start).unwrap();
-        let append = |log: &Log| log.append(b"x"[..].into(), Durability::Immediate).and_then(|lsn| log.wait(lsn));
+        let append =
+            |log: &Log| log.append(b"x"[..].into(), Durability::Immediate).and_then(|lsn| log.wait(lsn));
         append(&log).unwrap();
         std::thread::sleep(Duration::from_millis(200));
         let before = files(dir.path());

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use ecsdb::prelude::*;
 use ecsdb::LockKind;
+use ecsdb::prelude::*;
 use ecsdb::{ByteSize, Error, Event, PersistenceConfig, Task, Vfs};
 use ecsdb_core::describe::{Describe, Shape, TooDeep, Types, Visitor};
 use ecsdb_io::FileOp;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use ecsdb_core::View;
 use ecsdb_io::sync::Instant;
 use ecsdb_io::{
-    FileKind, Layout, LockKind, Owner, Priority, Scheduler, SchedulerOptions, Urgency, Vfs, create_dir_durably,
-    remove_temporaries,
+    FileKind, Layout, LockKind, Owner, Priority, Scheduler, SchedulerOptions, Urgency, Vfs,
+    create_dir_durably, remove_temporaries,
 };
 use ecsdb_snapshot::{Manifest, SnapshotEntry, WriteOptions, write};
 

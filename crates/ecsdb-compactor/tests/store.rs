@@ -27,9 +27,14 @@ fn open(dir: &Path) -> Open {
     let options =
         Options { existence: Existence::Any, policy: Policy::TruncateTail, threads: 1, register: true };
     let mut recovered = recover(&vfs, &layout, options, &mut |_| {}).unwrap();
-    let log =
-        Log::start(vfs.clone(), vfs.clone(), layout.log_dir(), LogOptions::default(), recovered.log_start.clone())
-            .unwrap();
+    let log = Log::start(
+        vfs.clone(),
+        vfs.clone(),
+        layout.log_dir(),
+        LogOptions::default(),
+        recovered.log_start.clone(),
+    )
+    .unwrap();
     recovered.complete(&*vfs, &layout, &mut |_| {}).unwrap();
     let settings = StoreSettings {
         compression: None,

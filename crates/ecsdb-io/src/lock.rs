@@ -53,7 +53,8 @@ impl DiskLock {
     pub(crate) fn take(path: &Path, kind: LockKind, holder: &str) -> Result<DiskLock, LockError> {
         let beside = path.with_extension("holder");
         let file = open(path).context(FileOp::Lock, path)?;
-        let id = file.metadata().and_then(|meta| platform::file_id(path, &meta)).context(FileOp::Lock, path)?;
+        let id =
+            file.metadata().and_then(|meta| platform::file_id(path, &meta)).context(FileOp::Lock, path)?;
         // To the end: whoever finds the file locked by this process finds it in the list.
         let mut held = HELD.lock();
         let locked = match kind {
@@ -171,7 +172,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("LOCK");
         let lock = Disk.try_lock(&path, Exclusive, "process 1 since ever").unwrap();
-        assert_eq!(held(&path, Exclusive), "this process itself (process 1 since ever), which has it open already");
+        assert_eq!(
+            held(&path, Exclusive),
+            "this process itself (process 1 since ever), which has it open already"
+        );
         drop(lock);
         let other = elsewhere(&path, "process 1 since ever");
         assert_eq!(held(&path, Exclusive), "process 1 since ever");
@@ -220,7 +224,10 @@ mod tests {
         for number in [ended.id(), std::process::id()] {
             let _lock = elsewhere(&path, &format!("process {number} since then"));
             let holder = held(&path, Exclusive);
-            assert!(holder.starts_with(&format!("process {number} since then, which is not to be seen")), "{holder}");
+            assert!(
+                holder.starts_with(&format!("process {number} since then, which is not to be seen")),
+                "{holder}"
+            );
         }
     }
 

@@ -79,12 +79,16 @@ pub(crate) fn create_dir_all(path: &Path) -> io::Result<()> {
 
 /// What tells one file from all others, whatever its name is by now.
 #[cfg(unix)]
-pub(crate) type FileId = (u64, u64);
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FileId {
+    device: u64,
+    inode: u64,
+}
 
 #[cfg(unix)]
 pub(crate) fn file_id(_path: &Path, meta: &std::fs::Metadata) -> io::Result<FileId> {
     use std::os::unix::fs::MetadataExt;
-    Ok((meta.dev(), meta.ino()))
+    Ok(FileId { device: meta.dev(), inode: meta.ino() })
 }
 
 /// There its name does, as long as somebody has it open.
@@ -173,7 +177,8 @@ mod unix {
             let new: File = rustix::fs::openat(&self.dir, self.name, how, Mode::empty())?.into();
             let is_own = new.metadata()?.uid() == rustix::process::geteuid().as_raw();
             let mut names = Dir::read_from(&new)?;
-            let is_empty = names.all(|name| name.is_ok_and(|name| matches!(name.file_name().to_bytes(), b"." | b"..")));
+            let is_empty =
+                names.all(|name| name.is_ok_and(|name| matches!(name.file_name().to_bytes(), b"." | b"..")));
             Ok((is_own && is_empty).then_some(new))
         }
 
@@ -368,11 +373,13 @@ mod tests {
     #[test]
     fn what_takes_the_name_of_a_new_directory_is_not_given_away() {
         let dir = tempfile::tempdir().unwrap();
-        let (full, empty, link) = (dir.path().join("full"), dir.path().join("empty"), dir.path().join("link"));
+        let (full, empty, link) =
+            (dir.path().join("full"), dir.path().join("empty"), dir.path().join("link"));
         create_dir_all(&full.join("inner")).unwrap();
         create_dir_all(&empty).unwrap();
         std::os::unix::fs::symlink(&empty, &link).unwrap();
-        let taken_for_new = |path: &Path| unix::Place::of(path).unwrap().new_dir().is_ok_and(|new| new.is_some());
+        let taken_for_new =
+            |path: &Path| unix::Place::of(path).unwrap().new_dir().is_ok_and(|new| new.is_some());
         assert!(taken_for_new(&empty));
         assert!(!taken_for_new(&link));
         assert!(!taken_for_new(&full));

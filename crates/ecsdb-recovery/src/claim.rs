@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use ecsdb_io::{DirLock, FileKind, Layout, LockError, LockKind, Owner, Vfs, create_dir_durably, numbered_files};
+use ecsdb_io::{
+    DirLock, FileKind, Layout, LockError, LockKind, Owner, Vfs, create_dir_durably, numbered_files,
+};
 use ecsdb_snapshot::Manifest;
 
 use crate::error::{Error, Result};

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use ecsdb_core::{Unreadable, World};
 use ecsdb_io::sync::Instant;
 use ecsdb_io::{
-    DirLock, FileKind, IoError, Layout, LockKind, OpenMode, Vfs, create_dir_durably, next_free_number, numbered_files,
-    publish,
+    DirLock, FileKind, IoError, Layout, LockKind, OpenMode, Vfs, create_dir_durably, next_free_number,
+    numbered_files, publish,
 };
 use ecsdb_snapshot::Manifest;
 use ecsdb_wal::{LogDir, LogScan, LogStart, Lsn, SegmentEnd, SegmentHeader, Tail};

@@ -4,7 +4,9 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ecsdb_io::{DirEntry, DirLock, EntryKind, FileOp, IoError, LockError, LockKind, OpenMode, Result, Vfs, VfsFile};
+use ecsdb_io::{
+    DirEntry, DirLock, EntryKind, FileOp, IoError, LockError, LockKind, OpenMode, Result, Vfs, VfsFile,
+};
 
 use crate::disk::SimDisk;
 use crate::handle::{SimFile, SimLock};

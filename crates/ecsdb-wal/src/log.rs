@@ -94,7 +94,8 @@ impl Log {
     ) -> Result<Log> {
         let thread = |e: std::io::Error| LogError::Thread(Arc::new(e));
         let preparer =
-            Preparer::new(background, dir.into(), start.database, start.lock.clone(), options.threads).map_err(thread)?;
+            Preparer::new(background, dir.into(), start.database, start.lock.clone(), options.threads)
+                .map_err(thread)?;
         let stamps = Arc::new(Stamps::new(vfs.clone(), start.last_unix_ns));
         let (next, last) = (start.lsn, start.lsn.0 - 1);
         let writer = Writer::start(vfs, stamps.clone(), dir.into(), &options, start, preparer)?;

@@ -231,7 +231,8 @@ mod tests {
     #[test]
     fn a_segment_that_is_made_in_a_hurry_has_the_page_of_its_header() {
         let dir = tempfile::tempdir().unwrap();
-        let preparer = Preparer::new(Arc::new(Disk), dir.path().into(), 1, None, Threads::Background).unwrap();
+        let preparer =
+            Preparer::new(Arc::new(Disk), dir.path().into(), 1, None, Threads::Background).unwrap();
         let (prepared, late) = preparer.take(1, 64 << 10, Fill::Zeros).unwrap();
         assert!(late && std::fs::metadata(prepared.path).unwrap().len() >= PAGE);
     }

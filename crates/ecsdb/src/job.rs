@@ -7,7 +7,9 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use ecsdb_compactor::{Control, Progress};
+use ecsdb_io::Process;
 use ecsdb_io::sync::block_on;
+use ecsdb_wal::LogError;
 use tokio::sync::oneshot;
 
 use crate::error::{Error, Result};
@@ -18,6 +20,8 @@ use crate::error::{Error, Result};
 /// Wait for it, blocking ([`Job::wait`]) or with `.await`: a job is a future, under any executor.
 #[derive(Debug)]
 pub struct Job<T> {
+    /// In which it is done.
+    process: Process,
     control: Control,
     /// `None` once it has given the result.
     result: Option<oneshot::Receiver<Result<T>>>,
@@ -44,7 +48,8 @@ impl<T> Job<T> {
     pub(crate) fn new(control: Control) -> (Self, JobResult<T>) {
         let (sender, result) = oneshot::channel();
         let alive = Arc::new(());
-        let job = Job { control, result: Some(result), ended: Arc::downgrade(&alive) };
+        let job =
+            Job { process: Process::current(), control, result: Some(result), ended: Arc::downgrade(&alive) };
         (job, JobResult { sender, _alive: alive })
     }
 
@@ -100,7 +105,13 @@ impl<T> Future for Job<T> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
         self.control.wait();
         let Some(result) = &mut self.result else { return Poll::Ready(Err(Error::Finished("job"))) };
-        let received = std::task::ready!(Pin::new(result).poll(context));
+        let Poll::Ready(received) = Pin::new(result).poll(context) else {
+            // REC-12: a fork has not the thread that would tell.
+            return match self.process.check() {
+                Ok(()) => Poll::Pending,
+                Err(forked) => Poll::Ready(Err(LogError::from(forked).into())),
+            };
+        };
         self.result = None;
         // Without a result the thread is gone without having said anything.
         Poll::Ready(received.unwrap_or(Err(Error::Panicked("background thread"))))

@@ -140,7 +140,9 @@ impl Scheduler {
             shared.queues.lock().set_rate_limit(priority, limit);
         }
         let process = Process::current();
-        Scheduler { owner: Arc::new(Owner { process, shared: Arc::new(shared), runtimes: Mutex::new(runtimes) }) }
+        Scheduler {
+            owner: Arc::new(Owner { process, shared: Arc::new(shared), runtimes: Mutex::new(runtimes) }),
+        }
     }
 
     fn shared(&self) -> &Shared {
