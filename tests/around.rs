@@ -5,7 +5,7 @@ use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ecsdb::{DirEntry, DirLock, FileOp, IoError, LockError, OpenMode, Vfs, VfsFile};
+use ecsdb::{DirEntry, DirLock, FileOp, IoError, LockError, LockKind, OpenMode, Vfs, VfsFile};
 
 type Result<T> = std::result::Result<T, IoError>;
 
@@ -109,9 +109,14 @@ impl<H: Hooks> Vfs for Around<H> {
         self.disk.real_path(path)
     }
 
-    fn try_lock(&self, path: &Path, holder: &str) -> std::result::Result<Box<dyn DirLock>, LockError> {
+    fn try_lock(
+        &self,
+        path: &Path,
+        kind: LockKind,
+        holder: &str,
+    ) -> std::result::Result<Arc<dyn DirLock>, LockError> {
         self.hooks.before(FileOp::Lock, path)?;
-        self.disk.try_lock(path, holder)
+        self.disk.try_lock(path, kind, holder)
     }
 
     fn free_space(&self, path: &Path) -> Result<Option<u64>> {

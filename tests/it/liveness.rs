@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
+use ecsdb::LockKind;
 use ecsdb::prelude::*;
 use ecsdb::{ByteSize, Error, Event, Moment, PersistenceConfig, Task, Vfs};
 use ecsdb_core::describe::{Describe, Shape, TooDeep, Types, Visitor};
@@ -190,7 +191,7 @@ fn whoever_closes_second_comes_back_when_it_is_closed() {
         let first = std::thread::spawn(move || other.close().unwrap());
         db.close().unwrap();
         // Nobody has the directory any more.
-        drop(disk.vfs().try_lock(&Path::new(DIR).join("lock"), "a test"));
+        drop(disk.vfs().try_lock(&Path::new(DIR).join("lock"), LockKind::Exclusive, "a test"));
         on(&disk, |_| {}).unwrap().close().unwrap();
         first.join().unwrap();
     }

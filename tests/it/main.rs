@@ -28,6 +28,7 @@ mod held;
 mod lifecycle;
 mod liveness;
 mod lives;
+mod locks;
 mod model;
 mod odd_numbers;
 mod one_at_a_time;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ecsdb_core::View;
 use ecsdb_io::sync::Instant;
 use ecsdb_io::{
-    FileKind, Layout, Owner, Priority, Scheduler, SchedulerOptions, Vfs, create_dir_durably,
+    FileKind, Layout, LockKind, Owner, Priority, Scheduler, SchedulerOptions, Vfs, create_dir_durably,
     remove_temporaries,
 };
 use ecsdb_snapshot::{Manifest, SnapshotEntry, WriteOptions, write};
@@ -104,6 +104,7 @@ pub fn write_database(
     vfs.sync_dir(root)?;
     let _lock = vfs.try_lock(
         &Layout::lock_file(root),
+        LockKind::Exclusive,
         &format!("process {}, which copies into it", std::process::id()),
     )?;
     if !Manifest::generations(vfs, layout)?.is_empty() {

@@ -42,6 +42,8 @@ pub struct Store {
     owes_trim: AtomicBool,
     pub(crate) noted: Mutex<Noted>,
     pub(crate) urgency: Urgency,
+    /// Those on the directories, until it is closed.
+    locks: Mutex<Vec<Arc<dyn DirLock>>>,
 }
 
 /// The same files three times: scheduled in two classes where there is a scheduler, and as they are.
@@ -52,6 +54,8 @@ pub struct StoreFiles {
     pub archive: Arc<dyn Vfs>,
     /// For looking, which waits for nobody.
     pub direct: Arc<dyn Vfs>,
+    /// The locks on their directories.
+    pub locks: Vec<Arc<dyn DirLock>>,
 }
 
 /// What only the holder of the turn to work needs.
@@ -65,7 +69,7 @@ pub(crate) struct Work {
     /// The archived segments, once they were listed.
     pub(crate) archived: Option<Vec<ArchivedSegment>>,
     /// The lock on the archive, once there was something to archive.
-    pub(crate) archive_lock: Option<Box<dyn DirLock>>,
+    pub(crate) archive_lock: Option<Arc<dyn DirLock>>,
     pub(crate) hole_reported: bool,
 }
 
@@ -106,6 +110,7 @@ impl Store {
             owes_trim: AtomicBool::new(false),
             noted: Mutex::default(),
             urgency,
+            locks: Mutex::new(files.locks),
         }
     }
 
@@ -184,8 +189,11 @@ impl Store {
         self.manifest.lock().gone.retain(|entry| !is_gone(entry));
     }
 
-    /// Refuses to go on where another database lies by now.
+    /// Refuses to go on where another database lies by now, or where another process may have this one open (REC-12).
     pub(crate) fn check_owner(&self) -> Result<()> {
+        for lock in &*self.locks.lock() {
+            lock.check()?;
+        }
         let database = self.manifest().database;
         for dir in [self.layout.log_dir(), self.layout.snapshot_dir()] {
             Owner::check_claimed(&*self.direct_vfs, dir, database)?;
@@ -222,9 +230,10 @@ impl Store {
         Ok(())
     }
 
-    /// Lets go of the archive. Nothing may be archived afterwards.
+    /// Lets go of the directories. Nothing may be written afterwards.
     pub fn close(&self) {
         self.work().archive_lock = None;
+        self.locks.lock().clear();
     }
 
     /// Archives and deletes what the settings and recovery have no more use for.

@@ -19,7 +19,6 @@ struct Open {
     world: World,
     log: Log,
     store: Store,
-    _locks: Vec<Box<dyn ecsdb_io::DirLock>>,
 }
 
 fn open(dir: &Path) -> Open {
@@ -28,9 +27,14 @@ fn open(dir: &Path) -> Open {
     let options =
         Options { existence: Existence::Any, policy: Policy::TruncateTail, threads: 1, register: true };
     let mut recovered = recover(&vfs, &layout, options, &mut |_| {}).unwrap();
-    let log =
-        Log::start(vfs.clone(), vfs.clone(), layout.log_dir(), LogOptions::default(), recovered.log_start)
-            .unwrap();
+    let log = Log::start(
+        vfs.clone(),
+        vfs.clone(),
+        layout.log_dir(),
+        LogOptions::default(),
+        recovered.log_start.clone(),
+    )
+    .unwrap();
     recovered.complete(&*vfs, &layout, &mut |_| {}).unwrap();
     let settings = StoreSettings {
         compression: None,
@@ -41,10 +45,11 @@ fn open(dir: &Path) -> Open {
         keep_all: false,
     };
     let events = EventSender::default();
-    let files = StoreFiles { snapshot: vfs.clone(), archive: vfs.clone(), direct: vfs };
+    let locks = recovered.locks;
+    let files = StoreFiles { snapshot: vfs.clone(), archive: vfs.clone(), direct: vfs, locks };
     let store =
         Store::new(files, layout, log.clone(), recovered.manifest, settings, events, Urgency::of_caller());
-    Open { world: recovered.world, log, store, _locks: recovered.locks }
+    Open { world: recovered.world, log, store }
 }
 
 impl Open {

@@ -1,16 +1,17 @@
 //! The real disk: the one place (with `platform`) that calls `std::fs`.
 #![allow(clippy::disallowed_methods, reason = "this file is the home of the raw calls")]
 
-use std::fs::{self, File, TryLockError};
-use std::io::{self, IoSlice, Read, Write};
+use std::fs::{self, File};
+use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::direct::{Direct, LARGE_BYTES};
 use crate::error::{Context, FileOp, IoError, Result};
+use crate::lock::DiskLock;
 use crate::platform;
-use crate::vfs::{DirEntry, DirLock, EntryKind, LockError, OpenMode, Vfs, VfsFile};
+use crate::vfs::{DirEntry, DirLock, EntryKind, LockError, LockKind, OpenMode, Vfs, VfsFile};
 
 /// The operating system's files, clock and random numbers.
 #[derive(Debug, Clone, Copy, Default)]
@@ -120,8 +121,8 @@ impl Vfs for Disk {
         platform::real_path(path).context(FileOp::Metadata, path)
     }
 
-    fn try_lock(&self, path: &Path, holder: &str) -> Result<Box<dyn DirLock>, LockError> {
-        Ok(Box::new(DiskLock::take(path, holder)?))
+    fn try_lock(&self, path: &Path, kind: LockKind, holder: &str) -> Result<Arc<dyn DirLock>, LockError> {
+        Ok(Arc::new(DiskLock::take(path, kind, holder)?))
     }
 
     fn free_space(&self, path: &Path) -> Result<Option<u64>> {
@@ -206,124 +207,9 @@ impl VfsFile for DiskFile {
     }
 }
 
-/// The lock is the operating system's, on the open file: it ends with the process, whatever ends that.
-#[derive(Debug)]
-struct DiskLock {
-    file: File,
-}
-
-impl DirLock for DiskLock {}
-
-impl DiskLock {
-    fn take(path: &Path, holder: &str) -> Result<DiskLock, LockError> {
-        let beside = path.with_extension("holder");
-        let file = platform::create(path, true)
-            // Where nothing can be written, what is there can be locked.
-            .or_else(|e| {
-                if e.kind() == io::ErrorKind::AlreadyExists {
-                    Err(e)
-                } else {
-                    platform::open(path, false).map_err(|_| e)
-                }
-            })
-            .context(FileOp::Lock, path)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(LockError::Held { path: path.into(), holder: holder_of(&beside) });
-            }
-            Err(TryLockError::Error(e)) => return Err(IoError::new(FileOp::Lock, path, e).into()),
-        }
-        // Beside the lock, since where locks are mandatory a locked file cannot be read. Whoever cannot leave a note has the lock all the same.
-        let note = || -> io::Result<()> {
-            let mut note = platform::create(&beside, true)?;
-            note.set_len(0)?;
-            note.write_all(holder.as_bytes())
-        };
-        if let Err(e) = note() {
-            tracing::debug!(error = %e, "who holds the lock could not be noted");
-        }
-        Ok(DiskLock { file })
-    }
-}
-
-impl Drop for DiskLock {
-    fn drop(&mut self) {
-        // A process that was forked meanwhile has the file open, too: closing alone would leave it the lock.
-        if let Err(e) = self.file.unlock() {
-            tracing::debug!(error = %e, "a lock ends with its file only");
-        }
-    }
-}
-
-/// Who holds a lock, by the note beside it.
-fn holder_of(note: &Path) -> String {
-    let mut text = Vec::new();
-    let read = platform::open(note, false).and_then(|file| file.take(1024).read_to_end(&mut text));
-    let text = String::from_utf8_lossy(&text).trim().to_string();
-    if read.is_err() || text.is_empty() {
-        return "another process".into();
-    }
-    let number = text.strip_prefix("process ").and_then(|rest| {
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).map_or(rest, |end| &rest[..end]);
-        digits.parse::<i32>().ok()
-    });
-    match number {
-        Some(number) if number.unsigned_abs() == std::process::id() => {
-            format!("this process itself ({text}), which has it open already")
-        }
-        Some(number) if !platform::may_be_alive(number) => {
-            format!("{text}, which has ended: a process that it started has the lock")
-        }
-        _ => text,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn holder(path: &Path) -> String {
-        match Disk.try_lock(path, "process 43") {
-            Err(LockError::Held { holder, .. }) => holder,
-            other => panic!("expected Held, got {other:?}"),
-        }
-    }
-
-    #[test]
-    fn a_second_lock_names_the_holder_and_a_released_one_is_free() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("LOCK");
-        let lock = Disk.try_lock(&path, "process 1 since ever").unwrap();
-        assert_eq!(holder(&path), "process 1 since ever");
-        drop(lock);
-        let lock = Disk.try_lock(&path, &format!("process {}", std::process::id())).unwrap();
-        assert!(holder(&path).contains("this process itself"), "{}", holder(&path));
-        drop(lock);
-        Disk.try_lock(&path, "process 43").unwrap();
-    }
-
-    /// What a process that was forked meanwhile has is the same as a handle that was duplicated.
-    #[test]
-    fn a_released_lock_is_free_although_another_process_has_the_file_open() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("LOCK");
-        let lock = DiskLock::take(&path, "process 1").unwrap();
-        let _inherited = lock.file.try_clone().unwrap();
-        drop(lock);
-        Disk.try_lock(&path, "process 43").unwrap();
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_holder_that_has_ended_is_called_so() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("LOCK");
-        let mut ended = std::process::Command::new("true").spawn().unwrap();
-        ended.wait().unwrap();
-        let _lock = Disk.try_lock(&path, &format!("process {} since then", ended.id())).unwrap();
-        assert!(holder(&path).contains("has ended"), "{}", holder(&path));
-    }
 
     #[cfg(unix)]
     #[test]
@@ -344,7 +230,7 @@ mod tests {
             assert!(Disk.create(path).is_err());
         }
         let lock = dir.path().join("link");
-        assert!(matches!(Disk.try_lock(&lock, "process 1"), Err(LockError::Io(_))));
+        assert!(matches!(Disk.try_lock(&lock, LockKind::Exclusive, "process 1"), Err(LockError::Io(_))));
         assert!(Disk.open(dir.path(), OpenMode::Read).unwrap_err().is_of_the_file());
     }
 

@@ -103,6 +103,13 @@ impl IoError {
         IoError::new(FileOp::Read, path, source)
     }
 
+    /// A lock keeps nobody out any more, since its file has lost its name.
+    pub fn lock_lost(path: &Path) -> Self {
+        let what = "the lock file was removed or replaced while the database is open, and by now another process may have it open, too: close it, \
+                    and leave lock files alone";
+        IoError::new(FileOp::Lock, path, io::Error::other(what))
+    }
+
     /// True when the disk or the quota is full: free space, then reopen.
     pub fn is_full_disk(&self) -> bool {
         matches!(

@@ -13,6 +13,7 @@
 //! - [`publish`]: the one atomic publish (temporary file, sync, rename, sync of the directory).
 //! - [`sync`]: locks, threads and the clock, which a simulation schedules.
 //! - [`Urgency`]: the priority of work in the background, by whether somebody waits for it.
+//! - [`Process`]: who may use what was opened.
 //! - [`Layout`]: which file lies where in a database directory; [`Owner`]: whose a directory is.
 //!
 //! This crate knows nothing of entities, transactions or log sequence numbers.
@@ -29,9 +30,11 @@ mod error;
 pub mod frame;
 mod layout;
 mod listing;
+mod lock;
 mod owner;
 mod page_writer;
 mod platform;
+mod process;
 mod publish;
 mod scheduler;
 pub mod seekable;
@@ -50,7 +53,8 @@ pub use listing::{NumberedFile, next_free_number, numbered_files};
 pub use owner::Owner;
 pub use page_writer::PageWriter;
 pub use platform::lower_thread_priority;
+pub use process::{Forked, Process};
 pub use publish::{create_dir_durably, publish, read_file, remove_temporaries};
 pub use scheduler::{Priority, PriorityStats, Scheduler, SchedulerOptions, SchedulerStats};
 pub use urgency::{GivenUp, Urgency, Waiting};
-pub use vfs::{DirEntry, DirLock, EntryKind, LockError, OpenMode, Vfs, VfsFile};
+pub use vfs::{DirEntry, DirLock, EntryKind, LockError, LockKind, OpenMode, Vfs, VfsFile};

@@ -38,18 +38,13 @@ fn no_file(what: &str) -> io::Error {
 /// Creates a file where no name is, for reading and writing, or makes sure that there is one. It is as private as its directory says,
 /// and belongs to whom that belongs to.
 pub(crate) fn create(path: &Path, may_be_there: bool) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create_new(true);
     #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    match options.open(path) {
-        Ok(file) => {
-            #[cfg(unix)]
-            unix::settle(&file, path, 0o660)?;
-            Ok(file)
-        }
+    let created = unix::Place::of(path).and_then(|place| place.create());
+    #[cfg(not(unix))]
+    let created = OpenOptions::new().read(true).write(true).create_new(true).open(path);
+    match created {
         Err(e) if may_be_there && e.kind() == io::ErrorKind::AlreadyExists => open(path, true),
-        Err(e) => Err(e),
+        created => created,
     }
 }
 
@@ -65,16 +60,11 @@ pub(crate) fn create_dir_all(path: &Path) -> io::Result<()> {
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         create_dir_all(parent)?;
     }
-    #[cfg_attr(not(unix), expect(unused_mut, reason = "only Unix has modes"))]
-    let mut builder = std::fs::DirBuilder::new();
     #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    match builder.create(path) {
-        Ok(()) => {
-            #[cfg(unix)]
-            unix::settle(&File::open(path)?, path, 0o770)?;
-            Ok(())
-        }
+    let created = unix::Place::of(path).and_then(|place| place.create_dir());
+    #[cfg(not(unix))]
+    let created = std::fs::create_dir(path);
+    match created {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => match std::fs::metadata(path) {
             // Somebody else was faster.
             Ok(meta) if meta.is_dir() => Ok(()),
@@ -83,8 +73,31 @@ pub(crate) fn create_dir_all(path: &Path) -> io::Result<()> {
             }
             _ => Err(e),
         },
-        Err(e) => Err(e),
+        created => created,
     }
+}
+
+/// What tells one file from all others, whatever its name is by now.
+#[cfg(unix)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+#[cfg(unix)]
+pub(crate) fn file_id(_path: &Path, meta: &std::fs::Metadata) -> io::Result<FileId> {
+    use std::os::unix::fs::MetadataExt;
+    Ok(FileId { device: meta.dev(), inode: meta.ino() })
+}
+
+/// There its name does, as long as somebody has it open.
+#[cfg(not(unix))]
+pub(crate) type FileId = PathBuf;
+
+#[cfg(not(unix))]
+pub(crate) fn file_id(path: &Path, _meta: &std::fs::Metadata) -> io::Result<FileId> {
+    std::fs::canonicalize(path)
 }
 
 /// The one name of what may have several; what is not there yet is below the real name of what is.
@@ -116,28 +129,76 @@ pub(crate) fn real_path(path: &Path) -> io::Result<PathBuf> {
 
 #[cfg(unix)]
 mod unix {
+    use std::ffi::OsStr;
     use std::fs::{File, Permissions};
     use std::io;
+    use std::os::fd::OwnedFd;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
     use std::path::Path;
 
-    /// Gives something new in a directory to that directory's owner, if this is the superuser: who keeps a database can still
-    /// use it after an administrator has. And to the group, if the directory is for its group and nobody else.
-    pub(super) fn settle(new: &File, path: &Path, at_most: u32) -> io::Result<()> {
-        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let dir = std::fs::metadata(dir)?;
-        let (mode, own) = (dir.mode(), new.metadata()?);
-        if rustix::process::geteuid().is_root() && own.uid() != dir.uid() {
-            fchown(new, Some(dir.uid()), Some(dir.gid()))?;
+    use rustix::fs::{Dir, Mode, OFlags};
+
+    /// Where something new is to be: a name in a directory that is held open. Whoever owns a directory above can give its name, and that of
+    /// what is new in it, to something else at any moment.
+    pub(super) struct Place<'a> {
+        dir: OwnedFd,
+        name: &'a OsStr,
+    }
+
+    impl Place<'_> {
+        pub(super) fn of(path: &Path) -> io::Result<Place<'_>> {
+            // What ends with `..` is there.
+            let name = path.file_name().ok_or(io::ErrorKind::AlreadyExists)?;
+            let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            // To make something in it, nobody has to be allowed to list it.
+            #[cfg(target_os = "linux")]
+            let how = OFlags::PATH;
+            #[cfg(not(target_os = "linux"))]
+            let how = OFlags::RDONLY;
+            let dir = rustix::fs::open(dir, how | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+            Ok(Place { dir, name })
         }
-        // A directory that everybody may look into was made without a thought about this.
-        let group = if mode & 0o007 == 0 { mode & 0o070 } else { 0 };
-        // This user's own group is not the one that the directory is for, and is not let in instead of it.
-        if group != 0 && (own.gid() == dir.gid() || fchown(new, None, Some(dir.gid())).is_ok()) {
-            let owner = own.mode() & 0o700;
-            new.set_permissions(Permissions::from_mode((owner | group) & (at_most | 0o700)))?;
+
+        pub(super) fn create(&self) -> io::Result<File> {
+            let how = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+            let new = rustix::fs::openat(&self.dir, self.name, how, Mode::from_raw_mode(0o600))?.into();
+            self.settle(&new, 0o660)?;
+            Ok(new)
         }
-        Ok(())
+
+        pub(super) fn create_dir(&self) -> io::Result<()> {
+            rustix::fs::mkdirat(&self.dir, self.name, Mode::from_raw_mode(0o700))?;
+            self.new_dir()?.map_or(Ok(()), |new| self.settle(&new, 0o770))
+        }
+
+        /// The directory that was just made; no link that took its name meanwhile, and `None` for another directory, which somebody has or uses.
+        pub(super) fn new_dir(&self) -> io::Result<Option<File>> {
+            let how = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let new: File = rustix::fs::openat(&self.dir, self.name, how, Mode::empty())?.into();
+            let is_own = new.metadata()?.uid() == rustix::process::geteuid().as_raw();
+            let mut names = Dir::read_from(&new)?;
+            let is_empty =
+                names.all(|name| name.is_ok_and(|name| matches!(name.file_name().to_bytes(), b"." | b"..")));
+            Ok((is_own && is_empty).then_some(new))
+        }
+
+        /// Gives something new in a directory to that directory's owner, if this is the superuser: who keeps a database can still
+        /// use it after an administrator has. And to the group, if the directory is for its group and nobody else.
+        fn settle(&self, new: &File, at_most: u32) -> io::Result<()> {
+            let dir = File::from(self.dir.try_clone()?).metadata()?;
+            let (mode, own) = (dir.mode(), new.metadata()?);
+            if rustix::process::geteuid().is_root() && own.uid() != dir.uid() {
+                fchown(new, Some(dir.uid()), Some(dir.gid()))?;
+            }
+            // A directory that everybody may look into was made without a thought about this.
+            let group = if mode & 0o007 == 0 { mode & 0o070 } else { 0 };
+            // This user's own group is not the one that the directory is for, and is not let in instead of it.
+            if group != 0 && (own.gid() == dir.gid() || fchown(new, None, Some(dir.gid())).is_ok()) {
+                let owner = own.mode() & 0o700;
+                new.set_permissions(Permissions::from_mode((owner | group) & (at_most | 0o700)))?;
+            }
+            Ok(())
+        }
     }
 }
 
@@ -307,6 +368,27 @@ pub fn lower_thread_priority() {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
+
+    /// Whoever owns the directory above put something else in the place of a new directory, and had the superuser give it away.
+    #[test]
+    fn what_takes_the_name_of_a_new_directory_is_not_given_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let (full, empty, link) =
+            (dir.path().join("full"), dir.path().join("empty"), dir.path().join("link"));
+        create_dir_all(&full.join("inner")).unwrap();
+        create_dir_all(&empty).unwrap();
+        std::os::unix::fs::symlink(&empty, &link).unwrap();
+        let taken_for_new =
+            |path: &Path| unix::Place::of(path).unwrap().new_dir().is_ok_and(|new| new.is_some());
+        assert!(taken_for_new(&empty));
+        assert!(!taken_for_new(&link));
+        assert!(!taken_for_new(&full));
+        create(&dir.path().join("file"), false).unwrap();
+        assert!(!taken_for_new(&dir.path().join("file")));
+        if std::os::unix::fs::chown(&empty, Some(4711), None).is_ok() {
+            assert!(!taken_for_new(&empty));
+        }
+    }
 
     #[test]
     fn only_the_calling_thread_gets_a_lower_priority_and_only_once() {

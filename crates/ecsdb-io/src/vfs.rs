@@ -38,8 +38,23 @@ pub enum EntryKind {
     Other,
 }
 
-/// An exclusive lock on a database directory, held until it is dropped.
-pub trait DirLock: Debug + Send + Sync {}
+/// How a directory is locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockKind {
+    /// By whoever changes what is in it: nobody else has it meanwhile.
+    Exclusive,
+    /// By whoever reads it: others may, too, and nobody changes it meanwhile.
+    Shared,
+}
+
+/// A lock on a database directory, held until it is dropped.
+pub trait DirLock: Debug + Send + Sync {
+    /// Makes sure that it keeps others out: that its file is the one that has its name now (REC-12).
+    ///
+    /// # Errors
+    /// When the file was removed or replaced, or the system refuses to look.
+    fn check(&self) -> Result<()>;
+}
 
 /// Why a directory lock could not be taken.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +64,7 @@ pub enum LockError {
     Held {
         /// The lock file.
         path: PathBuf,
-        /// Who holds it: what the holder wrote of itself (process id and time), or that it is this process.
+        /// Who holds it, as far as that is known: what the holder wrote of itself (process id and time), or that it is this process.
         holder: String,
     },
     /// The lock file could not be used.
@@ -120,12 +135,12 @@ pub trait Vfs: Debug + Send + Sync + 'static {
         Ok(path.into())
     }
 
-    /// Takes the exclusive lock `path`, noting `holder` (which begins with `process` and its number) for the next one's error message
+    /// Takes the lock `path`, noting `holder` (which begins with `process` and its number) for the next one's error message
     /// as far as the disk lets it. A lock left by a dead process is no obstacle. A lock file that can only be read will do.
     ///
     /// # Errors
-    /// [`LockError::Held`] when a living process (or this one) holds it.
-    fn try_lock(&self, path: &Path, holder: &str) -> Result<Box<dyn DirLock>, LockError>;
+    /// [`LockError::Held`] when a living process (or this one) holds it, unless both are [`LockKind::Shared`].
+    fn try_lock(&self, path: &Path, kind: LockKind, holder: &str) -> Result<Arc<dyn DirLock>, LockError>;
 
     /// Bytes free for this user on the filesystem of `path`; `None` where the platform cannot tell.
     ///

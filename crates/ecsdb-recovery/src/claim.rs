@@ -1,8 +1,11 @@
 //! Whose the directories of a database are, and who has them open (CKP-10, REC-12).
 
 use std::path::Path;
+use std::sync::Arc;
 
-use ecsdb_io::{DirLock, FileKind, Layout, LockError, Owner, Vfs, create_dir_durably, numbered_files};
+use ecsdb_io::{
+    DirLock, FileKind, Layout, LockError, LockKind, Owner, Vfs, create_dir_durably, numbered_files,
+};
 use ecsdb_snapshot::Manifest;
 
 use crate::error::{Error, Result};
@@ -20,14 +23,14 @@ pub enum Mark {
     Empty,
 }
 
-/// Locks one of a database's directories.
+/// Locks one of a database's directories: for changing it, alone; for reading it, with whoever else reads.
 ///
 /// # Errors
 /// When somebody else holds it, or the lock file cannot be used.
-pub(crate) fn lock(vfs: &dyn Vfs, dir: &Path) -> Result<Box<dyn DirLock>, LockError> {
+pub(crate) fn lock(vfs: &dyn Vfs, dir: &Path, kind: LockKind) -> Result<Arc<dyn DirLock>, LockError> {
     let now = time_text(vfs.now_unix_ns() / 1_000_000_000 * 1_000_000_000);
     let holder = format!("process {} since {now}", std::process::id());
-    vfs.try_lock(&Layout::lock_file(dir), &holder)
+    vfs.try_lock(&Layout::lock_file(dir), kind, &holder)
 }
 
 /// Refuses to read from directories that say that they are another database's, or (without a manifest that says which this one is) that
@@ -79,12 +82,12 @@ pub fn mark(vfs: &dyn Vfs, layout: &Layout, dir: &Path, database: u128) -> Resul
 ///
 /// # Errors
 /// As [`mark`]; or when somebody has it locked, or a file operation fails.
-pub fn claim(vfs: &dyn Vfs, layout: &Layout, dir: &Path, database: u128) -> Result<Box<dyn DirLock>> {
+pub fn claim(vfs: &dyn Vfs, layout: &Layout, dir: &Path, database: u128) -> Result<Arc<dyn DirLock>> {
     // Before anything is written into what may be another's.
     mark(vfs, layout, dir, database)?;
     // WAL-12: the directory's own name, too.
     create_dir_durably(vfs, dir)?;
-    let lock = lock(vfs, dir)?;
+    let lock = lock(vfs, dir, LockKind::Exclusive)?;
     // And again, for what it is once nobody can change it.
     if mark(vfs, layout, dir, database)? != Mark::Ours {
         match Owner::new(database, layout.root()).write(vfs, dir) {

@@ -1,10 +1,11 @@
 //! The history that is retained: which moments can be gone back to, and the world as it was at one of them. Only reads.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ecsdb_core::World;
-use ecsdb_io::{DirLock, Layout, LockError, Vfs};
+use ecsdb_io::{DirLock, Layout, LockError, LockKind, Vfs};
 use ecsdb_snapshot::{Manifest, SnapshotEntry};
 use ecsdb_wal::{Known, LogScan, Lsn, Replay, SegmentReader, Tail, Transaction, segment_files};
 
@@ -66,15 +67,15 @@ pub struct Reconstructed {
     pub report: RecoveryReport,
 }
 
-/// Locks a database that nobody has open, for reading it, and gives its manifest. Where nothing can be written (a full disk, a read-only
+/// Locks a database that nobody has open, for reading it (as others may meanwhile), and gives its manifest. Where nothing can be written (a full disk, a read-only
 /// one) and no lock file is there, nothing is locked: `None`, and a warning (REC-15).
 ///
 /// # Errors
 /// When there is no database, none of its manifests is valid, somebody has it open, or one of its directories is another's.
-pub fn lock_closed(vfs: &dyn Vfs, layout: &Layout) -> Result<(Option<Box<dyn DirLock>>, Manifest)> {
+pub fn lock_closed(vfs: &dyn Vfs, layout: &Layout) -> Result<(Option<Arc<dyn DirLock>>, Manifest)> {
     // Looked for first: a lock file makes no database. And again, for what it is once nobody can change it.
     manifest(vfs, layout)?;
-    let lock = match claim::lock(vfs, layout.root()) {
+    let lock = match claim::lock(vfs, layout.root(), LockKind::Shared) {
         Ok(lock) => Some(lock),
         Err(LockError::Io(e)) if e.is_full_disk() || e.is_read_only() => {
             tracing::warn!(error = %e, "nothing is locked: nobody may have the database open meanwhile");

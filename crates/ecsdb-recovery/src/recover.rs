@@ -7,8 +7,8 @@ use std::sync::Arc;
 use ecsdb_core::{Unreadable, World};
 use ecsdb_io::sync::Instant;
 use ecsdb_io::{
-    DirLock, FileKind, IoError, Layout, OpenMode, Vfs, create_dir_durably, next_free_number, numbered_files,
-    publish,
+    DirLock, FileKind, IoError, Layout, LockKind, OpenMode, Vfs, create_dir_durably, next_free_number,
+    numbered_files, publish,
 };
 use ecsdb_snapshot::Manifest;
 use ecsdb_wal::{LogDir, LogScan, LogStart, Lsn, SegmentEnd, SegmentHeader, Tail};
@@ -35,7 +35,7 @@ pub struct Recovered {
     /// Where the log goes on.
     pub log_start: LogStart,
     /// The locks on the directories; held as long as the database is open.
-    pub locks: Vec<Box<dyn DirLock>>,
+    pub locks: Vec<Arc<dyn DirLock>>,
     /// What was found and done.
     pub report: RecoveryReport,
     /// Segments that hold nothing that counts.
@@ -64,7 +64,7 @@ pub fn recover(
     history::check_existence(vfs, layout, options.existence)?;
     // WAL-12: the directory's own name, too.
     create_dir_durably(vfs, layout.root())?;
-    let mut locks = vec![lock(vfs, layout.root())?];
+    let mut locks = vec![lock(vfs, layout.root(), LockKind::Exclusive)?];
     // Somebody else may have made one meanwhile.
     if options.existence == Existence::Refused {
         history::check_existence(vfs, layout, options.existence)?;
@@ -231,6 +231,7 @@ pub fn recover(
     let last_unix_ns =
         stamps.chain(manifest.snapshots.iter().map(|entry| entry.created_unix_ns)).max().unwrap_or(0);
     let log_start = LogStart {
+        lock: locks.get(1).map(Arc::downgrade),
         database: manifest.database,
         incarnation: manifest.incarnation,
         segment,

@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, IoSlice};
 use std::path::{Path, PathBuf};
 
-use ecsdb_io::{DirLock, FileOp, IoError, OpenMode, Result, VfsFile};
+use ecsdb_io::{DirLock, FileOp, IoError, LockKind, OpenMode, Result, VfsFile};
 
 use crate::disk::SimDisk;
 use crate::fault::Failure;
@@ -126,19 +126,33 @@ impl VfsFile for SimFile {
 #[derive(Debug)]
 pub(crate) struct SimLock {
     file: SimFile,
+    kind: LockKind,
 }
 
 impl SimLock {
     /// Locks `file`, which must be marked as locked already.
-    pub(crate) fn new(file: SimFile) -> Self {
-        SimLock { file }
+    pub(crate) fn new(file: SimFile, kind: LockKind) -> Self {
+        SimLock { file, kind }
     }
 }
 
-impl DirLock for SimLock {}
+impl DirLock for SimLock {
+    fn check(&self) -> Result<()> {
+        let path = self.file.path();
+        let inner = self.file.disk.inner.lock();
+        inner.check_power(FileOp::Lock, path)?;
+        match inner.state.place(path) {
+            Ok(place) if place.ino == Some(self.file.ino) => Ok(()),
+            _ => Err(IoError::lock_lost(path)),
+        }
+    }
+}
 
 impl Drop for SimLock {
     fn drop(&mut self) {
-        self.file.disk.inner.lock().locked.remove(&self.file.ino);
+        let locked = &mut self.file.disk.inner.lock().locked;
+        if let Some(own) = locked.iter().position(|lock| *lock == (self.file.ino, self.kind)) {
+            locked.swap_remove(own);
+        }
     }
 }

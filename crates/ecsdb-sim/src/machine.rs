@@ -1,12 +1,12 @@
 //! The machine under a simulated disk: it counts, records and traces every operation, and lets it pass or fail.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Display;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ecsdb_io::{FileOp, IoError, Result};
+use ecsdb_io::{FileOp, IoError, LockKind, Result};
 
 use crate::crash::Moment;
 use crate::fault::{Failure, Fault};
@@ -28,7 +28,7 @@ pub(crate) struct Inner {
     pub(crate) power_off: bool,
     pub(crate) quota: Option<u64>,
     pub(crate) open: BTreeMap<Ino, u32>,
-    pub(crate) locked: BTreeSet<Ino>,
+    pub(crate) locked: Vec<(Ino, LockKind)>,
     pub(crate) recorder: Option<Recorder>,
 }
 
@@ -52,7 +52,7 @@ impl Inner {
             power_off: false,
             quota: None,
             open: BTreeMap::new(),
-            locked: BTreeSet::new(),
+            locked: Vec::new(),
             recorder: None,
         }
     }

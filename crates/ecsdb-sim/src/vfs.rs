@@ -4,7 +4,9 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ecsdb_io::{DirEntry, DirLock, EntryKind, FileOp, IoError, LockError, OpenMode, Result, Vfs, VfsFile};
+use ecsdb_io::{
+    DirEntry, DirLock, EntryKind, FileOp, IoError, LockError, LockKind, OpenMode, Result, Vfs, VfsFile,
+};
 
 use crate::disk::SimDisk;
 use crate::handle::{SimFile, SimLock};
@@ -124,7 +126,7 @@ impl Vfs for SimDisk {
         }
     }
 
-    fn try_lock(&self, path: &Path, holder: &str) -> Result<Box<dyn DirLock>, LockError> {
+    fn try_lock(&self, path: &Path, kind: LockKind, holder: &str) -> Result<Arc<dyn DirLock>, LockError> {
         let mut inner = self.inner.lock();
         inner.check_power(FileOp::Lock, path)?;
         let place = at(FileOp::Lock, path, inner.state.place(path))?;
@@ -132,7 +134,7 @@ impl Vfs for SimDisk {
             if inner.state.is_dir(ino) {
                 return Err(IoError::new(FileOp::Lock, path, ErrorKind::IsADirectory.into()).into());
             }
-            if inner.locked.contains(&ino) {
+            if inner.locked.iter().any(|&(of, by)| of == ino && [by, kind].contains(&LockKind::Exclusive)) {
                 let text = inner.state.files.get(&ino).map(|file| file.live().to_vec()).unwrap_or_default();
                 let holder = String::from_utf8_lossy(&text).trim().to_string();
                 return Err(LockError::Held { path: path.into(), holder });
@@ -144,8 +146,8 @@ impl Vfs for SimDisk {
             state.edit(ino, |file| file.replace(holder.as_bytes()));
             ino
         })?;
-        inner.locked.insert(ino);
-        Ok(Box::new(SimLock::new(SimFile::new(self, &mut inner, ino, path, OpenMode::ReadWrite))))
+        inner.locked.push((ino, kind));
+        Ok(Arc::new(SimLock::new(SimFile::new(self, &mut inner, ino, path, OpenMode::ReadWrite), kind)))
     }
 
     /// What the quota leaves; unknown without a quota.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ecsdb_io::IoError;
+use ecsdb_io::{Forked, IoError};
 
 use crate::reader::Damage;
 use ecsdb_id::Lsn;
@@ -44,6 +44,9 @@ pub enum LogError {
         /// LSN up to which everything is durable.
         durable: Lsn,
     },
+    /// The log was opened by a process that this one was forked from (REC-12).
+    #[error(transparent)]
+    Forked(#[from] Forked),
     /// The log was closed.
     #[error("the log is closed")]
     Closed,

@@ -39,6 +39,9 @@ impl Future for Durable {
             return Poll::Ready(shared.wait(*lsn));
         }
         let first = id.is_none();
+        if first && let Err(e) = shared.check_process() {
+            return Poll::Ready(Err(e));
+        }
         if shared.register(*lsn, id, context.waker()) {
             // Durable, or never to be.
             return Poll::Ready(if shared.durable_lsn() >= *lsn { Ok(()) } else { shared.check() });

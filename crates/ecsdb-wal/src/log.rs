@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ecsdb_io::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use ecsdb_io::sync::{Condvar, Mutex, MutexGuard};
-use ecsdb_io::{IoError, Vfs};
+use ecsdb_io::{IoError, Process, Vfs};
 
 use crate::background::Background;
 use crate::error::{LogError, Result};
@@ -23,6 +23,9 @@ use crate::waiters::{Parked, Waiters, Woken};
 use crate::writer::Writer;
 use ecsdb_id::Lsn;
 
+/// Transactions admitted from one look to the next at whether this is still the process that opened the log.
+const LOOK_EVERY: u64 = 64;
+
 /// A log open for appending. Cloning gives another handle; the log closes when the last one is dropped, or by
 /// [`Log::close`].
 #[derive(Debug, Clone)]
@@ -35,6 +38,8 @@ struct Handle {
 
 /// What the handles, the waiters and the background thread share.
 pub(crate) struct Shared {
+    /// Whose the threads and the directory's lock are.
+    process: Process,
     threads: Threads,
     live: LiveOptions,
     stamps: Arc<Stamps>,
@@ -89,14 +94,16 @@ impl Log {
     ) -> Result<Log> {
         let thread = |e: std::io::Error| LogError::Thread(Arc::new(e));
         let preparer =
-            Preparer::new(background, dir.into(), start.database, options.threads).map_err(thread)?;
+            Preparer::new(background, dir.into(), start.database, start.lock.clone(), options.threads)
+                .map_err(thread)?;
         let stamps = Arc::new(Stamps::new(vfs.clone(), start.last_unix_ns));
+        let (next, last) = (start.lsn, start.lsn.0 - 1);
         let writer = Writer::start(vfs, stamps.clone(), dir.into(), &options, start, preparer)?;
-        let last = start.lsn.0 - 1;
         let shared = Arc::new(Shared {
+            process: Process::current(),
             threads: options.threads,
             live: LiveOptions::new(&options),
-            queue: Mutex::new(Pending { queue: Queue::default(), next: start.lsn, closed: false }),
+            queue: Mutex::new(Pending { queue: Queue::default(), next, closed: false }),
             writer: Mutex::new(writer),
             coordination: Mutex::default(),
             appended: AtomicU64::new(last),
@@ -235,6 +242,14 @@ impl Log {
         self.0.shared.counters.read(self.0.shared.queued.load(Ordering::Relaxed))
     }
 
+    /// Refuses to go on in a process that was forked from the one that started the log.
+    ///
+    /// # Errors
+    /// [`LogError::Forked`], there.
+    pub fn check_process(&self) -> Result<()> {
+        self.0.shared.check_process()
+    }
+
     /// True on the thread that works for whoever does not wait, and that [`Log::close`] waits for elsewhere.
     pub fn is_own_thread(&self) -> bool {
         self.0.shared.background.is_current()
@@ -251,6 +266,10 @@ impl Log {
 
 impl Drop for Handle {
     fn drop(&mut self) {
+        // REC-12: nothing of it is this process's to end, and its threads are not here to be waited for.
+        if self.shared.check_process().is_err() {
+            return std::mem::forget(self.shared.clone());
+        }
         if let Err(e) = self.shared.close() {
             tracing::error!(error = %e, "closing the log failed; what was acknowledged is safe");
         }
@@ -288,6 +307,12 @@ impl Shared {
         &self.background
     }
 
+    /// REC-12: a fork of the process that opened the log has neither its threads nor the lock, and an end of the log that is long passed.
+    /// Asked before anybody waits: for the disk, for room, or for a lock that a thread may hold which is not here.
+    pub(crate) fn check_process(&self) -> Result<()> {
+        Ok(self.process.check()?)
+    }
+
     /// The failure, if there was one.
     pub(crate) fn check(&self) -> Result<()> {
         if self.failed.load(Ordering::Acquire)
@@ -304,7 +329,12 @@ impl Shared {
 
     fn admit(&self) -> Result<()> {
         self.check()?;
-        if self.has_room() {
+        let has_room = self.has_room();
+        // Who does not wait for the disk is told before long: it is never told that anything is durable.
+        if !has_room || self.appended().is_multiple_of(LOOK_EVERY) {
+            self.check_process()?;
+        }
+        if has_room {
             return Ok(());
         }
         add(&self.counters.admission_waits, 1);
@@ -355,6 +385,7 @@ impl Shared {
         if self.durable_lsn() >= lsn {
             return Ok(());
         }
+        self.check_process()?;
         let last = Lsn(self.appended.load(Ordering::Acquire));
         if lsn > last {
             return Err(LogError::NotAppended { lsn, last });
@@ -463,6 +494,7 @@ impl Shared {
     }
 
     fn rotate(&self) -> Result<()> {
+        self.check_process()?;
         self.wait(Lsn(self.appended()))?;
         let rotated = self.guarded(|| {
             let mut writer = self.writer.lock();
@@ -545,6 +577,7 @@ impl Shared {
     }
 
     fn close(&self) -> Result<()> {
+        self.check_process()?;
         self.closed.get_or_init(|| self.close_first()).clone()
     }
 

@@ -1,8 +1,10 @@
 //! How a log is started and what is appended to it.
 
+use std::sync::Weak;
 use std::time::Duration;
 
 use bytes::Bytes;
+use ecsdb_io::DirLock;
 use ecsdb_io::sync::atomic::{AtomicU64, Ordering};
 
 use ecsdb_id::Lsn;
@@ -118,7 +120,7 @@ pub enum Durability {
 }
 
 /// Where a log begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct LogStart {
     /// The database's identity.
     pub database: u128,
@@ -132,6 +134,8 @@ pub struct LogStart {
     pub previous: SegmentEnd,
     /// The last time that any file of the database says, in nanoseconds since 1970-01-01 UTC: the log's go on after it (IO-2).
     pub last_unix_ns: u64,
+    /// The lock on its directory, as long as somebody has that: no segment is begun once it is lost (REC-12).
+    pub lock: Option<Weak<dyn DirLock>>,
 }
 
 /// The valid end of a segment; all zero before the first.

@@ -2,12 +2,12 @@
 //! WAL-12), so that a record's sync never waits for the file system to allocate. Where records are large, room is enough.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use ecsdb_io::sync::atomic::{AtomicBool, Ordering};
 use ecsdb_io::sync::thread::{self, JoinHandle};
 use ecsdb_io::sync::{Condvar, Mutex};
-use ecsdb_io::{FileKind, IoError, Owner, Vfs, publish};
+use ecsdb_io::{DirLock, FileKind, IoError, Owner, Vfs, publish};
 
 use crate::format::PAGE;
 use crate::options::Threads;
@@ -43,6 +43,7 @@ struct Work {
     dir: PathBuf,
     /// Whose segments they are.
     database: u128,
+    lock: Option<Weak<dyn DirLock>>,
     /// The directory says whose it is. One of a log by itself need not.
     claimed: bool,
     state: Mutex<State>,
@@ -68,6 +69,7 @@ impl Preparer {
         vfs: Arc<dyn Vfs>,
         dir: PathBuf,
         database: u128,
+        lock: Option<Weak<dyn DirLock>>,
         threads: Threads,
     ) -> std::io::Result<Self> {
         let work = Arc::new(Work {
@@ -75,6 +77,7 @@ impl Preparer {
             vfs,
             dir,
             database,
+            lock,
             state: Mutex::new(State::Idle),
             changed: Condvar::new(),
             hurry: AtomicBool::new(false),
@@ -184,6 +187,9 @@ impl Work {
     }
 
     fn check(&self) -> Result<(), IoError> {
+        if let Some(lock) = self.lock.as_ref().and_then(Weak::upgrade) {
+            lock.check()?;
+        }
         match self.claimed {
             true => Owner::check_claimed(&*self.vfs, &self.dir, self.database),
             false => Owner::check(&*self.vfs, &self.dir, self.database),
@@ -225,7 +231,8 @@ mod tests {
     #[test]
     fn a_segment_that_is_made_in_a_hurry_has_the_page_of_its_header() {
         let dir = tempfile::tempdir().unwrap();
-        let preparer = Preparer::new(Arc::new(Disk), dir.path().into(), 1, Threads::Background).unwrap();
+        let preparer =
+            Preparer::new(Arc::new(Disk), dir.path().into(), 1, None, Threads::Background).unwrap();
         let (prepared, late) = preparer.take(1, 64 << 10, Fill::Zeros).unwrap();
         assert!(late && std::fs::metadata(prepared.path).unwrap().len() >= PAGE);
     }

@@ -31,6 +31,7 @@ fn options(threads: Threads) -> LogOptions {
 
 fn start() -> LogStart {
     LogStart {
+        lock: None,
         database: DATABASE,
         incarnation: 1,
         segment: 1,

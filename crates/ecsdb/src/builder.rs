@@ -179,7 +179,7 @@ impl Builder {
             class(Priority::Log),
             layout.log_dir(),
             log_options,
-            recovered.log_start,
+            recovered.log_start.clone(),
         )?;
         recovered.complete(&*self.vfs, &layout, &mut self.progress)?;
         let events = EventSender::default();
@@ -188,6 +188,7 @@ impl Builder {
                 snapshot: class(Priority::Snapshot),
                 archive: class(Priority::Archive),
                 direct: self.vfs.clone(),
+                locks: recovered.locks,
             },
             layout,
             log.clone(),
@@ -213,7 +214,6 @@ impl Builder {
             scheduler,
             config: self.config,
             threads: self.threads,
-            locks: recovered.locks,
         })?;
         let store = persistence.store.clone();
         let db = Database::from_parts(world.clone(), Some(persistence));

@@ -22,6 +22,10 @@ use crate::ticket::Ticket;
 /// A handle is cheap to clone and may be used from any thread. The database closes when the last handle is
 /// dropped, or by [`Database::close`].
 ///
+/// It is usable in the process that opened it. In one that was forked from that (and runs no other program, as a
+/// [`Command`](std::process::Command) does) it takes no writes and says so ([`LogError::Forked`](crate::LogError::Forked)), and dropping it does
+/// nothing: neither the files nor the lock are the child's. Views stay valid there.
+///
 /// ```
 /// use ecsdb::prelude::*;
 ///
@@ -319,7 +323,7 @@ impl Database {
     /// be rolled back ([`WorldError::Poisoned`](crate::WorldError::Poisoned)).
     pub fn view(&self) -> Result<View> {
         self.inner.not_within_a_transaction()?;
-        let world = self.inner.world.hold()?;
+        let world = self.inner.hold_world()?;
         let view = world.view();
         drop(world);
         *self.inner.latest.lock() = view.downgrade();
@@ -421,7 +425,7 @@ impl Database {
             // Backpressure comes before the transaction, so that nothing has to wait once it holds the world.
             log.admit()?;
         }
-        let mut world = Writing { world: self.inner.world.hold()?, db: self };
+        let mut world = Writing { world: self.inner.hold_world()?, db: self };
         self.inner.not_closed()?;
         let mut open = world.world.begin();
         // On an error or a panic the transaction is dropped, which rolls it back.
@@ -498,7 +502,23 @@ impl Inner {
         if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
     }
 
+    /// The live world, once nobody else has it.
+    fn hold_world(&self) -> Result<Held<'_>> {
+        if let Some(held) = self.world.try_hold() {
+            return Ok(held?);
+        }
+        // In a fork, whoever has it may never give it back.
+        self.check_process()?;
+        Ok(self.world.hold()?)
+    }
+
+    /// REC-12: a database with files is usable in the process that opened it.
+    pub(crate) fn check_process(&self) -> Result<()> {
+        self.persistence.as_ref().map_or(Ok(()), |persistence| Ok(persistence.log.check_process()?))
+    }
+
     fn close(&self) -> Result<()> {
+        self.check_process()?;
         self.not_within_a_transaction()?;
         if self.persistence.as_deref().is_some_and(Persistence::is_own_thread) {
             return Err(Error::Nested);
@@ -513,6 +533,11 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        // REC-12: in a fork nothing is taken down. Its threads are not here to be waited for, and its locks may be held by them.
+        if self.check_process().is_err() {
+            std::mem::forget((self.persistence.take(), self.world.clone()));
+            return;
+        }
         if self.closed.load(Ordering::Acquire) {
             return;
         }

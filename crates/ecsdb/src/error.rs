@@ -212,7 +212,7 @@ fn log_kind(e: &LogError) -> ErrorKind {
         LogError::NewerVersion { .. } | LogError::OlderVersion { .. } => ErrorKind::Version,
         LogError::Damaged(_) | LogError::OtherDatabase { .. } => ErrorKind::Damaged,
         LogError::Closed => ErrorKind::Closed,
-        LogError::TransactionTooLarge { .. } => ErrorKind::Call,
+        LogError::TransactionTooLarge { .. } | LogError::Forked(_) => ErrorKind::Call,
         // Outside the pipeline: nothing that was committed depends on it.
         LogError::Io(_) | LogError::Thread(_) => ErrorKind::Retry,
         LogError::NotAppended { .. } => ErrorKind::Bug,

@@ -7,7 +7,9 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use ecsdb_compactor::{Control, Progress};
+use ecsdb_io::Process;
 use ecsdb_io::sync::block_on;
+use ecsdb_wal::LogError;
 use tokio::sync::oneshot;
 
 use crate::error::{Error, Result};
@@ -19,6 +21,8 @@ use crate::nesting::Nesting;
 /// Wait for it, blocking ([`Job::wait`]) or with `.await`: a job is a future, under any executor.
 #[derive(Debug)]
 pub struct Job<T> {
+    /// In which it is done.
+    process: Process,
     control: Control,
     /// The world that it works on.
     world: usize,
@@ -47,7 +51,8 @@ impl<T> Job<T> {
     pub(crate) fn new(control: Control, world: usize) -> (Self, JobResult<T>) {
         let (sender, result) = oneshot::channel();
         let alive = Arc::new(());
-        let job = Job { control, world, result: Some(result), ended: Arc::downgrade(&alive) };
+        let process = Process::current();
+        let job = Job { process, control, world, result: Some(result), ended: Arc::downgrade(&alive) };
         (job, JobResult { sender, _alive: alive })
     }
 
@@ -107,7 +112,13 @@ impl<T> Future for Job<T> {
         }
         self.control.wait();
         let Some(result) = &mut self.result else { return Poll::Ready(Err(Error::Finished("job"))) };
-        let received = std::task::ready!(Pin::new(result).poll(context));
+        let Poll::Ready(received) = Pin::new(result).poll(context) else {
+            // REC-12: a fork has not the thread that would tell.
+            return match self.process.check() {
+                Ok(()) => Poll::Pending,
+                Err(forked) => Poll::Ready(Err(LogError::from(forked).into())),
+            };
+        };
         self.result = None;
         // Without a result the thread is gone without having said anything.
         Poll::Ready(received.unwrap_or(Err(Error::Panicked("background thread"))))

@@ -226,6 +226,7 @@ impl Database {
     /// # Errors
     /// When a directory cannot be listed, as [`Database::view`], or [`Error::Closed`].
     pub fn stats(&self) -> Result<Stats> {
+        self.inner.check_process()?;
         match &self.inner.persistence {
             Some(_) => self.with_files("look at", |persistence| self.look(Some(persistence))),
             None => self.look(None),
@@ -265,6 +266,7 @@ impl Database {
     }
 
     fn maintenance(&self) -> Option<&Maintenance> {
+        self.inner.check_process().ok()?;
         self.inner.persistence.as_ref()?.maintenance.as_ref()
     }
 
@@ -285,6 +287,7 @@ impl Database {
             return Err(Error::ReadOnly(purpose));
         }
         let persistence = self.inner.persistence.as_ref().ok_or(Error::InMemory(purpose))?;
+        self.inner.check_process()?;
         self.inner.not_within_a_transaction()?;
         self.inner.not_closed()?;
         Ok(persistence)

@@ -11,7 +11,7 @@ use ecsdb_core::{View, World};
 use ecsdb_io::sync::atomic::{AtomicU64, Ordering};
 use ecsdb_io::sync::thread::{self, JoinHandle, ThreadId};
 use ecsdb_io::sync::{Condvar, Instant, Mutex, MutexGuard};
-use ecsdb_io::{DirLock, Priority, Scheduler, Vfs};
+use ecsdb_io::{Priority, Scheduler, Vfs};
 use ecsdb_recovery::RecoveryReport;
 use ecsdb_wal::{Log, LogError, Lsn, Threads};
 
@@ -38,7 +38,6 @@ pub(crate) struct Persistence {
     threads: Threads,
     /// `None` once the database is closed.
     jobs: Mutex<Option<Vec<Running>>>,
-    locks: Mutex<Vec<Box<dyn DirLock>>>,
     closing: Mutex<Closing>,
     closed: Condvar,
 }
@@ -96,7 +95,15 @@ impl SharedWorld {
     /// # Errors
     /// [`ecsdb_core::Error::Poisoned`].
     pub(crate) fn hold(&self) -> Result<Held<'_>, ecsdb_core::Error> {
-        let world = self.world.lock();
+        self.held(self.world.lock())
+    }
+
+    /// As [`SharedWorld::hold`], if nobody else has it.
+    pub(crate) fn try_hold(&self) -> Option<Result<Held<'_>, ecsdb_core::Error>> {
+        self.world.try_lock().map(|world| self.held(world))
+    }
+
+    fn held<'a>(&self, world: MutexGuard<'a, World>) -> Result<Held<'a>, ecsdb_core::Error> {
         if world.is_poisoned() {
             return Err(ecsdb_core::Error::Poisoned);
         }
@@ -185,7 +192,6 @@ pub(crate) struct Parts {
     pub(crate) scheduler: Option<Scheduler>,
     pub(crate) config: PersistenceConfig,
     pub(crate) threads: Threads,
-    pub(crate) locks: Vec<Box<dyn DirLock>>,
 }
 
 impl Persistence {
@@ -203,8 +209,7 @@ impl Persistence {
     }
 
     pub(crate) fn start(parts: Parts) -> Result<Self> {
-        let Parts { recovery_vfs, log, report, store, events, world, scheduler, config, threads, locks } =
-            parts;
+        let Parts { recovery_vfs, log, report, store, events, world, scheduler, config, threads } = parts;
         let maintenance = match threads {
             Threads::Background => {
                 let carried = Carried { bytes: report.log_bytes, segments: report.segments as u64 };
@@ -228,7 +233,6 @@ impl Persistence {
             config: Mutex::new(config),
             threads,
             jobs: Mutex::new(Some(Vec::new())),
-            locks: Mutex::new(locks),
             closing: Mutex::new(Closing::No),
             closed: Condvar::new(),
         })
@@ -379,7 +383,6 @@ impl Persistence {
             scheduler.close();
         }
         self.store.close();
-        self.locks.lock().clear();
         self.events.close();
         closed.map_err(CloseFailure::Log)?;
         if panicked { Err(CloseFailure::Panicked) } else { Ok(()) }

@@ -9,7 +9,7 @@ use ecsdb_compactor::Error as StoreError;
 use ecsdb_config::{Error as ConfigError, PersistenceConfig};
 use ecsdb_io::sync::thread::{self, JoinHandle};
 use ecsdb_io::sync::{Condvar, Instant, Mutex};
-use ecsdb_io::{FileOp, IoError};
+use ecsdb_io::{FileOp, IoError, Process};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
 use crate::error::{Error, Result};
@@ -26,9 +26,11 @@ type Over = Box<dyn Fn(&mut PersistenceConfig) + Send>;
 #[derive(Debug)]
 #[must_use = "the file is followed only while this lives"]
 pub struct ConfigWatch {
+    /// Whose the threads are.
+    process: Process,
     shared: Arc<Shared>,
     /// Tells of changes.
-    _watcher: RecommendedWatcher,
+    watcher: Option<RecommendedWatcher>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -84,12 +86,17 @@ impl ConfigWatch {
             .name("ecsdb-config".into())
             .spawn(move || run(&for_thread, &weak, follower))
             .map_err(Error::Thread)?;
-        Ok(ConfigWatch { shared, _watcher: watcher, thread: Some(thread) })
+        let process = Process::current();
+        Ok(ConfigWatch { process, shared, watcher: Some(watcher), thread: Some(thread) })
     }
 }
 
 impl Drop for ConfigWatch {
     fn drop(&mut self) {
+        // In a fork there are no threads to tell, or to wait for.
+        if !self.process.is_current() {
+            return std::mem::forget((self.watcher.take(), self.thread.take()));
+        }
         self.shared.tell(|state| state.stopped = true);
         // The thread itself drops this when `over` keeps it, or a value of a world of which nobody has more than the thread.
         if let Some(thread) = self.thread.take().filter(|it| it.thread().id() != thread::current().id())

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ecsdb_io::sync::{clock, thread};
-use ecsdb_io::{DirEntry, DirLock, FileOp, IoError, LockError, OpenMode, Result, Vfs, VfsFile};
+use ecsdb_io::{DirEntry, DirLock, FileOp, IoError, LockError, LockKind, OpenMode, Result, Vfs, VfsFile};
 use ecsdb_sim::SimDisk;
 use xxhash_rust::xxh3::Xxh3Default;
 
@@ -166,9 +166,14 @@ impl Vfs for Machine {
         self.done(self.step(FileOp::Metadata, path, &[]).and_then(|disk| disk.file_len(path)))
     }
 
-    fn try_lock(&self, path: &Path, _holder: &str) -> std::result::Result<Box<dyn DirLock>, LockError> {
+    fn try_lock(
+        &self,
+        path: &Path,
+        kind: LockKind,
+        _holder: &str,
+    ) -> std::result::Result<Arc<dyn DirLock>, LockError> {
         // The holder's name has the number of this process in it, which is another one each time.
-        self.step(FileOp::Lock, path, &[])?.try_lock(path, "a simulated process")
+        self.step(FileOp::Lock, path, &[])?.try_lock(path, kind, "a simulated process")
     }
 
     fn free_space(&self, path: &Path) -> Result<Option<u64>> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-use ecsdb::{DirEntry, DirLock, Disk, FileOp, IoError, LockError, OpenMode, Vfs, VfsFile};
+use ecsdb::{DirEntry, DirLock, Disk, FileOp, IoError, LockError, LockKind, OpenMode, Vfs, VfsFile};
 
 type Result<T, E = IoError> = std::result::Result<T, E>;
 
@@ -109,8 +109,8 @@ impl Vfs for Faulty {
         Disk.real_path(path)
     }
 
-    fn try_lock(&self, path: &Path, holder: &str) -> Result<Box<dyn DirLock>, LockError> {
-        Disk.try_lock(path, holder)
+    fn try_lock(&self, path: &Path, kind: LockKind, holder: &str) -> Result<Arc<dyn DirLock>, LockError> {
+        Disk.try_lock(path, kind, holder)
     }
 
     fn free_space(&self, path: &Path) -> Result<Option<u64>> {

@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Builder;
 
+use crate::process::Process;
 use crate::urgency::Urgency;
 use crate::vfs::Vfs;
 pub use priority::{Priority, PriorityStats, SchedulerStats};
@@ -101,6 +102,8 @@ pub struct Scheduler {
 /// Ends with the last clone.
 #[derive(Debug)]
 struct Owner {
+    /// Whose threads these are.
+    process: Process,
     shared: Arc<Shared>,
 }
 
@@ -142,7 +145,7 @@ impl Scheduler {
         for (priority, limit) in Priority::ALL.into_iter().zip(options.rate_limits) {
             shared.queues.lock().set_rate_limit(priority, limit);
         }
-        Scheduler { owner: Arc::new(Owner { shared }) }
+        Scheduler { owner: Arc::new(Owner { process: Process::current(), shared }) }
     }
 
     fn shared(&self) -> &Shared {
@@ -206,7 +209,10 @@ impl Owner {
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        self.close();
+        // In a fork there is no thread that would execute anything, or end.
+        if self.process.is_current() {
+            self.close();
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use super::request::Request;
 use super::{Priority, Scheduler};
 use crate::direct::PageVec;
 use crate::error::{FileOp, Result};
-use crate::vfs::{DirEntry, DirLock, LockError, OpenMode, Vfs, VfsFile};
+use crate::vfs::{DirEntry, DirLock, LockError, LockKind, OpenMode, Vfs, VfsFile};
 
 /// The most that one request reads: a higher class waits no longer than that takes.
 const READ_BYTES_MAX: usize = 1 << 20;
@@ -76,8 +76,8 @@ impl Vfs for ScheduledVfs {
         self.inner.real_path(path)
     }
 
-    fn try_lock(&self, path: &Path, holder: &str) -> Result<Box<dyn DirLock>, LockError> {
-        self.inner.try_lock(path, holder)
+    fn try_lock(&self, path: &Path, kind: LockKind, holder: &str) -> Result<Arc<dyn DirLock>, LockError> {
+        self.inner.try_lock(path, kind, holder)
     }
 
     fn free_space(&self, path: &Path) -> Result<Option<u64>> {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ecsdb_io::{EntryKind, LockError, Vfs};
+use ecsdb_io::{EntryKind, LockError, LockKind, Vfs};
 use ecsdb_sim::{CrashVariant, NameOrder, SimDisk};
 
 use crate::{create, listing, open, outcomes, rename, set, sync_dir};
@@ -166,22 +166,38 @@ fn listings_are_sorted_and_relative_paths_start_at_the_root() {
 fn a_lock_is_held_until_dropped_and_names_its_holder() {
     let disk = SimDisk::new(1);
     let path = Path::new("/LOCK");
-    let lock = disk.try_lock(path, "process 42").unwrap();
-    match disk.try_lock(path, "process 43") {
+    let lock = disk.try_lock(path, LockKind::Exclusive, "process 42").unwrap();
+    match disk.try_lock(path, LockKind::Exclusive, "process 43") {
         Err(LockError::Held { holder, .. }) => assert_eq!(holder, "process 42"),
         other => panic!("expected Held, got {other:?}"),
     }
     drop(lock);
-    drop(disk.try_lock(path, "p").unwrap());
+    drop(disk.try_lock(path, LockKind::Exclusive, "p").unwrap());
     assert_eq!(listing(&disk), "/LOCK=p");
+}
+
+#[test]
+fn readers_share_a_lock_and_keep_a_writer_out() {
+    let disk = SimDisk::new(1);
+    let path = Path::new("/LOCK");
+    let readers = ["1", "2"].map(|holder| disk.try_lock(path, LockKind::Shared, holder).unwrap());
+    for reader in readers {
+        assert!(disk.try_lock(path, LockKind::Exclusive, "3").is_err());
+        drop(reader);
+    }
+    let writer = disk.try_lock(path, LockKind::Exclusive, "3").unwrap();
+    assert!(disk.try_lock(path, LockKind::Shared, "4").is_err());
+    writer.check().unwrap();
+    disk.remove(path).unwrap();
+    assert!(writer.check().is_err());
 }
 
 #[test]
 fn a_crash_releases_the_lock() {
     let disk = SimDisk::new(1);
-    let _lock = disk.try_lock(Path::new("/LOCK"), "process 42").unwrap();
+    let _lock = disk.try_lock(Path::new("/LOCK"), LockKind::Exclusive, "process 42").unwrap();
     let crashed = disk.crash(CrashVariant::KEPT);
-    crashed.try_lock(Path::new("/LOCK"), "process 43").unwrap();
+    crashed.try_lock(Path::new("/LOCK"), LockKind::Exclusive, "process 43").unwrap();
 }
 
 #[test]

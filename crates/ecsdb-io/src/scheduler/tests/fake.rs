@@ -9,7 +9,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use crate::error::{FileOp, IoError, Result};
-use crate::vfs::{DirEntry, DirLock, EntryKind, LockError, OpenMode, Vfs, VfsFile};
+use crate::vfs::{DirEntry, DirLock, EntryKind, LockError, LockKind, OpenMode, Vfs, VfsFile};
 
 /// After which a test has failed: nothing waits for ever.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -158,7 +158,7 @@ impl Vfs for Fake {
         Ok(self.inner.state.lock().files.get(path).map(|content| content.lock().len() as u64))
     }
 
-    fn try_lock(&self, path: &Path, _: &str) -> Result<Box<dyn DirLock>, LockError> {
+    fn try_lock(&self, path: &Path, _: LockKind, _: &str) -> Result<Arc<dyn DirLock>, LockError> {
         Err(IoError::new(FileOp::Lock, path, ErrorKind::Unsupported.into()).into())
     }
 
