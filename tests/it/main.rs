@@ -23,6 +23,7 @@ mod damage_at_random;
 mod facade;
 mod full_disk;
 mod golden;
+mod holes;
 mod lifecycle;
 mod liveness;
 mod lives;

@@ -184,13 +184,14 @@ impl Store {
         self.manifest.lock().gone.retain(|entry| !is_gone(entry));
     }
 
-    /// Refuses to go on where another database lies by now.
+    /// Refuses to go on where another database lies by now, or nothing: a directory that is away is back one day, and knows nothing of what was
+    /// done without it (CKP-11).
     pub(crate) fn check_owner(&self) -> Result<()> {
-        let database = self.manifest().database;
+        let manifest = self.manifest();
         for dir in [self.layout.log_dir(), self.layout.snapshot_dir()] {
-            Owner::check_claimed(&*self.direct_vfs, dir, database)?;
+            Owner::check_claimed(&*self.direct_vfs, dir, manifest.database)?;
         }
-        Ok(())
+        Ok(manifest.check_there(&*self.direct_vfs, &self.layout)?)
     }
 
     /// Publishes how far the log has come, if no manifest says so yet: what is missing of it at the next opening is then seen.

@@ -9,12 +9,12 @@ use clap::{Args, Subcommand};
 use ecsdb::{ComponentId, Entity, Lsn, Moment};
 use ecsdb_core::{Change, changes};
 use ecsdb_query::Components;
-use ecsdb_recovery::log_dirs;
-use ecsdb_wal::{Known, LogScan, Tail};
+use ecsdb_recovery::{History, log_dirs};
+use ecsdb_wal::{Known, LogScan, Tail, Transaction};
 use indicatif::HumanBytes;
 use serde_json::{Value as Json, json};
 
-use crate::failure::Failure;
+use crate::failure::{self, Failure};
 use crate::output::{Output, many};
 use crate::place::{Look, Place};
 use crate::times;
@@ -72,30 +72,35 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
                 let text = format!("--from {from} is behind --to {to}: there is nothing between");
                 return Err(Failure::Usage(text).into());
             }
-            let names = &mut Names::new();
-            let after = Lsn(from.saturating_sub(1));
-            let transactions = place.look(|look| read(look, names, after, to, usize::MAX))?;
+            let (names, transactions) = (&mut Names::new(), &mut VecDeque::new());
+            let (after, to) = (Lsn(from.saturating_sub(1)), Lsn(to));
+            let read = place.look(|look| read(look, names, after, to, usize::MAX, transactions));
             if transactions.is_empty() {
+                read?;
                 return Err(
                     Failure::Missing("no transaction of these is in the log or the archive".into()).into()
                 );
             }
-            print(&transactions, true, out)
+            print(transactions, true, out)?;
+            read
         }
         What::Tail { place, n, follow } => {
-            let names = &mut Names::new();
-            let transactions = place.look(|look| read(look, names, Lsn::ZERO, u64::MAX, *n))?;
-            print(&transactions, true, out)?;
-            let mut last = transactions.last().map_or(Lsn::ZERO, |last| Lsn(last.lsn));
+            let (names, transactions) = (&mut Names::new(), &mut VecDeque::new());
+            let read = place.look(|look| tail(look, names, *n, transactions));
+            if read.is_ok() || !transactions.is_empty() {
+                print(transactions, true, out)?;
+            }
+            read?;
+            let mut last = transactions.back().map_or(Lsn::ZERO, |last| Lsn(last.lsn));
             if !follow {
                 return Ok(());
             }
             loop {
                 out.flush()?;
                 std::thread::sleep(LOOK_EVERY);
-                let new = place.look(|look| read(look, names, last, u64::MAX, usize::MAX))?;
-                print(&new, false, out)?;
-                last = new.last().map_or(last, |new| Lsn(new.lsn));
+                place.look(|look| self::read(look, names, last, Lsn::MAX, usize::MAX, transactions))?;
+                print(transactions, false, out)?;
+                last = transactions.back().map_or(last, |new| Lsn(new.lsn));
             }
         }
     }
@@ -169,60 +174,86 @@ struct Shown {
 /// Names of components, by their numbers.
 type Names = BTreeMap<ComponentId, String>;
 
-/// The transactions above `after` up to `to`, the last `n` of them. Names that are not known yet are looked for in the newest snapshot, and
-/// from the beginning of the log on.
-fn read(look: &Look<'_>, names: &mut Names, after: Lsn, to: u64, n: usize) -> Result<Vec<Shown>> {
-    let history = look.history()?;
-    let first = names.is_empty();
-    if first && let Some(newest) = look.manifest.snapshots.last() {
-        // One that is damaged has no names to give, and the log is as good without.
-        if let Ok(seen) = look.see_by(&history, Moment::Snapshot(newest.sequence)) {
-            names.extend(Components::of(&seen.view).all().map(|def| (def.id, def.name.to_string())));
+/// The last `n` transactions: those after the newest snapshot, and where these are too few, those before it, if nothing of them is lost.
+fn tail(look: &Look<'_>, names: &mut Names, n: usize, last: &mut VecDeque<Shown>) -> Result<()> {
+    let newest = look.manifest.snapshots.last().map_or(Lsn::ZERO, |newest| Lsn(newest.lsn));
+    read(look, names, newest, Lsn::MAX, n, last)?;
+    if last.len() < n && newest > Lsn::ZERO {
+        let mut all = VecDeque::new();
+        match read(look, names, Lsn::ZERO, Lsn::MAX, n, &mut all) {
+            Ok(()) => *last = all,
+            Err(e) => failure::warn(&format!("what comes before the newest snapshot is not shown: {e}")),
         }
     }
-    let from = if first { Lsn::ZERO } else { after };
-    let mut last = VecDeque::new();
-    let mut failed = None;
-    history.transactions(from, |transaction, bytes| {
-        if transaction.lsn.0 > to {
-            return ControlFlow::Break(());
+    Ok(())
+}
+
+/// Reads the transactions above `after` up to `to` into `last`, the last `n` of them, up to where the log has lost something. Names that are
+/// not known yet are looked for in the newest snapshot, and in the log up to there.
+fn read(
+    look: &Look<'_>,
+    names: &mut Names,
+    after: Lsn,
+    to: Lsn,
+    n: usize,
+    last: &mut VecDeque<Shown>,
+) -> Result<()> {
+    last.clear();
+    let history = look.history()?;
+    if names.is_empty() {
+        let mut from = Lsn::ZERO;
+        if let Some(newest) = look.manifest.snapshots.last()
+            // One that is damaged has no names to give, and the log is as good without.
+            && let Ok(seen) = look.see_by(&history, Moment::Snapshot(newest.sequence))
+        {
+            names.extend(Components::of(&seen.view).all().map(|def| (def.id, def.name.to_string())));
+            from = Lsn(newest.lsn);
         }
-        let read = match changes(bytes) {
-            Ok(read) => read,
-            Err(e) => {
-                failed = Some(e);
-                return ControlFlow::Break(());
-            }
-        };
-        for change in &read {
-            if let Change::Define(def) = change {
-                names.insert(def.id, def.name.to_string());
-            }
-        }
-        if transaction.lsn <= after {
-            return ControlFlow::Continue(());
-        }
+        // Where the log has lost something they have none.
+        drop(transactions(&history, from, after, |_, _, changes| define(names, &changes)));
+    }
+    transactions(&history, after, to, |transaction, bytes, changes| {
+        define(names, &changes);
         if last.len() >= n.max(1) {
             last.pop_front();
         }
-        let shown = read.iter().map(|change| show(change, names));
-        let (changes, text) = shown.unzip();
-        last.push_back(Shown {
-            lsn: transaction.lsn.0,
-            unix_ns: transaction.unix_ns,
-            bytes: bytes.len(),
-            changes,
-            text,
-        });
-        ControlFlow::Continue(())
+        let (changes, text) = changes.iter().map(|change| show(change, names)).unzip();
+        let (lsn, unix_ns) = (transaction.lsn.0, transaction.unix_ns);
+        last.push_back(Shown { lsn, unix_ns, bytes, changes, text });
     })?;
-    if let Some(e) = failed {
-        return Err(e.into());
-    }
     if n == 0 {
         last.clear();
     }
-    Ok(last.into())
+    Ok(())
+}
+
+/// Calls back with each transaction above `after` up to `to`: how many bytes it has, and what it changed.
+fn transactions(
+    history: &History<'_>,
+    after: Lsn,
+    to: Lsn,
+    mut each: impl FnMut(Transaction, usize, Vec<Change>),
+) -> Result<()> {
+    let mut failed = None;
+    history.transactions(after, to, |transaction, bytes| match changes(bytes) {
+        Ok(changes) => {
+            each(transaction, bytes.len(), changes);
+            ControlFlow::Continue(())
+        }
+        Err(e) => {
+            failed = Some(e);
+            ControlFlow::Break(())
+        }
+    })?;
+    failed.map_or(Ok(()), |e| Err(e.into()))
+}
+
+fn define(names: &mut Names, changes: &[Change]) {
+    for change in changes {
+        if let Change::Define(def) = change {
+            names.insert(def.id, def.name.to_string());
+        }
+    }
 }
 
 /// Entities that are named one by one, for people.
@@ -265,7 +296,7 @@ fn show(change: &Change, names: &Names) -> (Json, String) {
     }
 }
 
-fn print(transactions: &[Shown], head: bool, out: &mut Output) -> Result<()> {
+fn print(transactions: &VecDeque<Shown>, head: bool, out: &mut Output) -> Result<()> {
     if out.is_json() {
         for shown in transactions {
             out.json(&json!({
