@@ -3,15 +3,15 @@
 
 use std::path::{Path, PathBuf};
 
-use ecsdb::PersistenceConfig;
 use ecsdb::prelude::*;
+use ecsdb::{PersistenceConfig, Policy};
 use ecsdb_io::{FileKind, FileOp, Layout};
 use ecsdb_sim::{CrashVariant, Fault, SimDisk};
 use ecsdb_snapshot::Manifest;
 use ecsdb_tests::crashed::{self, DIR, files, open_with, snapshot_file};
 
 use crate::components::{Counter, Name};
-use crate::lifecycle::{by_hand, large, state};
+use crate::lifecycle::{archiving, by_hand, large, state};
 
 fn open(disk: &SimDisk, chain: usize) -> ecsdb::Result<Database> {
     open_with(disk, |config| {
@@ -117,6 +117,139 @@ fn snapshots_that_go_away_while_the_database_is_open_are_whole_when_they_are_bac
     assert_eq!(state(&open()), last);
 }
 
+/// CKP-3, CKP-11: without the manifest that says so, nothing of what recovery needs by the one before is deleted. The log goes on.
+#[test]
+fn the_database_s_own_directory_may_go_away_while_it_is_open() {
+    for (back_before_the_end, archive) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mount = Mount(tempfile::tempdir().unwrap());
+        let [log, snapshots, archived] = ["log", "snapshots", "archive"].map(|name| mount.path(name));
+        let open = || {
+            let builder = Database::builder(mount.path("mount")).config(by_hand).without_threads();
+            let builder = builder.config(|config| {
+                config.snapshot.chain_max = 1;
+                config.archive.enabled = Some(archive);
+                (config.wal.dir, config.snapshot.dir) = (Some(log.clone()), Some(snapshots.clone()));
+                config.archive.dir = Some(archived.clone());
+            });
+            builder.open().unwrap()
+        };
+        let db = open();
+        for i in 0..3 {
+            large(&db, i);
+            snapshot(&db);
+        }
+        mount.goes();
+        for i in 0..9 {
+            large(&db, i);
+            let refused = db.snapshot().unwrap().wait().unwrap_err().to_string();
+            assert!(refused.contains("not mounted any more"), "{refused}");
+            assert!(db.compact().unwrap().wait().is_err());
+        }
+        if back_before_the_end {
+            mount.comes_back();
+            snapshot(&db);
+        }
+        let last = state(&db);
+        db.close().unwrap();
+        if !back_before_the_end {
+            mount.comes_back();
+        }
+        let db = open();
+        assert_eq!(state(&db), last);
+        snapshot(&db);
+    }
+}
+
+type Set = fn(&mut PersistenceConfig, PathBuf);
+
+/// Settings, and how many snapshots there may be so that the log, with its archive, still goes back to the beginning.
+const SETTINGS: [(Set, u64); 2] = [
+    (|config, dir| config.snapshot.dir = Some(dir), 1),
+    (
+        |config, dir| {
+            archiving(config);
+            config.snapshot.dir = Some(dir);
+        },
+        3,
+    ),
+];
+
+fn snapshots_away((set, snapshots): (Set, u64)) -> Mount {
+    let mount = Mount(tempfile::tempdir().unwrap());
+    let db = mount.open(set);
+    for i in 0..snapshots {
+        large(&db, i);
+        snapshot(&db);
+    }
+    db.close().unwrap();
+    mount.goes();
+    mount
+}
+
+/// CKP-3, CKP-11: what stands in the place of the snapshots for a session gets none, and the log is kept for those that are away.
+#[test]
+fn snapshots_that_are_away_for_a_session_are_whole_when_they_are_back() {
+    for (set, writes) in SETTINGS.into_iter().flat_map(|set| (0..5).map(move |writes| (set, writes))) {
+        for back_before_the_end in [false, true] {
+            let mount = snapshots_away(set);
+            let (set, _) = set;
+            let db = mount.open(set);
+            for i in 0..writes {
+                large(&db, 10 + i);
+                let refused = match i % 2 {
+                    0 => db.snapshot().unwrap().wait().map(drop),
+                    _ => db.compact().unwrap().wait().map(drop),
+                };
+                let refused = refused.unwrap_err().to_string();
+                assert!(refused.contains("the snapshots are away"), "{refused}");
+            }
+            if back_before_the_end {
+                mount.comes_back();
+                for i in 0..2 {
+                    large(&db, 20 + i);
+                    snapshot(&db);
+                }
+            }
+            let last = state(&db);
+            db.close().unwrap();
+            if !back_before_the_end {
+                mount.comes_back();
+            }
+            let db = mount.open(set);
+            assert_eq!(state(&db), last);
+            assert!(db.recovery_report().unwrap().rejected.is_empty());
+            snapshot(&db);
+        }
+    }
+}
+
+/// CKP-11: a salvage says that they are gone for good. They are not deleted for that.
+#[test]
+fn snapshots_that_are_gone_for_good_are_given_up_by_a_salvage() {
+    for set in SETTINGS {
+        let mount = snapshots_away(set);
+        let (set, _) = set;
+        let config = |config: &mut PersistenceConfig| set(config, mount.path("mount"));
+        let builder = Database::builder(mount.path("world")).config(by_hand).config(config);
+        let db = builder.policy(Policy::Salvage).without_threads().open().unwrap();
+        let report = db.recovery_report().unwrap();
+        assert!(report.lost.is_empty() && report.rejected.iter().all(|rejected| !rejected.away), "{report}");
+        db.close().unwrap();
+        let db = mount.open(set);
+        for i in 0..3 {
+            large(&db, 10 + i);
+            snapshot(&db);
+        }
+        let (last, first) = (state(&db), FileKind::Snapshot.name(1));
+        db.close().unwrap();
+        // They are back all the same, beside the new ones.
+        std::fs::copy(mount.path("away").join(&first), mount.path("mount").join(&first)).unwrap();
+        let db = mount.open(set);
+        assert_eq!(state(&db), last);
+        assert!(mount.path("world").join("quarantine").join(first).exists());
+    }
+}
+
 /// REC-13: a segment that was made under the mount point is none of the log's.
 #[test]
 fn a_log_that_goes_away_while_the_database_is_open_loses_nothing_acknowledged() {
@@ -140,20 +273,22 @@ fn a_log_that_goes_away_while_the_database_is_open_loses_nothing_acknowledged() 
 #[test]
 fn the_number_of_a_snapshot_that_was_interrupted_is_not_used_again() {
     let mut interrupted = 0;
-    for stop in 0..30 {
+    for stop in 0..40 {
         let disk = crashed::disk(1);
         let db = open(&disk, 1).unwrap();
         write(&db, 1);
+        snapshot(&db);
+        write(&db, 2);
         disk.stop_after(disk.operations() + stop);
         drop(db.snapshot().unwrap().wait());
         drop(db);
         let disk = disk.crash(CrashVariant::KEPT);
         // It came as far as its name, and is away for a session.
-        if disk.erase(snapshot_file(1)).is_ok() {
+        if disk.erase(snapshot_file(2)).is_ok() {
             interrupted += 1;
             let db = open(&disk, 1).unwrap();
-            write(&db, 2);
-            assert_ne!(snapshot(&db), 1, "stopped after operation {stop} of the first");
+            write(&db, 3);
+            assert_ne!(snapshot(&db), 2, "stopped after operation {stop} of the first");
         }
     }
     assert!(interrupted > 0);

@@ -1,4 +1,4 @@
-//! Snapshots and archived segments that are away and back one by one, a manifest that rots, operations that fail, kills, in any order, over and
+//! Snapshots and archived segments that are away and back one by one, and the snapshots' whole directory, a manifest that rots, operations that fail, kills, in any order, over and
 //! over: the database opens to the state it had come to, once what it needs is there, and nothing of its past is another or lost (CKP-2, CKP-3,
 //! CKP-11, REC-5, REC-8, REC-14).
 
@@ -31,6 +31,12 @@ struct Life {
     /// What the session before has failed to commit: it may have come about.
     maybe: Vec<State>,
     away: Vec<(PathBuf, Vec<u8>)>,
+    /// The directory of the snapshots goes away and comes back, too, and more happens in a session.
+    remounts: bool,
+    /// What is in the directory that is there in the other's place when one of the two is not, and what in the other.
+    unmounted: Vec<(PathBuf, Vec<u8>)>,
+    /// Snapshots have gone away with their directory.
+    went: bool,
     /// One manifest rots in a life, or none.
     may_rot: bool,
     /// Something came back with another bit.
@@ -39,7 +45,7 @@ struct Life {
 }
 
 impl Life {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, remounts: bool) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let (chain, keep, archive) = (random.u32(1..4), [0, 3, 100][random.usize(..3)], random.bool());
         Life {
@@ -51,7 +57,10 @@ impl Life {
             states: vec![(Lsn::ZERO, EMPTY)],
             maybe: Vec::new(),
             away: Vec::new(),
-            may_rot: !random.bool(),
+            remounts,
+            unmounted: Vec::new(),
+            went: false,
+            may_rot: !random.bool() && !remounts,
             has_rotten: false,
             value: 0,
             random,
@@ -88,11 +97,14 @@ impl Life {
 
     /// What happens to its files while it is closed. True when something that was there is away.
     fn meanwhile(&mut self) -> bool {
-        let mut taken = false;
+        let mut taken = std::mem::take(&mut self.went);
+        if self.random_remount() {
+            taken |= std::mem::take(&mut self.went);
+        }
         for _ in 0..self.random.usize(0..3) {
             match self.random.u32(..6) {
                 0..=2 => taken |= self.take_away(),
-                3 | 4 if !self.away.is_empty() => self.bring_back(),
+                3 | 4 if !self.away.is_empty() && self.is_mounted() => self.bring_back(),
                 5 if self.random.u32(..4) == 0 => {
                     let manifests = files(&self.disk, ".manifest");
                     if manifests.len() >= 2 && std::mem::take(&mut self.may_rot) {
@@ -103,6 +115,39 @@ impl Life {
             }
         }
         taken
+    }
+
+    /// The other directory takes the place of that in which the snapshots lie, or the other way round. A lock is the system's.
+    fn remount(&mut self) {
+        let dir = Path::new(DIR).join("snapshots");
+        let known = manifest(&self.disk).unwrap();
+        let is_known = |path: &Path| {
+            known.snapshots.iter().chain(&known.away).any(|entry| snapshot_file(entry.sequence) == path)
+        };
+        let mut there = files(&self.disk, "");
+        there.retain(|path| path.starts_with(&dir) && !path.ends_with("LOCK"));
+        self.went |= there.iter().any(|path| is_known(path));
+        let mut unmounted = Vec::new();
+        for path in there {
+            unmounted.push((path.clone(), self.disk.read(&path).unwrap()));
+            self.disk.erase(path).unwrap();
+        }
+        for (path, bytes) in std::mem::replace(&mut self.unmounted, unmounted) {
+            self.disk.put(path, &bytes).unwrap();
+        }
+    }
+
+    fn random_remount(&mut self) -> bool {
+        let remounts = self.remounts && self.random.u32(..4) == 0 && manifest(&self.disk).is_some();
+        if remounts {
+            self.remount();
+        }
+        remounts
+    }
+
+    /// The snapshots' own directory is where it should be.
+    fn is_mounted(&self) -> bool {
+        self.unmounted.iter().all(|(path, _)| path.extension().is_none_or(|end| end != "snap"))
     }
 
     fn take_away(&mut self) -> bool {
@@ -156,6 +201,10 @@ impl Life {
             if self.has_rotten {
                 return None;
             }
+            if !self.is_mounted() {
+                self.remount();
+                self.went = false;
+            }
             for (path, bytes) in self.away.drain(..) {
                 self.disk.put(&path, &bytes).unwrap();
             }
@@ -178,7 +227,8 @@ impl Life {
             let failure = if self.random.bool() { Failure::Io } else { Failure::NoSpace };
             self.disk.inject(Fault::at(at).failing(failure));
         }
-        for _ in 0..self.random.usize(..6) {
+        for _ in 0..self.random.usize(..if self.remounts { 14 } else { 6 }) {
+            self.random_remount();
             match self.random.u32(..8) {
                 0..=2 => {
                     if !self.write(db) {
@@ -244,6 +294,9 @@ impl Life {
         if self.keep < 100 || !self.archive || self.has_rotten {
             return;
         }
+        if !self.is_mounted() {
+            self.remount();
+        }
         for (path, bytes) in std::mem::take(&mut self.away) {
             if !self.is_there(&path) {
                 self.disk.put(&path, &bytes).unwrap();
@@ -256,5 +309,10 @@ impl Life {
 
 #[test]
 fn files_may_be_away_and_back_in_any_order() {
-    FOUND.into_iter().chain(1..=u64::from(cases(25))).for_each(|seed| Life::new(seed).run());
+    FOUND.into_iter().chain(1..=u64::from(cases(25))).for_each(|seed| Life::new(seed, false).run());
+}
+
+#[test]
+fn the_snapshots_directory_may_be_away_and_back_in_any_order() {
+    (1..=u64::from(cases(40))).for_each(|seed| Life::new(seed, true).run());
 }

@@ -63,7 +63,7 @@ fn many_short_sessions_open_verify_and_go_back_with_few_files_open() {
     let verified = ecsdb_recovery::verify(&limited, &layout, &mut |_| {}).unwrap();
     assert_eq!((verified.last_lsn, verified.faults), (Lsn(40), Vec::new()));
     let (lock, manifest) = lock_closed(&limited, &layout).unwrap();
-    let history = History::read(&limited, &layout, &manifest).unwrap();
+    let history = History::of_closed(&limited, &layout, &manifest).unwrap();
     let options =
         Options { existence: Existence::Required, policy: Policy::Strict, threads: 1, register: true };
     let past =

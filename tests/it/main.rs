@@ -25,6 +25,7 @@ mod facade;
 mod full_disk;
 mod golden;
 mod held;
+mod holes;
 mod lifecycle;
 mod liveness;
 mod lives;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use ecsdb::prelude::*;
-use ecsdb::{Digest, Lsn, Moment, PersistenceConfig, Policy};
+use ecsdb::{Digest, Lsn, Moment, PersistenceConfig, Policy, StoreError};
 use ecsdb_io::{Disk, FileKind};
 use ecsdb_snapshot::{Header, Snapshot};
 use ecsdb_wal::LogScan;
@@ -22,8 +22,9 @@ const PLACES: [&str; 7] = ["world", "log", "log2", "snapshots", "snapshots2", "a
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// An opening with these places, so many transactions and a snapshot after every second, and the end of it.
-    Session { second: [bool; 3], writes: u64, killed: bool },
+    /// An opening with these places, so many transactions and a snapshot after every second, and the end of it. One of the places may go away on
+    /// the way, with an empty directory in its place, and be back before the end.
+    Session { second: [bool; 3], writes: u64, killed: bool, goes: Option<usize> },
     /// A copy of everything is kept.
     Save,
     /// One place becomes what it was in the copy.
@@ -39,11 +40,11 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let mostly_first = || prop::array::uniform3(prop::bool::weighted(0.2));
     prop_oneof![
-        8 => (mostly_first(), 0u64..6, prop::bool::weighted(0.3))
-            .prop_map(|(second, writes, killed)| Step::Session { second, writes, killed }),
+        8 => (mostly_first(), 0u64..6, prop::bool::weighted(0.3), prop::option::weighted(0.2, 0..PLACES.len()))
+            .prop_map(|(second, writes, killed, goes)| Step::Session { second, writes, killed, goes }),
         2 => Just(Step::Save),
         1 => (0..PLACES.len()).prop_map(Step::PutBack),
-        2 => (1..PLACES.len()).prop_map(Step::Unmount),
+        2 => (0..PLACES.len()).prop_map(Step::Unmount),
         2 => (0..PLACES.len(), 0usize..4, 1u64..8, any::<bool>())
             .prop_map(|(place, kind, number, of_another)| Step::Stranger { place, kind, number, of_another }),
         1 => mostly_first().prop_map(|second| Step::Salvage { second }),
@@ -57,7 +58,7 @@ const KINDS: [FileKind; 4] =
 /// Another database's file of each of [`KINDS`].
 static OF_ANOTHER: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     let mut another = Run::new();
-    another.session([false; 3], 6, false, Policy::Strict);
+    another.session([false; 3], 6, false, None, Policy::Strict);
     let live = another.path("live");
     let first = |kind: FileKind| {
         let place = match kind {
@@ -91,6 +92,8 @@ struct Run {
     states: HashSet<State>,
     ends: HashSet<State>,
     newest: Option<State>,
+    /// What was not acknowledged after that, and may have come about.
+    maybe: HashSet<State>,
     strangers: BTreeSet<u32>,
     /// Something but strangers' files was ever not as the last session had left it.
     meddled: bool,
@@ -102,8 +105,8 @@ impl Run {
         for name in ["live", "away", "other"] {
             std::fs::create_dir_all(dir.path().join("all").join(name)).unwrap();
         }
-        let (states, ends, strangers) = Default::default();
-        Run { dir, states, ends, newest: None, strangers, meddled: false }
+        let (states, ends, maybe, strangers) = Default::default();
+        Run { dir, states, ends, newest: None, maybe, strangers, meddled: false }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -121,13 +124,13 @@ impl Run {
     fn step(&mut self, step: &Step) {
         let saved = self.dir.path().join("saved");
         match *step {
-            Step::Session { second, writes, killed } => {
+            Step::Session { second, writes, killed, goes } => {
                 self.meddled |= second != [false; 3];
-                self.session(second, writes, killed, Policy::TruncateTail);
+                self.session(second, writes, killed, goes, Policy::TruncateTail);
             }
             Step::Salvage { second } => {
                 self.meddled = true;
-                self.session(second, 2, false, Policy::Salvage);
+                self.session(second, 2, false, None, Policy::Salvage);
             }
             Step::Save => copy_dir(&self.path("live"), &saved),
             Step::PutBack(place) => {
@@ -168,7 +171,20 @@ impl Run {
         }
     }
 
-    fn session(&mut self, second: [bool; 3], writes: u64, killed: bool, policy: Policy) {
+    /// A place goes away, or what has come in its place; it is back then.
+    fn remount(&self, place: &str) {
+        let (live, gone) = (self.path("live").join(place), self.path("gone"));
+        if gone.exists() {
+            let n = std::fs::read_dir(self.path("other")).unwrap().count();
+            std::fs::rename(&live, self.path("other").join(n.to_string())).unwrap();
+            std::fs::rename(gone, live).unwrap();
+        } else if live.exists() {
+            std::fs::rename(&live, gone).unwrap();
+            std::fs::create_dir(live).unwrap();
+        }
+    }
+
+    fn session(&mut self, second: [bool; 3], writes: u64, killed: bool, goes: Option<usize>, policy: Policy) {
         let before = self.whole();
         let mut config = self.config(second);
         config.recovery.policy = policy;
@@ -190,33 +206,56 @@ impl Run {
             let allowed = if policy == Policy::Salvage { &self.states } else { &self.ends };
             let is_empty = policy == Policy::Salvage && report.entities == 0;
             assert!(is_empty || allowed.contains(&found), "{found:?} never was: {report}");
-            assert!(self.meddled || self.newest == Some(found), "{found:?} is not {:?}", self.newest);
+            let is_newest = self.newest == Some(found) || self.maybe.contains(&found);
+            assert!(self.meddled || is_newest, "{found:?} is not {:?}", self.newest);
         }
         // After a salvage it is the last number that was ever seen that stands for what is left.
         self.states.extend([found, state(&db)]);
+        let mut last = found;
+        self.maybe.clear();
         for i in 0..writes {
+            if let Some(place) = goes.filter(|_| i == writes / 2) {
+                self.remount(PLACES[place]);
+            }
             // No two sessions write the same.
             let large = Name("x".repeat(40_000));
-            db.write(|tx| Ok(tx.spawn((Counter(fastrand::u64(..)), large)))).unwrap();
+            let written = db.write(|tx| Ok(tx.spawn((Counter(fastrand::u64(..)), large))));
             self.states.insert(state(&db));
+            if written.is_ok() {
+                last = state(&db);
+            } else {
+                self.ends.insert(state(&db));
+                self.maybe.insert(state(&db));
+            }
+            assert!(goes.is_some() || written.is_ok(), "{written:?}");
             if i % 2 == 1 {
-                db.snapshot().unwrap().wait().unwrap();
+                let taken = db.snapshot().unwrap().wait();
+                let is_away = matches!(taken, Err(ecsdb::Error::Store(StoreError::SnapshotsAway(_))));
+                assert!(goes.is_some() || self.meddled && is_away || taken.is_ok(), "{taken:?}");
             }
         }
-        let last = if writes == 0 { found } else { state(&db) };
+        if let Some(place) = goes.filter(|_| writes > 0) {
+            self.remount(PLACES[place]);
+        }
         self.newest = Some(last);
         self.ends.insert(last);
         if killed {
             let (all, copy) = (self.dir.path().join("all"), self.dir.path().join("killed"));
             copy_dir(&all, &copy);
-            db.close().unwrap();
+            self.end(db, goes);
             std::fs::remove_dir_all(&all).unwrap();
             std::fs::rename(copy, all).unwrap();
         } else {
-            db.close().unwrap();
+            self.end(db, goes);
         }
         let after = self.whole();
         assert_eq!(before.difference(&after).collect::<Vec<_>>(), Vec::<&Whole>::new());
+    }
+
+    fn end(&self, db: Database, goes: Option<usize>) {
+        let closed = db.close();
+        // A log that has failed cannot be closed as it should.
+        assert!(goes.is_some() || closed.is_ok(), "{closed:?}");
     }
 
     /// Every moment that can be gone back to is one that was.

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use ecsdb::prelude::*;
-use ecsdb::{DataLoss, Digest, Event, Lsn, Moment, PersistenceConfig, Policy};
+use ecsdb::{DataLoss, Digest, Event, Lsn, Moment, PersistenceConfig, Policy, StoreError};
 
 use crate::bad_files::files;
 use crate::components::{Counter, Name};
@@ -203,7 +203,7 @@ fn a_snapshot_beyond_the_log_is_damage_to_the_log_and_is_not_deleted() {
 /// One session with a directory of snapshots that is the wrong one, or not mounted, and the right one again (CKP-11).
 #[test]
 fn snapshots_that_were_away_for_a_session_count_again_once_they_are_back() {
-    for taken_meanwhile in [0, 1] {
+    for refused in 0..4 {
         let dir = tempfile::tempdir().unwrap();
         let (right, wrong) = (dir.path().join("right"), dir.path().join("wrong"));
         let with = |snapshots: &Path| {
@@ -219,9 +219,10 @@ fn snapshots_that_were_away_for_a_session_count_again_once_they_are_back() {
         let db = Database::new_with_persistence(with(&wrong)).unwrap();
         let away = &db.recovery_report().unwrap().rejected;
         assert!(!away.is_empty() && away.iter().all(|rejected| rejected.away), "{away:?}");
-        for _ in 0..taken_meanwhile {
+        for _ in 0..refused {
             db.write(|tx| Ok(tx.spawn(Counter(7)))).unwrap();
-            db.snapshot().unwrap().wait().unwrap();
+            let taken = db.snapshot().unwrap().wait();
+            assert!(matches!(taken, Err(ecsdb::Error::Store(StoreError::SnapshotsAway(_)))), "{taken:?}");
         }
         let digest = db.view().unwrap().digest().unwrap();
         db.close().unwrap();

@@ -42,6 +42,12 @@ pub enum Error {
          nothing that belongs there is deleted. If it is gone for good, say so with `archive.enabled = false`", .0.display()
     )]
     ArchiveAway(PathBuf),
+    /// None of the snapshots is there: the directory is another one than that in which they lie.
+    #[error(
+        "the snapshots are away: none of them is in {}. Mount it or put them back; meanwhile no other one is taken and nothing is given up, so that \
+         the log grows. If they are gone for good, say so with `ecsdb repair`, or open it once with the policy `salvage`", .0.display()
+    )]
+    SnapshotsAway(PathBuf),
     /// A copied file does not hold what it was copied from.
     #[error("{} does not read back as it was written: {what}. It is removed, and what it was made from is kept", path.display())]
     NotVerified {

@@ -7,7 +7,8 @@ use std::time::Duration;
 use ecsdb_core::View;
 use ecsdb_io::FileKind;
 use ecsdb_io::sync::Instant;
-use ecsdb_snapshot::{Directory, FileRef, Snapshot, SnapshotEntry, WriteOptions, Written, write};
+use ecsdb_recovery::bring_back;
+use ecsdb_snapshot::{Directory, FileRef, Manifest, Snapshot, SnapshotEntry, WriteOptions, Written, write};
 use ecsdb_wal::Lsn;
 
 use crate::control::Control;
@@ -97,6 +98,7 @@ impl Store {
         // What a snapshot holds must be durable in the log first: were the log to fail now, the snapshot would bring back
         // transactions whose commit was reported as failed.
         self.log.wait(lsn)?;
+        self.check_not_away()?;
         // Of two that were captured one after the other, the older may get its turn last: snapshots never go back.
         if let Some(newest) = self.manifest().snapshots.last().filter(|newest| newest.lsn >= lsn.0) {
             return Ok(SnapshotInfo::existing(newest));
@@ -133,12 +135,36 @@ impl Store {
         Ok(info)
     }
 
+    /// CKP-3, CKP-11: a snapshot goes to where those before it lie. One in a directory that has come in the place of theirs would be away itself
+    /// once they are back, and the log behind it gone.
+    fn check_not_away(&self) -> Result<()> {
+        let (vfs, manifest) = (&*self.direct_vfs, self.manifest());
+        if manifest.snapshots.is_empty() && manifest.away.is_empty() {
+            return Ok(());
+        }
+        for entry in manifest.snapshots.iter().rev() {
+            if vfs.file_len(&self.layout.file(FileKind::Snapshot, entry.sequence))?.is_some() {
+                return Ok(());
+            }
+        }
+        let mut found = Manifest { snapshots: Vec::new(), ..manifest };
+        bring_back(vfs, &self.layout, &mut found)?;
+        if found.snapshots.is_empty() {
+            return Err(Error::SnapshotsAway(self.layout.snapshot_dir().into()));
+        }
+        self.publish(|manifest| {
+            manifest.snapshots.extend(found.snapshots);
+            manifest.snapshots.sort_by_key(|entry| entry.sequence);
+            manifest.away = found.away;
+        })
+    }
+
     /// Makes a written file the newest snapshot; `change` may change the manifest in the same step.
     pub(crate) fn adopt(
         &self,
         work: &mut Work,
         written: &Written,
-        change: impl FnOnce(&mut ecsdb_snapshot::Manifest),
+        change: impl FnOnce(&mut Manifest),
     ) -> Result<()> {
         self.publish(|manifest| {
             change(manifest);

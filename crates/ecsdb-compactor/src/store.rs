@@ -189,16 +189,17 @@ impl Store {
         self.manifest.lock().gone.retain(|entry| !is_gone(entry));
     }
 
-    /// Refuses to go on where another database lies by now, or where another process may have this one open (REC-12).
+    /// Refuses to go on where another database lies by now, or nothing: a directory that is away is back one day, and knows nothing of what was
+    /// done without it (CKP-11); or where another process may have this one open (REC-12).
     pub(crate) fn check_owner(&self) -> Result<()> {
         for lock in &*self.locks.lock() {
             lock.check()?;
         }
-        let database = self.manifest().database;
+        let manifest = self.manifest();
         for dir in [self.layout.log_dir(), self.layout.snapshot_dir()] {
-            Owner::check_claimed(&*self.direct_vfs, dir, database)?;
+            Owner::check_claimed(&*self.direct_vfs, dir, manifest.database)?;
         }
-        Ok(())
+        Ok(manifest.check_there(&*self.direct_vfs, &self.layout)?)
     }
 
     /// Publishes how far the log has come, if no manifest says so yet: what is missing of it at the next opening is then seen.

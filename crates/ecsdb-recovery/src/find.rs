@@ -82,7 +82,10 @@ pub(crate) fn manifest(
 }
 
 /// CKP-11: a snapshot that was away, and is where it should be, is live.
-fn bring_back(vfs: &dyn Vfs, layout: &Layout, manifest: &mut Manifest) -> Result<()> {
+///
+/// # Errors
+/// When a file operation fails.
+pub fn bring_back(vfs: &dyn Vfs, layout: &Layout, manifest: &mut Manifest) -> Result<()> {
     for entry in std::mem::take(&mut manifest.away) {
         let path = layout.file(FileKind::Snapshot, entry.sequence);
         let look = || {

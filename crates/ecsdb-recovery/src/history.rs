@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use ecsdb_core::World;
 use ecsdb_io::{DirLock, Layout, LockError, LockKind, Vfs};
 use ecsdb_snapshot::{Manifest, SnapshotEntry};
-use ecsdb_wal::{Known, LogScan, Lsn, Replay, SegmentReader, Tail, Transaction, segment_files};
+use ecsdb_wal::{Known, LogError, LogScan, Lsn, Replay, SegmentReader, Tail, Transaction, segment_files};
 
 use crate::error::{Error, Result};
 use crate::find::log_dirs;
@@ -41,7 +41,8 @@ impl std::fmt::Display for Moment {
     }
 }
 
-/// What of a database's past is there.
+/// What of a database's past is there. Whoever asks for a moment, by whatever it is named, or for transactions, reads them through one [`Replay`],
+/// which goes over no loss (REC-16).
 #[derive(Debug)]
 pub struct History<'a> {
     vfs: &'a dyn Vfs,
@@ -55,6 +56,10 @@ pub struct History<'a> {
     /// What is lost after that: from where on, and what is damaged.
     lost: Option<(Lsn, String)>,
     known: Known,
+    /// What was written after the end of the log, if anything was.
+    beyond: Option<String>,
+    /// What comes after is not looked at: somebody may be writing it.
+    end: Lsn,
 }
 
 /// The world as it was.
@@ -173,13 +178,18 @@ pub fn earliest(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<O
 }
 
 impl<'a> History<'a> {
-    /// Looks at what there is of a database that is open. Nothing of it may be deleted meanwhile; the log may grow. O(bytes of log after
-    /// the newest snapshot).
+    /// Looks at what there is of a database that is open, up to `durable`, which its log has synced. Nothing of it may be deleted meanwhile; the
+    /// log may grow. O(bytes of log after the newest snapshot).
     ///
     /// # Errors
     /// When a file cannot be read. Damage is an error of [`History::reconstruct`], where it matters.
-    pub fn read(vfs: &'a dyn Vfs, layout: &'a Layout, manifest: &'a Manifest) -> Result<History<'a>> {
-        History::look(vfs, layout, manifest, Known::default())
+    pub fn read(
+        vfs: &'a dyn Vfs,
+        layout: &'a Layout,
+        manifest: &'a Manifest,
+        durable: Lsn,
+    ) -> Result<History<'a>> {
+        History::look(vfs, layout, manifest, Known { durable, ..Known::default() }, durable)
     }
 
     /// The same of a database that nobody has open, or whose manifest was [looked](look) at before: its log ends no earlier than the manifest
@@ -189,11 +199,12 @@ impl<'a> History<'a> {
     /// As [`History::read`].
     pub fn of_closed(vfs: &'a dyn Vfs, layout: &'a Layout, manifest: &'a Manifest) -> Result<History<'a>> {
         let newest = manifest.snapshots.last().map_or(Lsn::ZERO, |entry| Lsn(entry.lsn));
-        let mut history = History::look(vfs, layout, manifest, find::known(manifest, newest))?;
+        let known = find::known(manifest, newest);
+        let mut history = History::look(vfs, layout, manifest, known, Until::END.lsn)?;
         if history.lost.is_none() {
             let last = history.last.0;
-            let beyond = find::beyond(vfs, layout, manifest, last)?;
-            history.lost = beyond.map(|what| (last.next(), what));
+            history.beyond = find::beyond(vfs, layout, manifest, last)?;
+            history.lost = history.beyond.clone().map(|what| (last.next(), what));
         }
         Ok(history)
     }
@@ -203,27 +214,41 @@ impl<'a> History<'a> {
         layout: &'a Layout,
         manifest: &'a Manifest,
         known: Known,
+        end: Lsn,
     ) -> Result<History<'a>> {
         let newest = manifest.snapshots.last().map_or((Lsn::ZERO, 0), |e| (Lsn(e.lsn), e.created_unix_ns));
-        let scan = scan(vfs, layout, manifest, known, newest.0)?;
-        let lost = match &scan.tail {
-            Tail::Corrupt { damage, first_lost, evidence } => {
-                Some((newest.0.next().max(*first_lost), format!("{damage} ({evidence})")))
-            }
-            _ => None,
-        };
-        let last = scan.segments.last().map_or((Lsn::ZERO, 0), |last| (scan.last_lsn, last.last_unix_ns));
         let (logged_from, logged_from_unix_ns) = logged_from(vfs, layout, manifest)?;
-        Ok(History {
+        let mut history = History {
             vfs,
             layout,
             manifest,
             logged_from,
             logged_from_unix_ns,
-            last: last.max(newest),
-            lost,
+            last: newest,
+            lost: None,
             known,
-        })
+            beyond: None,
+            end,
+        };
+        let scan = history.scan(newest.0)?;
+        if let Tail::Corrupt { damage, first_lost, evidence } = &scan.tail {
+            history.lost = Some((newest.0.next().max(*first_lost), format!("{damage} ({evidence})")));
+        }
+        history.last = newest.max(last_of(&scan));
+        Ok(history)
+    }
+
+    /// The log and the archive from the segment on that has what comes after `after`.
+    fn scan(&self, after: Lsn) -> Result<LogScan> {
+        let dirs = log_dirs(self.layout, self.manifest);
+        let from = LogScan::first_needed(self.vfs, &dirs, after)?;
+        let mut scan = LogScan::run(self.vfs, &dirs, self.manifest.database, self.known, from)?;
+        if let Some(beyond) = &self.beyond
+            && !matches!(scan.tail, Tail::Corrupt { .. })
+        {
+            scan.goes_on(self.layout.log_dir(), beyond.clone());
+        }
+        Ok(scan)
     }
 
     /// The first and the last moment, each with its time in nanoseconds since 1970-01-01 UTC; every transaction between them is
@@ -261,20 +286,8 @@ impl<'a> History<'a> {
         }
         let base = world.lsn();
         step(follow, &Step::Verify)?;
-        let scan = scan(vfs, layout, manifest, self.known, base)?;
+        let scan = self.scan(base)?;
         report.segments = scan.segments.len();
-        if let Tail::Corrupt { damage, first_lost, evidence } = &scan.tail
-            && (base < until.lsn && *first_lost <= until.lsn.min(self.last.0))
-        {
-            let (what, dir) = (format!("{damage} ({evidence})"), layout.log_dir().into());
-            return Err(Error::Corrupt { first_lost: first_lost.0, what, dir });
-        }
-        if let Tail::Torn { damage, .. } = &scan.tail
-            && until.lsn >= self.last.0
-        {
-            report.tail = Some(damage.to_string());
-            report.data_loss = DataLoss::Unacknowledged;
-        }
         // What the log does not lead to from the base is not there.
         if let Some(first) = scan.segments.first()
             && first.header.previous.last_lsn > base
@@ -283,7 +296,16 @@ impl<'a> History<'a> {
             // What the headers say has no such hole.
             return Err(self.out_of_range(moment));
         }
-        let unix_ns = replay::apply(vfs, &mut world, &scan, until, options.threads, &mut report, follow)?;
+        let from = bases.iter().find(|entry| Lsn(entry.lsn) == base);
+        let from = (base, from.map_or(self.logged_from_unix_ns, |entry| entry.created_unix_ns));
+        let unix_ns = replay::apply(vfs, &mut world, &scan, until, options.threads, &mut report, follow)
+            .map_err(|e| self.lost_behind(e, &range_text(from, last_of(&scan).max(from))))?;
+        if let Tail::Torn { damage, .. } = &scan.tail
+            && world.lsn() >= scan.last_lsn
+        {
+            report.tail = Some(damage.to_string());
+            report.data_loss = DataLoss::Unacknowledged;
+        }
         if options.register {
             world.register_linked()?;
         }
@@ -292,26 +314,30 @@ impl<'a> History<'a> {
         Ok(Reconstructed { world, unix_ns, report })
     }
 
-    /// Calls back with each retained transaction above `after`, in their order: its number, when it was written, and its change set, until
-    /// that breaks off. O(bytes of log).
+    /// Calls back with each retained transaction above `after`, up to and with `to`, in their order: its number, when it was written, and its
+    /// change set, until that breaks off. O(bytes of log).
     ///
     /// # Errors
-    /// When a file cannot be read, or is no more what it was a moment ago.
+    /// [`Error::Corrupt`] where it comes to one that is lost: what comes after is called back with by another call, that begins after it. When a
+    /// file cannot be read, or is no more what it was a moment ago.
     pub fn transactions(
         &self,
         after: Lsn,
+        to: Lsn,
         mut each: impl FnMut(Transaction, &[u8]) -> ControlFlow<()>,
     ) -> Result<()> {
-        let scan = scan(self.vfs, self.layout, self.manifest, self.known, after)?;
-        let mut replay = Replay::new(self.vfs, &scan, after);
+        let scan = self.scan(after)?;
+        let mut replay = Replay::new(self.vfs, &scan, after, to.min(self.end));
         let mut bytes = Vec::new();
-        while let Some(transaction) = replay.next(&mut bytes)? {
-            if each(transaction, &bytes).is_break() {
-                break;
+        loop {
+            let next = replay.next(&mut bytes).map_err(Error::from);
+            let next =
+                next.map_err(|e| self.lost_behind(e, &format!("the log up to LSN {}", scan.last_lsn)))?;
+            match next {
+                Some(transaction) if each(transaction, &bytes).is_continue() => bytes.clear(),
+                _ => return Ok(()),
             }
-            bytes.clear();
         }
-        Ok(())
     }
 
     /// The first transaction that is lost although it had been durable, and what is damaged there; `None` when nothing is.
@@ -319,45 +345,42 @@ impl<'a> History<'a> {
         self.lost.as_ref().map(|(first, what)| (*first, &**what))
     }
 
+    /// How far the log is to be read for a moment. What is lost on the way there, or may be, the replay says.
     fn until(&self, moment: Moment) -> Result<Until> {
-        let last = self.last.0;
-        self.is_there(moment)?;
+        let until = Until { lsn: self.end, ..Until::END };
         match moment {
-            Moment::Latest => Ok(Until { lsn: last, ..Until::END }),
-            Moment::Lsn(lsn) if lsn <= last => Ok(Until { lsn, ..Until::END }),
+            Moment::Latest => Ok(until),
+            Moment::Lsn(lsn) if lsn <= self.last.0 || self.lost.is_some() => Ok(Until { lsn, ..until }),
             Moment::Time(time) => match self.range() {
                 Some(((_, first), _)) if unix_ns(time) >= first => {
-                    Ok(Until { unix_ns: unix_ns(time), ..Until::END })
+                    Ok(Until { unix_ns: unix_ns(time), ..until })
                 }
+                None if self.lost.is_some() => Ok(until),
                 _ => Err(self.out_of_range(moment)),
             },
             Moment::Snapshot(number) => {
                 let entry = self.manifest.snapshots.iter().find(|entry| entry.sequence == number);
                 let entry = entry.ok_or_else(|| self.out_of_range(moment))?;
-                Ok(Until { lsn: Lsn(entry.lsn), ..Until::END })
+                Ok(Until { lsn: Lsn(entry.lsn), ..until })
             }
             Moment::Lsn(_) => Err(self.out_of_range(moment)),
         }
     }
 
-    /// An error if what came last at that moment is among what is lost.
-    fn is_there(&self, moment: Moment) -> Result<()> {
-        let Some((first, what)) = &self.lost else { return Ok(()) };
-        let is_there = match moment {
-            Moment::Latest => false,
-            Moment::Lsn(lsn) => lsn < *first,
-            Moment::Time(time) => unix_ns(time) < self.last.1,
-            Moment::Snapshot(_) => true,
-        };
-        let dir = self.layout.log_dir().into();
-        if is_there { Ok(()) } else { Err(Error::Corrupt { first_lost: first.0, what: what.clone(), dir }) }
+    /// The error for a loss that a replay came to; `there` is what there is before it.
+    fn lost_behind(&self, e: Error, there: &str) -> Error {
+        match e {
+            Error::Log(LogError::Lost { first, damage, evidence }) => {
+                let what = format!("{damage} ({evidence}). Before that there is {there}");
+                Error::Corrupt { first_lost: first.0, what, dir: self.layout.log_dir().into() }
+            }
+            other => other,
+        }
     }
 
     fn out_of_range(&self, moment: Moment) -> Error {
         let mut there = match self.range() {
-            Some(((first, from), (last, to))) => {
-                format!("LSN {first} ({}) to LSN {last} ({})", time_text(from), time_text(to))
-            }
+            Some((first, last)) => range_text(first, last),
             None => "nothing".into(),
         };
         if matches!(moment, Moment::Snapshot(_)) {
@@ -373,11 +396,13 @@ impl<'a> History<'a> {
     }
 }
 
-/// The log and the archive from the segment on that has what comes after `after`.
-fn scan(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest, known: Known, after: Lsn) -> Result<LogScan> {
-    let dirs = log_dirs(layout, manifest);
-    let from = LogScan::first_needed(vfs, &dirs, after)?;
-    Ok(LogScan::run(vfs, &dirs, manifest.database, known, from)?)
+/// The last transaction of a log before its tail, and when it was written.
+fn last_of(scan: &LogScan) -> (Lsn, u64) {
+    scan.whole().last().map_or((Lsn::ZERO, 0), |last| (scan.last_lsn, last.last_unix_ns))
+}
+
+fn range_text((first, from): (Lsn, u64), (last, to): (Lsn, u64)) -> String {
+    format!("LSN {first} ({}) to LSN {last} ({})", time_text(from), time_text(to))
 }
 
 fn unix_ns(time: SystemTime) -> u64 {

@@ -22,7 +22,7 @@ mod verify;
 
 pub use claim::{Mark, claim, mark};
 pub use error::{Error, Result};
-pub use find::log_dirs;
+pub use find::{bring_back, log_dirs};
 pub use history::{History, Moment, Reconstructed, earliest, lock_closed, look};
 pub use policy::{Existence, Options, Policy};
 pub use recover::{Recovered, recover};

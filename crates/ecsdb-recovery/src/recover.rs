@@ -174,6 +174,12 @@ pub fn recover(
         repair::keep_manifests(vfs, layout, manifest.salvage, &mut report)?;
     }
     let damaged = repair::take_off_the_list(vfs, layout, &mut manifest, &mut report)?;
+    if options.policy == Policy::Salvage && manifest.snapshots.is_empty() {
+        // CKP-11: so somebody says that those which are away are gone for good, and others may be taken in their place. What comes back all the
+        // same is set aside.
+        manifest.away.clear();
+        report.rejected.iter_mut().for_each(|rejected| rejected.away = false);
+    }
     // WAL-7, REC-7: above everything ever seen, in any source.
     let mut seen = scan.seen_lsn.max(world.lsn()).0.max(manifest.durable_lsn).max(manifest.seen_lsn);
     if manifest.salvage != 0 {

@@ -170,11 +170,11 @@ fn read(
     until: Until,
     mut take: impl FnMut(Batch) -> Result<bool>,
 ) -> Result<()> {
-    let mut replay = Replay::new(vfs, scan, after);
+    let mut replay = Replay::new(vfs, scan, after, until.lsn);
     let mut batch = Batch::default();
     loop {
         let transaction = replay.next(&mut batch.bytes)?;
-        let transaction = transaction.filter(|t| t.lsn <= until.lsn && t.unix_ns <= until.unix_ns);
+        let transaction = transaction.filter(|t| t.unix_ns <= until.unix_ns);
         let at_end = transaction.is_none();
         if let Some(Transaction { lsn, unix_ns }) = transaction {
             batch.transactions.push((lsn, unix_ns, batch.bytes.len()));

@@ -8,7 +8,7 @@ use std::path::Path;
 use bytemuck::{Pod, Zeroable};
 use ecsdb_core::Lsn;
 use ecsdb_io::frame::{self, FrameHeader};
-use ecsdb_io::{FileKind, Layout, Vfs, numbered_files, publish, read_file};
+use ecsdb_io::{FileKind, FileOp, IoError, Layout, Vfs, numbered_files, publish, read_file};
 
 use crate::directory::Directory;
 use crate::error::{Error, Result};
@@ -292,6 +292,23 @@ impl Manifest {
             }
         }
         Ok(())
+    }
+
+    /// Refuses a directory in which this one, which was published there, is not: it was moved or unmounted, and its name leads to what is in its
+    /// place.
+    ///
+    /// # Errors
+    /// When it is not that directory. A file that cannot be read is no word about that.
+    pub fn check_there(&self, vfs: &dyn Vfs, layout: &Layout) -> Result<()> {
+        let path = layout.file(FileKind::Manifest, self.generation);
+        let what = match Manifest::read(vfs, &path) {
+            Err(e) if e.is_away() => {
+                "it was moved, or is not mounted any more: the newest manifest is not there"
+            }
+            Ok(other) if other.database != self.database => "by now it is another database's",
+            _ => return Ok(()),
+        };
+        Err(IoError::new(FileOp::Lock, layout.root(), std::io::Error::other(what)).into())
     }
 
     /// The generations that are there, oldest first.

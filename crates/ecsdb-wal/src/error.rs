@@ -77,6 +77,16 @@ pub enum LogError {
     /// A segment is damaged where a transaction was expected.
     #[error(transparent)]
     Damaged(Damage),
+    /// What was asked for lies behind a place where something that had been durable is gone.
+    #[error("{damage} ({evidence})")]
+    Lost {
+        /// The first transaction that is lost.
+        first: Lsn,
+        /// Where, and what is there instead.
+        damage: Damage,
+        /// What proves that it had been durable.
+        evidence: String,
+    },
     /// A segment was written by a newer version (REC-10).
     #[error("{} has format version {found}, and this program reads up to {supported}: use a newer ecsdb", path.display())]
     NewerVersion {
@@ -125,7 +135,7 @@ impl LogError {
     /// True when a file or the medium under it, not the system, is at fault: what it held is lost, and nothing else.
     pub fn is_damage(&self) -> bool {
         match self {
-            LogError::Damaged(_) => true,
+            LogError::Damaged(_) | LogError::Lost { .. } => true,
             LogError::Io(e) => e.is_of_the_file(),
             _ => false,
         }

@@ -5,7 +5,7 @@ use ecsdb_io::Vfs;
 use crate::error::{LogError, Result};
 use crate::format::{CONTINUES, GROUP, GroupInfo, PAGE, TRANSACTION};
 use crate::reader::{Damage, NoFrame, SegmentReader};
-use crate::scan::LogScan;
+use crate::scan::{LogScan, Tail};
 use ecsdb_id::Lsn;
 
 /// A logged transaction.
@@ -17,12 +17,15 @@ pub struct Transaction {
     pub unix_ns: u64,
 }
 
-/// Gives the transactions of a log one after another.
+/// Gives the transactions of a log one after another. Nothing behind a loss is ever given: where it comes to one, that is an error (REC-16).
 #[derive(Debug)]
 pub struct Replay<'a> {
     vfs: &'a dyn Vfs,
     scan: &'a LogScan,
     after: Lsn,
+    to: Lsn,
+    /// The last one that was given.
+    last: Lsn,
     segment: usize,
     reader: Option<SegmentReader>,
     at: u64,
@@ -31,14 +34,15 @@ pub struct Replay<'a> {
 }
 
 impl<'a> Replay<'a> {
-    /// The transactions with an LSN above `after`, up to the end that the scan found in each segment.
-    pub fn new(vfs: &'a dyn Vfs, scan: &'a LogScan, after: Lsn) -> Self {
-        Replay { vfs, scan, after, segment: 0, reader: None, at: PAGE, unix_ns: 0, bytes_done: 0 }
+    /// The transactions with an LSN above `after`, up to and with `to`.
+    pub fn new(vfs: &'a dyn Vfs, scan: &'a LogScan, after: Lsn, to: Lsn) -> Self {
+        let last = after;
+        Replay { vfs, scan, after, to, last, segment: 0, reader: None, at: PAGE, unix_ns: 0, bytes_done: 0 }
     }
 
     /// Bytes of log read so far, and in all.
     pub fn progress(&self) -> (u64, u64) {
-        let total = self.scan.segments.iter().map(|segment| segment.end.offset).sum();
+        let total = self.scan.whole().iter().map(|segment| segment.end.offset).sum();
         (self.bytes_done + self.at, total)
     }
 
@@ -46,10 +50,11 @@ impl<'a> Replay<'a> {
     /// which nothing is above the start is not read.
     ///
     /// # Errors
-    /// When a file cannot be read, or is no more what it was when it was scanned.
+    /// [`LogError::Lost`] when one of those that were asked for is, or may be; when a file cannot be read, or is no more what it was when it was
+    /// scanned.
     pub fn next(&mut self, payload: &mut Vec<u8>) -> Result<Option<Transaction>> {
-        loop {
-            let Some(segment) = self.scan.segments.get(self.segment) else { return Ok(None) };
+        while self.last < self.to {
+            let Some(segment) = self.scan.whole().get(self.segment) else { return self.end() };
             if self.at >= segment.end.offset || segment.end.last_lsn <= self.after {
                 self.bytes_done += segment.end.offset;
                 self.segment += 1;
@@ -80,14 +85,29 @@ impl<'a> Replay<'a> {
                         self.unix_ns = info.unix_ns;
                     }
                 }
+                // LSNs between two openings were never anything.
+                TRANSACTION if lsn > self.to => break,
                 TRANSACTION if lsn > self.after => {
                     payload.extend_from_slice(frame.payload);
                     if frame.header.flags & CONTINUES == 0 {
+                        self.last = lsn;
                         return Ok(Some(Transaction { lsn, unix_ns: self.unix_ns }));
                     }
                 }
                 _ => {}
             }
+        }
+        self.last = self.to;
+        Ok(None)
+    }
+
+    fn end(&self) -> Result<Option<Transaction>> {
+        match &self.scan.tail {
+            Tail::Corrupt { damage, first_lost, evidence } if *first_lost <= self.to => {
+                let (damage, evidence) = (damage.clone(), evidence.clone());
+                Err(LogError::Lost { first: *first_lost, damage, evidence })
+            }
+            _ => Ok(None),
         }
     }
 }

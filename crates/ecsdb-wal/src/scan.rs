@@ -75,6 +75,8 @@ pub struct LogScan {
     pub tail: Tail,
     /// The last whole transaction before the tail.
     pub last_lsn: Lsn,
+    /// So many of the segments come before the tail, the one that it is in included.
+    before_tail: usize,
     /// The highest LSN that any valid frame or header mentions, beyond the tail, too (WAL-7).
     pub seen_lsn: Lsn,
     /// The highest number of any segment file.
@@ -171,6 +173,7 @@ impl LogScan {
             unused: Vec::new(),
             tail: Tail::Clean,
             last_lsn: Lsn::ZERO,
+            before_tail: 0,
             seen_lsn: Lsn::ZERO,
             last_file: 0,
             incarnation: 0,
@@ -230,28 +233,27 @@ impl LogScan {
             let damage = Damage::new(&first.path, 0, first.header.first_lsn, what);
             let evidence = format!("there was opening {}, and each leaves a segment", known.incarnation);
             scan.last_lsn = Lsn(first.header.first_lsn.0.saturating_sub(1));
+            scan.before_tail = 0;
             scan.tail = corrupt(damage, evidence);
         }
         let (marked, salt) = known.mark;
         let is_other =
-            |segment: &&ScannedSegment| segment.header.sequence == marked && segment.header.salt != salt;
-        if let Some(other) = scan.segments.iter().find(is_other)
+            |segment: &ScannedSegment| segment.header.sequence == marked && segment.header.salt != salt;
+        if let Some(at) = scan.segments.iter().position(is_other)
             && !matches!(scan.tail, Tail::Corrupt { .. })
         {
             // The database was put back from a copy, and this is what it wrote in its other life.
+            let other = &scan.segments[at];
             let first = other.header.first_lsn;
             let damage = Damage::new(&other.path, 0, first, "the segment is another one of that number");
             scan.last_lsn = Lsn(first.0.saturating_sub(1));
+            scan.before_tail = at;
             scan.tail = corrupt(damage, "the manifest knows its salt".into());
         }
         let durable = known.durable;
         if scan.tail == Tail::Clean && durable > scan.last_lsn {
-            let (path, offset) = match scan.segments.last() {
-                Some(last) => (last.path.clone(), last.end.offset),
-                None => (own.map_or_else(PathBuf::new, Path::to_path_buf), 0),
-            };
-            let damage = Damage::new(&path, offset, scan.last_lsn.next(), "the log ends here");
-            scan.tail = corrupt(damage, format!("LSN {durable} is known to have been durable"));
+            let dir = own.unwrap_or(Path::new(""));
+            scan.goes_on(dir, format!("LSN {durable} is known to have been durable"));
         } else if let Tail::Torn { damage, .. } = &scan.tail
             && durable >= damage.lsn
         {
@@ -259,6 +261,19 @@ impl LogScan {
         }
         scan.seen_lsn = scan.seen_lsn.max(scan.last_lsn);
         Ok(scan)
+    }
+
+    /// Says that there was more than this log has, which lies in `dir`, by what `evidence`: where it ends something is lost.
+    pub fn goes_on(&mut self, dir: &Path, evidence: String) {
+        let (path, offset) = self.whole().last().map_or((dir, 0), |last| (&*last.path, last.end.offset));
+        let damage = Damage::new(path, offset, self.last_lsn.next(), "the log ends here");
+        self.tail = corrupt(damage, evidence);
+    }
+
+    /// The segments before the tail, the one that it is in included: what comes after a loss was made for another state than what is left
+    /// before it, and is no part of any past (REC-16).
+    pub fn whole(&self) -> &[ScannedSegment] {
+        &self.segments[..self.before_tail]
     }
 
     /// Judges what is behind the last segment with a header: nothing, a beginning that was never durable, or damage (REC-13). Of a
@@ -397,6 +412,7 @@ impl LogScan {
         }
         if intact {
             self.last_lsn = walked.end.last_lsn;
+            self.before_tail += 1;
         }
         self.segments.push(ScannedSegment {
             path: reader.path().into(),

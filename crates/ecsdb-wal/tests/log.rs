@@ -50,7 +50,7 @@ fn scan(dir: &Path) -> LogScan {
 }
 
 fn read(scan: &LogScan, after: Lsn) -> Vec<(Lsn, Vec<u8>)> {
-    let mut replay = Replay::new(&Disk, scan, after);
+    let mut replay = Replay::new(&Disk, scan, after, scan.last_lsn);
     let mut all = Vec::new();
     let mut payload = Vec::new();
     while let Some(transaction) = replay.next(&mut payload).unwrap() {

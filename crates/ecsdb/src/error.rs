@@ -210,7 +210,7 @@ fn world_kind(e: &WorldError) -> ErrorKind {
 fn log_kind(e: &LogError) -> ErrorKind {
     match e {
         LogError::NewerVersion { .. } | LogError::OlderVersion { .. } => ErrorKind::Version,
-        LogError::Damaged(_) | LogError::OtherDatabase { .. } => ErrorKind::Damaged,
+        LogError::Damaged(_) | LogError::Lost { .. } | LogError::OtherDatabase { .. } => ErrorKind::Damaged,
         LogError::Closed => ErrorKind::Closed,
         LogError::TransactionTooLarge { .. } | LogError::Forked(_) => ErrorKind::Call,
         // Outside the pipeline: nothing that was committed depends on it.

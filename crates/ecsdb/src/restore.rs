@@ -51,9 +51,8 @@ fn of_running(
         let _pin = store.pin();
         // Up to here everything is in the files for certain; what is written meanwhile is not looked at.
         let durable = log.flush()?;
-        let moment = if moment == Moment::Latest { Moment::Lsn(durable) } else { moment };
         let (manifest, layout) = (store.manifest(), store.layout());
-        let history = History::read(&*vfs, layout, &manifest)?;
+        let history = History::read(&*vfs, layout, &manifest, durable)?;
         Ok(history.reconstruct(moment, options(store.settings().threads, register), &mut follow(control))?)
     }
 }

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use anyhow::Result;
 use clap::Args;
-use ecsdb::{ComponentId, Entity, Moment, View};
+use ecsdb::{ComponentId, Entity, Lsn, Moment, View};
 use ecsdb_query::{Components, Reader};
 use serde_json::{Value as Json, json};
 
@@ -35,12 +35,22 @@ struct Moved {
     value: Json,
 }
 
+/// What was found of it up to the end, or to where the log has lost something, and from where on.
+#[derive(Default)]
+struct Found {
+    first: u64,
+    moved: Vec<Moved>,
+}
+
 /// The stored values of the entity; `None` while it is not there.
 type Values = Option<BTreeMap<ComponentId, Vec<u8>>>;
 
 pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
-    let (moved, first, components) = options.place.look(|look| follow(look, options))?;
+    let mut found = Found::default();
+    let followed = options.place.look(|look| follow(look, options, &mut found));
+    let Found { first, moved } = found;
     if moved.is_empty() {
+        let components = followed?;
         if let Some(name) = &options.component {
             components.named(name)?;
         }
@@ -60,7 +70,7 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
                 "component": moved.component, "value": moved.value,
             }))?;
         }
-        return Ok(());
+        return followed.map(drop);
     }
     out.line(format_args!("entity {}, from LSN {first} on", options.entity))?;
     let rows = moved.into_iter().map(|moved| {
@@ -72,31 +82,34 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
         let component = moved.component.unwrap_or_default();
         vec![moved.lsn.to_string(), times::local(moved.unix_ns), moved.what.into(), component, value]
     });
-    out.table(&["LSN", "time", "what", "component", "value"], rows.collect())
+    out.table(&["LSN", "time", "what", "component", "value"], rows.collect())?;
+    followed.map(drop)
 }
 
 fn values(view: &View, entity: Entity) -> Result<Values> {
     Ok(of_entity(view, entity)?.map(|values| values.into_iter().collect()))
 }
 
-/// Goes through the retained past from its first moment on, which is given, too, with the components that there are at its end.
-fn follow(look: &Look<'_>, options: &Options) -> Result<(Vec<Moved>, u64, Components)> {
+/// Goes through the retained past from its first moment on, and gives the components that there are at its end.
+fn follow(look: &Look<'_>, options: &Options, found: &mut Found) -> Result<Components> {
+    *found = Found::default();
     let history = look.history()?;
     let Some(((first, first_ns), _)) = history.range() else {
         return Err(Failure::Missing("nothing was ever committed".into()).into());
     };
     let mut seen = look.see_by(&history, Moment::Lsn(first))?;
-    let mut moved = Vec::new();
+    found.first = first.0;
+    let moved = &mut found.moved;
     let mut before = values(&seen.view, options.entity)?;
-    note(&seen.view, &None, &before, (first.0, first_ns), "as of", options, &mut moved)?;
+    note(&seen.view, &None, &before, (first.0, first_ns), "as of", options, moved)?;
     let mut failed = None;
-    history.transactions(first, |transaction, change_set| {
+    history.transactions(first, Lsn::MAX, |transaction, change_set| {
         let step =
             seen.world.apply(transaction.lsn, change_set).map_err(anyhow::Error::from).and_then(|_| {
                 let view = seen.world.view();
                 let after = values(&view, options.entity)?;
                 let at = (transaction.lsn.0, transaction.unix_ns);
-                note(&view, &before, &after, at, "spawned", options, &mut moved)?;
+                note(&view, &before, &after, at, "spawned", options, moved)?;
                 before = after;
                 Ok(())
             });
@@ -110,7 +123,7 @@ fn follow(look: &Look<'_>, options: &Options) -> Result<(Vec<Moved>, u64, Compon
     })?;
     match failed {
         Some(e) => Err(e),
-        None => Ok((moved, first.0, Components::of(&seen.world.view()))),
+        None => Ok(Components::of(&seen.world.view())),
     }
 }
 

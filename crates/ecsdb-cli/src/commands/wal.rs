@@ -9,12 +9,12 @@ use clap::{Args, Subcommand};
 use ecsdb::{ComponentId, Entity, Lsn, Moment};
 use ecsdb_core::{Change, changes};
 use ecsdb_query::Components;
-use ecsdb_recovery::log_dirs;
-use ecsdb_wal::{Known, LogScan, Tail};
+use ecsdb_recovery::{History, log_dirs};
+use ecsdb_wal::{Known, LogScan, Tail, Transaction};
 use indicatif::HumanBytes;
 use serde_json::{Value as Json, json};
 
-use crate::failure::Failure;
+use crate::failure::{self, Failure};
 use crate::output::{Output, many};
 use crate::place::{Look, Place};
 use crate::times;
@@ -54,7 +54,7 @@ enum What {
         /// How many transactions.
         #[arg(short, default_value_t = 10)]
         n: usize,
-        /// Goes on with each one that is written, until Ctrl-C. Says which were deleted before they could be read.
+        /// Goes on with each one that is written, until Ctrl-C.
         #[arg(short, long)]
         follow: bool,
     },
@@ -72,51 +72,59 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
                 let text = format!("--from {from} is behind --to {to}: there is nothing between");
                 return Err(Failure::Usage(text).into());
             }
-            let names = &mut Names::new();
-            let after = Lsn(from.saturating_sub(1));
-            let transactions = place.look(|look| whole(look, names, after, to, usize::MAX))?;
+            let (names, transactions) = (&mut Names::new(), &mut VecDeque::new());
+            let (after, to) = (Lsn(from.saturating_sub(1)), Lsn(to));
+            let read = place.look(|look| read(look, names, after, to, usize::MAX, transactions));
             if transactions.is_empty() {
+                read?;
                 return Err(
                     Failure::Missing("no transaction of these is in the log or the archive".into()).into()
                 );
             }
-            print(&transactions, true, out)
+            print(transactions, true, out)?;
+            read
         }
         What::Tail { place, n, follow } => {
-            let names = &mut Names::new();
-            let (transactions, covered) = place.look(|look| {
-                let covered = look.manifest.snapshots.last().map_or(0, |newest| newest.lsn);
-                Ok((whole(look, names, Lsn::ZERO, u64::MAX, *n)?, covered))
-            })?;
-            print(&transactions, true, out)?;
+            let (names, transactions) = (&mut Names::new(), &mut VecDeque::new());
+            let mut covered = Lsn::ZERO;
+            let read = place.look(|look| {
+                covered = look.manifest.snapshots.last().map_or(Lsn::ZERO, |newest| Lsn(newest.lsn));
+                tail(look, names, *n, transactions)
+            });
+            if read.is_ok() || !transactions.is_empty() {
+                print(transactions, true, out)?;
+            }
+            read?;
             if !follow {
                 return Ok(());
             }
             // What is not in the log any more was not to come.
-            let last = transactions.last().map_or(covered, |last| last.lsn);
+            let last = transactions.back().map_or(covered, |last| Lsn(last.lsn));
             go_on(place, names, last, out)
         }
     }
 }
 
 /// Shows what comes after `last`, for ever. Whoever writes the log deletes what a snapshot covers, and waits for nobody who reads it.
-fn go_on(place: &Place, names: &mut Names, mut last: u64, out: &mut Output) -> Result<()> {
+fn go_on(place: &Place, names: &mut Names, mut last: Lsn, out: &mut Output) -> Result<()> {
     loop {
         out.flush()?;
-        let mut new = Shown::default();
-        place.look(|look| match read(look, names, Lsn(last), u64::MAX, usize::MAX, &mut new) {
+        let mut new = VecDeque::new();
+        place.look(|look| match read(look, names, last, Lsn::MAX, usize::MAX, &mut new) {
             // What comes next was deleted while it was read; what came before it is whole.
             Err(_) if !new.is_empty() => Ok(()),
             done => done,
         })?;
-        let Some(newest) = new.back().map(|newest| newest.lsn) else {
+        let (Some(first), Some(newest)) =
+            (new.front().map(|it| Lsn(it.lsn)), new.back().map(|it| Lsn(it.lsn)))
+        else {
             std::thread::sleep(LOOK_EVERY);
             continue;
         };
-        if new[0].lsn > last + 1 {
-            skipped(last + 1, new[0].lsn - 1, out)?;
+        if first > last.next() {
+            skipped(last.0 + 1, first.0 - 1, out)?;
         }
-        print(new.make_contiguous(), false, out)?;
+        print(&new, false, out)?;
         last = newest;
     }
 }
@@ -186,7 +194,7 @@ fn ls(place: &Place, out: &mut Output) -> Result<()> {
 }
 
 /// A transaction, read for showing it.
-struct Transaction {
+struct Shown {
     lsn: u64,
     unix_ns: u64,
     bytes: usize,
@@ -194,72 +202,89 @@ struct Transaction {
     text: Vec<String>,
 }
 
-/// What is to be shown.
-type Shown = VecDeque<Transaction>;
-
 /// Names of components, by their numbers.
 type Names = BTreeMap<ComponentId, String>;
 
-/// As [`read`], where nothing is to be shown but all of it.
-fn whole(look: &Look<'_>, names: &mut Names, after: Lsn, to: u64, n: usize) -> Result<Vec<Transaction>> {
-    let mut last = Shown::new();
-    read(look, names, after, to, n, &mut last)?;
-    Ok(last.into())
-}
-
-/// Gathers the transactions above `after` up to `to`, the last `n` of them, in `last`, also those before an error. Names that are not known yet
-/// are looked for in the newest snapshot, and from the beginning of the log on.
-fn read(look: &Look<'_>, names: &mut Names, after: Lsn, to: u64, n: usize, last: &mut Shown) -> Result<()> {
-    let history = look.history()?;
-    let first = names.is_empty();
-    if first && let Some(newest) = look.manifest.snapshots.last() {
-        // One that is damaged has no names to give, and the log is as good without.
-        if let Ok(seen) = look.see_by(&history, Moment::Snapshot(newest.sequence)) {
-            names.extend(Components::of(&seen.view).all().map(|def| (def.id, def.name.to_string())));
+/// The last `n` transactions: those after the newest snapshot, and where these are too few, those before it, if nothing of them is lost.
+fn tail(look: &Look<'_>, names: &mut Names, n: usize, last: &mut VecDeque<Shown>) -> Result<()> {
+    let newest = look.manifest.snapshots.last().map_or(Lsn::ZERO, |newest| Lsn(newest.lsn));
+    read(look, names, newest, Lsn::MAX, n, last)?;
+    if last.len() < n && newest > Lsn::ZERO {
+        let mut all = VecDeque::new();
+        match read(look, names, Lsn::ZERO, Lsn::MAX, n, &mut all) {
+            Ok(()) => *last = all,
+            Err(e) => failure::warn(&format!("what comes before the newest snapshot is not shown: {e}")),
         }
     }
-    let from = if first { Lsn::ZERO } else { after };
-    let mut failed = None;
-    history.transactions(from, |transaction, bytes| {
-        if transaction.lsn.0 > to {
-            return ControlFlow::Break(());
+    Ok(())
+}
+
+/// Reads the transactions above `after` up to `to` into `last`, the last `n` of them, up to where the log has lost something. Names that are
+/// not known yet are looked for in the newest snapshot, and in the log up to there.
+fn read(
+    look: &Look<'_>,
+    names: &mut Names,
+    after: Lsn,
+    to: Lsn,
+    n: usize,
+    last: &mut VecDeque<Shown>,
+) -> Result<()> {
+    last.clear();
+    let history = look.history()?;
+    if names.is_empty() {
+        let mut from = Lsn::ZERO;
+        if let Some(newest) = look.manifest.snapshots.last()
+            // One that is damaged has no names to give, and the log is as good without.
+            && let Ok(seen) = look.see_by(&history, Moment::Snapshot(newest.sequence))
+        {
+            names.extend(Components::of(&seen.view).all().map(|def| (def.id, def.name.to_string())));
+            from = Lsn(newest.lsn);
         }
-        let read = match changes(bytes) {
-            Ok(read) => read,
-            Err(e) => {
-                failed = Some(e);
-                return ControlFlow::Break(());
-            }
-        };
-        for change in &read {
-            if let Change::Define(def) = change {
-                names.insert(def.id, def.name.to_string());
-            }
-        }
-        if transaction.lsn <= after {
-            return ControlFlow::Continue(());
-        }
+        // Where the log has lost something they have none.
+        drop(transactions(&history, from, after, |_, _, changes| define(names, &changes)));
+    }
+    transactions(&history, after, to, |transaction, bytes, changes| {
+        define(names, &changes);
         if last.len() >= n.max(1) {
             last.pop_front();
         }
-        let shown = read.iter().map(|change| show(change, names));
-        let (changes, text) = shown.unzip();
-        last.push_back(Transaction {
-            lsn: transaction.lsn.0,
-            unix_ns: transaction.unix_ns,
-            bytes: bytes.len(),
-            changes,
-            text,
-        });
-        ControlFlow::Continue(())
+        let (changes, text) = changes.iter().map(|change| show(change, names)).unzip();
+        let (lsn, unix_ns) = (transaction.lsn.0, transaction.unix_ns);
+        last.push_back(Shown { lsn, unix_ns, bytes, changes, text });
     })?;
-    if let Some(e) = failed {
-        return Err(e.into());
-    }
     if n == 0 {
         last.clear();
     }
     Ok(())
+}
+
+/// Calls back with each transaction above `after` up to `to`: how many bytes it has, and what it changed.
+fn transactions(
+    history: &History<'_>,
+    after: Lsn,
+    to: Lsn,
+    mut each: impl FnMut(Transaction, usize, Vec<Change>),
+) -> Result<()> {
+    let mut failed = None;
+    history.transactions(after, to, |transaction, bytes| match changes(bytes) {
+        Ok(changes) => {
+            each(transaction, bytes.len(), changes);
+            ControlFlow::Continue(())
+        }
+        Err(e) => {
+            failed = Some(e);
+            ControlFlow::Break(())
+        }
+    })?;
+    failed.map_or(Ok(()), |e| Err(e.into()))
+}
+
+fn define(names: &mut Names, changes: &[Change]) {
+    for change in changes {
+        if let Change::Define(def) = change {
+            names.insert(def.id, def.name.to_string());
+        }
+    }
 }
 
 /// Entities that are named one by one, for people.
@@ -302,7 +327,7 @@ fn show(change: &Change, names: &Names) -> (Json, String) {
     }
 }
 
-fn print(transactions: &[Transaction], head: bool, out: &mut Output) -> Result<()> {
+fn print(transactions: &VecDeque<Shown>, head: bool, out: &mut Output) -> Result<()> {
     if out.is_json() {
         for shown in transactions {
             out.json(&json!({

@@ -54,7 +54,7 @@ impl Watch {
                 return Ok(());
             }
             let mut failed = None;
-            history.transactions(from, |transaction, change_set| {
+            history.transactions(from, Lsn::MAX, |transaction, change_set| {
                 if let Err(e) = info.seen.world.apply(transaction.lsn, change_set) {
                     failed = Some(e);
                     return ControlFlow::Break(());

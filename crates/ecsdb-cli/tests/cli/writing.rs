@@ -158,8 +158,8 @@ fn bench_measures_and_leaves_nothing_behind() {
     assert_eq!(files(fixture.dir.path()), []);
 }
 
-#[test]
-fn damage_has_an_exit_code_of_its_own_and_a_repair_says_what_is_lost() {
+/// A database whose third transaction, of five, is damaged.
+fn damaged() -> Fixture {
     let fixture = Fixture::new();
     let segment = fixture.path("world").join("log/0000000000000001.seg");
     let mut bytes = std::fs::read(&segment).unwrap();
@@ -168,6 +168,35 @@ fn damage_has_an_exit_code_of_its_own_and_a_repair_says_what_is_lost() {
     let at = bytes.windows(8).position(|window| window == value).unwrap();
     bytes[at] ^= 1;
     std::fs::write(&segment, bytes).unwrap();
+    fixture
+}
+
+/// REC-16: what is whole is shown, and then what is missing is said.
+#[test]
+fn the_past_is_shown_up_to_what_is_lost_and_never_over_it() {
+    let fixture = damaged();
+    for (command, shown) in [
+        (&["history", "world", "0v1", "game.health"][..], 1),
+        (&["wal", "show", "world"], 2),
+        (&["wal", "show", "world", "--from", "2"], 1),
+        (&["wal", "tail", "world"], 2),
+        (&["wal", "tail", "world", "-n", "1"], 1),
+        (&["wal", "show", "world", "--from", "4"], 0),
+        (&["diff", "world@1", "world"], 0),
+    ] {
+        let (code, out, error) = fixture.run(&[command, &["--json"]].concat());
+        assert!(code == 4 && error.contains("lost from LSN 3 on"), "{command:?}: {code} {error}");
+        assert_eq!(out.lines().count(), shown, "{command:?}: {out}");
+    }
+    let time = fixture.lines(&["wal", "show", "world", "--to", "2"])[1]["time"].as_str().unwrap().to_string();
+    let (code, _, error) = fixture.run(&["restore", "world", "copy", "--time", &time]);
+    assert!(code == 4 && error.contains("lost from LSN 3 on"), "{code} {error}");
+    assert_eq!(fixture.run(&["diff", "world@1", "world@2"]).0, 8);
+}
+
+#[test]
+fn damage_has_an_exit_code_of_its_own_and_a_repair_says_what_is_lost() {
+    let fixture = damaged();
     let (code, out, error) = fixture.run(&["verify", "world", "--json"]);
     let found: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!((code, found["faults"].as_array().unwrap().len()), (4, 1), "{error}");
