@@ -125,7 +125,7 @@ fn of_running(db: &Database, moment: Moment) -> Past {
 fn of_closed(history: &History<'_>, moment: Moment) -> Past {
     let options =
         Options { existence: Existence::Required, policy: Policy::TruncateTail, threads: 2, register: true };
-    let past = history.reconstruct(moment, options, &mut |_| std::ops::ControlFlow::Continue(()));
+    let past = history.reconstruct(moment, options, &mut |_| ControlFlow::Continue(()));
     past.map(|past| past.world.view().digest().unwrap()).map_err(|e| ecsdb::Error::from(e).kind())
 }
 
