@@ -48,9 +48,7 @@ impl Store {
             return Ok(());
         }
         work.archive_lock = None;
-        let wanted_from = manifest.first_archived.max(manifest.salvaged_segments);
-        let had_some = manifest.kept.archive == 1 && wanted_from < manifest.first_segment;
-        if had_some && is_empty {
+        if is_empty && had_some(&manifest) {
             return Err(Error::ArchiveAway(dir.into()));
         }
         work.archive_lock = Some(claim(vfs, &self.layout, dir, manifest.database)?);
@@ -312,6 +310,12 @@ pub(crate) fn list_archive(
         };
     }
     Ok(archived.into_iter().map(|(segment, _)| segment).collect())
+}
+
+/// Whether segments that are still wanted went to the archive: one that is empty is away then.
+pub(crate) fn had_some(manifest: &Manifest) -> bool {
+    let wanted_from = manifest.first_archived.max(manifest.salvaged_segments);
+    manifest.kept.archive == 1 && wanted_from < manifest.first_segment
 }
 
 /// The segment before another one and its last transaction, as that one's header says; the first is guessed if it cannot be read.

@@ -1,11 +1,11 @@
 //! What of the past goes, as a decision on what there is: the same for doing it and for saying what would be done.
 
 use ecsdb_io::{FileKind, Layout, Vfs, numbered_files};
-use ecsdb_recovery::log_dirs;
+use ecsdb_recovery::{Mark, log_dirs, mark};
 use ecsdb_snapshot::{Manifest, SnapshotEntry};
 use ecsdb_wal::{LogScan, Lsn, segment_files};
 
-use crate::archive::{ArchivedSegment, list_archive};
+use crate::archive::{ArchivedSegment, had_some, list_archive};
 use crate::error::Result;
 use crate::retention::{Retention, needed};
 use crate::settings::{Archiving, StoreSettings};
@@ -96,6 +96,14 @@ pub fn foresee(
     is_compaction: bool,
 ) -> Result<Manifest> {
     let mut next = manifest.clone();
+    let is_archiving = settings.kept(manifest.kept).archive != 0 && manifest.salvage == 0;
+    if is_archiving
+        && had_some(manifest)
+        && mark(vfs, layout, layout.archive_dir(), manifest.database)? == Mark::Empty
+    {
+        // It is away: nothing goes before it is back.
+        return Ok(next);
+    }
     next.snapshots = after(manifest, settings, lsn, is_compaction, vfs.now_unix_ns());
     let least = if is_compaction { Some(1) } else { needed(&next.snapshots) };
     let fallback = least.and_then(|least| next.snapshots.iter().rev().nth(least - 1).copied());
@@ -107,9 +115,8 @@ pub fn foresee(
         Some(last) if covered >= lsn => manifest.next_segment.max(last.number + 1),
         _ => LogScan::first_needed(vfs, &[log], covered)?.max(manifest.first_segment),
     };
-    let kept = settings.kept(manifest.kept);
     let mut archived = list_archive(vfs, layout, manifest)?;
-    if kept.archive != 0 && manifest.salvage == 0 {
+    if is_archiving {
         let known = archived.last().map_or(0, |last| last.number);
         let covered = segments.iter().filter(|file| file.number > known && file.number < first_segment);
         for file in covered {

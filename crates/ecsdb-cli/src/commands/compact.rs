@@ -62,6 +62,7 @@ fn dry_run(place: &Place, out: &mut Output) -> Result<()> {
         let given_up = GivenUp::foreseen(look, &settings, info.seen.view.lsn(), true)?;
         Ok((info, merged, given_up))
     })?;
+    given_up.warn();
     let keeps_all = settings.retention.is_none() && settings.archive == Archiving::AsBefore;
     let lsn = info.seen.view.lsn();
     if out.is_json() {

@@ -1,10 +1,12 @@
 //! What of the past a snapshot or a compaction gives up: foreseen, or told afterwards.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use ecsdb::Lsn;
 use ecsdb_compactor::{Event, Events, StoreSettings, foresee};
 use ecsdb_io::Disk;
-use ecsdb_recovery::{earliest, log_dirs};
+use ecsdb_recovery::{archive_away, earliest, log_dirs};
 use ecsdb_snapshot::Manifest;
 use ecsdb_wal::{SegmentReader, segment_files};
 use serde_json::{Value as Json, json};
@@ -47,6 +49,7 @@ impl Past {
             snapshots: snapshots.map(|entry| entry.sequence).collect(),
             segments: self.segments.iter().filter(|number| **number < after.first_archived).count() as u64,
             moments_before: first.filter(|first| self.first.is_some_and(|was| was < *first)),
+            away: Vec::new(),
         }
     }
 
@@ -68,6 +71,8 @@ pub(crate) struct GivenUp {
     segments: u64,
     /// Where moments could be gone back to that cannot be any more.
     moments_before: Option<Lsn>,
+    /// What of the archive is not there, where that was looked at.
+    away: Vec<PathBuf>,
 }
 
 impl GivenUp {
@@ -79,7 +84,8 @@ impl GivenUp {
         is_compaction: bool,
     ) -> Result<GivenUp> {
         let after = foresee(&Disk, look.layout, look.manifest, settings, lsn, is_compaction)?;
-        Ok(Past::of(look)?.given_up(&after, first(look, &after)?))
+        let given_up = Past::of(look)?.given_up(&after, first(look, &after)?);
+        Ok(GivenUp { away: archive_away(&Disk, look.layout, look.manifest)?, ..given_up })
     }
 
     pub(crate) fn json(&self) -> Json {
@@ -87,6 +93,13 @@ impl GivenUp {
             "snapshots": self.snapshots, "segments": self.segments,
             "moments_before": self.moments_before.map(|lsn| lsn.0),
         })
+    }
+
+    /// Says what of the archive is away.
+    pub(crate) fn warn(&self) {
+        for path in &self.away {
+            failure::warn(&format!("{} is away: the archive has a hole until it is back", path.display()));
+        }
     }
 
     pub(crate) fn line(&self, is_done: bool) -> String {

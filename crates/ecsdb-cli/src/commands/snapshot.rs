@@ -37,6 +37,7 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
             let given_up = GivenUp::foreseen(look, &settled.store_settings(), seen.view.lsn(), false)?;
             Ok((seen, newest, given_up))
         })?;
+        given_up.warn();
         if out.is_json() {
             let lsn = seen.view.lsn().0;
             return out.json(&json!({ "lsn": lsn, "written": false, "given_up": given_up.json() }));
