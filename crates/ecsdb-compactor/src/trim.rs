@@ -122,6 +122,10 @@ pub fn foresee(
         for file in covered {
             let Ok(scanned) = LogScan::file(vfs, &file.path) else { continue };
             let previous = scanned.header.previous;
+            if scanned.end.last_lsn == previous.last_lsn {
+                // A session that wrote nothing leaves none.
+                continue;
+            }
             archived.push(ArchivedSegment {
                 number: file.number,
                 previous: previous.segment,

@@ -8,7 +8,7 @@ use ecsdb_compactor::{Event, Events, StoreSettings, foresee};
 use ecsdb_io::Disk;
 use ecsdb_recovery::{archive_away, earliest, log_dirs};
 use ecsdb_snapshot::Manifest;
-use ecsdb_wal::{SegmentReader, segment_files};
+use ecsdb_wal::{LogScan, SegmentReader, segment_files};
 use serde_json::{Value as Json, json};
 
 use crate::failure;
@@ -30,7 +30,12 @@ impl Past {
         for file in segment_files(&Disk, &log_dirs(look.layout, look.manifest))? {
             match SegmentReader::open(&Disk, &file.path) {
                 Ok(Some(reader)) if reader.header().database == look.manifest.database => {
-                    segments.push(file.number)
+                    let before = reader.header().previous.last_lsn;
+                    // One without transactions is no part of the past. The archive has none.
+                    let in_log = file.number >= look.manifest.first_segment;
+                    if !(in_log && LogScan::file(&Disk, &file.path)?.end.last_lsn == before) {
+                        segments.push(file.number);
+                    }
                 }
                 Ok(_) => {}
                 Err(e) if e.is_of_the_file() => segments.push(file.number),
