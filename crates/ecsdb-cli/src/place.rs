@@ -150,7 +150,7 @@ impl Settled {
     fn builder(&self) -> Builder {
         let mut config = self.config.clone();
         config.manual();
-        Database::builder(&config.dir.clone()).config(|settings| *settings = config).keep_all()
+        Database::builder(config.dir.clone()).config(|settings| *settings = config).keep_all()
     }
 
     /// Opens it for changing it, with nothing running by itself, showing the steps.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use ecsdb::{ByteSize, PersistenceConfig, RetentionSettings, config};
+use ecsdb::{ByteSize, PersistenceConfig, RecoveryError, RetentionSettings, config};
 use ecsdb_io::Disk;
 use ecsdb_recovery::look;
 use ecsdb_snapshot::Kept;
@@ -85,13 +85,22 @@ fn show(place: &Place, out: &mut Output) -> Result<()> {
     config.snapshot.dir = Some(layout.snapshot_dir().into());
     config.archive.dir = Some(layout.archive_dir().into());
     // What nobody says now is as it was said last. A directory without a database has no word of that.
-    let noted = Noted(look(&Disk, &layout).map_or_else(|_| Kept::default(), |manifest| manifest.kept));
+    let noted = match look(&Disk, &layout) {
+        Ok(manifest) => Ok(Noted(manifest.kept)),
+        Err(RecoveryError::NoDatabase { .. }) => Ok(Noted(Kept::default())),
+        Err(e) => Err(e),
+    };
     if out.is_json() {
-        return out.json(&json!({ "config": serde_json::to_value(&config)?, "noted": noted.json() }));
+        let noted = noted.ok().map(|noted| noted.json());
+        return out.json(&json!({ "config": serde_json::to_value(&config)?, "noted": noted }));
     }
     // Nobody has said it: as a setting it would hold for commands that give nothing up unless somebody says so.
     if config.archive.enabled.is_none() || !config.retention.is_said() {
-        out.line(noted.comment())?;
+        out.line(match noted {
+            Ok(noted) => noted.comment(),
+            Err(e) => format!("# What is noted of archive.enabled and retention cannot be read: {e}")
+                .replace('\n', " "),
+        })?;
     }
     Ok(out.raw().write_all(config.to_toml().as_bytes())?)
 }

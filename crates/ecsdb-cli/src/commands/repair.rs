@@ -76,7 +76,7 @@ fn copied(settled: &Settled) -> Result<(tempfile::TempDir, Moved)> {
     let layout = settled.layout()?;
     if let Ok(manifest) = look(&Disk, &layout) {
         // As a repair would be.
-        for dir in layout.data_dirs() {
+        for dir in [layout.log_dir(), layout.snapshot_dir()] {
             mark(&Disk, &layout, dir, manifest.database)?;
         }
     }

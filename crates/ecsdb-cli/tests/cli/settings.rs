@@ -161,6 +161,24 @@ fn what_is_noted_is_shown_and_not_said() {
     assert!(shown.contains("\n[retention]\nsnapshots_max = 0\nage_max = \"7days\"\n"), "{shown}");
 }
 
+#[test]
+fn what_is_noted_and_cannot_be_read_is_not_taken_for_nothing() {
+    let fixture = Fixture::new();
+    for path in std::fs::read_dir(fixture.path("world")).unwrap().map(|entry| entry.unwrap().path()) {
+        if path.extension().is_some_and(|ending| ending == "manifest") {
+            std::fs::write(path, "spoilt").unwrap();
+        }
+    }
+    let shown = fixture.ok(&["config", "show", "world"]);
+    assert!(
+        shown.starts_with("# What is noted of archive.enabled and retention cannot be read: "),
+        "{shown}"
+    );
+    std::fs::write(fixture.path("shown.toml"), shown).unwrap();
+    fixture.ok(&["config", "check", "shown.toml"]);
+    assert_eq!(fixture.json(&["config", "show", "world"])["noted"], Json::Null);
+}
+
 /// What is said holds, wherever it is said, and what is not gives nothing up; dry runs say just what is done then.
 #[test]
 fn what_of_the_past_goes_is_foreseen_and_goes_by_what_is_said_at_random() {
