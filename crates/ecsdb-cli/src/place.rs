@@ -10,7 +10,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use ecsdb::{ConfigError, Database, Job, Lsn, Moment, PersistenceConfig, Policy, RecoveryError, View};
+use ecsdb::{
+    Builder, ConfigError, Database, Job, Lsn, Moment, PersistenceConfig, Policy, RecoveryError, View,
+};
+use ecsdb_compactor::StoreSettings;
 use ecsdb_core::World;
 use ecsdb_io::{Disk, Layout, Vfs};
 use ecsdb_recovery::{Existence, History, Options, RecoveryReport, look};
@@ -26,7 +29,8 @@ use crate::{failure, interrupt, output, target, times};
 pub(crate) struct Place {
     /// The database directory.
     pub(crate) dir: PathBuf,
-    /// Its settings; `ecsdb.toml` in the directory if that is there. Without any, nothing of its past is given up.
+    /// Its settings; `ecsdb.toml` in the directory if that is there. What neither it nor the environment says of `archive.enabled` and
+    /// `retention` gives nothing of the past up here; a program that opens the database with its defaults does, with its next snapshot.
     #[arg(long)]
     pub(crate) config: Option<PathBuf>,
 }
@@ -87,9 +91,14 @@ impl Place {
         Place { dir: dir.into(), config: None }
     }
 
-    /// Its settings, and whether nothing but the environment says anything about them.
-    pub(crate) fn config(&self) -> Result<(PersistenceConfig, bool)> {
+    /// Its settings, read once: whatever is done with them goes by what stood there then.
+    pub(crate) fn settle(&self) -> Result<Settled> {
         target::is_there(&self.dir, ", where a database's was expected")?;
+        self.settle_new()
+    }
+
+    /// As [`Place::settle`], of a database that is yet to be made.
+    pub(crate) fn settle_new(&self) -> Result<Settled> {
         let file = match &self.config {
             Some(file) => Some(file.clone()),
             None => settings_in(&self.dir)?,
@@ -99,41 +108,78 @@ impl Place {
             check_dir(&config, file, &self.dir)?;
         }
         config.dir.clone_from(&self.dir);
-        Ok((config, file.is_none()))
+        Ok(Settled { config, file })
+    }
+
+    /// Looks at its files, again where they change meanwhile.
+    pub(crate) fn look<T>(&self, with: impl FnMut(&Look<'_>) -> Result<T>) -> Result<T> {
+        self.settle()?.look(with)
+    }
+
+    /// Its state at a moment.
+    pub(crate) fn see(&self, moment: Moment) -> Result<Seen> {
+        self.look(|look| look.see(moment))
+    }
+}
+
+/// A database with the settings that hold for it.
+pub(crate) struct Settled {
+    pub(crate) config: PersistenceConfig,
+    /// The file that says some of them.
+    pub(crate) file: Option<PathBuf>,
+}
+
+impl Settled {
+    pub(crate) fn layout(&self) -> Result<Layout> {
+        Ok(self.config.layout_in(&Disk)?)
+    }
+
+    /// A copy of it in another directory, with everything at its usual place there.
+    pub(crate) fn at(&self, dir: &Path) -> Settled {
+        let mut config = self.config.clone();
+        config.dir = dir.into();
+        (config.wal.dir, config.snapshot.dir, config.archive.dir) = (None, None, None);
+        Settled { config, file: self.file.clone() }
+    }
+
+    /// What becomes of its past when it is opened here: what nobody says gives nothing up, since nothing here says what the program that uses
+    /// the database keeps of it.
+    pub(crate) fn store_settings(&self) -> StoreSettings {
+        StoreSettings { keep_all: true, ..self.config.store_settings() }
+    }
+
+    fn builder(&self) -> Builder {
+        let mut config = self.config.clone();
+        config.manual();
+        Database::builder(config.dir.clone()).config(|settings| *settings = config).keep_all()
     }
 
     /// Opens it for changing it, with nothing running by itself, showing the steps.
     pub(crate) fn open(&self, policy: Option<Policy>) -> Result<Database> {
-        let (mut config, unsaid) = self.config()?;
-        if let Some(policy) = policy {
-            config.recovery.policy = policy;
-        }
-        config.manual();
         let bar = output::spinner();
         let steps = bar.clone();
-        let mut builder = Database::builder(&self.dir)
-            .config(|settings| *settings = config)
-            .progress(move |step| steps.set_message(step.to_string()));
-        if unsaid {
-            // Nothing here says what the program that uses the database keeps of its past: so all of it.
-            builder = builder.keep_all();
-        }
+        let builder = self.builder().policy(policy.unwrap_or(self.config.recovery.policy));
         // One that has lost its manifests is there, too: a repair may open it.
-        let opened = builder.open_existing();
+        let opened = builder.progress(move |step| steps.set_message(step.to_string())).open_existing();
         bar.finish_and_clear();
         Ok(opened?)
     }
 
+    /// Makes it where there is none.
+    pub(crate) fn create(&self) -> Result<()> {
+        Ok(self.builder().create_new()?.close()?)
+    }
+
     /// Looks at its files, again where they change meanwhile.
     pub(crate) fn look<T>(&self, mut with: impl FnMut(&Look<'_>) -> Result<T>) -> Result<T> {
-        let (config, _) = self.config()?;
-        let layout = config.layout_in(&Disk)?;
+        let layout = self.layout()?;
         let started = Instant::now();
         loop {
             let before = files(&layout);
-            let looked = look(&Disk, &layout)
-                .map_err(|e| no_database(e, &self.dir))
-                .and_then(|manifest| with(&Look { layout: &layout, manifest: &manifest, config: &config }));
+            let looked =
+                look(&Disk, &layout).map_err(|e| no_database(e, &self.config.dir)).and_then(|manifest| {
+                    with(&Look { layout: &layout, manifest: &manifest, config: &self.config })
+                });
             match looked {
                 Err(e) if started.elapsed() < LOOKED_FOR && may_be_a_race(&e) && files(&layout) != before => {
                     std::thread::sleep(BETWEEN_LOOKS);
@@ -141,11 +187,6 @@ impl Place {
                 other => return other,
             }
         }
-    }
-
-    /// Its state at a moment.
-    pub(crate) fn see(&self, moment: Moment) -> Result<Seen> {
-        self.look(|look| look.see(moment))
     }
 }
 
@@ -176,7 +217,7 @@ fn same_place(a: &Path, b: &Path) -> bool {
     let real = |path: &Path| if path.as_os_str().is_empty() { Path::new(".") } else { path }.canonicalize();
     match (real(a), real(b)) {
         (Ok(a), Ok(b)) => a == b,
-        _ => a == b,
+        _ => std::path::absolute(a).ok() == std::path::absolute(b).ok(),
     }
 }
 

@@ -55,6 +55,28 @@ pub(crate) fn for_copy(own: Option<&Layout>, to: &Path) -> Result<Layout> {
     new(own, to, |layout| layout.unfinished_file().exists())
 }
 
+/// As [`for_copy`], for those directories of a new database that lie elsewhere than in its own.
+pub(crate) fn for_copy_elsewhere(layout: &Layout) -> Result<()> {
+    let is_unfinished = layout.unfinished_file().exists();
+    for dir in elsewhere(layout) {
+        let is_ours = |dir: &Path| {
+            Owner::read(&Disk, dir).is_ok_and(|owner| owner.is_some_and(|owner| owner.root == layout.root()))
+        };
+        new(None, dir, |dir| is_unfinished && is_ours(dir.root()))?;
+    }
+    Ok(())
+}
+
+/// Refuses places of log, snapshots and archive that are within another database.
+pub(crate) fn refuse_elsewhere(layout: &Layout) -> Result<()> {
+    elsewhere(layout).try_for_each(|dir| refuse(None, dir).map(drop))
+}
+
+/// Directories that do not lie in that of the database.
+fn elsewhere(layout: &Layout) -> impl Iterator<Item = &Path> {
+    layout.data_dirs().into_iter().filter(|dir| !dir.starts_with(layout.root()))
+}
+
 fn new(own: Option<&Layout>, to: &Path, may_be_used: impl Fn(&Layout) -> bool) -> Result<Layout> {
     let real = refuse(own, to)?;
     match fs::metadata(&real) {
@@ -126,6 +148,12 @@ pub(crate) fn missing(to: &Path) -> Missing {
     )
 }
 
+/// The same of all directories of a database.
+pub(crate) fn missing_of(layout: &Layout) -> Missing {
+    let dirs = elsewhere(layout).chain([layout.root()]);
+    Missing(dirs.flat_map(|dir| missing(dir).0).collect())
+}
+
 impl Missing {
     /// Removes them, unless somebody has put something in.
     pub(crate) fn remove(&self) {
@@ -139,7 +167,10 @@ pub(crate) fn remove_database(layout: &Layout, made: &Missing) -> Result<()> {
     let parts = [layout.log_dir(), layout.snapshot_dir(), layout.archive_dir(), layout.report_dir(), &aside];
     for dir in parts {
         remove_files(dir)?;
-        drop(fs::remove_dir(dir));
+        // One that lies elsewhere was there before, or is among those that were made.
+        if dir.starts_with(layout.root()) {
+            drop(fs::remove_dir(dir));
+        }
     }
     remove_files(layout.root())?;
     // As long as anything of it is there, it says that it is not whole.

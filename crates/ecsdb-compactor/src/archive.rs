@@ -2,9 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use ecsdb_io::{FileKind, NumberedFile, OpenMode, PageWriter, VfsFile, numbered_files, publish, seekable};
-use ecsdb_recovery::{Mark, claim, log_dirs, mark, move_aside};
-use ecsdb_wal::{LogError, LogScan, Lsn, ScannedSegment, SegmentEnd, SegmentReader, segment_files};
+use ecsdb_io::{
+    FileKind, Layout, NumberedFile, OpenMode, PageWriter, Vfs, VfsFile, numbered_files, publish, seekable,
+};
+use ecsdb_recovery::{Mark, claim, log_dirs, mark, missing_segments, move_aside};
+use ecsdb_snapshot::Manifest;
+use ecsdb_wal::{LogDir, LogError, LogScan, Lsn, ScannedSegment, SegmentEnd, SegmentReader, segment_files};
 
 use crate::error::{Error, Result};
 use crate::event::{Event, Task};
@@ -31,54 +34,9 @@ impl Store {
     /// The archived segments, oldest first: listed once, by reading headers.
     pub(crate) fn archived<'w>(&self, work: &'w mut Work) -> Result<&'w mut Vec<ArchivedSegment>> {
         if work.archived.is_none() {
-            work.archived = Some(self.list_archive()?);
+            work.archived = Some(list_archive(&*self.direct_vfs, &self.layout, &self.manifest())?);
         }
         Ok(work.archived.get_or_insert_default())
-    }
-
-    fn list_archive(&self) -> Result<Vec<ArchivedSegment>> {
-        let vfs = &*self.direct_vfs;
-        let archive = self.layout.archive_dir();
-        if mark(vfs, &self.layout, archive, self.manifest().database)? == Mark::Empty {
-            return Ok(Vec::new());
-        }
-        // The copy in the archive is what is asked for.
-        let [log, kept] = log_dirs(&self.layout, &self.manifest());
-        let files = segment_files(vfs, &[kept, log])?;
-        let mut archived: Vec<(ArchivedSegment, PathBuf)> = Vec::new();
-        let mut ends = Vec::new();
-        for file in files {
-            let previous = match SegmentReader::open(vfs, &file.path) {
-                // CKP-10: a stranger's says nothing of this log.
-                Ok(Some(reader)) if reader.header().database != self.manifest().database => continue,
-                Ok(Some(reader)) => {
-                    ends.push(reader.header().previous);
-                    Some(reader.header().previous)
-                }
-                Ok(None) => continue,
-                // What cannot be read any more hinders nobody who does not need it.
-                Err(e) if e.is_of_the_file() => None,
-                Err(e) => return Err(e.into()),
-            };
-            if file.path.parent() == Some(archive) {
-                let (number, bytes) = (file.number, file.bytes);
-                let (previous, after) = before_it(number, previous);
-                let segment = ArchivedSegment { number, previous, after, last_lsn: None, bytes };
-                archived.push((segment, file.path));
-            }
-        }
-        for (segment, path) in &mut archived {
-            // Where a segment ends stands in the next one.
-            segment.last_lsn = match ends.iter().find(|end| end.segment == segment.number) {
-                Some(end) => Some(end.last_lsn),
-                None => match LogScan::file(vfs, path) {
-                    Ok(scanned) => Some(scanned.end.last_lsn),
-                    Err(e) if e.is_of_the_file() => None,
-                    Err(e) => return Err(e.into()),
-                },
-            };
-        }
-        Ok(archived.into_iter().map(|(segment, _)| segment).collect())
     }
 
     /// Takes the archive's directory for this database, once (CKP-10). One that had segments which are still wanted, and is empty now,
@@ -90,9 +48,7 @@ impl Store {
             return Ok(());
         }
         work.archive_lock = None;
-        let wanted_from = manifest.first_archived.max(manifest.salvaged_segments);
-        let had_some = manifest.kept.archive == 1 && wanted_from < manifest.first_segment;
-        if had_some && is_empty {
+        if is_empty && had_some(&manifest) {
             return Err(Error::ArchiveAway(dir.into()));
         }
         work.archive_lock = Some(claim(vfs, &self.layout, dir, manifest.database)?);
@@ -100,27 +56,42 @@ impl Store {
         Ok(())
     }
 
-    /// Reports a hole in the archive, once: moments before it cannot be gone back to. It gives nothing up (CKP-11).
-    pub(crate) fn report_hole(&self, work: &mut Work) -> Result<()> {
+    /// Reports a hole in the archive, once: moments before it cannot be gone back to. It gives nothing up (CKP-11). The log begins with
+    /// `first_segment`, which says what was before it, too.
+    pub(crate) fn report_hole(&self, work: &mut Work, first_segment: u64) -> Result<()> {
         if work.hole_reported {
             return Ok(());
         }
-        let first = self.manifest().first_archived;
-        let archived = self.archived(work)?;
-        let between = archived.windows(2).find(|pair| pair[1].previous != pair[0].number);
-        let where_to = match (archived.first(), between) {
-            (Some(begin), _) if begin.previous >= first => Some(("its beginning".into(), begin.number)),
-            (_, Some([before, after])) => Some((format!("segment {}", before.number), after.number)),
-            _ => None,
-        };
-        if let Some((from, to)) = where_to {
+        let manifest = self.manifest();
+        let first = manifest.first_archived.max(manifest.salvaged_segments);
+        let [log, _] = log_dirs(&self.layout, &manifest);
+        let begin = self.begin_of(LogDir { first: first_segment, ..log })?;
+        let archived = self.archived(work)?.iter().map(|segment| (segment.number, segment.previous));
+        if let Some(missing) = missing_segments(first, archived.chain(begin)).last() {
             let error = format!(
-                "the archive has a hole between {from} and segment {to}: moments before it may be out of reach"
+                "the archive has a hole: segment {missing} is not in {}; moments before it may be out of reach",
+                self.layout.archive_dir().display()
             );
             work.hole_reported = true;
             self.events.send(Event::Failed { task: Task::Retention, error, retry_in: None });
         }
         Ok(())
+    }
+
+    /// The first segment in a directory that says which one was before it, and that one.
+    fn begin_of(&self, dir: LogDir<'_>) -> Result<Option<(u64, u64)>> {
+        for file in segment_files(&*self.direct_vfs, &[dir])? {
+            match SegmentReader::open(&*self.direct_vfs, &file.path) {
+                Ok(Some(reader)) if reader.header().database == dir.database => {
+                    return Ok(Some((file.number, reader.header().previous.segment)));
+                }
+                Ok(_) => {}
+                // What was before the next one says nothing of the archive.
+                Err(e) if e.is_of_the_file() => return Ok(None),
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(None)
     }
 
     /// Copies the sealed segments below `first_needed` into the archive, those that are not there yet. Nothing is deleted here.
@@ -290,6 +261,61 @@ impl Store {
         let (previous, after) = before_it(number, scanned.map(|scanned| scanned.header.previous));
         Ok(ArchivedSegment { number, previous, after, last_lsn, bytes })
     }
+}
+
+/// The archived segments, oldest first. Reads headers.
+pub(crate) fn list_archive(
+    vfs: &dyn Vfs,
+    layout: &Layout,
+    manifest: &Manifest,
+) -> Result<Vec<ArchivedSegment>> {
+    let archive = layout.archive_dir();
+    if mark(vfs, layout, archive, manifest.database)? == Mark::Empty {
+        return Ok(Vec::new());
+    }
+    // The copy in the archive is what is asked for.
+    let [log, kept] = log_dirs(layout, manifest);
+    let files = segment_files(vfs, &[kept, log])?;
+    let mut archived: Vec<(ArchivedSegment, PathBuf)> = Vec::new();
+    let mut ends = Vec::new();
+    for file in files {
+        let previous = match SegmentReader::open(vfs, &file.path) {
+            // CKP-10: a stranger's says nothing of this log.
+            Ok(Some(reader)) if reader.header().database != manifest.database => continue,
+            Ok(Some(reader)) => {
+                ends.push(reader.header().previous);
+                Some(reader.header().previous)
+            }
+            Ok(None) => continue,
+            // What cannot be read any more hinders nobody who does not need it.
+            Err(e) if e.is_of_the_file() => None,
+            Err(e) => return Err(e.into()),
+        };
+        if file.path.parent() == Some(archive) {
+            let (number, bytes) = (file.number, file.bytes);
+            let (previous, after) = before_it(number, previous);
+            let segment = ArchivedSegment { number, previous, after, last_lsn: None, bytes };
+            archived.push((segment, file.path));
+        }
+    }
+    for (segment, path) in &mut archived {
+        // Where a segment ends stands in the next one.
+        segment.last_lsn = match ends.iter().find(|end| end.segment == segment.number) {
+            Some(end) => Some(end.last_lsn),
+            None => match LogScan::file(vfs, path) {
+                Ok(scanned) => Some(scanned.end.last_lsn),
+                Err(e) if e.is_of_the_file() => None,
+                Err(e) => return Err(e.into()),
+            },
+        };
+    }
+    Ok(archived.into_iter().map(|(segment, _)| segment).collect())
+}
+
+/// Whether segments that are still wanted went to the archive: one that is empty is away then.
+pub(crate) fn had_some(manifest: &Manifest) -> bool {
+    let wanted_from = manifest.first_archived.max(manifest.salvaged_segments);
+    manifest.kept.archive == 1 && wanted_from < manifest.first_segment
 }
 
 /// The segment before another one and its last transaction, as that one's header says; the first is guessed if it cannot be read.

@@ -9,7 +9,7 @@ use ecsdb_io::{
     FileKind, Layout, LockKind, Owner, Priority, Scheduler, SchedulerOptions, Vfs, create_dir_durably,
     remove_temporaries,
 };
-use ecsdb_snapshot::{Manifest, SnapshotEntry, WriteOptions, write};
+use ecsdb_snapshot::{Kept, Manifest, SnapshotEntry, WriteOptions, write};
 
 use crate::control::Control;
 use crate::error::{Error, Result};
@@ -28,7 +28,8 @@ impl Store {
         refuse_within(&self.layout, layout)?;
         // A copy holds nothing whose commit may still be reported as failed.
         self.log.wait(view.lsn())?;
-        let info = write_database(&*self.vfs, layout, view, &self.settings(), control)?;
+        let kept = self.manifest().kept;
+        let info = write_database(&*self.vfs, layout, view, &self.settings(), kept, control)?;
         self.events.send(Event::Copied(info));
         Ok(info)
     }
@@ -77,7 +78,8 @@ pub fn refuse_within(own: &Layout, copy: &Layout) -> Result<()> {
 
 /// Writes `view` into the directory of `layout` as a new database: one full snapshot and a manifest. It has an identity of its
 /// own, since from here on it has a history of its own: log segments of the original never count as its. LSNs go on after the
-/// view's. The manifest comes last, so a copy that was interrupted is not taken for a database. O(bytes).
+/// view's. What was noted of retention and archive of the original, `kept`, and what the settings say of them goes on to hold there (CKP-11).
+/// The manifest comes last, so a copy that was interrupted is not taken for a database. O(bytes).
 ///
 /// # Errors
 /// [`Error::TargetNotEmpty`], or when it fails or is cancelled: what was written so far is removed as far as possible.
@@ -86,6 +88,7 @@ pub fn write_database(
     layout: &Layout,
     view: View,
     settings: &StoreSettings,
+    kept: Kept,
     control: &Control,
 ) -> Result<SnapshotInfo> {
     let started = Instant::now();
@@ -121,7 +124,8 @@ pub fn write_database(
         vfs.remove(&path)?;
     }
     let lsn = view.lsn().0;
-    manifest = Manifest { next_snapshot: 2, durable_lsn: lsn, seen_lsn: lsn, ..manifest };
+    let kept = settings.said(kept);
+    manifest = Manifest { next_snapshot: 2, durable_lsn: lsn, seen_lsn: lsn, kept, ..manifest };
     let options = WriteOptions {
         database: manifest.database,
         sequence: 1,

@@ -23,6 +23,7 @@ mod settings;
 mod snapshot;
 mod stats;
 mod store;
+mod trim;
 
 pub use compact::CompactionInfo;
 pub use control::{Control, Progress};
@@ -34,3 +35,4 @@ pub use settings::{ARCHIVE_BYTES_DEFAULT, ArchiveSettings, Archiving, StoreSetti
 pub use snapshot::SnapshotInfo;
 pub use stats::StoreStats;
 pub use store::{Pin, Store, StoreFiles};
+pub use trim::foresee;

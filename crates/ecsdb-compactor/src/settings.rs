@@ -21,8 +21,8 @@ pub struct StoreSettings {
     pub retention: Option<Retention>,
     /// What becomes of log segments that recovery does not need.
     pub archive: Archiving,
-    /// Nothing of the past is given up in this run, whatever else is said; what was said last goes on to hold afterwards. For tools that
-    /// work on a database without its program's settings.
+    /// What these settings do not say of `retention` and `archive` gives nothing up in this run, whatever was said last, which goes on to
+    /// hold afterwards. For tools that work on a database without its program's settings.
     pub keep_all: bool,
 }
 
@@ -40,7 +40,7 @@ pub enum Archiving {
 
 impl StoreSettings {
     /// What of the past is kept, when `before` is what was said last: to be noted in the manifest.
-    pub(crate) fn said(&self, before: Kept) -> Kept {
+    pub fn said(&self, before: Kept) -> Kept {
         let mut kept = before;
         if let Some(retention) = self.retention {
             kept.snapshots_max = retention.snapshots_max.map_or(0, |max| max as u64);
@@ -63,10 +63,15 @@ impl StoreSettings {
 
     /// What of the past is kept in this run.
     pub(crate) fn kept(&self, before: Kept) -> Kept {
-        match self.keep_all {
-            true => Kept { snapshots_max: u64::MAX, age_max_ns: 0, bytes_max: 0, archive: 1, ..before },
-            false => self.said(before),
+        let mut kept = self.said(before);
+        // CKP-11: each by itself, since who says one has not said the other.
+        if self.keep_all && self.retention.is_none() {
+            kept = Kept { snapshots_max: u64::MAX, age_max_ns: 0, bytes_max: 0, ..kept };
         }
+        if self.keep_all && self.archive == Archiving::AsBefore {
+            kept.archive = 1;
+        }
+        kept
     }
 }
 
@@ -103,5 +108,19 @@ mod tests {
         assert_eq!(settings(None, ON).said(unlimited), unlimited);
         // Without an archive only what recovery needs is kept anyway.
         assert_eq!(settings(None, Archiving::AsBefore).said(nothing), nothing);
+    }
+
+    #[test]
+    fn who_keeps_all_gives_up_what_is_said_and_nothing_that_is_not() {
+        let noted = Kept { snapshots_max: 2, archive: 0, ..Kept::default() };
+        let run = |retention, archive| StoreSettings { keep_all: true, ..settings(retention, archive) };
+        let limit = |kept: Kept| (kept.snapshots_max, kept.archive);
+        let two = Some(Retention { snapshots_max: Some(3), ..Retention::default() });
+        assert_eq!(limit(run(None, Archiving::AsBefore).kept(noted)), (u64::MAX, 1));
+        assert_eq!(limit(run(two, Archiving::AsBefore).kept(noted)), (3, 1));
+        assert_eq!(limit(run(None, Archiving::Off).kept(noted)), (u64::MAX, 0));
+        assert_eq!(limit(run(two, Archiving::Off).kept(noted)), (3, 0));
+        // What was not said is not noted.
+        assert_eq!(run(None, Archiving::AsBefore).said(noted), noted);
     }
 }

@@ -14,10 +14,11 @@ use crate::archive::ArchivedSegment;
 use crate::control::Control;
 use crate::error::Result;
 use crate::event::{Event, EventSender, Task};
-use crate::retention::{Retention, needed};
-use crate::settings::{Archiving, StoreSettings};
+use crate::retention::needed;
+use crate::settings::StoreSettings;
 use crate::snapshot::Newest;
 use crate::stats::Noted;
+use crate::trim::{There, Trim};
 
 /// The snapshots, the sealed log segments and the manifest of an open database.
 pub struct Store {
@@ -286,56 +287,24 @@ impl Store {
         let first_segment = LogScan::first_needed(&*self.direct_vfs, &[log], covered)?
             .min(self.log.segment())
             .max(manifest.first_segment);
-        let kept = settings.kept(manifest.kept);
-        let salvaging = manifest.salvage != 0;
         // A salvage sets the log aside as it was.
-        if kept.archive != 0 && !salvaging {
+        if settings.kept(manifest.kept).archive != 0 && manifest.salvage == 0 {
             self.archive_below(work, first_segment)?;
-            self.report_hole(work)?;
+            self.report_hole(work, first_segment)?;
         }
+        let (snapshot_sizes, now_unix_ns) = (self.snapshot_sizes()?, self.log.now_unix_ns());
         let archived = self.archived(work)?;
-        // What is away may be back before it is given up.
-        let mut bases = [&manifest.snapshots[..], &manifest.away].concat();
-        bases.sort_by_key(|entry| entry.sequence);
-        let least = fallback.map_or(bases.len(), |fallback| {
-            bases.iter().filter(|entry| entry.sequence >= fallback.sequence).count()
-        });
-        // The log goes back to the empty world: as good as a snapshot of it. CKP-11: so it may where its beginning is away or damaged.
-        let from_empty = match archived.first() {
-            Some(first) if first.after == Some(Lsn::ZERO) => true,
-            Some(first) if first.after.is_some() && first.number <= manifest.first_archived => false,
-            _ => manifest.first_archived == 1 && manifest.first_archived < manifest.first_segment,
+        let there = There {
+            manifest: &manifest,
+            fallback,
+            first_segment,
+            archived,
+            snapshot_sizes: &snapshot_sizes,
+            now_unix_ns,
         };
-        if from_empty {
-            bases.insert(0, SnapshotEntry::EMPTY);
-        }
-        let (snapshot_sizes, now) = (self.snapshot_sizes()?, self.log.now_unix_ns());
-        let retention = if salvaging { Retention::default() } else { Retention::from(kept) };
-        let gone = retention.expendable(&bases, least, now, |gone| {
-            let rest = &bases[gone..];
-            let uses = |n: u64| rest.iter().any(|entry| entry.uses(n));
-            let snapshots: u64 = snapshot_sizes.iter().filter(|(n, _)| uses(*n)).map(|(_, b)| b).sum();
-            let log =
-                archived.iter().filter(|segment| segment.last_lsn.is_none_or(|last| last.0 > rest[0].lsn));
-            snapshots + log.map(|segment| segment.bytes).sum::<u64>()
-        });
-        let oldest = bases.get(gone).map_or(Lsn::ZERO, |base| Lsn(base.lsn));
-        // The empty world is file 0: before it there is nothing to give up.
-        let first_snapshot = bases.get(gone).map_or(0, |base| base.sequence);
-        let gone = bases.iter().any(|base| base.sequence != 0 && base.sequence < first_snapshot);
-        // CKP-11: only what is behind that one, or before what is, is given up. What is away, or tells nothing, is not for that alone.
-        let behind = |segment: &ArchivedSegment| segment.last_lsn.is_some_and(|last| last <= oldest);
-        let first_archived = match archived.iter().rposition(behind) {
-            _ if salvaging => manifest.first_archived,
-            _ if settings.archive == Archiving::Off && !settings.keep_all => first_segment,
-            None if archived.is_empty() && kept.archive == 0 => first_segment,
-            None => manifest.first_archived,
-            Some(i) if i + 1 == archived.len() => first_segment,
-            Some(i) => archived[i].number + 1,
-        };
-        let first_archived = first_archived.max(manifest.first_archived);
+        let Trim { first_snapshot, gone, first_archived } = Trim::of(&settings, &there);
         // CKP-11: what was said holds until something else is said.
-        let said = if settings.keep_all { manifest.kept } else { settings.said(manifest.kept) };
+        let said = settings.said(manifest.kept);
         if self.uncertain.load(Ordering::Acquire)
             || said != manifest.kept
             || gone

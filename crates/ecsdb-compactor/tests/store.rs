@@ -118,7 +118,14 @@ fn a_cancelled_copy_can_be_tried_again() {
     control.cancel();
     let settings = db.store.settings();
     let write = |control: &Control| {
-        ecsdb_compactor::copy::write_database(&Disk, &copy, db.world.view(), &settings, control)
+        ecsdb_compactor::copy::write_database(
+            &Disk,
+            &copy,
+            db.world.view(),
+            &settings,
+            Default::default(),
+            control,
+        )
     };
     assert!(write(&control).unwrap_err().is_cancelled());
     write(&db.control()).unwrap();

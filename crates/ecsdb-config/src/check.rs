@@ -7,34 +7,54 @@ use crate::position::Text;
 use crate::reference::{is_section, sections, setting, settings};
 use crate::setting::Setting;
 
-/// Checks everything that a file says.
-pub(crate) fn check_layer(values: &Dict, text: &Text, problems: &mut Vec<Problem>) {
+/// Checks everything that a file says: what is right of it, and under which names something is wrong.
+pub(crate) fn check_layer(values: &Dict, text: &Text, problems: &mut Vec<Problem>) -> Said {
+    let mut said = Said::default();
     for (name, value) in values {
         match value {
             Value::Dict(_, section)
                 if is_section(name) || (setting(name).is_none() && !section.is_empty()) =>
             {
                 for (key, value) in section {
-                    check_one(&format!("{name}.{key}"), value, text, problems);
+                    said.check_one(&format!("{name}.{key}"), value, text, problems);
                 }
             }
-            value => check_one(name, value, text, problems),
+            value => said.check_one(name, value, text, problems),
         }
     }
+    said
 }
 
-fn check_one(key: &str, value: &Value, text: &Text, problems: &mut Vec<Problem>) {
-    let (origin, what) = match setting(key) {
-        Some(setting) if setting.takes(value) => return,
-        Some(setting) => (text.of_value(key), wrong(setting, value)),
-        None if is_section(key) => {
-            let what =
-                format!("is {}, but it is a section: write `[{key}]`, and its settings below", shown(value));
-            (text.of_value(key), what)
+/// What a source says.
+#[derive(Default)]
+pub(crate) struct Said {
+    /// Settings with a value that they may have.
+    pub(crate) right: Vec<(&'static str, Value)>,
+    /// Settings and sections with another one.
+    pub(crate) wrong: Vec<String>,
+}
+
+impl Said {
+    fn check_one(&mut self, key: &str, value: &Value, text: &Text, problems: &mut Vec<Problem>) {
+        let setting = setting(key);
+        if let Some((setting, value)) = setting.and_then(|setting| Some((setting, setting.normal(value)?))) {
+            self.right.push((&setting.key, value));
+            return;
         }
-        None => (text.of_name(key), unknown(key)),
-    };
-    problems.push(Problem { key: key.into(), origin, text: format!("{key} {what}") });
+        self.wrong.push(key.into());
+        let (origin, what) = match setting {
+            Some(setting) => (text.of_value(key), wrong(setting, value)),
+            None if is_section(key) => {
+                let what = format!(
+                    "is {}, but it is a section: write `[{key}]`, and its settings below",
+                    shown(value)
+                );
+                (text.of_value(key), what)
+            }
+            None => (text.of_name(key), unknown(key)),
+        };
+        problems.push(Problem { key: key.into(), origin, text: format!("{key} {what}") });
+    }
 }
 
 /// What is wrong with a value.
@@ -82,7 +102,8 @@ pub(crate) fn shown(value: &Value) -> String {
             (Some(flag), ..) => flag.to_string(),
             (_, Some(n), ..) => n.to_string(),
             (_, _, Some(n), _) => n.to_string(),
-            (.., Some(n)) => n.to_string(),
+            // With a point, which an integer has not.
+            (.., Some(n)) => format!("{n:?}"),
             _ => "nothing".into(),
         },
     }

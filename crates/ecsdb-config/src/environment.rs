@@ -46,6 +46,8 @@ pub(crate) struct Environment {
     pub(crate) variables: Vec<Variable>,
     /// Variables that name a setting and say nothing that it may be.
     pub(crate) refused: Vec<Problem>,
+    /// The settings that those name.
+    pub(crate) wrong: Vec<String>,
     /// Variables that begin as settings do, or nearly, and name none.
     pub(crate) warnings: Vec<Problem>,
 }
@@ -91,6 +93,7 @@ impl Environment {
             if other.text != text {
                 let other = &other.name;
                 self.refuse(
+                    setting,
                     name,
                     format!("and {other} are the same setting, and say different things: unset one"),
                 );
@@ -104,19 +107,20 @@ impl Environment {
                 }
                 _ => format!("is empty: unset it, or give it {}", setting.allowed()),
             };
-            return self.refuse(name, what);
+            return self.refuse(setting, name, what);
         }
         let variable = Variable { setting, name, text };
         match variable.value() {
             Some(value) if !setting.takes(&value) => {
                 let what = wrong(setting, &Value::from(variable.text.to_string_lossy().as_ref()));
-                self.refuse(variable.name, what);
+                self.refuse(setting, variable.name, what);
             }
             _ => self.variables.push(variable),
         }
     }
 
-    fn refuse(&mut self, name: String, what: String) {
+    fn refuse(&mut self, setting: &Setting, name: String, what: String) {
+        self.wrong.push(setting.key.clone());
         self.refused.push(problem(name, &what));
     }
 

@@ -8,7 +8,7 @@ use figment::providers::{Format, Serialized, Toml};
 use figment::value::Dict;
 use figment::{Figment, Profile, Provider};
 
-use crate::check::check_layer;
+use crate::check::{Said, check_layer};
 use crate::environment::{Environment, Variable};
 use crate::error::{Error, Origin, Problem, Result};
 use crate::position::Text;
@@ -91,25 +91,28 @@ fn load(file: Option<&Path>, dir: &Path, environment: Environment) -> Result<Loa
         Some(Ok(text)) => Some(text),
         None => None,
     };
-    let mut figment = Figment::from(Serialized::default("dir", "."));
+    let mut said = Said::default();
     if let Some(text) = &text {
-        let toml = Toml::string(text.as_str());
-        check_layer(&values(&toml), text, &mut problems);
+        said = check_layer(&values(&Toml::string(text.as_str())), text, &mut problems);
         problems.sort_by_key(|problem| match problem.origin {
             Origin::File { line, column, .. } => (line, column),
             _ => (0, 0),
         });
-        figment = figment.merge(toml);
     }
-    let Environment { variables, mut refused, warnings } = environment;
+    let Environment { variables, mut refused, mut wrong, warnings } = environment;
     problems.append(&mut refused);
+    said.wrong.append(&mut wrong);
+    if file.is_some() && text.is_none() {
+        return Ok(Loaded { config: None, problems, warnings });
+    }
+    let mut figment = Figment::from(Serialized::default("dir", "."));
+    for (key, value) in said.right {
+        figment = figment.merge(Serialized::default(key, value));
+    }
     for variable in &variables {
         if let Some(value) = variable.value() {
             figment = figment.merge(Serialized::default(&variable.setting.key, value));
         }
-    }
-    if !problems.is_empty() || (file.is_some() && text.is_none()) {
-        return Ok(Loaded { config: None, problems, warnings });
     }
     // Every value has been looked at: this is for what is missed there.
     let mut config: PersistenceConfig = match figment.extract() {
@@ -127,10 +130,11 @@ fn load(file: Option<&Path>, dir: &Path, environment: Environment) -> Result<Loa
     place(&mut config, text.as_ref(), file, dir, &variables);
     // Where a setting was written last: that is the one that holds.
     let origin = |key: &str| match variables.iter().find(|variable| variable.setting.key == key) {
-        Some(variable) => (variable.name.clone(), Origin::Environment),
+        _ if said.wrong.iter().any(|wrong| wrong == key || key.split('.').next() == Some(&**wrong)) => None,
+        Some(variable) => Some((variable.name.clone(), Origin::Environment)),
         None => match text.as_ref().filter(|text| text.has(key)) {
-            Some(text) => (key.into(), text.of_value(key)),
-            None => (key.into(), Origin::Program),
+            Some(text) => Some((key.into(), text.of_value(key))),
+            None => Some((key.into(), Origin::Program)),
         },
     };
     config.check_rules(&origin, &mut problems);

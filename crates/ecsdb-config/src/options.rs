@@ -3,7 +3,7 @@
 use ecsdb_compactor::{Archiving, Retention, Schedule, StoreSettings};
 use ecsdb_wal::LogOptions;
 
-use crate::settings::{PersistenceConfig, RetentionSettings};
+use crate::settings::PersistenceConfig;
 
 impl PersistenceConfig {
     /// The log's options.
@@ -30,7 +30,7 @@ impl PersistenceConfig {
             // CKP-11: what is not said gives nothing up.
             retention: match retention {
                 _ if retention.unlimited => Some(Retention::UNLIMITED),
-                _ if *retention == RetentionSettings::default() => None,
+                _ if !retention.is_said() => None,
                 _ => Some(Retention {
                     snapshots_max: unless_zero(retention.snapshots_max),
                     age_max: unless_zero(retention.age_max),

@@ -42,10 +42,11 @@ pub fn schema() -> String {
     format!("{:#}\n", json_schema())
 }
 
-/// A configuration file with every setting, its text and its default.
+/// A configuration file with every setting, its text and its default. All of it is commented out: as it is, it says nothing, and so gives
+/// nothing up.
 pub fn example() -> String {
     let mut text = String::from(
-        "# Every setting of ecsdb, with its default. What is commented out has none that could be written down.\n\
+        "# Every setting of ecsdb, commented out, with its default, or an example where there is none that could be written down.\n\
          # Sizes are written as \"64 MiB\" or as a number of bytes, times as \"10ms\", \"2s\", \"1h 30m\", or 0.\n",
     );
     let mut under = None;
@@ -67,15 +68,15 @@ pub fn example() -> String {
                 setting.applies
             ),
         );
-        let out = if setting.has_default { "" } else { "# " };
-        _ = writeln!(text, "{out}{name} = {}", setting.example);
+        _ = writeln!(text, "# {name} = {}", setting.example);
     }
     text
 }
 
 impl PersistenceConfig {
     /// The settings as a configuration file, in the order of the documentation. Directories stand there as they are named; what has no
-    /// value of its own (a directory that is not set, say) does not.
+    /// value of its own (a directory that is not set, say) does not, and neither does a retention that is not: used as a file, it says what
+    /// these settings say.
     ///
     /// ```
     /// # use ecsdb_config::PersistenceConfig;
@@ -88,6 +89,9 @@ impl PersistenceConfig {
         for setting in settings() {
             let Some(value) = values.find_ref(&setting.key) else { continue };
             let (section, name) = setting.split();
+            if section == Some("retention") && !self.retention.is_said() {
+                continue;
+            }
             if let Some(section) = section.filter(|section| Some(*section) != under) {
                 _ = writeln!(text, "\n[{section}]");
                 under = Some(section);

@@ -21,8 +21,6 @@ pub struct Setting {
     pub example: String,
     /// When a change takes effect.
     pub applies: Applies,
-    /// There is a default that can be written down.
-    pub(crate) has_default: bool,
     /// In bytes, nanoseconds, or as the number itself.
     minimum: f64,
     maximum: Option<f64>,
@@ -90,7 +88,6 @@ impl Setting {
             _ => schema[name].as_f64(),
         };
         let (minimum, maximum) = (limit("minimum").unwrap_or(0.0), limit("maximum"));
-        let has_default = !schema["default"].is_null();
         let default = match (&schema["x-default"], &schema["default"]) {
             (Json::String(text), _) | (_, Json::String(text)) => text.clone(),
             (_, value) => value.to_string(),
@@ -105,7 +102,7 @@ impl Setting {
             _ => Applies::Live,
         };
         let description = schema["description"].as_str().unwrap_or_default().into();
-        Setting { key, description, unit, default, example, applies, has_default, minimum, maximum }
+        Setting { key, description, unit, default, example, applies, minimum, maximum }
     }
 
     /// Section and name.
@@ -123,27 +120,40 @@ impl Setting {
 
     /// Whether it may have this value.
     pub(crate) fn takes(&self, value: &Value) -> bool {
+        self.normal(value).is_some()
+    }
+
+    /// The value as its type reads it, if it may have it: a whole number is one however it is written (`1e6`), as the schema has it.
+    pub(crate) fn normal(&self, value: &Value) -> Option<Value> {
+        let value = match value.to_f64() {
+            Some(n) if self.unit != Unit::Fraction && n.fract() == 0.0 && n.abs() < i64::MAX as f64 => {
+                Value::from(n as i64)
+            }
+            _ => value.clone(),
+        };
         let number = || match (value.to_u128(), value.to_i128()) {
             (Some(n), _) => Some(n as f64),
             (_, n) => n.map(|n| n as f64),
         };
-        let measure = match &self.unit {
-            Unit::Path => return value.as_str().is_some(),
-            Unit::Flag => return value.to_bool().is_some(),
-            Unit::Choice(words) => {
-                return value.as_str().is_some_and(|value| words.iter().any(|word| word == value));
-            }
-            Unit::Size | Unit::Rate => match value.as_str() {
+        let is_taken = match &self.unit {
+            Unit::Path => value.as_str().is_some(),
+            Unit::Flag => value.to_bool().is_some(),
+            Unit::Choice(words) => value.as_str().is_some_and(|value| words.iter().any(|word| word == value)),
+            Unit::Size | Unit::Rate => self.bounds(match value.as_str() {
                 Some(text) => parse_size(text).map(|size| size as f64),
                 None => number(),
-            },
-            Unit::Time => match value.as_str() {
+            }),
+            Unit::Time => self.bounds(match value.as_str() {
                 Some(text) => parse_time(text).map(|time| time.as_nanos() as f64),
                 None => number().filter(|n| *n == 0.0),
-            },
-            Unit::Number => number(),
-            Unit::Fraction => value.to_f64().or_else(number),
+            }),
+            Unit::Number => self.bounds(number()),
+            Unit::Fraction => self.bounds(value.to_f64().or_else(number)),
         };
+        is_taken.then_some(value)
+    }
+
+    fn bounds(&self, measure: Option<f64>) -> bool {
         measure.is_some_and(|n| n >= self.minimum && self.maximum.is_none_or(|max| n <= max))
     }
 

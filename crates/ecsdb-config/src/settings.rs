@@ -10,7 +10,7 @@ use ecsdb_wal::LogOptions;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::text::{Directory, Rate, Size, Time, path, path_option, size, time};
+use crate::text::{Directory, Rate, Size, Time, TimeAboveZero, path, path_option, size, time};
 
 /// Pages and frames need some room.
 const BYTES_MIN: u64 = 64 << 10;
@@ -79,7 +79,7 @@ pub struct WalSettings {
     /// A `Batched` commit is on stable storage, and a `Buffered` one with the operating system, at the latest
     /// after this time.
     #[serde(with = "time")]
-    #[schemars(with = "Time", extend("x-minimum" = "100us", "x-maximum" = "1h"))]
+    #[schemars(with = "TimeAboveZero", extend("x-minimum" = "100us", "x-maximum" = "1h"))]
     pub flush_interval: Duration,
     /// Bytes of committed transactions that may wait to be written; writers wait when there are more.
     #[serde(with = "size")]
@@ -209,6 +209,13 @@ pub struct RetentionSettings {
     pub bytes_max: ByteSize,
     /// Nothing of the past is given up, however much room it takes. Then there are no limits beside it.
     pub unlimited: bool,
+}
+
+impl RetentionSettings {
+    /// Whether anything is said. Limits of 0 alone are none, and say nothing.
+    pub fn is_said(&self) -> bool {
+        *self != RetentionSettings::default()
+    }
 }
 
 /// Settings of merging. Each may trigger a compaction.

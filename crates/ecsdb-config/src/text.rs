@@ -30,9 +30,18 @@ pub(crate) fn show_size(size: u64) -> String {
     }
 }
 
-/// A size as text; one that is too large for a number gives the largest there is.
+/// A size as text, as [`SIZE_PATTERN`] has it; one that is too large for a number gives the largest there is.
 pub(crate) fn parse_size(text: &str) -> Option<u64> {
-    text.trim().parse::<ByteSize>().ok().map(|size| size.0)
+    let (number, unit) = Decimal::before(text)?;
+    let unit = unit.trim_start_matches(' ').to_ascii_lowercase();
+    let prefix = unit.chars().next().and_then(|first| SIZE_PREFIXES.find(first));
+    let (power, rest) = prefix.map_or((0, &*unit), |i| (i as u32 + 1, &unit[1..]));
+    let base: u128 = match (rest, power) {
+        ("" | "b", _) => 1000,
+        ("i" | "ib", 1..) => 1024,
+        _ => return None,
+    };
+    Some(u64::try_from(number.times(base.pow(power))).unwrap_or(u64::MAX))
 }
 
 /// A time as text: "1h 30m".
@@ -40,11 +49,86 @@ pub(crate) fn show_time(time: Duration) -> String {
     humantime::format_duration(time).to_string()
 }
 
-/// A time as text; 0 needs no unit.
+/// A time as text, as [`time_pattern`] has it; 0 needs no unit.
 pub(crate) fn parse_time(text: &str) -> Option<Duration> {
-    match text.trim() {
-        "0" => Some(Duration::ZERO),
-        text => humantime::parse_duration(text).ok(),
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
+    let (mut nanos, mut rest) = (0u128, text);
+    loop {
+        let (number, after) = Decimal::before(rest)?;
+        let after = after.trim_start_matches(' ');
+        let end = after.find(|c: char| !c.is_alphabetic()).unwrap_or(after.len());
+        let (unit, after) = after.split_at(end);
+        let (_, of_unit) = TIME_UNITS.iter().find(|(names, _)| names.split('|').any(|name| name == unit))?;
+        nanos = nanos.saturating_add(number.times(*of_unit));
+        if after.is_empty() {
+            let seconds = u64::try_from(nanos / 1_000_000_000).ok()?;
+            return Some(Duration::new(seconds, (nanos % 1_000_000_000) as u32));
+        }
+        rest = after.trim_start_matches(' ');
+    }
+}
+
+/// What sizes are multiplied by, each a thousand times the one before, or 1024 times with an `i` behind.
+const SIZE_PREFIXES: &str = "kmgtpe";
+
+/// How a size is written.
+const SIZE_PATTERN: &str = r"^[0-9]+(\.[0-9]+)? *([KkMmGgTtPpEe][Ii]?[Bb]?|[Bb])?$";
+
+/// The units of time, in nanoseconds. There is no `M`: whoever writes it means minutes as often as months.
+const TIME_UNITS: [(&str, u128); 10] = [
+    ("ns|nsec", 1),
+    ("us|usec|µs", 1_000),
+    ("ms|msec", 1_000_000),
+    ("s|sec|secs|second|seconds", SECOND),
+    ("m|min|mins|minute|minutes", 60 * SECOND),
+    ("h|hr|hrs|hour|hours", 3_600 * SECOND),
+    ("d|day|days", 86_400 * SECOND),
+    ("w|week|weeks", 7 * 86_400 * SECOND),
+    ("month|months", 2_630_016 * SECOND),
+    ("y|year|years", 31_557_600 * SECOND),
+];
+const SECOND: u128 = 1_000_000_000;
+
+/// How a time is written.
+fn time_pattern() -> String {
+    let units = TIME_UNITS.map(|(names, _)| names).join("|");
+    let part = format!(r"[0-9]+(\.[0-9]+)? *({units})");
+    format!("^(0|{part}( *{part})*)$")
+}
+
+/// A number with what stands behind the point: `digits` / 10^`places`.
+struct Decimal {
+    digits: u128,
+    places: u32,
+}
+
+impl Decimal {
+    /// The number that a text begins with, and what comes after it. Digits beyond what a number holds count as that.
+    fn before(text: &str) -> Option<(Decimal, &str)> {
+        let digits = |text: &str| text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (whole, rest) = text.split_at(digits(text));
+        if whole.is_empty() {
+            return None;
+        }
+        let (part, rest) = match rest.strip_prefix('.') {
+            Some(rest) => rest.split_at(digits(rest)),
+            None => ("0", rest),
+        };
+        if part.is_empty() {
+            return None;
+        }
+        // What is behind the ninth place changes nothing that a limit could tell.
+        let part = &part[..part.len().min(9)];
+        let number = |text: &str| text.parse::<u64>().unwrap_or(u64::MAX);
+        let places = part.len() as u32;
+        let digits = u128::from(number(whole)) * 10u128.pow(places) + u128::from(number(part));
+        Some((Decimal { digits, places }, rest))
+    }
+
+    fn times(&self, unit: u128) -> u128 {
+        self.digits.saturating_mul(unit) / 10u128.pow(self.places)
     }
 }
 
@@ -124,23 +208,28 @@ written! {
     /// Bytes.
     Size "size" {
         "type": ["string", "integer"],
-        "pattern": r"^[0-9]+(\.[0-9]+)?\s*([KMGTPE]i?B?|[kmgtpe]i?b?|B|b)?$",
+        "pattern": SIZE_PATTERN,
         "minimum": 0,
         "maximum": SIZE_MAX
     }
     /// Bytes a second.
     Rate "size per second" {
         "type": ["string", "integer"],
-        "pattern": r"^[0-9]+(\.[0-9]+)?\s*([KMGTPE]i?B?|[kmgtpe]i?b?|B|b)?$",
+        "pattern": SIZE_PATTERN,
         "minimum": 0,
         "maximum": SIZE_MAX
     }
     /// A duration; as a number only 0.
     Time "time" {
         "type": ["string", "integer"],
-        "pattern": r"^(0|([0-9]+\s*[a-zµ]+\s*)+)$",
+        "pattern": time_pattern(),
         "minimum": 0,
         "maximum": 0
+    }
+    /// A duration that is not 0.
+    TimeAboveZero "time" {
+        "type": "string",
+        "pattern": time_pattern()
     }
     /// A directory.
     Directory "path" { "type": "string", "minLength": 1, "x-applies": "next opening" }

@@ -10,12 +10,12 @@ use crate::error::{Error, Origin, Problem, Result};
 use crate::reference::settings;
 use crate::settings::{PersistenceConfig, RetentionSettings};
 
-/// Where a setting was written, and under which name.
-type Origins<'a> = &'a dyn Fn(&str) -> (String, Origin);
+/// Where a setting was written, and under which name; `None` where what it says is wrong already, so that no rule can go by it.
+type Origins<'a> = &'a dyn Fn(&str) -> Option<(String, Origin)>;
 
 /// For settings that a program has made.
-fn of_the_program(key: &str) -> (String, Origin) {
-    (key.into(), Origin::Program)
+fn of_the_program(key: &str) -> Option<(String, Origin)> {
+    Some((key.into(), Origin::Program))
 }
 
 impl PersistenceConfig {
@@ -45,8 +45,11 @@ impl PersistenceConfig {
 
     /// The rules that bind several settings together.
     pub(crate) fn check_rules(&self, origins: Origins<'_>, problems: &mut Vec<Problem>) {
-        let mut refuse = |key: &str, what: String| {
-            let (key, origin) = origins(key);
+        let mut refuse = |key: &str, beside: &[&str], what: String| {
+            if beside.iter().any(|other| origins(other).is_none()) {
+                return;
+            }
+            let Some((key, origin)) = origins(key) else { return };
             problems.push(Problem { text: format!("{key} {what}"), key, origin });
         };
         let (first, max) = (self.wal.segment_bytes_first, self.wal.segment_bytes_max);
@@ -54,24 +57,29 @@ impl PersistenceConfig {
             let (first, max) = (crate::text::show_size(first.0), crate::text::show_size(max.0));
             refuse(
                 "wal.segment_bytes_max",
+                &["wal.segment_bytes_first"],
                 format!("is {max}, but must be at least wal.segment_bytes_first, which is {first}"),
             );
         }
         let limits = RetentionSettings { unlimited: false, ..self.retention.clone() };
-        if self.retention.unlimited && limits != RetentionSettings::default() {
+        if self.retention.unlimited && limits.is_said() {
             let what =
                 "is true, but there is a limit beside it: set either `unlimited` or limits in `retention`";
-            refuse("retention.unlimited", what.into());
+            refuse("retention.unlimited", &[], what.into());
         }
         let layout = self.directories();
         for (i, (key, dir)) in layout.iter().enumerate() {
             if dir.as_os_str().is_empty() {
-                refuse(key, "is empty, but has to name a directory: `.` is the working directory".into());
+                refuse(
+                    key,
+                    &[],
+                    "is empty, but has to name a directory: `.` is the working directory".into(),
+                );
                 return;
             }
             let same = |(_, other): &&(&str, PathBuf)| is_same_dir(other, dir);
             if let Some((other, _)) = layout[..i].iter().find(same) {
-                refuse(key, shared(dir, other));
+                refuse(key, &[*other], shared(dir, other));
             }
         }
     }

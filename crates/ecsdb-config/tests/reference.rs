@@ -78,11 +78,14 @@ fn every_setting_says_what_it_is() {
 }
 
 #[test]
-fn the_example_gives_the_defaults_and_so_does_what_is_commented_out_parse() {
+fn the_example_says_nothing_and_what_is_commented_out_in_it_parses() {
     Jail::expect_with(|jail| {
         jail.clear_env();
         jail.create_file("ecsdb.toml", &example())?;
         assert_eq!(PersistenceConfig::from_file("ecsdb.toml").unwrap(), PersistenceConfig::new("."));
+        let says_something =
+            |line: &&str| !(line.is_empty() || line.starts_with('#') || line.starts_with('['));
+        assert_eq!(example().lines().find(says_something), None);
         let all: String = example()
             .lines()
             .map(|line| match line.strip_prefix("# ").filter(|rest| rest.contains(" = ")) {

@@ -335,3 +335,36 @@ fn settings_written_as_a_file_are_read_as_what_they_were() {
         assert_eq!(read, config);
     });
 }
+
+#[test]
+fn mistakes_of_form_hide_no_rule_that_is_broken_and_break_none() {
+    jailed(|jail| {
+        jail.set_env("ECDB_SNAPSHOT_THREADS", "many");
+        let text = "[wal]\nflush_interval = \"soon\"\nsegment_bytes_max = \"128 KiB\"\n\
+             [retention]\nunlimited = true\nsnapshots_max = 3\nnothing = 1\n";
+        let told = told(jail, text);
+        let keys = ["wal.flush_interval is", "retention.nothing is", "ECDB_SNAPSHOT_THREADS is"];
+        let rules = ["wal.segment_bytes_max is 128 KiB, but must", "retention.unlimited is true, but"];
+        assert_eq!(told.lines().count(), 5, "{told}");
+        assert!([&keys[..], &rules].concat().iter().all(|wanted| told.contains(wanted)), "{told}");
+        // What was meant by a value that is none is not guessed at.
+        let told =
+            self::told(jail, "[wal]\nsegment_bytes_first = \"soon\"\nsegment_bytes_max = \"128 KiB\"\n");
+        assert!(!told.contains("must be at least") && told.lines().count() == 2, "{told}");
+    });
+}
+
+#[test]
+fn whole_numbers_are_whole_however_they_are_written_and_months_are_no_minutes() {
+    jailed(|jail| {
+        let config = from(jail, "[wal]\nqueue_bytes_max = 1e6\n[snapshot]\nchain_max = 3.0\n").unwrap();
+        assert_eq!((config.wal.queue_bytes_max, config.snapshot.chain_max), (ByteSize(1_000_000), 3));
+        let odd = told(jail, "wal.queue_bytes_max = 1000000.5");
+        assert!(odd.contains("queue_bytes_max is 1000000.5, but has to be a size from 64 KiB"), "{odd}");
+        let config =
+            from(jail, "[snapshot]\ninterval = \"1.5m 2month\"\nafter_log_bytes = \"1.5 KIB\"\n").unwrap();
+        assert_eq!(config.snapshot.interval, Duration::from_secs(90 + 2 * 2_630_016));
+        assert_eq!(config.snapshot.after_log_bytes, ByteSize(1536));
+        assert!(told(jail, "snapshot.interval = \"1M\"").contains("is \"1M\", but has to be a time"));
+    });
+}

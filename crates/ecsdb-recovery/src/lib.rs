@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+mod archived;
 mod claim;
 mod error;
 mod find;
@@ -20,6 +21,7 @@ mod replay;
 mod report;
 mod verify;
 
+pub use archived::{archive_away, missing_segments};
 pub use claim::{Mark, claim, mark};
 pub use error::{Error, Result};
 pub use find::{bring_back, log_dirs};

@@ -7,6 +7,7 @@ use ecsdb_io::{FileKind, Layout, Vfs};
 use ecsdb_snapshot::{Manifest, Snapshot, SnapshotEntry};
 use ecsdb_wal::{LogScan, Lsn, Tail};
 
+use crate::archived::archive_away;
 use crate::error::Result;
 use crate::find::{self, log_dirs};
 use crate::history::lock_closed;
@@ -29,7 +30,8 @@ pub struct Verified {
     pub torn_tail: Option<String>,
     /// Nobody could open the database meanwhile. False where nothing can be written, not even a lock file.
     pub locked: bool,
-    /// Snapshots that were not where they should be at an opening, and are not yet. Each counts again once it is back.
+    /// Snapshots that were not where they should be at an opening, and are not yet; and of the archive what is not there: a segment for each
+    /// gap, or the directory. Each counts again once it is back.
     pub away: Vec<PathBuf>,
     /// What is damaged or missing, each with its file and place.
     pub faults: Vec<String>,
@@ -67,7 +69,7 @@ pub fn verify_files(
         }
     }
     let path = |entry: &SnapshotEntry| layout.file(FileKind::Snapshot, entry.sequence);
-    verified.away = manifest.away.iter().map(path).collect();
+    verified.away = manifest.away.iter().map(path).chain(archive_away(vfs, layout, manifest)?).collect();
     let mut needed = BTreeSet::new();
     for entry in &manifest.snapshots {
         let path = layout.file(FileKind::Snapshot, entry.sequence);

@@ -79,9 +79,10 @@ impl Builder {
         self
     }
 
-    /// Gives nothing of the past up while the database is open, whatever the settings say and whatever was said before: log that recovery
-    /// does not need goes to the archive. It is not noted, so that afterwards holds what was said last. For tools that work on a
-    /// database without the settings of the program whose it is.
+    /// What the settings do not say of `retention` and `archive.enabled` gives nothing of the past up while the database is open, whatever was
+    /// said before: log that recovery does not need goes to the archive. It is not noted, so that afterwards holds what was said last: the
+    /// next opening without this goes by that, or by the defaults, and may give up what was kept. For tools that work on a database without
+    /// the settings of the program whose it is.
     pub fn keep_all(mut self) -> Self {
         self.keep_all = true;
         self

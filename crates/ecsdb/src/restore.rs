@@ -9,7 +9,8 @@ use ecsdb_config::PersistenceConfig;
 use ecsdb_core::View;
 use ecsdb_io::{Disk, Layout, Vfs};
 use ecsdb_recovery::{
-    Existence, History, Moment, Options, Policy, Reconstructed, Step, Verified, lock_closed, verify_files,
+    Existence, History, Moment, Options, Policy, Reconstructed, Step, Verified, lock_closed, look,
+    verify_files,
 };
 use ecsdb_wal::{Durability, Log, Lsn, Payload};
 
@@ -186,9 +187,10 @@ pub fn restore_copy(
     let (own, to) = (from.layout_in(&*vfs)?, other(&*vfs, to)?);
     copy::refuse_within(&own, &to)?;
     let past = of_closed(&vfs, &own, moment, settings.threads, false, &mut told(&mut progress))?;
+    let kept = look(&*vfs, &own)?.kept;
     let control = Control::new(Task::Copy, EventSender::default());
     let files = copy::Limited::new(vfs, from.bytes_per_second_max(), &control).map_err(Error::Thread)?;
-    Ok(copy::write_database(files.vfs(), &to, past.world.view(), &settings, &control)?)
+    Ok(copy::write_database(files.vfs(), &to, past.world.view(), &settings, kept, &control)?)
 }
 
 /// How often the files of a running database are read before a fault is taken for one: what is written meanwhile may look like it.

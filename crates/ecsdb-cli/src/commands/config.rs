@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use ecsdb::{ByteSize, PersistenceConfig, RetentionSettings, config};
+use ecsdb::{ByteSize, PersistenceConfig, RecoveryError, RetentionSettings, config};
 use ecsdb_io::Disk;
 use ecsdb_recovery::look;
 use ecsdb_snapshot::Kept;
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 use crate::output::Output;
-use crate::place::{Place, SETTINGS, check_dir, settings_in};
+use crate::place::{Place, SETTINGS, Settled, check_dir, settings_in};
 
 /// Options of `config`.
 #[derive(Args)]
@@ -77,7 +77,7 @@ fn check(path: &Path, out: &mut Output) -> Result<()> {
 }
 
 fn show(place: &Place, out: &mut Output) -> Result<()> {
-    let (mut config, _) = place.config()?;
+    let Settled { mut config, .. } = place.settle()?;
     let layout = config.layout_in(&Disk)?;
     // Where they are, not where they would be for somebody who stands elsewhere.
     config.dir = layout.root().into();
@@ -85,18 +85,62 @@ fn show(place: &Place, out: &mut Output) -> Result<()> {
     config.snapshot.dir = Some(layout.snapshot_dir().into());
     config.archive.dir = Some(layout.archive_dir().into());
     // What nobody says now is as it was said last. A directory without a database has no word of that.
-    let noted = look(&Disk, &layout).map_or_else(|_| Kept::default(), |manifest| manifest.kept);
-    config.archive.enabled.get_or_insert(noted.archive != 0);
-    if config.retention == RetentionSettings::default() {
-        config.retention.unlimited = noted.snapshots_max == u64::MAX;
-        if !config.retention.unlimited {
-            config.retention.snapshots_max = usize::try_from(noted.snapshots_max).unwrap_or(usize::MAX);
-            config.retention.age_max = Duration::from_nanos(noted.age_max_ns);
-            config.retention.bytes_max = ByteSize(noted.bytes_max);
-        }
+    let noted = match look(&Disk, &layout) {
+        Ok(manifest) => Ok(Noted(manifest.kept)),
+        Err(RecoveryError::NoDatabase { .. }) => Ok(Noted(Kept::default())),
+        Err(e) => Err(e),
+    };
+    if out.is_json() {
+        let noted = noted.ok().map(|noted| noted.json());
+        return out.json(&json!({ "config": serde_json::to_value(&config)?, "noted": noted }));
     }
-    match out.is_json() {
-        true => out.json(&json!({ "config": serde_json::to_value(&config)? })),
-        false => Ok(out.raw().write_all(config.to_toml().as_bytes())?),
+    // Nobody has said it: as a setting it would hold for commands that give nothing up unless somebody says so.
+    if config.archive.enabled.is_none() || !config.retention.is_said() {
+        out.line(match noted {
+            Ok(noted) => noted.comment(),
+            Err(e) => format!("# What is noted of archive.enabled and retention cannot be read: {e}")
+                .replace('\n', " "),
+        })?;
+    }
+    Ok(out.raw().write_all(config.to_toml().as_bytes())?)
+}
+
+/// What a database has noted of archive and retention.
+struct Noted(Kept);
+
+impl Noted {
+    fn limits(&self) -> RetentionSettings {
+        let Kept { snapshots_max, age_max_ns, bytes_max, .. } = self.0;
+        let mut limits = RetentionSettings::default();
+        limits.unlimited = snapshots_max == u64::MAX;
+        if !limits.unlimited {
+            limits.snapshots_max = usize::try_from(snapshots_max).unwrap_or(usize::MAX);
+            limits.age_max = Duration::from_nanos(age_max_ns);
+            limits.bytes_max = ByteSize(bytes_max);
+        }
+        limits
+    }
+
+    fn json(&self) -> Json {
+        let enabled = (self.0 != Kept::default()).then_some(self.0.archive != 0);
+        json!({ "archive": { "enabled": enabled }, "retention": self.limits() })
+    }
+
+    fn comment(&self) -> String {
+        if self.0 == Kept::default() {
+            return "# Nothing was ever said of archive.enabled and retention: programs keep what recovery needs, and ecsdb's commands keep all."
+                .into();
+        }
+        let mut said = vec![format!("archive.enabled = {}", self.0.archive != 0)];
+        // Text is quoted in JSON as it is in TOML.
+        if let Json::Object(limits) = json!(self.limits()) {
+            let set =
+                limits.iter().filter(|(_, limit)| !limit.is_boolean() && **limit != 0 || **limit == true);
+            said.extend(set.map(|(name, limit)| format!("retention.{name} = {limit}")));
+        }
+        format!(
+            "# Noted in the database, and for programs what holds where nothing is said: {}. ecsdb's commands keep all then.",
+            said.join(", ")
+        )
     }
 }

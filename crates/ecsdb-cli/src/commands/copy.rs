@@ -9,20 +9,20 @@ use ecsdb::{PersistenceConfig, SnapshotInfo, Task, View};
 use ecsdb_compactor::copy::{Limited, write_database};
 use ecsdb_compactor::{Control, EventSender};
 use ecsdb_io::{Disk, Layout};
+use ecsdb_snapshot::Kept;
 
 use crate::output::bar;
 use crate::{interrupt, target};
 
-/// Writes the view into the directory, as fast as the settings allow. An interruption removes what is there of it, unless it was unfinished
-/// before.
+/// Writes the view into a directory that [may be had](target::for_copy), as fast as the settings allow; what the original has noted of
+/// retention and archive, `kept`, goes on to hold. An interruption removes what is there of it, unless it was unfinished before.
 pub(crate) fn write(
     view: View,
-    own: Option<&Layout>,
+    layout: &Layout,
     config: &PersistenceConfig,
-    to: &Path,
+    kept: Kept,
 ) -> Result<SnapshotInfo> {
-    let layout = target::for_copy(own, to)?;
-    let made = target::missing(layout.root());
+    let made = target::missing_of(layout);
     let was_unfinished = layout.unfinished_file().exists();
     let _held = interrupt::hold();
     let control = Control::new(Task::Copy, EventSender::default());
@@ -31,7 +31,7 @@ pub(crate) fn write(
     let settings = config.store_settings();
     let files = Limited::new(Arc::new(Disk), config.bytes_per_second_max(), &control)?;
     let written = std::thread::scope(|scope| {
-        let writer = scope.spawn(|| write_database(files.vfs(), &layout, view, &settings, &control));
+        let writer = scope.spawn(|| write_database(files.vfs(), layout, view, &settings, kept, &control));
         while !writer.is_finished() {
             if interrupt::asked() {
                 control.cancel();
@@ -49,7 +49,7 @@ pub(crate) fn write(
         Err(e) if e.is_cancelled() => {
             // Beside an attempt that was left unfinished there may be files of others: it stays what it was.
             if !was_unfinished {
-                target::remove_database(&layout, &made)?;
+                target::remove_database(layout, &made)?;
             }
             Err(e.into())
         }

@@ -7,7 +7,6 @@ use anyhow::{Context, Result};
 use clap::Args;
 use ecsdb::ComponentId;
 use ecsdb_core::parts::Allocators;
-use ecsdb_io::Disk;
 use ecsdb_query::{Components, ROOT, Reader, Stored, from_json, hex, to_json};
 use serde_json::{Map, Value as Json, json};
 
@@ -34,11 +33,11 @@ pub(crate) struct Options {
 
 pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     let path = options.output.as_deref().filter(|path| *path != Path::new("-"));
+    let settled = options.place.settle()?;
     if let Some(path) = path {
-        let (config, _) = options.place.config()?;
-        target::file(Some(&config.layout_in(&Disk)?), path)?;
+        target::file(Some(&settled.layout()?), path)?;
     }
-    let seen = options.place.see(options.when.moment())?;
+    let seen = settled.look(|look| look.see(options.when.moment()))?;
     let Some(path) = path else {
         dump(&seen, &mut out.raw())?;
         return out.flush();

@@ -16,7 +16,6 @@ use clap::Args;
 use ecsdb::ComponentId;
 use ecsdb_core::describe::{Description, Primitive, Shape, TypeIndex, Value};
 use ecsdb_core::parts::ChunkPart;
-use ecsdb_io::Disk;
 use ecsdb_query::{Components, ROOT, Reader, inner, to_json};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
@@ -286,9 +285,9 @@ struct File {
 
 pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     let to = &options.to;
-    let (config, _) = options.place.config()?;
-    let layout = target::directory(Some(&config.layout_in(&Disk)?), to)?;
-    let seen = options.place.see(options.when.moment())?;
+    let settled = options.place.settle()?;
+    let layout = target::directory(Some(&settled.layout()?), to)?;
+    let seen = settled.look(|look| look.see(options.when.moment()))?;
     let _held = interrupt::hold();
     let made_dirs = target::missing(layout.root());
     std::fs::create_dir_all(to).with_context(|| format!("making {}", to.display()))?;

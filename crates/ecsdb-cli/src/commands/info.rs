@@ -1,11 +1,12 @@
 //! `ecsdb info`
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
 use ecsdb::Moment;
-use ecsdb_recovery::History;
+use ecsdb_io::FileKind;
+use ecsdb_recovery::{History, archive_away};
 use ecsdb_snapshot::SnapshotEntry;
 use ecsdb_wal::segment_files;
 use indicatif::{HumanBytes, HumanCount};
@@ -72,6 +73,8 @@ pub(crate) struct Info {
     range: Option<((u64, u64), (u64, u64))>,
     incarnation: u64,
     lost: Option<(u64, String)>,
+    /// Files that are not where they should be.
+    away: Vec<PathBuf>,
 }
 
 impl Info {
@@ -88,6 +91,7 @@ impl Info {
             range: None,
             incarnation: 0,
             lost: None,
+            away: Vec::new(),
         };
         info.refresh(look, &history)?;
         Ok(info)
@@ -113,6 +117,9 @@ impl Info {
         self.snapshots = entries(look);
         self.range = history.range().map(|((a, at), (b, bt))| ((a.0, at), (b.0, bt)));
         self.incarnation = look.manifest.incarnation;
+        let away = look.manifest.away.iter();
+        self.away = away.map(|entry| look.layout.file(FileKind::Snapshot, entry.sequence)).collect();
+        self.away.extend(archive_away(look.vfs(), look.layout, look.manifest)?);
         self.lost = history.lost().map(|(first, what)| (first.0, what.to_string()));
         Ok(())
     }
@@ -132,6 +139,7 @@ impl Info {
             "quarantined": self.quarantined,
             "lost": self.lost.as_ref().map(|(lsn, what)| json!({ "from_lsn": lsn, "what": what })),
             "torn_tail": self.seen.report.tail,
+            "away": self.away,
         })
     }
 
@@ -177,6 +185,10 @@ impl Info {
                 "set aside",
                 format!("{} in quarantine", many(self.quarantined, "entry", "entries")),
             ));
+        }
+        for path in &self.away {
+            let what = "is not there; moments that need it are out of reach until it is back";
+            rows.push(row("AWAY", format!("{} {what}", path.display())));
         }
         if let Some((lsn, what)) = &self.lost {
             rows.push(row("LOST", format!("from LSN {lsn} on: {what}")));

@@ -1,39 +1,41 @@
 //! `ecsdb init`
 
-use std::path::PathBuf;
-
 use anyhow::Result;
 use clap::Args;
-use ecsdb::{Database, RecoveryError};
-use ecsdb_io::{Disk, Layout};
+use ecsdb::RecoveryError;
+use ecsdb_io::Disk;
 use ecsdb_recovery::look;
 use serde_json::json;
 
 use crate::output::Output;
+use crate::place::Place;
 use crate::target;
 
 /// Options of `init`.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// The new database's directory, which is made where it is not there.
-    dir: PathBuf,
+    #[command(flatten)]
+    place: Place,
     /// Say whether it could be made, and make nothing.
     #[arg(long)]
     dry_run: bool,
 }
 
 pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
-    let dir = &options.dir;
+    let dir = &options.place.dir;
     target::refuse(None, dir)?;
+    let settled = options.place.settle_new()?;
+    let layout = settled.layout()?;
+    target::refuse_elsewhere(&layout)?;
     if options.dry_run {
-        match look(&Disk, &Layout::new(dir)) {
+        match look(&Disk, &layout) {
             Ok(_) => return Err(RecoveryError::DatabaseExists { dir: dir.clone() }.into()),
             Err(RecoveryError::NoDatabase { .. }) => {}
             Err(RecoveryError::Io(e)) if e.is_not_found() => {}
             Err(other) => return Err(other.into()),
         }
     } else {
-        Database::create_new(dir)?.close()?;
+        settled.create()?;
     }
     if out.is_json() {
         return out.json(&json!({ "dir": dir, "made": !options.dry_run }));

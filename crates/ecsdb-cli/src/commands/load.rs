@@ -13,20 +13,21 @@ use ecsdb_core::World;
 use ecsdb_core::describe::Values;
 use ecsdb_core::parts::{Allocators, WorldBuilder};
 use ecsdb_query::{from_hex, from_json, unknown};
+use ecsdb_snapshot::Kept;
 use serde_json::{Map, Value as Json, json};
 
 use super::copy;
 use super::dump::FORMAT;
 use crate::failure::Failure;
 use crate::output::{Output, many};
-use crate::place::settings;
+use crate::place::Place;
 use crate::target;
 
 /// Options of `load`.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// The new database's directory: not there yet, or empty.
-    dir: PathBuf,
+    #[command(flatten)]
+    place: Place,
     /// What `ecsdb dump` wrote; standard input for `-`.
     file: PathBuf,
     /// Read and check all of it, and write nothing.
@@ -35,7 +36,11 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
-    target::for_copy(None, &options.dir)?;
+    let dir = &options.place.dir;
+    target::for_copy(None, dir)?;
+    let settled = options.place.settle_new()?;
+    let layout = settled.layout()?;
+    target::for_copy_elsewhere(&layout)?;
     let dumped = if options.file == Path::new("-") {
         read(&mut io::stdin().lock()).context("standard input")?
     } else {
@@ -49,18 +54,17 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
         read(&mut BufReader::new(file)).with_context(name)?
     };
     let (view, same) = (dumped.view, dumped.same);
-    let config = settings(None, &options.dir)?;
     let info = match options.dry_run {
         true => None,
-        false => Some(copy::write(view.clone(), None, &config, &options.dir)?),
+        false => Some(copy::write(view.clone(), &layout, &settled.config, Kept::default())?),
     };
     if out.is_json() {
         return out.json(&json!({
-            "to": options.dir, "entities": view.len(), "lsn": view.lsn().0, "as_dumped": same,
+            "to": dir, "entities": view.len(), "lsn": view.lsn().0, "as_dumped": same,
             "written": info.is_some(),
         }));
     }
-    let (n, dir) = (many(view.len() as u64, "entity", "entities"), options.dir.display());
+    let (n, dir) = (many(view.len() as u64, "entity", "entities"), dir.display());
     let same = if same { "as it was dumped" } else { "not as it was dumped: the dump was edited" };
     match info {
         Some(_) => out.line(format_args!("{dir} has {n}; the digest is {same}")),

@@ -16,6 +16,7 @@ pub(crate) mod init;
 pub(crate) mod inspect;
 pub(crate) mod load;
 pub(crate) mod man;
+mod past;
 pub(crate) mod query;
 pub(crate) mod repair;
 pub(crate) mod restore;

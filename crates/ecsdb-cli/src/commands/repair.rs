@@ -6,12 +6,13 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use clap::Args;
 use ecsdb::{DataLoss, Lsn, Policy, RecoveryReport};
-use ecsdb_io::Disk;
-use serde_json::json;
+use ecsdb_io::{Disk, Layout};
+use ecsdb_recovery::{look, mark};
+use serde_json::{Value as Json, json};
 
-use crate::interrupt;
 use crate::output::Output;
-use crate::place::{Place, SETTINGS, follow};
+use crate::place::{Place, SETTINGS, Settled, follow};
+use crate::{failure, interrupt};
 
 /// Options of `repair`.
 #[derive(Args)]
@@ -26,13 +27,14 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     // A copy that is not needed any more is removed, whatever ends the work.
     let _held = interrupt::hold();
+    let settled = options.place.settle()?;
     if options.dry_run {
-        let copy = copied(&options.place)?;
-        let repaired = repair(&Place::of(copy.path()))?;
-        return tell(&repaired, &options.place.dir, copy.path(), out);
+        let (copy, moved) = copied(&settled)?;
+        let repaired =
+            repair(&settled.at(copy.path())).map_err(|e| failure::told(&e, |text| moved.text(text)))?;
+        return tell(&repaired, &options.place.dir, Some(&moved), out);
     }
-    let repaired = repair(&options.place)?;
-    tell(&repaired, &options.place.dir, &options.place.dir, out)
+    tell(&repair(&settled)?, &options.place.dir, None, out)
 }
 
 struct Repaired {
@@ -42,8 +44,8 @@ struct Repaired {
 }
 
 /// Opens with the policy that keeps whatever verifies.
-fn repair(place: &Place) -> Result<Repaired> {
-    let db = place.open(Some(Policy::Salvage))?;
+fn repair(settled: &Settled) -> Result<Repaired> {
+    let db = settled.open(Some(Policy::Salvage))?;
     let report = db.recovery_report().context("the report of the recovery")?.clone();
     interrupt::check()?;
     let lsn = follow(db.snapshot()?)?.lsn;
@@ -51,18 +53,49 @@ fn repair(place: &Place) -> Result<Repaired> {
     Ok(Repaired { report, lsn })
 }
 
-/// A copy of all files, with every directory in its usual place.
-fn copied(place: &Place) -> Result<tempfile::TempDir> {
-    let (config, _) = place.config()?;
-    let layout = config.layout_in(&Disk)?;
-    let copy = tempfile::tempdir()?;
-    let to = ecsdb_io::Layout::new(copy.path());
-    let own = [layout.root(), layout.log_dir(), layout.snapshot_dir(), layout.archive_dir()];
-    let copies = [to.root(), to.log_dir(), to.snapshot_dir(), to.archive_dir()];
-    for (from, to) in own.into_iter().zip(copies) {
-        copy_files(from, to).with_context(|| format!("copying {}", from.display()))?;
+/// Directories of a copy, and those that they are copies of: what is found in the one is said of the other.
+struct Moved(Vec<(String, String)>);
+
+impl Moved {
+    fn text(&self, text: &str) -> String {
+        self.0.iter().fold(text.into(), |text: String, (copy, own)| text.replace(copy, own))
     }
-    Ok(copy)
+
+    fn json(&self, value: &mut Json) {
+        match value {
+            Json::String(text) => *text = self.text(text),
+            Json::Array(values) => values.iter_mut().for_each(|value| self.json(value)),
+            Json::Object(values) => values.values_mut().for_each(|value| self.json(value)),
+            _ => {}
+        }
+    }
+}
+
+/// A copy of all files, with every directory at its usual place. The original is read, and nothing of it opened for writing.
+fn copied(settled: &Settled) -> Result<(tempfile::TempDir, Moved)> {
+    let layout = settled.layout()?;
+    if let Ok(manifest) = look(&Disk, &layout) {
+        // As a repair would be.
+        for dir in [layout.log_dir(), layout.snapshot_dir()] {
+            mark(&Disk, &layout, dir, manifest.database)?;
+        }
+    }
+    let copy = tempfile::tempdir()?;
+    let to = Layout::new(copy.path()).real(&Disk)?;
+    let mut moved = Vec::new();
+    // What is within another one comes first, to be told from it.
+    let own = [layout.log_dir(), layout.snapshot_dir(), layout.archive_dir(), layout.root()];
+    let copies = [to.log_dir(), to.snapshot_dir(), to.archive_dir(), to.root()];
+    let config = &settled.config;
+    let named = [&config.wal.dir, &config.snapshot.dir, &config.archive.dir, &Some(config.dir.clone())];
+    for ((from, to), name) in own.into_iter().zip(copies).zip(named) {
+        copy_files(from, to).with_context(|| format!("copying {}", from.display()))?;
+        // As it is called.
+        if let Some(name) = name {
+            moved.push((to.display().to_string(), name.display().to_string()));
+        }
+    }
+    Ok((copy, Moved(moved)))
 }
 
 /// Copies the files of a directory, but for those that say whose it is and who has it open.
@@ -76,7 +109,7 @@ fn copy_files(from: &Path, to: &Path) -> Result<()> {
         interrupt::check()?;
         let entry = entry?;
         let name = entry.file_name();
-        let is_ours = !["LOCK", "OWNER", SETTINGS].iter().any(|other| name == *other);
+        let is_ours = !["LOCK", "LOCK.holder", "OWNER", SETTINGS].iter().any(|other| name == *other);
         if is_ours && entry.file_type()?.is_file() {
             fs::copy(entry.path(), to.join(&name))?;
         }
@@ -84,22 +117,23 @@ fn copy_files(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Says what was found. Where it was found in a copy, it is said of the original.
-fn tell(repaired: &Repaired, dir: &Path, found_in: &Path, out: &mut Output) -> Result<()> {
+/// Says what was found, or in a copy, of the original.
+fn tell(repaired: &Repaired, dir: &Path, moved: Option<&Moved>, out: &mut Output) -> Result<()> {
     let Repaired { report, lsn } = repaired;
-    let dry_run = dir != found_in;
-    let real = |text: String| text.replace(&found_in.display().to_string(), &dir.display().to_string());
+    let dry_run = moved.is_some();
     if out.is_json() {
-        let text = real(serde_json::to_string(report)?);
-        let report: serde_json::Value = serde_json::from_str(&text)?;
-        let lost = report["lost"].clone();
+        let mut report = serde_json::to_value(report)?;
+        if let Some(moved) = moved {
+            moved.json(&mut report);
+        }
         return out.json(&json!({
             "written": !dry_run, "data_loss": report["data_loss"], "last_lsn": report["last_lsn"],
-            "lsn": lsn.0,            "entities": report["entities"], "lost": lost, "set_aside": report["set_aside"],
+            "lsn": lsn.0, "entities": report["entities"], "lost": report["lost"], "set_aside": report["set_aside"],
             "passed_over": report["rejected"],
         }));
     }
-    out.line(real(report.to_string()))?;
+    let text = report.to_string();
+    out.line(moved.map_or(text.clone(), |moved| moved.text(&text)))?;
     let lost = report.data_loss == DataLoss::Acknowledged;
     let aside = dir.join("quarantine");
     if lost && *lsn > report.last_lsn {

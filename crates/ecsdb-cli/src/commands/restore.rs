@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use ecsdb::Moment;
+use ecsdb::{Moment, config};
+use ecsdb_io::{Disk, Layout};
 use indicatif::HumanBytes;
 
 use super::copy;
 use crate::output::Output;
-use crate::place::{Place, When};
-use crate::target;
+use crate::place::{Place, When, settings};
+use crate::{failure, target};
 
 /// Options of `restore`.
 #[derive(Args)]
@@ -38,20 +39,47 @@ pub(crate) fn copy_of(
     dry_run: bool,
     out: &mut Output,
 ) -> Result<()> {
-    let (config, _) = place.config()?;
-    let own = config.layout_in(&ecsdb_io::Disk)?;
-    target::for_copy(Some(&own), to)?;
-    let seen = place.see(moment).with_context(|| format!("copying {}", place.dir.display()))?;
+    let settled = place.settle()?;
+    let own = settled.layout()?;
+    let layout = target::for_copy(Some(&own), to)?;
+    let elsewhere = elsewhere(&layout)?;
+    let copying = || format!("copying {}", place.dir.display());
+    let (seen, kept) =
+        settled.look(|look| Ok((look.see(moment)?, look.manifest.kept))).with_context(copying)?;
     let info = match dry_run {
         true => None,
-        false => Some(copy::write(seen.view.clone(), Some(&own), &config, to)?),
+        false => Some(copy::write(seen.view.clone(), &layout, &settled.config, kept)?),
     };
+    elsewhere.iter().for_each(|other| failure::warn(other));
     if out.is_json() {
         return out.json(&copy::json(to, info.as_ref(), seen.json()));
     }
     let (to, state) = (to.display(), seen.line());
     match info {
-        Some(info) => out.line(format_args!("{to} is the database {state} ({})", HumanBytes(info.bytes))),
-        None => out.line(format_args!("{to} would be the database {state}")),
+        Some(info) => out.line(format_args!("{to} is the database {state} ({})", HumanBytes(info.bytes)))?,
+        None => out.line(format_args!("{to} would be the database {state}"))?,
     }
+    match &settled.file {
+        Some(file) => out.line(format_args!("the settings in {} are no part of it", file.display())),
+        None => Ok(()),
+    }
+}
+
+/// The environment's directories, with which a copy is not found: everything of one is at its usual place.
+fn elsewhere(copy: &Layout) -> Result<Vec<String>> {
+    let mut named = settings(None, copy.root())?;
+    named.dir = copy.root().into();
+    let named = named.layout_in(&Disk)?;
+    let dirs = [
+        ("wal.dir", copy.log_dir(), named.log_dir()),
+        ("snapshot.dir", copy.snapshot_dir(), named.snapshot_dir()),
+        ("archive.dir", copy.archive_dir(), named.archive_dir()),
+    ];
+    let others = dirs.into_iter().filter(|(_, usual, named)| usual != named);
+    let told = others.map(|(key, usual, _)| {
+        let variable = config::settings().iter().find(|it| it.key == key).map(|it| it.variable());
+        let variable = variable.unwrap_or_default();
+        format!("{variable} in the environment is not {}: unset it to open the copy", usual.display())
+    });
+    Ok(told.collect())
 }

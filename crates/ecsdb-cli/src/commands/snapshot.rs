@@ -7,6 +7,7 @@ use indicatif::HumanBytes;
 use serde_json::json;
 
 use super::info::list_snapshots;
+use super::past::{GivenUp, Past, warn_of_failures};
 use crate::interrupt;
 use crate::output::Output;
 use crate::place::{Place, follow};
@@ -29,35 +30,49 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
         return list_snapshots(&options.place, out);
     }
     if options.dry_run {
-        let (seen, newest) = options.place.look(|look| {
+        let settled = options.place.settle()?;
+        let (seen, newest, given_up) = settled.look(|look| {
             let newest = look.manifest.snapshots.last().map(|newest| (newest.sequence, newest.lsn));
-            Ok((look.see(Moment::Latest)?, newest))
+            let seen = look.see(Moment::Latest)?;
+            let given_up = GivenUp::foreseen(look, &settled.store_settings(), seen.view.lsn(), false)?;
+            Ok((seen, newest, given_up))
         })?;
+        given_up.warn();
         if out.is_json() {
-            return out.json(&json!({ "lsn": seen.view.lsn().0, "written": false }));
+            let lsn = seen.view.lsn().0;
+            return out.json(&json!({ "lsn": lsn, "written": false, "given_up": given_up.json() }));
         }
         let (lsn, bytes) = (seen.view.lsn(), HumanBytes(seen.view.live_bytes()));
         if let Some((number, of)) = newest.filter(|(_, of)| *of >= lsn.0) {
-            return out.line(nothing_new(number, of));
+            out.line(nothing_new(number, of))?;
+        } else {
+            out.line(format_args!(
+                "a snapshot at LSN {lsn} would be written, of {bytes} before compression"
+            ))?;
         }
-        return out
-            .line(format_args!("a snapshot at LSN {lsn} would be written, of {bytes} before compression"));
+        return out.line(given_up.line(false));
     }
     let _held = interrupt::hold();
-    let db = options.place.open(None)?;
+    let settled = options.place.settle()?;
+    let db = settled.open(None)?;
+    let before = settled.look(Past::of)?;
+    let mut events = db.events();
     interrupt::check()?;
     let info = follow(db.snapshot()?)?;
     db.close()?;
+    warn_of_failures(&mut events);
+    let given_up = settled.look(|look| before.lost_to(look))?;
     // One that was there already took no time.
     let written = !info.duration.is_zero();
     if out.is_json() {
         return out.json(&json!({
             "number": info.sequence, "lsn": info.lsn.0, "bytes": info.bytes, "written": written,
-            "seconds": info.duration.as_secs_f64(),
+            "seconds": info.duration.as_secs_f64(), "given_up": given_up.json(),
         }));
     }
     if !written {
-        return out.line(nothing_new(info.sequence, info.lsn.0));
+        out.line(nothing_new(info.sequence, info.lsn.0))?;
+        return out.line(given_up.line(true));
     }
     out.line(format_args!(
         "snapshot {} at LSN {}: {} in {:.3} s",
@@ -65,7 +80,8 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
         info.lsn,
         HumanBytes(info.bytes),
         info.duration.as_secs_f64()
-    ))
+    ))?;
+    out.line(given_up.line(true))
 }
 
 fn nothing_new(number: u64, lsn: u64) -> String {

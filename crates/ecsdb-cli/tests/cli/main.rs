@@ -9,5 +9,6 @@ mod export;
 mod fixture;
 mod page;
 mod reading;
+mod settings;
 mod targets;
 mod writing;

@@ -1,0 +1,57 @@
+//! What of the archived log is not where it should be. Nothing is given up for that: it counts again once it is back (CKP-11).
+
+use std::path::PathBuf;
+
+use ecsdb_io::{FileKind, Layout, Vfs};
+use ecsdb_snapshot::Manifest;
+use ecsdb_wal::{SegmentReader, segment_files};
+
+use crate::error::Result;
+use crate::find::log_dirs;
+
+/// The segments from `first` on that others name as the one before them, and that are not there. `links` are the segments that are, oldest
+/// first: each one's number, and that of the one before it.
+pub fn missing_segments(first: u64, links: impl IntoIterator<Item = (u64, u64)>) -> Vec<u64> {
+    let mut before = None;
+    let missing = links.into_iter().filter_map(|(number, previous)| {
+        let is_there = before == Some(previous) || previous < first;
+        before = Some(number);
+        (!is_there).then_some(previous)
+    });
+    missing.collect()
+}
+
+/// The archive's segments that the manifest wants and that are not there: a file for each gap, or the directory where there is none at all.
+/// Reads headers. O(segments).
+///
+/// # Errors
+/// When a directory cannot be listed, or a file not be read for no fault of its own.
+pub fn archive_away(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<Vec<PathBuf>> {
+    let first = manifest.first_archived.max(manifest.salvaged_segments);
+    if manifest.salvage != 0 || first >= manifest.first_segment {
+        return Ok(Vec::new());
+    }
+    let (mut links, mut archived) = (Vec::new(), 0);
+    for file in segment_files(vfs, &log_dirs(layout, manifest))? {
+        let previous = match SegmentReader::open(vfs, &file.path) {
+            Ok(Some(reader)) if reader.header().database != manifest.database => continue,
+            Ok(Some(reader)) => reader.header().previous.segment,
+            Ok(None) => continue,
+            // Damaged is not away: it is there, and what was before it stands in it no more.
+            Err(e) if e.is_of_the_file() => links.last().map_or(0, |(number, _)| *number),
+            Err(e) => return Err(e.into()),
+        };
+        archived += u64::from(file.number < manifest.first_segment);
+        links.push((file.number, previous));
+    }
+    let missing = missing_segments(first, links);
+    if archived == 0 && (manifest.kept.archive != 0 || !missing.is_empty()) {
+        return Ok(vec![layout.archive_dir().into()]);
+    }
+    let kind = match manifest.kept.archive_level {
+        0 => FileKind::ArchivedSegment,
+        _ => FileKind::CompressedSegment,
+    };
+    let missing = missing.into_iter().filter(|number| *number < manifest.first_segment);
+    Ok(missing.map(|number| layout.file(kind, number)).collect())
+}
