@@ -166,8 +166,11 @@ impl Store {
         change(&mut next);
         next.next_segment = next.next_segment.max(self.log.segment() + 1);
         next.log_mark = self.log.mark().unwrap_or(next.log_mark);
-        next.durable_lsn = self.log.durable_lsn().0;
-        next.seen_lsn = next.seen_lsn.max(next.durable_lsn);
+        let durable = self.log.durable_lsn().0;
+        if next.salvage == 0 {
+            next.durable_lsn = durable;
+        }
+        next.seen_lsn = next.seen_lsn.max(durable);
         let before = next.generation;
         let published = next.publish(&*self.vfs, &self.layout);
         // Removing an older generation may fail when the new one is live already.
@@ -271,7 +274,7 @@ impl Store {
             None => None,
         };
         let covered = fallback.map_or(Lsn::ZERO, |entry| Lsn(entry.lsn));
-        let [log, _] = log_dirs(&self.layout, &manifest);
+        let [log, archive] = log_dirs(&self.layout, &manifest);
         // CKP-3: the log says which segment it has come to. A header beyond that is seen, but was not synced, and perhaps never will be.
         let first_segment = LogScan::first_needed(&*self.direct_vfs, &[log], covered)?
             .min(self.log.segment())
@@ -293,8 +296,8 @@ impl Store {
         // The log goes back to the empty world: as good as a snapshot of it. CKP-11: so it may where its beginning is away or damaged.
         let from_empty = match archived.first() {
             Some(first) if first.after == Some(Lsn::ZERO) => true,
-            Some(first) if first.after.is_some() && first.number <= manifest.first_archived => false,
-            _ => manifest.first_archived == 1 && manifest.first_archived < manifest.first_segment,
+            Some(first) if first.after.is_some() && first.number <= archive.first => false,
+            _ => archive.first == 1 && archive.first < manifest.first_segment,
         };
         if from_empty {
             bases.insert(0, SnapshotEntry::EMPTY);

@@ -131,7 +131,12 @@ fn manifest(vfs: &dyn Vfs, layout: &Layout) -> Result<Manifest> {
 fn logged_from(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<(Lsn, u64)> {
     let mut from = manifest.snapshots.last().map_or((Lsn::ZERO, 0), |e| (Lsn(e.lsn), e.created_unix_ns));
     let mut before = None;
+    // Of a salvage that is not at its end: nothing was ever written into them.
+    let attempts = find::given_up_after(manifest, from.0).map_or(u64::MAX, |_| manifest.salvaged_segments);
     for file in segment_files(vfs, &log_dirs(layout, manifest))? {
+        if file.number >= attempts {
+            break;
+        }
         match SegmentReader::open(vfs, &file.path) {
             Ok(Some(reader)) if reader.header().database == manifest.database => {
                 let header = reader.header();
@@ -189,6 +194,11 @@ impl<'a> History<'a> {
     pub fn of_closed(vfs: &'a dyn Vfs, layout: &'a Layout, manifest: &'a Manifest) -> Result<History<'a>> {
         let newest = manifest.snapshots.last().map_or(Lsn::ZERO, |entry| Lsn(entry.lsn));
         let mut history = History::look(vfs, layout, manifest, find::known(manifest, newest))?;
+        if let Some(given_up) = find::given_up(manifest)
+            && history.lost.as_ref().is_none_or(|(first, _)| *first > given_up.first)
+        {
+            history.lost = Some((given_up.first, given_up.why));
+        }
         if history.lost.is_none() {
             let last = history.last.0;
             let beyond = find::beyond(vfs, layout, manifest, last)?;

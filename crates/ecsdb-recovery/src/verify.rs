@@ -10,7 +10,7 @@ use ecsdb_wal::{LogScan, Lsn, Tail};
 use crate::error::Result;
 use crate::find::{self, log_dirs};
 use crate::history::lock_closed;
-use crate::report::Step;
+use crate::report::{Lost, Step};
 
 /// What was found.
 #[derive(Debug, Clone, Default)]
@@ -84,6 +84,11 @@ pub fn verify_files(
         verified.snapshots += 1;
         verified.bytes += bytes;
         verified.note(Snapshot::open(vfs, &path).and_then(|snapshot| snapshot.verify_own()))?;
+    }
+    if let Some(Lost { first, why, .. }) = find::given_up(manifest) {
+        verified
+            .faults
+            .push(format!("what came from LSN {first} on is given up: {why}. The next opening ends it"));
     }
     progress(&Step::Verify);
     let covered = manifest.snapshots.last().map_or(0, |newest| newest.lsn);
