@@ -278,3 +278,104 @@ fn nothing_whole_is_deleted_by_the_word_of_an_older_manifest() {
         }
     }
 }
+
+/// REC-9, REC-17: the manifests are those of an older time. What there is of snapshots counts as it does without any manifest.
+#[test]
+fn a_salvage_goes_by_snapshots_that_an_old_manifest_does_not_know() {
+    for archive in [false, true] {
+        let settings: Settings = if archive { archiving } else { by_hand };
+        for (log_too, then) in [(false, 0), (false, 2), (true, 0), (true, 2)] {
+            let disk = crashed::disk(1);
+            let db = open(&disk, settings, Policy::Strict).unwrap();
+            for i in 0..3 {
+                large(&db, i);
+                snapshot(&db);
+            }
+            db.close().unwrap();
+            let old = disk.crash(CrashVariant::KEPT);
+            let db = open(&disk, settings, Policy::Strict).unwrap();
+            let mut covered = state(&db);
+            for i in 0..9 {
+                covered = large(&db, i);
+                snapshot(&db);
+            }
+            for i in 0..then {
+                large(&db, i);
+            }
+            let last = state(&db);
+            db.close().unwrap();
+            let put_back = |ending: &str| {
+                files(&disk, ending).iter().for_each(|path| disk.erase(path).unwrap());
+                let paths = files(&old, ending);
+                paths.iter().for_each(|path| disk.put(path, &old.read(path).unwrap()).unwrap());
+            };
+            put_back(".manifest");
+            if log_too {
+                put_back(".seg");
+            }
+            let what = format!("archive {archive}, the log too {log_too}, then {then}");
+            let before = contents(&disk);
+            if let Ok(db) = open(&disk.crash(CrashVariant::KEPT), settings, Policy::TruncateTail) {
+                // The archive has the log that leads to it.
+                assert!(archive && !log_too && state(&db) == last, "{what}");
+                continue;
+            }
+            let db = open(&disk, settings, Policy::Salvage).unwrap();
+            let report = db.recovery_report().unwrap().clone();
+            assert_eq!(state(&db).1, if log_too { covered.1 } else { last.1 }, "{what}: {report}");
+            assert_eq!(report.unlisted.len(), 1, "{what}: {report}");
+            if log_too {
+                says_the_loss(&report, covered.0.next(), &what);
+            } else {
+                assert_eq!(report.data_loss, DataLoss::None, "{what}: {report}");
+            }
+            nothing_is_gone(&before, &disk, &what);
+            let last = large(&db, 1);
+            snapshot(&db);
+            db.close().unwrap();
+            assert_eq!(verified(&disk).faults, Vec::<String>::new(), "{what}");
+            assert_eq!(state(&open(&disk, settings, Policy::Strict).unwrap()), last, "{what}");
+        }
+    }
+}
+
+/// REC-13: the snapshot of another life of the database is no way into the log of this one, however far either goes.
+#[test]
+fn a_salvage_goes_by_no_snapshot_of_another_life() {
+    for (lived, other) in [(9, 5), (9, 8), (6, 9)] {
+        let disk = crashed::disk(1);
+        let db = open(&disk, by_hand, Policy::Strict).unwrap();
+        for i in 0..3 {
+            large(&db, i);
+        }
+        db.close().unwrap();
+        let disk2 = disk.crash(CrashVariant::KEPT);
+        let db = open(&disk, by_hand, Policy::Strict).unwrap();
+        for i in 3..other {
+            large(&db, 100 + i);
+        }
+        let theirs = state(&db);
+        snapshot(&db);
+        db.close().unwrap();
+        let stray = files(&disk, ".snap").pop().unwrap();
+
+        disk2.set_clock(disk.vfs().now_unix_ns());
+        disk2.advance(std::time::Duration::from_secs(60));
+        let db = open(&disk2, by_hand, Policy::Strict).unwrap();
+        let mut states = vec![theirs.1];
+        for i in 3..lived {
+            states.push(large(&db, i).1);
+        }
+        disk2.power_off();
+        drop(db);
+        let disk2 = disk2.crash(CrashVariant::KEPT);
+        disk2.put(&stray, &disk.read(&stray).unwrap()).unwrap();
+        let damaged = &log(&disk2)[1];
+        disk2.corrupt(damaged, 5000, &[9; 64]).unwrap();
+        let db = open(&disk2, by_hand, Policy::Salvage).unwrap();
+        let (now, report) = (state(&db).1, db.recovery_report().unwrap());
+        assert_eq!(report.data_loss, DataLoss::Acknowledged, "{lived} {other}: {report}");
+        let whole = report.last_lsn == Lsn(1) || now == theirs.1 && other > lived;
+        assert!(whole, "{lived} {other}: {report}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use ecsdb_io::{FileKind, IoError, Layout, NumberedFile, Owner, Vfs, numbered_files};
 use ecsdb_snapshot::{Kept, Manifest, Snapshot, SnapshotEntry};
-use ecsdb_wal::{Known, LogDir, Lsn, SegmentHeader, SegmentReader};
+use ecsdb_wal::{Known, LogDir, LogScan, Lsn, SegmentHeader, SegmentReader, Tail};
 
 use crate::claim;
 use crate::error::{Error, Result};
@@ -102,6 +102,39 @@ fn bring_back(vfs: &dyn Vfs, layout: &Layout, manifest: &mut Manifest) -> Result
     }
     manifest.snapshots.sort_by_key(|entry| entry.sequence);
     Ok(())
+}
+
+/// Whole snapshots of this database that the manifest does not know of, and that go beyond all that it knows, the newest last: it is an older one
+/// than they are. What it says to have been given up is none of them. O(snapshots).
+pub(crate) fn newer_snapshots(
+    vfs: &dyn Vfs,
+    layout: &Layout,
+    manifest: &Manifest,
+) -> Result<Vec<SnapshotEntry>> {
+    let mut newer: Vec<SnapshotEntry> = Vec::new();
+    let mut known = manifest.durable_lsn.max(manifest.seen_lsn);
+    for number in numbers(vfs, layout, FileKind::Snapshot)? {
+        let look = || -> ecsdb_snapshot::Result<Option<SnapshotEntry>> {
+            let snapshot = Snapshot::open(vfs, &layout.file(FileKind::Snapshot, number))?;
+            let header = snapshot.header();
+            let is_ours = (header.database, header.sequence) == (manifest.database, number);
+            if !is_ours || manifest.uses(number) || manifest.has_given_up(number, header.salt) {
+                return Ok(None);
+            }
+            snapshot.check_files(vfs)?;
+            Ok(Some(SnapshotEntry::new(header, snapshot.directory(), snapshot.bytes())))
+        };
+        match look() {
+            Ok(Some(entry)) if entry.lsn > known => {
+                known = entry.lsn;
+                newer.push(entry);
+            }
+            Ok(_) => {}
+            Err(e) if e.is_of_the_file() => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(newer)
 }
 
 /// Salvage without a manifest: every snapshot file that opens counts, and all of the log.
@@ -233,6 +266,21 @@ pub(crate) fn known(manifest: &Manifest, covered: Lsn) -> Known {
         incarnation: manifest.incarnation,
         mark: manifest.log_mark,
     }
+}
+
+/// What is wrong with a log that ends before what is known to have been in it, if a snapshot holds all of that: nothing is known to be lost, and
+/// nothing tells that nothing is (REC-2).
+pub(crate) fn ends_short(manifest: &Manifest, scan: &LogScan, covered: Lsn) -> Option<String> {
+    let durable = covered.max(Lsn(manifest.durable_lsn));
+    let last = scan.segments.last().filter(|_| scan.last_lsn < durable)?;
+    if matches!(scan.tail, Tail::Corrupt { .. }) || given_up_after(manifest, covered).is_some() {
+        return None;
+    }
+    Some(format!(
+        "{} ends with LSN {}, and LSN {durable} was in it: a snapshot holds that, but what came after it, if anything did, is lost",
+        last.path.display(),
+        scan.last_lsn
+    ))
 }
 
 /// Where the log's segments lie, the log's own directory first, and from where on they count.

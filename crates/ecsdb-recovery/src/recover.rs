@@ -9,14 +9,14 @@ use ecsdb_io::{
     DirLock, FileKind, IoError, Layout, OpenMode, Vfs, create_dir_durably, next_free_number, numbered_files,
     publish,
 };
-use ecsdb_snapshot::Manifest;
-use ecsdb_wal::{LogDir, LogScan, LogStart, Lsn, SegmentEnd, SegmentHeader, Tail};
+use ecsdb_snapshot::{Manifest, Snapshot};
+use ecsdb_wal::{Known, LogDir, LogScan, LogStart, Lsn, Replay, SegmentEnd, SegmentHeader, Tail};
 
 use crate::claim::{claim, lock, mark};
 use crate::error::{Error, Result};
 use crate::policy::{Existence, Options, Policy};
 use crate::replay::Until;
-use crate::report::{ClosedComponent, DataLoss, Lost, RecoveryReport, Step};
+use crate::report::{ClosedComponent, DataLoss, LoadedSnapshot, Lost, RecoveryReport, Step};
 use crate::{find, history, repair, replay};
 
 /// Numbers of files that there must be for an opening: more than any will ever use.
@@ -77,7 +77,21 @@ pub fn recover(
 
     let wanted = options.register;
     let mut options = options;
-    let found = look(vfs, layout, &manifest, &mut options, &mut report, &mut clock, progress)?;
+    let before = report.clone();
+    let mut found = look(vfs, layout, &manifest, &mut options, &mut report, &mut clock, progress)?;
+    if !report.lost.is_empty() && manifest.salvage == 0 {
+        let mut newer = find::newer_snapshots(vfs, layout, &manifest)?;
+        newer.retain(|entry| entry.lsn > found.whole.lsn.0);
+        if !newer.is_empty() {
+            let mut with = manifest.clone();
+            with.snapshots.extend(newer);
+            let mut said = before;
+            let other = look(vfs, layout, &with, &mut options, &mut said, &mut clock, progress)?;
+            if goes_on_from_newer(vfs, layout, &manifest, &other, &mut said)? {
+                (manifest, report, found) = (with, said, other);
+            }
+        }
+    }
     let Found { mut world, mut scan, mut whole } = found;
     let resumes = find::given_up_after(&manifest, world.lsn());
     whole.lsn = whole.lsn.min(resumes.unwrap_or(whole.lsn));
@@ -349,6 +363,40 @@ fn look(
     Ok(Found { world, scan, whole })
 }
 
+/// Whether what was found goes on from a snapshot that `manifest` does not know of, and the log is that one's. A log that ends earlier is not whole.
+fn goes_on_from_newer(
+    vfs: &dyn Vfs,
+    layout: &Layout,
+    manifest: &Manifest,
+    found: &Found,
+    report: &mut RecoveryReport,
+) -> Result<bool> {
+    let Some(LoadedSnapshot { sequence, lsn }) = report.snapshot else { return Ok(false) };
+    let path = layout.file(FileKind::Snapshot, sequence);
+    if manifest.snapshots.iter().any(|entry| entry.sequence == sequence) {
+        return Ok(false);
+    }
+    if found.scan.last_lsn > lsn {
+        // The transaction that it ends with stands in the log before, and was written before (IO-2); or else it is another life's.
+        let created = Snapshot::open(vfs, &path)?.header().created_unix_ns;
+        let [own, _] = find::log_dirs(layout, manifest);
+        let from = LogScan::first_needed(vfs, &[own], Lsn(lsn.0 - 1))?;
+        let scan = LogScan::run(vfs, &[own], manifest.database, Known::default(), from)?;
+        let mut replay = Replay::new(vfs, &scan, Lsn(lsn.0 - 1));
+        let last = replay.next(&mut Vec::new())?;
+        if last.is_none_or(|last| last.lsn != lsn || last.unix_ns > created) {
+            return Ok(false);
+        }
+    }
+    if report.lost.is_empty() && found.scan.last_lsn < lsn {
+        let why = format!("the log ends before LSN {lsn}, which {} was written after", path.display());
+        report.lost.push(Lost { first: lsn.next(), last: None, why });
+        report.data_loss = DataLoss::Acknowledged;
+    }
+    report.unlisted.push(path);
+    Ok(true)
+}
+
 /// Decides whether the log may be used as it is (REC-2), and up to where it is whole: what comes after a loss was made for another
 /// state than the one before it.
 fn judge(
@@ -368,6 +416,13 @@ fn judge(
         let (snapshot, log_begins) = (snapshot.0, first.header.previous.last_lsn.0);
         let gap = Error::Gap { snapshot, log_begins, looked: looked(layout, report) };
         return lost(scan, Lsn(snapshot + 1), gap, policy, report);
+    }
+    if let Some(what) = find::ends_short(manifest, scan, snapshot) {
+        if policy == Policy::Strict {
+            return Err(Error::Strict { what });
+        }
+        report.data_loss = report.data_loss.max(DataLoss::Possible);
+        report.tail = Some(what);
     }
     match &scan.tail {
         Tail::Clean => Ok(Until::END),

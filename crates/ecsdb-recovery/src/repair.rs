@@ -35,7 +35,8 @@ pub(crate) fn set_tail_aside(
     report: &mut RecoveryReport,
 ) -> Result<()> {
     if let Tail::Torn { damage, bytes, incomplete } = &scan.tail {
-        report.tail = Some(damage.to_string());
+        let more = report.tail.take().map_or_else(String::new, |more| format!("; {more}"));
+        report.tail = Some(format!("{damage}{more}"));
         report.cut_bytes = *bytes;
         report.rolled_back = *incomplete;
         if damage.offset > 0 {

@@ -102,6 +102,7 @@ pub fn verify_files(
         Tail::Torn { damage, .. } => verified.torn_tail = Some(damage.to_string()),
         Tail::Corrupt { damage, evidence, .. } => verified.faults.push(format!("{damage} ({evidence})")),
     }
+    verified.faults.extend(find::ends_short(manifest, &scan, Lsn(covered)));
     verified.faults.extend(find::beyond(vfs, layout, manifest, scan.seen_lsn.max(verified.last_lsn))?);
     // A snapshot that no log leads on from, though there is some.
     if let Some(first) = scan.segments.first()
