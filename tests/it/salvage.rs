@@ -379,3 +379,65 @@ fn a_salvage_goes_by_no_snapshot_of_another_life() {
         assert!(whole, "{lived} {other}: {report}");
     }
 }
+
+/// REC-9, REC-13: a segment into which nothing was written is lost. It may have had transactions, as far as anything tells; nobody says that it had.
+#[test]
+fn a_segment_that_nothing_shows_to_have_had_transactions_is_called_that() {
+    for (commits, closes, missing) in [false, true]
+        .into_iter()
+        .flat_map(|a| [(a, false, false), (a, false, true), (a, true, false), (a, true, true)])
+    {
+        let disk = crashed::disk(1);
+        let db = open(&disk, by_hand, Policy::Strict).unwrap();
+        large(&db, 1);
+        db.close().unwrap();
+        let db = open(&disk, by_hand, Policy::Strict).unwrap();
+        if commits {
+            large(&db, 2);
+        }
+        if closes {
+            db.close().unwrap();
+        } else {
+            disk.power_off();
+            drop(db);
+        }
+        let disk = disk.crash(CrashVariant::KEPT);
+        let newest = log(&disk).pop().unwrap();
+        let spoil = || match missing {
+            true => disk.erase(&newest).unwrap(),
+            false => disk.flip_bit(&newest, 50, 3).unwrap(),
+        };
+        spoil();
+        let what = format!("commits {commits}, closes {closes}, missing {missing}");
+        let error = open(&disk, by_hand, Policy::TruncateTail).unwrap_err().to_string();
+        // What was written into a file that is gone, and no manifest noted, leaves no trace.
+        let shown = commits && (closes || !missing);
+        assert_eq!(error.contains("acknowledged transactions are lost"), shown, "{what}: {error}");
+        assert_eq!(error.contains("nothing shows that it had transactions"), !shown, "{what}: {error}");
+        assert!(error.contains("from LSN 2 on"), "{what}: {error}");
+        let looked = builder(&disk, by_hand).open_read_only().unwrap_err().to_string();
+        assert_eq!(looked.contains("nothing shows"), !shown, "{what}: {looked}");
+        let db = open(&disk, by_hand, Policy::Salvage).unwrap();
+        let report = db.recovery_report().unwrap();
+        assert_eq!(report.lost[0].why.contains("nothing shows"), !shown, "{what}: {report}");
+        assert_eq!(db.view().unwrap().len(), 1, "{what}");
+    }
+}
+
+/// REC-16: a hole in the archive is blamed on what is missing.
+#[test]
+fn a_hole_in_the_archive_is_not_blamed_on_what_follows_it() {
+    let disk = crashed::disk(1);
+    let db = open(&disk, archiving, Policy::Strict).unwrap();
+    for i in 0..8 {
+        large(&db, i);
+        snapshot(&db);
+    }
+    db.close().unwrap();
+    let archived = files(&disk, ".seg.zst");
+    disk.erase(&archived[2]).unwrap();
+    let faults = verified(&disk).faults;
+    let hole = Layout::new(DIR).archive_dir().join("0000000000000003.seg");
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    assert!(faults[0].starts_with(&*hole.to_string_lossy()), "{faults:?}");
+}

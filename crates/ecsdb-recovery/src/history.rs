@@ -51,8 +51,8 @@ pub struct History<'a> {
     logged_from_unix_ns: u64,
     /// The last transaction, and when it was written.
     last: (Lsn, u64),
-    /// What is lost after that: from where on, and what is damaged.
-    lost: Option<(Lsn, String)>,
+    /// What is lost after that: from where on, what is damaged, and whether anything shows that there were transactions.
+    lost: Option<(Lsn, String, bool)>,
     known: Known,
 }
 
@@ -195,14 +195,14 @@ impl<'a> History<'a> {
         let newest = manifest.snapshots.last().map_or(Lsn::ZERO, |entry| Lsn(entry.lsn));
         let mut history = History::look(vfs, layout, manifest, find::known(manifest, newest))?;
         if let Some(given_up) = find::given_up(manifest)
-            && history.lost.as_ref().is_none_or(|(first, _)| *first > given_up.first)
+            && history.lost.as_ref().is_none_or(|(first, ..)| *first > given_up.first)
         {
-            history.lost = Some((given_up.first, given_up.why));
+            history.lost = Some((given_up.first, given_up.why, true));
         }
         if history.lost.is_none() {
             let last = history.last.0;
             let beyond = find::beyond(vfs, layout, manifest, last)?;
-            history.lost = beyond.map(|what| (last.next(), what));
+            history.lost = beyond.map(|what| (last.next(), what, true));
         }
         Ok(history)
     }
@@ -216,8 +216,8 @@ impl<'a> History<'a> {
         let newest = manifest.snapshots.last().map_or((Lsn::ZERO, 0), |e| (Lsn(e.lsn), e.created_unix_ns));
         let scan = scan(vfs, layout, manifest, known, newest.0)?;
         let lost = match &scan.tail {
-            Tail::Corrupt { damage, first_lost, evidence } => {
-                Some((newest.0.next().max(*first_lost), format!("{damage} ({evidence})")))
+            Tail::Corrupt { damage, first_lost, evidence, shown } => {
+                Some((newest.0.next().max(*first_lost), format!("{damage} ({evidence})"), *shown))
             }
             _ => None,
         };
@@ -275,11 +275,11 @@ impl<'a> History<'a> {
         let base = world.lsn();
         let scan = scan(vfs, layout, manifest, self.known, base)?;
         report.segments = scan.segments.len();
-        if let Tail::Corrupt { damage, first_lost, evidence } = &scan.tail
+        if let Tail::Corrupt { damage, first_lost, evidence, shown } = &scan.tail
             && (base < until.lsn && *first_lost <= until.lsn.min(self.last.0))
         {
             let (what, dir) = (format!("{damage} ({evidence})"), layout.log_dir().into());
-            return Err(Error::Corrupt { first_lost: first_lost.0, what, dir });
+            return Err(Error::Corrupt { first_lost: first_lost.0, what, shown: *shown, dir });
         }
         if let Tail::Torn { damage, .. } = &scan.tail
             && until.lsn >= self.last.0
@@ -328,7 +328,7 @@ impl<'a> History<'a> {
 
     /// The first transaction that is lost although it had been durable, and what is damaged there; `None` when nothing is.
     pub fn lost(&self) -> Option<(Lsn, &str)> {
-        self.lost.as_ref().map(|(first, what)| (*first, &**what))
+        self.lost.as_ref().map(|(first, what, _)| (*first, &**what))
     }
 
     fn until(&self, moment: Moment) -> Result<Until> {
@@ -354,7 +354,7 @@ impl<'a> History<'a> {
 
     /// An error if what came last at that moment is among what is lost.
     fn is_there(&self, moment: Moment) -> Result<()> {
-        let Some((first, what)) = &self.lost else { return Ok(()) };
+        let Some((first, what, shown)) = &self.lost else { return Ok(()) };
         let is_there = match moment {
             Moment::Latest => false,
             Moment::Lsn(lsn) => lsn < *first,
@@ -362,7 +362,10 @@ impl<'a> History<'a> {
             Moment::Snapshot(_) => true,
         };
         let dir = self.layout.log_dir().into();
-        if is_there { Ok(()) } else { Err(Error::Corrupt { first_lost: first.0, what: what.clone(), dir }) }
+        if is_there {
+            return Ok(());
+        }
+        Err(Error::Corrupt { first_lost: first.0, what: what.clone(), shown: *shown, dir })
     }
 
     fn out_of_range(&self, moment: Moment) -> Error {

@@ -356,7 +356,7 @@ fn look(
         && let Some(beyond) = find::beyond(vfs, layout, manifest, scan.seen_lsn.max(ends))?
     {
         let (first, dir) = (ends.next(), layout.log_dir().into());
-        let error = Error::Corrupt { first_lost: first.0, what: beyond, dir };
+        let error = Error::Corrupt { first_lost: first.0, what: beyond, shown: true, dir };
         whole = lost(&scan, first, error, options.policy, report)?;
     }
     clock.lap("verify", report);
@@ -430,14 +430,15 @@ fn judge(
             report.data_loss = report.data_loss.max(DataLoss::Unacknowledged);
             Ok(Until::END)
         }
-        Tail::Corrupt { damage, first_lost, evidence } => {
+        Tail::Corrupt { damage, first_lost, evidence, shown } => {
             let (what, dir) = (format!("{damage} ({evidence})"), layout.log_dir().into());
             // What the snapshot holds is not lost.
             let first = snapshot.next().max(*first_lost);
             if is_given_up(first) {
                 return Ok(Until::END);
             }
-            lost(scan, first, Error::Corrupt { first_lost: first.0, what, dir }, policy, report)
+            let error = Error::Corrupt { first_lost: first.0, what, shown: *shown, dir };
+            lost(scan, first, error, policy, report)
         }
     }
 }
@@ -468,7 +469,8 @@ fn lost(
     }
     let last = (scan.seen_lsn >= first).then_some(scan.seen_lsn);
     let why = match error {
-        Error::Corrupt { what, .. } => what,
+        Error::Corrupt { what, shown: true, .. } => what,
+        Error::Corrupt { what, .. } => format!("{what}; nothing shows that it had transactions"),
         other => other.to_string(),
     };
     report.lost.push(Lost { first, last, why });
