@@ -8,7 +8,7 @@ use ecsdb::{DataLoss, PersistenceConfig, Policy, RecoveryReport};
 use ecsdb_io::{FileOp, Layout};
 use ecsdb_recovery::Verified;
 use ecsdb_sim::{CrashVariant, Failure, Fault, SimDisk};
-use ecsdb_tests::crashed::{self, DIR, builder, files};
+use ecsdb_tests::crashed::{self, DIR, builder, files, snapshot_file};
 
 use crate::away::manifest;
 use crate::components::{Counter, Name};
@@ -284,20 +284,34 @@ fn nothing_whole_is_deleted_by_the_word_of_an_older_manifest() {
 fn a_salvage_goes_by_snapshots_that_an_old_manifest_does_not_know() {
     for archive in [false, true] {
         let settings: Settings = if archive { archiving } else { by_hand };
-        for (log_too, then) in [(false, 0), (false, 2), (true, 0), (true, 2)] {
+        for (log_too, then, knows) in
+            [(false, 0, false), (false, 2, false), (false, 1, true), (true, 0, false), (true, 2, false)]
+        {
             let disk = crashed::disk(1);
             let db = open(&disk, settings, Policy::Strict).unwrap();
             for i in 0..3 {
                 large(&db, i);
                 snapshot(&db);
             }
+            // It knows the transactions, and not the snapshot of them.
+            if knows {
+                large(&db, 4);
+            }
             db.close().unwrap();
             let old = disk.crash(CrashVariant::KEPT);
             let db = open(&disk, settings, Policy::Strict).unwrap();
             let mut covered = state(&db);
             for i in 0..9 {
-                covered = large(&db, i);
+                if !knows {
+                    covered = large(&db, i);
+                }
                 snapshot(&db);
+            }
+            if knows {
+                db.compact().unwrap().wait().unwrap();
+                let newest = manifest(&disk).unwrap().snapshots.last().unwrap().sequence;
+                let others = files(&disk, ".snap").into_iter().filter(|path| *path != snapshot_file(newest));
+                others.for_each(|path| disk.erase(path).unwrap());
             }
             for i in 0..then {
                 large(&db, i);
@@ -313,7 +327,7 @@ fn a_salvage_goes_by_snapshots_that_an_old_manifest_does_not_know() {
             if log_too {
                 put_back(".seg");
             }
-            let what = format!("archive {archive}, the log too {log_too}, then {then}");
+            let what = format!("archive {archive}, the log too {log_too}, then {then}, knows {knows}");
             let before = contents(&disk);
             if let Ok(db) = open(&disk.crash(CrashVariant::KEPT), settings, Policy::TruncateTail) {
                 // The archive has the log that leads to it.

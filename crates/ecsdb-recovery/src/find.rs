@@ -104,15 +104,16 @@ fn bring_back(vfs: &dyn Vfs, layout: &Layout, manifest: &mut Manifest) -> Result
     Ok(())
 }
 
-/// Whole snapshots of this database that the manifest does not know of, and that go beyond all that it knows, the newest last: it is an older one
-/// than they are. What it says to have been given up is none of them. O(snapshots).
+/// Whole snapshots of this database that the manifest does not know of, since they have a number or a transaction beyond all that it knows, the
+/// newest last: it is older than they are. What it says to have been given up is none of them. O(snapshots).
 pub(crate) fn newer_snapshots(
     vfs: &dyn Vfs,
     layout: &Layout,
     manifest: &Manifest,
 ) -> Result<Vec<SnapshotEntry>> {
     let mut newer: Vec<SnapshotEntry> = Vec::new();
-    let mut known = manifest.durable_lsn.max(manifest.seen_lsn);
+    let known = manifest.durable_lsn.max(manifest.seen_lsn);
+    let mut last = manifest.snapshots.last().map_or(0, |entry| entry.lsn);
     for number in numbers(vfs, layout, FileKind::Snapshot)? {
         let look = || -> ecsdb_snapshot::Result<Option<SnapshotEntry>> {
             let snapshot = Snapshot::open(vfs, &layout.file(FileKind::Snapshot, number))?;
@@ -125,8 +126,10 @@ pub(crate) fn newer_snapshots(
             Ok(Some(SnapshotEntry::new(header, snapshot.directory(), snapshot.bytes())))
         };
         match look() {
-            Ok(Some(entry)) if entry.lsn > known => {
-                known = entry.lsn;
+            Ok(Some(entry))
+                if entry.lsn >= last && (number >= manifest.next_snapshot || entry.lsn > known) =>
+            {
+                last = entry.lsn;
                 newer.push(entry);
             }
             Ok(_) => {}

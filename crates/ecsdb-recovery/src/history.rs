@@ -195,7 +195,7 @@ impl<'a> History<'a> {
         let newest = manifest.snapshots.last().map_or(Lsn::ZERO, |entry| Lsn(entry.lsn));
         let mut history = History::look(vfs, layout, manifest, find::known(manifest, newest))?;
         if let Some(given_up) = find::given_up(manifest)
-            && history.lost.as_ref().is_none_or(|(first, ..)| *first > given_up.first)
+            && history.lost.as_ref().is_none_or(|(first, ..)| *first >= given_up.first)
         {
             history.lost = Some((given_up.first, given_up.why, true));
         }

@@ -377,14 +377,18 @@ fn goes_on_from_newer(
         return Ok(false);
     }
     if found.scan.last_lsn > lsn {
-        // The transaction that it ends with stands in the log before, and was written before (IO-2); or else it is another life's.
         let created = Snapshot::open(vfs, &path)?.header().created_unix_ns;
         let [own, _] = find::log_dirs(layout, manifest);
         let from = LogScan::first_needed(vfs, &[own], Lsn(lsn.0 - 1))?;
         let scan = LogScan::run(vfs, &[own], manifest.database, Known::default(), from)?;
         let mut replay = Replay::new(vfs, &scan, Lsn(lsn.0 - 1));
-        let last = replay.next(&mut Vec::new())?;
-        if last.is_none_or(|last| last.lsn != lsn || last.unix_ns > created) {
+        let is_its = match replay.next(&mut Vec::new())? {
+            // IO-2: what it ends with was written before it.
+            Some(last) if last.lsn == lsn => last.unix_ns <= created,
+            // Nothing tells, but that the log is newer than the manifest, too.
+            _ => scan.incarnation > manifest.incarnation,
+        };
+        if !is_its {
             return Ok(false);
         }
     }

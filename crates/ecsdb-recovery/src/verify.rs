@@ -94,12 +94,15 @@ pub fn verify_files(
     let covered = manifest.snapshots.last().map_or(0, |newest| newest.lsn);
     let known = find::known(manifest, Lsn(covered));
     let scan = LogScan::run(vfs, &log_dirs(layout, manifest), manifest.database, known, 0)?;
+    let given_up = find::given_up_after(manifest, Lsn(covered));
     verified.segments = scan.segments.len();
     verified.bytes += scan.segments.iter().map(|segment| segment.end.offset).sum::<u64>();
     verified.last_lsn = scan.last_lsn.max(Lsn(covered));
     match &scan.tail {
         Tail::Clean => {}
         Tail::Torn { damage, .. } => verified.torn_tail = Some(damage.to_string()),
+        // It is what is given up.
+        Tail::Corrupt { first_lost, .. } if given_up.is_some_and(|after| *first_lost > after) => {}
         Tail::Corrupt { damage, evidence, .. } => verified.faults.push(format!("{damage} ({evidence})")),
     }
     verified.faults.extend(find::ends_short(manifest, &scan, Lsn(covered)));
