@@ -193,7 +193,7 @@ fn a_snapshot_beyond_the_log_is_damage_to_the_log_and_is_not_deleted() {
     // It is newer than what log and manifest know, and the best that there is.
     let report = db.recovery_report().unwrap();
     assert_eq!(report.data_loss, DataLoss::Acknowledged);
-    assert_eq!(report.unlisted, [newest.clone()]);
+    assert_eq!(report.unlisted, std::slice::from_ref(&newest));
     let best = history.iter().find(|(lsn, _)| *lsn == report.snapshot.unwrap().lsn).unwrap().1;
     assert_eq!(db.view().unwrap().digest().unwrap(), best);
     db.close().unwrap();

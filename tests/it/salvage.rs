@@ -76,8 +76,10 @@ fn lived(settings: Settings, segments: bool, closes: bool) -> SimDisk {
     disk.crash(CrashVariant::KEPT)
 }
 
+type Damage = (&'static str, fn(&SimDisk));
+
 /// Kinds of damage by which something acknowledged is lost.
-const DAMAGES: [(&str, fn(&SimDisk)); 5] = [
+const DAMAGES: [Damage; 5] = [
     ("the newest segment, in its middle", |disk| {
         let path = log(disk).pop().unwrap();
         let len = disk.read(&path).unwrap().iter().rposition(|byte| *byte != 0).unwrap() as u64;
