@@ -79,7 +79,7 @@ fn lived(settings: Settings, segments: bool, closes: bool) -> SimDisk {
 type Damage = (&'static str, fn(&SimDisk));
 
 /// Kinds of damage by which something acknowledged is lost.
-const DAMAGES: [Damage; 5] = [
+const DAMAGES: [Damage; 6] = [
     ("the newest segment, in its middle", |disk| {
         let path = log(disk).pop().unwrap();
         let len = disk.read(&path).unwrap().iter().rposition(|byte| *byte != 0).unwrap() as u64;
@@ -94,6 +94,19 @@ const DAMAGES: [Damage; 5] = [
     ("no snapshots, and no beginning of the log", |disk| {
         files(disk, ".snap").iter().for_each(|path| disk.erase(path).unwrap());
         disk.erase(&log(disk)[0]).unwrap();
+    }),
+    ("the log of another life", |disk| {
+        let other = disk.crash(CrashVariant::KEPT);
+        let db = open(&other, by_hand, Policy::TruncateTail).unwrap();
+        (0..4).for_each(|value| drop(large(&db, value)));
+        db.close().unwrap();
+        for value in 10..13 {
+            let db = open(disk, by_hand, Policy::TruncateTail).unwrap();
+            large(&db, value);
+            db.close().unwrap();
+        }
+        log(disk).iter().for_each(|path| disk.erase(path).unwrap());
+        log(&other).iter().for_each(|path| disk.put(path, &other.read(path).unwrap()).unwrap());
     }),
 ];
 
