@@ -2,7 +2,7 @@
 //! CKP-9, REC-7, REC-13, REC-17).
 
 use ecsdb::prelude::*;
-use ecsdb::{PersistenceConfig, Policy};
+use ecsdb::{DataLoss, PersistenceConfig, Policy};
 use ecsdb_io::{FileKind, Layout};
 use ecsdb_sim::{CrashVariant, SimDisk};
 use ecsdb_tests::crashed::{self, DIR, builder, files, snapshot_file};
@@ -118,5 +118,44 @@ fn the_log_is_trimmed_again_once_the_fallback_is_whole_or_passed() {
         assert!(left <= 5, "comes back {comes_back}: {left} segments");
         drop(db);
         assert_eq!(state(&open(&disk, by_hand, Policy::Strict).unwrap()).1, last);
+    }
+}
+
+/// REC-2: the log ends before what a snapshot says to have been in it. That is not lost, and what came after it may be: nobody calls that well.
+#[test]
+fn a_covered_end_that_reads_as_zeros_is_not_called_well() {
+    for (before, then, zeros) in [(1, 0, 512), (1, 2, 512), (1, 25, 4096), (5, 0, 4096), (5, 9, 4096)] {
+        let disk = crashed::disk(1);
+        let db = open(&disk, by_hand, Policy::Strict).unwrap();
+        (0..before).for_each(|value| write(&db, value));
+        let covered = state(&db);
+        snapshot(&db);
+        (0..then).for_each(|value| write(&db, value));
+        disk.power_off();
+        drop(db);
+        let disk = disk.crash(CrashVariant::KEPT);
+        let segment = Layout::new(DIR).file(FileKind::Segment, 1);
+        assert!(disk.read(&segment).unwrap()[4096 + zeros..].iter().all(|byte| *byte == 0) || then == 2);
+        disk.corrupt(segment, 4096, &vec![0; zeros]).unwrap();
+        let what = format!("{before} and {then} transactions, {zeros} bytes");
+        let verified = ecsdb_recovery::verify(&*disk.vfs(), &Layout::new(DIR), &mut |_| {}).unwrap();
+        assert!(!verified.faults.is_empty(), "{what}");
+        assert!(open(&disk, by_hand, Policy::Strict).is_err(), "{what}");
+        let db = match open(&disk, by_hand, Policy::TruncateTail) {
+            Ok(db) => db,
+            // What is left behind the zeros says that it had been durable.
+            Err(e) => {
+                assert_eq!(e.kind(), ErrorKind::Damaged, "{what}: {e}");
+                continue;
+            }
+        };
+        let report = db.recovery_report().unwrap();
+        assert_eq!((state(&db).1, report.data_loss), (covered.1, DataLoss::Possible), "{what}: {report}");
+        assert!(report.to_string().contains("was in it"), "{what}: {report}");
+        write(&db, 99);
+        let last = state(&db);
+        db.close().unwrap();
+        let db = open(&disk, by_hand, Policy::TruncateTail).unwrap();
+        assert_eq!((state(&db), db.recovery_report().unwrap().data_loss), (last, DataLoss::None), "{what}");
     }
 }

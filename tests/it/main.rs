@@ -41,6 +41,7 @@ mod put_back;
 mod reconfigure;
 mod regressions;
 mod rules;
+mod salvage;
 mod sigkill;
 mod testing;
 mod unreadable;

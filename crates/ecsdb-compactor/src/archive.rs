@@ -177,8 +177,13 @@ impl Store {
         let vfs = &*self.archive_vfs;
         let before =
             scanned.as_ref().map_or(number.saturating_sub(1), |scanned| scanned.header.previous.segment);
+        // What was archived before a salvage is none of this log's.
+        let [_, archive] = log_dirs(&self.layout, &self.manifest());
+        let is_passed_over = |copy: &&NumberedFile| {
+            copy.number >= archive.first && copy.number > before && copy.number <= number
+        };
         let mut is_there = false;
-        for copy in copies.iter().filter(|copy| copy.number > before && copy.number <= number) {
+        for copy in copies.iter().filter(is_passed_over) {
             let is_it = match (scanned, self.scan(&copy.path)) {
                 (Ok(own), Ok(copied)) => (own.header, own.end) == (copied.header, copied.end),
                 (Ok(_), Err(e)) if e.is_of_the_file() => false,

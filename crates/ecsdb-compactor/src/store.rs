@@ -172,8 +172,11 @@ impl Store {
         change(&mut next);
         next.next_segment = next.next_segment.max(self.log.segment() + 1);
         next.log_mark = self.log.mark().unwrap_or(next.log_mark);
-        next.durable_lsn = self.log.durable_lsn().0;
-        next.seen_lsn = next.seen_lsn.max(next.durable_lsn);
+        let durable = self.log.durable_lsn().0;
+        if next.salvage == 0 {
+            next.durable_lsn = durable;
+        }
+        next.seen_lsn = next.seen_lsn.max(durable);
         let before = next.generation;
         let published = next.publish(&*self.vfs, &self.layout);
         // Removing an older generation may fail when the new one is live already.
@@ -282,7 +285,7 @@ impl Store {
             None => None,
         };
         let covered = fallback.map_or(Lsn::ZERO, |entry| Lsn(entry.lsn));
-        let [log, _] = log_dirs(&self.layout, &manifest);
+        let [log, archive] = log_dirs(&self.layout, &manifest);
         // CKP-3: the log says which segment it has come to. A header beyond that is seen, but was not synced, and perhaps never will be.
         let first_segment = LogScan::first_needed(&*self.direct_vfs, &[log], covered)?
             .min(self.log.segment())
@@ -299,6 +302,7 @@ impl Store {
             fallback,
             first_segment,
             archived,
+            archive_first: archive.first,
             snapshot_sizes: &snapshot_sizes,
             now_unix_ns,
         };

@@ -18,6 +18,8 @@ pub(crate) struct There<'a> {
     /// The log segments before this one are not needed by recovery.
     pub(crate) first_segment: u64,
     pub(crate) archived: &'a [ArchivedSegment],
+    /// The first segment that counts in the archive.
+    pub(crate) archive_first: u64,
     /// Number and bytes of each snapshot file.
     pub(crate) snapshot_sizes: &'a [(u64, u64)],
     pub(crate) now_unix_ns: u64,
@@ -48,8 +50,8 @@ impl Trim {
         // The log goes back to the empty world: as good as a snapshot of it. CKP-11: so it may where its beginning is away or damaged.
         let from_empty = match archived.first() {
             Some(first) if first.after == Some(Lsn::ZERO) => true,
-            Some(first) if first.after.is_some() && first.number <= manifest.first_archived => false,
-            _ => manifest.first_archived == 1 && manifest.first_archived < manifest.first_segment,
+            Some(first) if first.after.is_some() && first.number <= there.archive_first => false,
+            _ => there.archive_first == 1 && manifest.first_segment > 1,
         };
         if from_empty {
             bases.insert(0, SnapshotEntry::EMPTY);
@@ -108,7 +110,7 @@ pub fn foresee(
     let least = if is_compaction { Some(1) } else { needed(&next.snapshots) };
     let fallback = least.and_then(|least| next.snapshots.iter().rev().nth(least - 1).copied());
     let covered = fallback.map_or(Lsn::ZERO, |entry| Lsn(entry.lsn));
-    let [log, _] = log_dirs(layout, manifest);
+    let [log, archive] = log_dirs(layout, manifest);
     let segments = segment_files(vfs, &[log])?;
     let first_segment = match segments.last() {
         // Whoever does it opens the database, which begins a segment of its own.
@@ -142,6 +144,7 @@ pub fn foresee(
         fallback,
         first_segment,
         archived: &archived,
+        archive_first: archive.first,
         snapshot_sizes: &sizes,
         now_unix_ns: vfs.now_unix_ns(),
     };

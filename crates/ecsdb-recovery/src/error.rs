@@ -82,15 +82,17 @@ pub enum Error {
     },
     /// The log is damaged where it had been durable: acknowledged transactions are lost.
     #[error(
-        "acknowledged transactions are lost from LSN {first_lost} on: {what}. The log was looked for in {}: a directory that is \
+        "{} from LSN {first_lost} on: {what}. The log was looked for in {}: a directory that is \
          wrong or not mounted looks the same. If it is the right one, restore a backup, or open with the policy `salvage` to go on \
-         with what was before the loss", dir.display()
+         with what was before the loss", loss(*shown), dir.display()
     )]
     Corrupt {
         /// The first LSN that is lost.
         first_lost: u64,
         /// Where and why.
         what: String,
+        /// Something shows that there were such transactions. A segment that is lost without that may have had none.
+        shown: bool,
         /// The directory of the log.
         dir: PathBuf,
     },
@@ -144,6 +146,15 @@ pub enum Error {
     /// Whoever followed an earlier moment being put together stopped it. Nothing was changed.
     #[error("going back to an earlier moment was cancelled; nothing was changed")]
     Cancelled,
+}
+
+fn loss(shown: bool) -> &'static str {
+    match shown {
+        true => "acknowledged transactions are lost",
+        false => {
+            "a segment of the log is lost, and nothing shows that it had transactions; if it had, they are lost"
+        }
+    }
 }
 
 impl Error {

@@ -1,13 +1,13 @@
 //! Finding what there is: the newest manifest that validates, or the absence of everything.
 
-use ecsdb_io::{FileKind, IoError, Layout, Owner, Vfs, numbered_files};
-use ecsdb_snapshot::{Manifest, Snapshot, SnapshotEntry};
-use ecsdb_wal::{Known, LogDir, Lsn, SegmentReader};
+use ecsdb_io::{FileKind, IoError, Layout, NumberedFile, Owner, Vfs, numbered_files};
+use ecsdb_snapshot::{Kept, Manifest, Snapshot, SnapshotEntry};
+use ecsdb_wal::{Known, LogDir, LogScan, Lsn, SegmentHeader, SegmentReader, Tail};
 
 use crate::claim;
 use crate::error::{Error, Result};
 use crate::policy::Policy;
-use crate::report::{RecoveryReport, Rejected};
+use crate::report::{Lost, RecoveryReport, Rejected};
 
 /// The manifest to go by; a new one (generation 0) where there is no database yet.
 pub(crate) fn manifest(
@@ -38,6 +38,8 @@ pub(crate) fn manifest(
                         }
                     }
                     manifest.snapshots = there;
+                    // And it may have one that was about to be written when this one was.
+                    manifest.gone.clear();
                 }
                 bring_back(vfs, layout, &mut manifest)?;
                 // The next generation's name must be a new one even if newer ones are damaged.
@@ -65,7 +67,8 @@ pub(crate) fn manifest(
     if generations.is_empty() {
         claim::refuse_foreign(vfs, layout, None)?;
     }
-    let (segments, snapshots) = (used_segments(vfs, layout)?, numbers(vfs, layout, FileKind::Snapshot)?);
+    let segments = headers(vfs, numbered_files(vfs, layout.log_dir(), &[FileKind::Segment])?);
+    let snapshots = numbers(vfs, layout, FileKind::Snapshot)?;
     if generations.is_empty() && segments.is_empty() && snapshots.is_empty() {
         report.created = true;
         return Ok(Manifest::with_new_identity(vfs));
@@ -104,18 +107,54 @@ pub fn bring_back(vfs: &dyn Vfs, layout: &Layout, manifest: &mut Manifest) -> Re
     Ok(())
 }
 
+/// Whole snapshots of this database that the manifest does not know of, since they have a number or a transaction beyond all that it knows, the
+/// newest last: it is older than they are. What it says to have been given up is none of them. O(snapshots).
+pub(crate) fn newer_snapshots(
+    vfs: &dyn Vfs,
+    layout: &Layout,
+    manifest: &Manifest,
+) -> Result<Vec<SnapshotEntry>> {
+    let mut newer: Vec<SnapshotEntry> = Vec::new();
+    let known = manifest.durable_lsn.max(manifest.seen_lsn);
+    let mut last = manifest.snapshots.last().map_or(0, |entry| entry.lsn);
+    for number in numbers(vfs, layout, FileKind::Snapshot)? {
+        let look = || -> ecsdb_snapshot::Result<Option<SnapshotEntry>> {
+            let snapshot = Snapshot::open(vfs, &layout.file(FileKind::Snapshot, number))?;
+            let header = snapshot.header();
+            let is_ours = (header.database, header.sequence) == (manifest.database, number);
+            if !is_ours || manifest.uses(number) || manifest.has_given_up(number, header.salt) {
+                return Ok(None);
+            }
+            snapshot.check_files(vfs)?;
+            Ok(Some(SnapshotEntry::new(header, snapshot.directory(), snapshot.bytes())))
+        };
+        match look() {
+            Ok(Some(entry))
+                if entry.lsn >= last && (number >= manifest.next_snapshot || entry.lsn > known) =>
+            {
+                last = entry.lsn;
+                newer.push(entry);
+            }
+            Ok(_) => {}
+            Err(e) if e.is_of_the_file() => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(newer)
+}
+
 /// Salvage without a manifest: every snapshot file that opens counts, and all of the log.
 fn rebuild(
     vfs: &dyn Vfs,
     layout: &Layout,
-    segments: &[(u64, u128)],
+    segments: &[SegmentHeader],
     snapshots: &[u64],
     newest: u64,
     report: &mut RecoveryReport,
     reason: String,
 ) -> Result<Manifest> {
     let mut entries = Vec::new();
-    let mut database = segments.last().map(|(_, database)| *database);
+    let mut database = segments.last().map(|header| header.database);
     for &sequence in snapshots {
         let path = layout.file(FileKind::Snapshot, sequence);
         match Snapshot::open(vfs, &path) {
@@ -134,18 +173,36 @@ fn rebuild(
         return Err(Error::NoManifest { dir: layout.root().into(), files: snapshots.len(), reason });
     };
     entries.sort_by_key(|entry| entry.lsn);
-    Ok(Manifest { generation: newest, first_segment: 0, snapshots: entries, ..Manifest::new(database) })
+    // REC-14: an archive that cannot be looked at says nothing.
+    let kinds = [FileKind::ArchivedSegment, FileKind::CompressedSegment];
+    let archived = numbered_files(vfs, layout.archive_dir(), &kinds).unwrap_or_default();
+    let archived = headers(vfs, archived);
+    let ours = |all: &[SegmentHeader]| -> Vec<SegmentHeader> {
+        all.iter().filter(|header| header.database == database).copied().collect()
+    };
+    let (segments, archived) = (ours(segments), ours(&archived));
+    let mut manifest = Manifest { generation: newest, first_segment: 0, ..Manifest::new(database) };
+    if let Some(newest) = archived.last() {
+        // CKP-11: what was said to be kept is not known.
+        manifest.kept = Kept::EVERYTHING;
+        // REC-13: it was archived once the next one had begun.
+        manifest.next_segment = newest.sequence + 2;
+    }
+    // The log of a salvage follows no segment.
+    let begins = |header: &&SegmentHeader| header.previous.segment == 0;
+    let begun = segments.iter().chain(&archived).filter(begins).map(|header| header.sequence);
+    manifest.salvaged_segments = begun.max().unwrap_or(0);
+    manifest.snapshots = entries;
+    Ok(manifest)
 }
 
-/// The segments with a valid header: number and database.
-fn used_segments(vfs: &dyn Vfs, layout: &Layout) -> Result<Vec<(u64, u128)>> {
-    let mut used = Vec::new();
-    for number in numbers(vfs, layout, FileKind::Segment)? {
-        if let Ok(Some(reader)) = SegmentReader::open(vfs, &layout.file(FileKind::Segment, number)) {
-            used.push((number, reader.header().database));
-        }
-    }
-    Ok(used)
+/// The headers of those segments that have a valid one, and are what their names say.
+fn headers(vfs: &dyn Vfs, files: Vec<NumberedFile>) -> Vec<SegmentHeader> {
+    let header = |file: NumberedFile| {
+        let header = *SegmentReader::open(vfs, &file.path).ok()??.header();
+        (header.sequence == file.number).then_some(header)
+    };
+    files.into_iter().filter_map(header).collect()
 }
 
 /// The numbers of the files of a kind, ascending.
@@ -189,9 +246,26 @@ pub(crate) fn beyond(
     Ok(None)
 }
 
+/// What a salvage that is not at its end has given up: the manifest goes on to say it until then (REC-5, REC-17).
+pub(crate) fn given_up(manifest: &Manifest) -> Option<Lost> {
+    let first = Lsn(manifest.durable_lsn).next();
+    let why = format!("the salvage that opening {} began goes on with what was before", manifest.salvage);
+    let last = (manifest.seen_lsn > first.0).then_some(Lsn(manifest.seen_lsn));
+    (manifest.salvage != 0).then_some(Lost { first, last, why })
+}
+
+/// Up to where the log counts that a salvage is giving up, if `covered`, what a snapshot holds, is of before: its segments are those of the
+/// salvage's attempts, too, and say nothing.
+pub(crate) fn given_up_after(manifest: &Manifest, covered: Lsn) -> Option<Lsn> {
+    (manifest.salvage != 0 && covered.0 <= manifest.durable_lsn).then_some(Lsn(manifest.durable_lsn))
+}
+
 /// What a manifest knows of a log, of which a snapshot holds everything up to `covered`: that is not lost, wherever the log ends.
 pub(crate) fn known(manifest: &Manifest, covered: Lsn) -> Known {
     let durable = if manifest.durable_lsn > covered.0 { Lsn(manifest.durable_lsn) } else { Lsn::ZERO };
+    if given_up_after(manifest, covered).is_some() {
+        return Known { durable, ..Known::default() };
+    }
     Known {
         durable,
         next_segment: manifest.next_segment,
@@ -200,11 +274,29 @@ pub(crate) fn known(manifest: &Manifest, covered: Lsn) -> Known {
     }
 }
 
+/// What is wrong with a log that ends before what is known to have been in it, if a snapshot holds all of that: nothing is known to be lost, and
+/// nothing tells that nothing is (REC-2).
+pub(crate) fn ends_short(manifest: &Manifest, scan: &LogScan, covered: Lsn) -> Option<String> {
+    let durable = covered.max(Lsn(manifest.durable_lsn));
+    let last = scan.segments.last().filter(|_| scan.last_lsn < durable)?;
+    if matches!(scan.tail, Tail::Corrupt { .. }) || given_up_after(manifest, covered).is_some() {
+        return None;
+    }
+    Some(format!(
+        "{} ends with LSN {}, and LSN {durable} was in it: a snapshot holds that, but what came after it, if anything did, is lost",
+        last.path.display(),
+        scan.last_lsn
+    ))
+}
+
 /// Where the log's segments lie, the log's own directory first, and from where on they count.
 pub fn log_dirs<'a>(layout: &'a Layout, manifest: &Manifest) -> [LogDir<'a>; 2] {
     let database = manifest.database;
+    // What was archived before a salvage leads to nothing that has been since.
+    let salvaged = if manifest.salvage == 0 { manifest.salvaged_segments } else { 0 };
+    let first_archived = manifest.first_archived.max(salvaged);
     [
         LogDir { path: layout.log_dir(), first: manifest.first_segment, database, archive: false },
-        LogDir { path: layout.archive_dir(), first: manifest.first_archived, database, archive: true },
+        LogDir { path: layout.archive_dir(), first: first_archived, database, archive: true },
     ]
 }

@@ -55,6 +55,8 @@ pub struct History<'a> {
     last: (Lsn, u64),
     /// What is lost after that: from where on, and what is damaged.
     lost: Option<(Lsn, String)>,
+    /// What a salvage that is not at its end gives up: from where on, and why.
+    given_up: Option<(Lsn, String)>,
     known: Known,
     /// What was written after the end of the log, if anything was.
     beyond: Option<String>,
@@ -137,7 +139,12 @@ fn manifest(vfs: &dyn Vfs, layout: &Layout) -> Result<Manifest> {
 fn logged_from(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<(Lsn, u64)> {
     let mut from = manifest.snapshots.last().map_or((Lsn::ZERO, 0), |e| (Lsn(e.lsn), e.created_unix_ns));
     let mut before = None;
+    // Of a salvage that is not at its end: nothing was ever written into them.
+    let attempts = find::given_up_after(manifest, from.0).map_or(u64::MAX, |_| manifest.salvaged_segments);
     for file in segment_files(vfs, &log_dirs(layout, manifest))? {
+        if file.number >= attempts {
+            break;
+        }
         match SegmentReader::open(vfs, &file.path) {
             Ok(Some(reader)) if reader.header().database == manifest.database => {
                 let header = reader.header();
@@ -201,7 +208,8 @@ impl<'a> History<'a> {
         let newest = manifest.snapshots.last().map_or(Lsn::ZERO, |entry| Lsn(entry.lsn));
         let known = find::known(manifest, newest);
         let mut history = History::look(vfs, layout, manifest, known, Until::END.lsn)?;
-        if history.lost.is_none() {
+        history.given_up = find::given_up(manifest).map(|lost| (lost.first, lost.why));
+        if history.given_up.is_none() && history.lost.is_none() {
             let last = history.last.0;
             history.beyond = find::beyond(vfs, layout, manifest, last)?;
             history.lost = history.beyond.clone().map(|what| (last.next(), what));
@@ -226,12 +234,13 @@ impl<'a> History<'a> {
             logged_from_unix_ns,
             last: newest,
             lost: None,
+            given_up: None,
             known,
             beyond: None,
             end,
         };
         let scan = history.scan(newest.0)?;
-        if let Tail::Corrupt { damage, first_lost, evidence } = &scan.tail {
+        if let Tail::Corrupt { damage, first_lost, evidence, .. } = &scan.tail {
             history.lost = Some((newest.0.next().max(*first_lost), format!("{damage} ({evidence})")));
         }
         history.last = newest.max(last_of(&scan));
@@ -327,7 +336,8 @@ impl<'a> History<'a> {
         mut each: impl FnMut(Transaction, &[u8]) -> ControlFlow<()>,
     ) -> Result<()> {
         let scan = self.scan(after)?;
-        let mut replay = Replay::new(self.vfs, &scan, after, to.min(self.end));
+        let counts = self.given_up.as_ref().map_or(self.end, |(first, _)| Lsn(first.0.saturating_sub(1)));
+        let mut replay = Replay::new(self.vfs, &scan, after, to.min(counts));
         let mut bytes = Vec::new();
         loop {
             let next = replay.next(&mut bytes).map_err(Error::from);
@@ -335,21 +345,28 @@ impl<'a> History<'a> {
                 next.map_err(|e| self.lost_behind(e, &format!("the log up to LSN {}", scan.last_lsn)))?;
             match next {
                 Some(transaction) if each(transaction, &bytes).is_continue() => bytes.clear(),
-                _ => return Ok(()),
+                Some(_) => return Ok(()),
+                None => return self.counts(to),
             }
         }
     }
 
     /// The first transaction that is lost although it had been durable, and what is damaged there; `None` when nothing is.
     pub fn lost(&self) -> Option<(Lsn, &str)> {
-        self.lost.as_ref().map(|(first, what)| (*first, &**what))
+        let lost = self.given_up.as_ref().or(self.lost.as_ref());
+        lost.map(|(first, what)| (*first, &**what))
     }
 
     /// How far the log is to be read for a moment. What is lost on the way there, or may be, the replay says.
     fn until(&self, moment: Moment) -> Result<Until> {
         let until = Until { lsn: self.end, ..Until::END };
+        if let Moment::Latest | Moment::Time(_) = moment {
+            // What came last at that moment may be among it.
+            self.counts(Lsn::MAX)?;
+        }
         match moment {
             Moment::Latest => Ok(until),
+            Moment::Lsn(lsn) if self.counts(lsn).is_err() => self.counts(lsn).map(|()| until),
             Moment::Lsn(lsn) if lsn <= self.last.0 || self.lost.is_some() => Ok(Until { lsn, ..until }),
             Moment::Time(time) => match self.range() {
                 Some(((_, first), _)) if unix_ns(time) >= first => {
@@ -367,12 +384,23 @@ impl<'a> History<'a> {
         }
     }
 
+    /// An error if LSN `to` is among what a salvage gives up.
+    fn counts(&self, to: Lsn) -> Result<()> {
+        match &self.given_up {
+            Some((first, why)) if to >= *first => {
+                let (what, dir) = (why.clone(), self.layout.log_dir().into());
+                Err(Error::Corrupt { first_lost: first.0, what, shown: true, dir })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The error for a loss that a replay came to; `there` is what there is before it.
     fn lost_behind(&self, e: Error, there: &str) -> Error {
         match e {
-            Error::Log(LogError::Lost { first, damage, evidence }) => {
+            Error::Log(LogError::Lost { first, damage, evidence, shown }) => {
                 let what = format!("{damage} ({evidence}). Before that there is {there}");
-                Error::Corrupt { first_lost: first.0, what, dir: self.layout.log_dir().into() }
+                Error::Corrupt { first_lost: first.0, what, shown, dir: self.layout.log_dir().into() }
             }
             other => other,
         }

@@ -10,14 +10,14 @@ use ecsdb_io::{
     DirLock, FileKind, IoError, Layout, LockKind, OpenMode, Vfs, create_dir_durably, next_free_number,
     numbered_files, publish,
 };
-use ecsdb_snapshot::Manifest;
-use ecsdb_wal::{LogDir, LogScan, LogStart, Lsn, SegmentEnd, SegmentHeader, Tail};
+use ecsdb_snapshot::{Manifest, Snapshot};
+use ecsdb_wal::{Known, LogDir, LogScan, LogStart, Lsn, Replay, SegmentEnd, SegmentHeader, Tail};
 
 use crate::claim::{claim, lock, mark};
 use crate::error::{Error, Result};
 use crate::policy::{Existence, Options, Policy};
-use crate::replay::{Until, step};
-use crate::report::{ClosedComponent, DataLoss, Lost, RecoveryReport, Step};
+use crate::replay::{Follow, Until, step};
+use crate::report::{ClosedComponent, DataLoss, LoadedSnapshot, Lost, RecoveryReport, Step};
 use crate::{find, history, repair, replay};
 
 /// Numbers of files that there must be for an opening: more than any will ever use.
@@ -83,25 +83,24 @@ pub fn recover(
 
     let wanted = options.register;
     let mut options = options;
-    let mut world =
-        replay::load(vfs, layout, &manifest, &manifest.snapshots, &mut options, &mut report, &mut follow)?;
-    clock.lap("snapshot", &mut report);
-
-    step(&mut follow, &Step::Verify)?;
-    sync_log(vfs, layout, &manifest)?;
-    let mut scan = scan_log(vfs, layout, &manifest, world.lsn())?;
-    report.segments = scan.segments.len();
-    report.log_bytes = scan.segments.iter().map(|segment| segment.end.offset).sum();
-    let mut whole = judge(layout, &scan, world.lsn(), options.policy, &mut report)?;
-    let ends = scan.last_lsn.max(world.lsn());
-    if report.lost.is_empty()
-        && let Some(beyond) = find::beyond(vfs, layout, &manifest, scan.seen_lsn.max(ends))?
-    {
-        let (first, dir) = (ends.next(), layout.log_dir().into());
-        let error = Error::Corrupt { first_lost: first.0, what: beyond, dir };
-        whole = lost(&scan, first, error, options.policy, &mut report)?;
+    let before = report.clone();
+    let mut found = look(vfs, layout, &manifest, &mut options, &mut report, &mut clock, &mut follow)?;
+    if !report.lost.is_empty() && manifest.salvage == 0 {
+        let mut newer = find::newer_snapshots(vfs, layout, &manifest)?;
+        newer.retain(|entry| entry.lsn > found.whole.lsn.0);
+        if !newer.is_empty() {
+            let mut with = manifest.clone();
+            with.snapshots.extend(newer);
+            let mut said = before;
+            let other = look(vfs, layout, &with, &mut options, &mut said, &mut clock, &mut follow)?;
+            if goes_on_from_newer(vfs, layout, &manifest, &other, &mut said)? {
+                (manifest, report, found) = (with, said, other);
+            }
+        }
     }
-    clock.lap("verify", &mut report);
+    let Found { mut world, mut scan, mut whole } = found;
+    let resumes = find::given_up_after(&manifest, world.lsn());
+    whole.lsn = whole.lsn.min(resumes.unwrap_or(whole.lsn));
 
     step(&mut follow, &Step::Replay { done: 0, total: report.log_bytes })?;
     let mut applied = replay::apply(vfs, &mut world, &scan, whole, options.threads, &mut report, &mut follow);
@@ -151,6 +150,13 @@ pub fn recover(
         }
     }
     clock.lap("replay", &mut report);
+    let loses = !report.lost.is_empty();
+    // What leads to this world is not the log that there is.
+    let broken = loses || resumes.is_some();
+    if let Some(given_up) = find::given_up(&manifest) {
+        report.lost.insert(0, given_up);
+        report.data_loss = DataLoss::Acknowledged;
+    }
 
     // REC-15: from here on things are changed; all before only read, and can be done again.
     progress(&Step::Repair);
@@ -168,7 +174,7 @@ pub fn recover(
     repair::remove_temporaries(vfs, layout, &mut report)?;
     repair::rewrite_end(vfs, layout, &scan)?;
     repair::set_tail_aside(vfs, layout, &scan, &mut report)?;
-    if !report.lost.is_empty() && manifest.salvage == 0 {
+    if loses && manifest.salvage == 0 {
         // Of what comes after a loss nothing counts, and all of it is kept, with what came before.
         manifest.salvage = manifest.incarnation;
         repair::keep_manifests(vfs, layout, manifest.salvage, &mut report)?;
@@ -182,7 +188,7 @@ pub fn recover(
     }
     // WAL-7, REC-7: above everything ever seen, in any source.
     let mut seen = scan.seen_lsn.max(world.lsn()).0.max(manifest.durable_lsn).max(manifest.seen_lsn);
-    if manifest.salvage != 0 {
+    if broken {
         // REC-17: the snapshot that ends the salvage is another one than what it goes on from, which is set aside.
         seen = seen.max(world.lsn().0 + 1);
     }
@@ -193,9 +199,7 @@ pub fn recover(
     manifest.next_snapshot = manifest.next_snapshot.max(free(FileKind::Snapshot)?);
     manifest.generation = manifest.generation.max(free(FileKind::Manifest)?.saturating_sub(1));
     // REC-7: the number of a segment that the manifest vouches for is not given again.
-    let may_go = |last: &SegmentHeader| {
-        report.lost.is_empty() && manifest.salvage == 0 && last.sequence != manifest.log_mark.0
-    };
+    let may_go = |last: &SegmentHeader| manifest.salvage == 0 && last.sequence != manifest.log_mark.0;
     let empty = replaceable(layout, &scan).filter(may_go);
     let segment = match empty {
         Some(empty) => {
@@ -210,20 +214,25 @@ pub fn recover(
         return Err(Error::NumbersUsedUp { dir: layout.root().into(), highest });
     }
     manifest.next_segment = manifest.next_segment.max(segment + 1);
-    if manifest.salvage != 0 {
+    if loses {
         manifest.salvaged_segments = segment;
         manifest.log_mark = (0, 0);
     }
-    // What was replayed was synced above (REC-4). What was merely seen beyond a torn tail was never durable.
-    manifest.durable_lsn = report.last_lsn.0;
+    // What was replayed was synced above (REC-4). What was merely seen beyond a torn tail was never durable. Until a salvage is at its end, this
+    // says where what it has given up begins.
+    if broken || manifest.salvage == 0 {
+        manifest.durable_lsn = report.last_lsn.0;
+    }
     manifest.seen_lsn = seen;
     report.incarnation = manifest.incarnation;
     clock.lap("repair", &mut report);
     let previous = match (empty, scan.segments.last()) {
-        (Some(empty), _) => empty.previous,
-        (None, Some(last)) => last.end,
+        // REC-13: a salvage's log follows from nothing but the snapshot that ends it. A segment that is damaged would have an end by its word.
+        _ if broken => SegmentEnd { last_lsn: Lsn(seen), ..SegmentEnd::default() },
         // Without a log there is a past all the same, of which this one knows nothing.
         (None, None) => SegmentEnd { last_lsn: report.last_lsn, ..SegmentEnd::default() },
+        (Some(empty), _) => empty.previous,
+        (None, Some(last)) => last.end,
     };
     // REC-8: a log that ends before the snapshot, since it is damaged where the snapshot covers it, is no way to this world. Should the
     // snapshot be lost, too, the hole is seen by this.
@@ -247,6 +256,10 @@ pub fn recover(
     };
     // After a loss the files stay what they are, and one that is replaced needs no cutting.
     let cut = if report.lost.is_empty() && empty.is_none() { repair::cut(layout, &scan) } else { None };
+    if broken {
+        // REC-5, REC-17: first it is noted what is given up, and from where on the salvage goes on. Whatever it is interrupted by, that is known.
+        manifest.publish(vfs, layout)?;
+    }
     Ok(Recovered { world, manifest, log_start, locks, report, unused: scan.unused, damaged, cut })
 }
 
@@ -331,21 +344,109 @@ fn scan_log(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest, after: Lsn) -> 
     if reaches { Ok(own) } else { scan(&all) }
 }
 
+/// What there is, before the log is replayed.
+struct Found {
+    /// As of the snapshot.
+    world: World,
+    scan: LogScan,
+    /// Up to where the log counts.
+    whole: Until,
+}
+
+/// Loads the newest snapshot, and verifies the log.
+fn look(
+    vfs: &dyn Vfs,
+    layout: &Layout,
+    manifest: &Manifest,
+    options: &mut Options,
+    report: &mut RecoveryReport,
+    clock: &mut Clock,
+    follow: Follow<'_>,
+) -> Result<Found> {
+    let world = replay::load(vfs, layout, manifest, &manifest.snapshots, options, report, follow)?;
+    clock.lap("snapshot", report);
+    step(follow, &Step::Verify)?;
+    sync_log(vfs, layout, manifest)?;
+    let scan = scan_log(vfs, layout, manifest, world.lsn())?;
+    report.segments = scan.segments.len();
+    report.log_bytes = scan.segments.iter().map(|segment| segment.end.offset).sum();
+    let mut whole = judge(layout, manifest, &scan, world.lsn(), options.policy, report)?;
+    let ends = scan.last_lsn.max(world.lsn());
+    if report.lost.is_empty()
+        && let Some(beyond) = find::beyond(vfs, layout, manifest, scan.seen_lsn.max(ends))?
+    {
+        let (first, dir) = (ends.next(), layout.log_dir().into());
+        let error = Error::Corrupt { first_lost: first.0, what: beyond, shown: true, dir };
+        whole = lost(&scan, first, error, options.policy, report)?;
+    }
+    clock.lap("verify", report);
+    Ok(Found { world, scan, whole })
+}
+
+/// Whether what was found goes on from a snapshot that `manifest` does not know of, and the log is that one's. A log that ends earlier is not whole.
+fn goes_on_from_newer(
+    vfs: &dyn Vfs,
+    layout: &Layout,
+    manifest: &Manifest,
+    found: &Found,
+    report: &mut RecoveryReport,
+) -> Result<bool> {
+    let Some(LoadedSnapshot { sequence, lsn }) = report.snapshot else { return Ok(false) };
+    let path = layout.file(FileKind::Snapshot, sequence);
+    if manifest.snapshots.iter().any(|entry| entry.sequence == sequence) {
+        return Ok(false);
+    }
+    if found.scan.last_lsn > lsn {
+        let created = Snapshot::open(vfs, &path)?.header().created_unix_ns;
+        let [own, _] = find::log_dirs(layout, manifest);
+        let from = LogScan::first_needed(vfs, &[own], Lsn(lsn.0 - 1))?;
+        let scan = LogScan::run(vfs, &[own], manifest.database, Known::default(), from)?;
+        let mut replay = Replay::new(vfs, &scan, Lsn(lsn.0 - 1), lsn);
+        let is_its = match replay.next(&mut Vec::new())? {
+            // IO-2: what it ends with was written before it.
+            Some(last) if last.lsn == lsn => last.unix_ns <= created,
+            // Nothing tells, but that the log is newer than the manifest, too.
+            _ => scan.incarnation > manifest.incarnation,
+        };
+        if !is_its {
+            return Ok(false);
+        }
+    }
+    if report.lost.is_empty() && found.scan.last_lsn < lsn {
+        let why = format!("the log ends before LSN {lsn}, which {} was written after", path.display());
+        report.lost.push(Lost { first: lsn.next(), last: None, why });
+        report.data_loss = DataLoss::Acknowledged;
+    }
+    report.unlisted.push(path);
+    Ok(true)
+}
+
 /// Decides whether the log may be used as it is (REC-2), and up to where it is whole: what comes after a loss was made for another
 /// state than the one before it.
 fn judge(
     layout: &Layout,
+    manifest: &Manifest,
     scan: &LogScan,
     snapshot: Lsn,
     policy: Policy,
     report: &mut RecoveryReport,
 ) -> Result<Until> {
+    let given_up = find::given_up_after(manifest, snapshot);
+    let is_given_up = |first: Lsn| given_up.is_some_and(|after| first > after);
     if let Some(first) = scan.segments.first()
         && first.header.previous.last_lsn > snapshot
+        && !is_given_up(snapshot.next())
     {
         let (snapshot, log_begins) = (snapshot.0, first.header.previous.last_lsn.0);
         let gap = Error::Gap { snapshot, log_begins, looked: looked(layout, report) };
         return lost(scan, Lsn(snapshot + 1), gap, policy, report);
+    }
+    if let Some(what) = find::ends_short(manifest, scan, snapshot) {
+        if policy == Policy::Strict {
+            return Err(Error::Strict { what });
+        }
+        report.data_loss = report.data_loss.max(DataLoss::Possible);
+        report.tail = Some(what);
     }
     match &scan.tail {
         Tail::Clean => Ok(Until::END),
@@ -353,11 +454,15 @@ fn judge(
             report.data_loss = report.data_loss.max(DataLoss::Unacknowledged);
             Ok(Until::END)
         }
-        Tail::Corrupt { damage, first_lost, evidence } => {
+        Tail::Corrupt { damage, first_lost, evidence, shown } => {
             let (what, dir) = (format!("{damage} ({evidence})"), layout.log_dir().into());
             // What the snapshot holds is not lost.
             let first = snapshot.next().max(*first_lost);
-            lost(scan, first, Error::Corrupt { first_lost: first.0, what, dir }, policy, report)
+            if is_given_up(first) {
+                return Ok(Until::END);
+            }
+            let error = Error::Corrupt { first_lost: first.0, what, shown: *shown, dir };
+            lost(scan, first, error, policy, report)
         }
     }
 }
@@ -388,7 +493,8 @@ fn lost(
     }
     let last = (scan.seen_lsn >= first).then_some(scan.seen_lsn);
     let why = match error {
-        Error::Corrupt { what, .. } => what,
+        Error::Corrupt { what, shown: true, .. } => what,
+        Error::Corrupt { what, .. } => format!("{what}; nothing shows that it had transactions"),
         other => other.to_string(),
     };
     report.lost.push(Lost { first, last, why });

@@ -35,7 +35,8 @@ pub(crate) fn set_tail_aside(
     report: &mut RecoveryReport,
 ) -> Result<()> {
     if let Tail::Torn { damage, bytes, incomplete } = &scan.tail {
-        report.tail = Some(damage.to_string());
+        let more = report.tail.take().map_or_else(String::new, |more| format!("; {more}"));
+        report.tail = Some(format!("{damage}{more}"));
         report.cut_bytes = *bytes;
         report.rolled_back = *incomplete;
         if damage.offset > 0 {
@@ -190,7 +191,6 @@ pub struct Garbage {
     /// Bytes of it.
     pub bytes: u64,
     kind: FileKind,
-    number: u64,
     given_up: bool,
 }
 
@@ -211,8 +211,8 @@ impl Garbage {
                 return Ok(Some(target));
             }
             salvage => {
-                let target = Layout::new(layout.salvage_dir(salvage)).file(self.kind, self.number);
-                move_file(vfs, &self.path, &target).map(|()| Some(target))
+                let aside = Layout::new(layout.salvage_dir(salvage));
+                move_into(vfs, aside.dir_of(self.kind), &self.path).map(Some)
             }
         };
         match disposed {
@@ -268,7 +268,7 @@ pub fn garbage(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<Ve
             };
             if is_ours {
                 let NumberedFile { number, path, bytes } = file;
-                garbage.push(Garbage { path, bytes, kind, number, given_up: given_up(number, &whose) });
+                garbage.push(Garbage { path, bytes, kind, given_up: given_up(number, &whose) });
             } else {
                 tracing::debug!(path = %file.path.display(), "a file that is not this database's is left alone");
             }
@@ -328,38 +328,48 @@ pub(crate) fn set_aside(
     let name = format!("{}.from-{offset}", name_of(path));
     let from = vfs.open(path, OpenMode::Read)?;
     let Some(end) = end_of_content(&*from, offset, from.len()?)? else { return Ok(()) };
-    create_dir_durably(vfs, &layout.quarantine_dir())?;
-    let target = free_name(vfs, layout, &name, |there| {
-        let is_it = || -> Result<bool, IoError> {
-            let there = vfs.open(there, OpenMode::Read)?;
-            Ok(there.len()? == end - offset && same_content(&*from, offset, &*there)?)
-        };
-        match is_it() {
-            // REC-14: what lies there is needed by nobody.
-            Err(e) if e.path == there && (e.is_of_the_file() || e.is_denied()) => Ok(false),
-            is_it => is_it,
-        }
-    })?;
+    let quarantine = layout.quarantine_dir();
+    create_dir_durably(vfs, &quarantine)?;
+    let target = free_name(vfs, &quarantine, &name, |there| is_copy(vfs, &*from, offset..end, there))?;
     // Nothing is cut on the word of a copy that may not be on stable storage.
     publish(vfs, &target, |to| copy_range(&*from, offset..end, &**to, 0))?;
     report.set_aside.push(target);
     Ok(())
 }
 
-/// A name in the quarantine directory under which nothing lies, or that which `may_be` allows.
+/// Whether a file that was set aside is a copy of `range` of this one.
+fn is_copy(
+    vfs: &dyn Vfs,
+    from: &dyn VfsFile,
+    range: std::ops::Range<u64>,
+    there: &Path,
+) -> Result<bool, IoError> {
+    let look = || -> Result<bool, IoError> {
+        let there = vfs.open(there, OpenMode::Read)?;
+        Ok(there.len()? == range.end - range.start && same_content(from, range.start, &*there)?)
+    };
+    match look() {
+        // REC-14: what lies there is needed by nobody.
+        Err(e) if e.path == there && (e.is_of_the_file() || e.is_denied()) => Ok(false),
+        looked => looked,
+    }
+}
+
+/// REC-17: a name in a directory of files that were set aside under which nothing lies, or that which `may_be` allows. Nothing is set aside but
+/// under such a name.
 fn free_name(
     vfs: &dyn Vfs,
-    layout: &Layout,
+    dir: &Path,
     name: &str,
     may_be: impl Fn(&Path) -> Result<bool, IoError>,
 ) -> Result<PathBuf, IoError> {
-    let mut target = layout.quarantine_dir().join(name);
+    let mut target = dir.join(name);
     // What lies there from another time stays; and what a file is, its name's end says.
     for n in 2.. {
         if vfs.file_len(&target)?.is_none() || may_be(&target)? {
             break;
         }
-        target = layout.quarantine_dir().join(format!("{n}-{name}"));
+        target = dir.join(format!("{n}-{name}"));
     }
     Ok(target)
 }
@@ -369,9 +379,7 @@ fn free_name(
 /// # Errors
 /// When a file operation fails.
 pub fn move_aside(vfs: &dyn Vfs, layout: &Layout, path: &Path) -> Result<PathBuf> {
-    let target = free_name(vfs, layout, &name_of(path), |_| Ok(false))?;
-    move_file(vfs, path, &target)?;
-    Ok(target)
+    Ok(move_into(vfs, &layout.quarantine_dir(), path)?)
 }
 
 /// Copies the manifests into the directory of the salvage that begins: with what is moved there later, it is the database as it was.
@@ -384,7 +392,6 @@ pub(crate) fn keep_manifests(
     let aside = Layout::new(layout.salvage_dir(salvage));
     create_dir_durably(vfs, aside.root())?;
     for file in numbered_files(vfs, layout.root(), &[FileKind::Manifest])? {
-        let target = aside.file(FileKind::Manifest, file.number);
         let from = match vfs.open(&file.path, OpenMode::Read) {
             Ok(from) => from,
             // It was of no use before, either.
@@ -392,30 +399,34 @@ pub(crate) fn keep_manifests(
             Err(e) => return Err(e.into()),
         };
         let end = from.len()?;
-        match publish(vfs, &target, |to| copy_range(&*from, 0..end, &**to, 0)) {
+        let is_it = |there: &Path| is_copy(vfs, &*from, 0..end, there);
+        let copied = free_name(vfs, aside.root(), &name_of(&file.path), is_it)
+            .and_then(|target| publish(vfs, &target, |to| copy_range(&*from, 0..end, &**to, 0)));
+        match copied {
             Err(e) if e.is_of_the_file() => {}
-            published => drop(published?),
+            copied => drop(copied?),
         }
     }
     report.set_aside.push(aside.root().into());
     Ok(())
 }
 
-/// Moves a file to where there is none, durably, into another file system, too.
-fn move_file(vfs: &dyn Vfs, from: &Path, to: &Path) -> Result<(), IoError> {
-    let dir_of = |path: &Path| path.parent().map(Path::to_path_buf).unwrap_or_default();
-    create_dir_durably(vfs, &dir_of(to))?;
-    match vfs.rename(from, to) {
+/// Moves a file into a directory, under a name that is free there, durably, into another file system, too.
+fn move_into(vfs: &dyn Vfs, dir: &Path, from: &Path) -> Result<PathBuf, IoError> {
+    create_dir_durably(vfs, dir)?;
+    let to = free_name(vfs, dir, &name_of(from), |_| Ok(false))?;
+    match vfs.rename(from, &to) {
         Err(e) if e.cause.kind() == std::io::ErrorKind::CrossesDevices => {
             let source = vfs.open(from, OpenMode::Read)?;
             let end = source.len()?;
-            publish(vfs, to, |to| copy_range(&*source, 0..end, &**to, 0))?;
+            publish(vfs, &to, |to| copy_range(&*source, 0..end, &**to, 0))?;
             vfs.remove(from)?;
         }
         renamed => renamed?,
     }
-    vfs.sync_dir(&dir_of(to))?;
-    vfs.sync_dir(&dir_of(from))
+    vfs.sync_dir(dir)?;
+    vfs.sync_dir(from.parent().unwrap_or(dir))?;
+    Ok(to)
 }
 
 fn name_of(path: &Path) -> String {

@@ -17,6 +17,8 @@ pub enum DataLoss {
     None,
     /// Only what was never acknowledged as durable: writes that a crash interrupted.
     Unacknowledged,
+    /// Nothing that is known of; but the log is damaged where a snapshot covers it, and what came after that, if anything did, is gone.
+    Possible,
     /// Transactions that had been durable.
     Acknowledged,
 }
@@ -44,6 +46,8 @@ pub struct RecoveryReport {
     pub snapshot: Option<LoadedSnapshot>,
     /// Manifests and snapshots that could not be used.
     pub rejected: Vec<Rejected>,
+    /// Snapshots that the manifest did not know of, since it is older than they are: a salvage went by them.
+    pub unlisted: Vec<PathBuf>,
     /// Log segments read.
     pub segments: usize,
     /// Bytes of log verified.
@@ -141,6 +145,9 @@ impl fmt::Display for RecoveryReport {
                 write!(f, " (once it is back, it counts again)")?;
             }
         }
+        for path in &self.unlisted {
+            write!(f, "\n  found {}, which the manifest is older than", path.display())?;
+        }
         for path in &self.removed {
             write!(f, "\n  removed the leftover {}", path.display())?;
         }
@@ -156,6 +163,7 @@ impl fmt::Display for RecoveryReport {
         let loss = match self.data_loss {
             DataLoss::None => "none",
             DataLoss::Unacknowledged => "only what was never acknowledged",
+            DataLoss::Possible => "perhaps what came after the snapshot",
             DataLoss::Acknowledged => "ACKNOWLEDGED TRANSACTIONS",
         };
         write!(f, "\n  data loss: {loss}")

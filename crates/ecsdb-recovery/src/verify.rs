@@ -11,7 +11,7 @@ use crate::archived::archive_away;
 use crate::error::Result;
 use crate::find::{self, log_dirs};
 use crate::history::lock_closed;
-use crate::report::Step;
+use crate::report::{Lost, Step};
 
 /// What was found.
 #[derive(Debug, Clone, Default)]
@@ -89,18 +89,27 @@ pub fn verify_files(
         verified.bytes += bytes;
         verified.note(Snapshot::open(vfs, &path).and_then(|snapshot| snapshot.verify_own()))?;
     }
+    if let Some(Lost { first, why, .. }) = find::given_up(manifest) {
+        verified
+            .faults
+            .push(format!("what came from LSN {first} on is given up: {why}. The next opening ends it"));
+    }
     progress(&Step::Verify);
     let covered = manifest.snapshots.last().map_or(0, |newest| newest.lsn);
     let known = find::known(manifest, Lsn(covered));
     let scan = LogScan::run(vfs, &log_dirs(layout, manifest), manifest.database, known, 0)?;
+    let given_up = find::given_up_after(manifest, Lsn(covered));
     verified.segments = scan.segments.len();
     verified.bytes += scan.segments.iter().map(|segment| segment.end.offset).sum::<u64>();
     verified.last_lsn = scan.last_lsn.max(Lsn(covered));
     match &scan.tail {
         Tail::Clean => {}
         Tail::Torn { damage, .. } => verified.torn_tail = Some(damage.to_string()),
+        // It is what is given up.
+        Tail::Corrupt { first_lost, .. } if given_up.is_some_and(|after| *first_lost > after) => {}
         Tail::Corrupt { damage, evidence, .. } => verified.faults.push(format!("{damage} ({evidence})")),
     }
+    verified.faults.extend(find::ends_short(manifest, &scan, Lsn(covered)));
     verified.faults.extend(find::beyond(vfs, layout, manifest, scan.seen_lsn.max(verified.last_lsn))?);
     // A snapshot that no log leads on from, though there is some.
     if let Some(first) = scan.segments.first()

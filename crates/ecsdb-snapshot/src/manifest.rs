@@ -82,6 +82,12 @@ pub struct Kept {
     pub archive_level: u64,
 }
 
+impl Kept {
+    /// What holds where it is not known what was said, and there is an archive.
+    pub const EVERYTHING: Kept =
+        Kept { snapshots_max: u64::MAX, age_max_ns: 0, bytes_max: 0, archive: 1, archive_level: 3 };
+}
+
 /// A snapshot. 56 bytes in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
@@ -435,9 +441,7 @@ impl Manifest {
             written_unix_ns: fields.written_unix_ns,
             kept: match header.version {
                 // It did not say, but there is an archive (CKP-11).
-                2 if fields.first_archived < fields.first_segment => {
-                    Kept { snapshots_max: u64::MAX, archive: 1, archive_level: 3, ..Kept::default() }
-                }
+                2 if fields.first_archived < fields.first_segment => Kept::EVERYTHING,
                 _ => more.kept,
             },
             salvage: more.salvage,

@@ -86,6 +86,8 @@ pub enum LogError {
         damage: Damage,
         /// What proves that it had been durable.
         evidence: String,
+        /// Something shows that there were transactions.
+        shown: bool,
     },
     /// A segment was written by a newer version (REC-10).
     #[error("{} has format version {found}, and this program reads up to {supported}: use a newer ecsdb", path.display())]

@@ -7,7 +7,7 @@ use ecsdb_io::frame::{ALIGN, FrameDamage, FrameHeader, HEADER_LEN, frame_len, he
 use ecsdb_io::{OpenMode, Vfs, VfsFile, seekable};
 
 use crate::error::{LogError, Result};
-use crate::format::{HEADER_BYTES, PAGE, SegmentHeader, TRANSACTION};
+use crate::format::{CLOSE, HEADER_BYTES, PAGE, SegmentHeader, TRANSACTION};
 use ecsdb_id::Lsn;
 
 /// Bytes read at once.
@@ -58,6 +58,8 @@ pub(crate) struct Remains {
     pub(crate) blank: bool,
     /// Something is behind the header's page.
     pub(crate) has_records: bool,
+    /// What is there is the clean end of a segment without a transaction.
+    pub(crate) closed_empty: bool,
     /// The highest LSN of a transaction.
     pub(crate) seen: Lsn,
 }
@@ -101,11 +103,13 @@ impl SegmentReader {
             Some(at) => reader.first_nonzero((at + 1).next_multiple_of(ALIGN as u64))?.is_some(),
             None => false,
         };
-        let mut remains = Remains { blank: first.is_none(), has_records, seen: Lsn::ZERO };
+        let mut remains =
+            Remains { blank: first.is_none(), has_records, closed_empty: false, seen: Lsn::ZERO };
         let mut at = PAGE;
         // Zeros are no frames, and a prepared segment is all zeros.
         while has_records && let Some(found) = reader.resync(at)? {
             let Ok(frame) = reader.frame(found, u64::MAX) else { break };
+            remains.closed_empty |= found == PAGE && frame.header.kind == CLOSE;
             if frame.header.kind == TRANSACTION {
                 remains.seen = remains.seen.max(Lsn(frame.header.sequence));
             }

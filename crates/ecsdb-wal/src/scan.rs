@@ -61,6 +61,8 @@ pub enum Tail {
         first_lost: Lsn,
         /// What proves that it had been durable.
         evidence: String,
+        /// Something shows that there were transactions in it. A segment that is lost without that may have had none.
+        shown: bool,
     },
 }
 
@@ -292,6 +294,15 @@ impl LogScan {
         // makes them no stranger's file.
         let is_next = |file: &Headless| file.number == last + 2 && !file.remains.has_records;
         let is_prepared = |file: &&Headless| file.bytes > 0 && (file.remains.blank || is_next(file));
+        // Of segments that followed one another all but the last had transactions.
+        let is_shown =
+            |number: u64| number != last + 1 || number == known.mark.0 || known.durable >= expected;
+        let lost = |damage, evidence, shown| match corrupt(damage, evidence) {
+            Tail::Corrupt { damage, first_lost, evidence, .. } => {
+                Tail::Corrupt { damage, first_lost, evidence, shown }
+            }
+            other => other,
+        };
         let prepared = behind().rfind(is_prepared);
         for file in behind() {
             let damage = Damage { lsn: expected, ..file.damage.clone() };
@@ -310,7 +321,8 @@ impl LogScan {
                     continue;
                 }
             };
-            self.judge(corrupt(damage, evidence), broken);
+            let has_transactions = file.remains.has_records && !file.remains.closed_empty;
+            self.judge(lost(damage, evidence, has_transactions || is_shown(file.number)), broken);
         }
         let missing = match prepared {
             Some(prepared) if prepared.number > last + 1 => prepared.number - 1,
@@ -320,7 +332,7 @@ impl LogScan {
             let name = ecsdb_io::FileKind::Segment.name(missing);
             let path = own.map_or_else(|| PathBuf::from(&name), |own| own.join(&name));
             let damage = Damage::new(&path, 0, expected, "the segment is missing");
-            self.judge(corrupt(damage, "it was there, with its header".into()), broken);
+            self.judge(lost(damage, "it was there, with its header".into(), is_shown(missing)), broken);
         }
     }
 
@@ -356,13 +368,24 @@ impl LogScan {
         if let Some(before) = self.segments.last()
             && before.end != header.previous
         {
-            let what = if header.previous.segment == before.header.sequence {
-                format!("the segment says that the one before ends with LSN {}", header.previous.last_lsn)
+            let (previous, number) = (header.previous, before.header.sequence);
+            let first = before.end.last_lsn.next();
+            if previous.segment > number {
+                // What is missing is at fault, not what follows it.
+                let name = ecsdb_io::FileKind::Segment.name(previous.segment);
+                let what = "the segment is not there, with its header";
+                let damage = Damage::new(&reader.path().with_file_name(name), 0, first, what);
+                self.judge(corrupt(damage, format!("{} follows it", reader.path().display())), broken);
             } else {
-                format!("the segment follows segment {}, which is not there", header.previous.segment)
-            };
-            let damage = Damage::new(reader.path(), 0, before.end.last_lsn.next(), what);
-            self.judge(corrupt(damage, "a later segment follows".into()), broken);
+                let what = match previous.segment == number {
+                    true => {
+                        format!("the segment says that the one before ends with LSN {}", previous.last_lsn)
+                    }
+                    false => format!("the segment follows segment {}, and not {number}", previous.segment),
+                };
+                let damage = Damage::new(reader.path(), 0, first, what);
+                self.judge(corrupt(damage, "a later segment follows".into()), broken);
+            }
         }
         // A later segment says where this one ends; what lies beyond was cut by a recovery. One that follows another segment than this says
         // only that there is a hole, and that is its own fault.
@@ -528,14 +551,16 @@ fn look_at(vfs: &dyn Vfs, path: &Path) -> Result<Found> {
 fn remains_of(vfs: &dyn Vfs, path: &Path) -> Result<(Remains, bool)> {
     match SegmentReader::without_header(vfs, path) {
         Ok(remains) => Ok((remains, false)),
-        Err(e) if e.is_damage() => Ok((Remains { blank: false, has_records: true, seen: Lsn::ZERO }, true)),
+        Err(e) if e.is_damage() => {
+            Ok((Remains { blank: false, has_records: true, closed_empty: false, seen: Lsn::ZERO }, true))
+        }
         Err(e) => Err(e),
     }
 }
 
 fn corrupt(damage: Damage, evidence: String) -> Tail {
     let first_lost = damage.lsn;
-    Tail::Corrupt { damage, first_lost, evidence }
+    Tail::Corrupt { damage, first_lost, evidence, shown: true }
 }
 
 /// Walks the frames of a segment up to `limit`, or to the first thing that is no frame of it.

@@ -129,7 +129,7 @@ fn tell(repaired: &Repaired, dir: &Path, moved: Option<&Moved>, out: &mut Output
         return out.json(&json!({
             "written": !dry_run, "data_loss": report["data_loss"], "last_lsn": report["last_lsn"],
             "lsn": lsn.0, "entities": report["entities"], "lost": report["lost"], "set_aside": report["set_aside"],
-            "passed_over": report["rejected"],
+            "passed_over": report["rejected"], "unlisted": report["unlisted"],
         }));
     }
     let text = report.to_string();
@@ -144,6 +144,7 @@ fn tell(repaired: &Repaired, dir: &Path, moved: Option<&Moved>, out: &mut Output
     }
     match (dry_run, lost) {
         (true, true) => out.line("nothing was changed; what is listed above as lost would be lost"),
+        (true, false) if report.data_loss == DataLoss::Possible => out.line("nothing was changed"),
         (true, false) => out.line("nothing was changed; nothing that had been durable would be lost"),
         (false, true) => out
             .line(format_args!("what is lost is listed above; what was damaged lies in {}", aside.display())),
