@@ -2,13 +2,14 @@
 
 use anyhow::Result;
 use clap::Args;
+use ecsdb_io::{FileKind, numbered_files};
 use indicatif::HumanBytes;
 use serde_json::json;
 
 use super::info::Info;
 use crate::interrupt;
 use crate::output::{Output, many};
-use crate::place::{Place, follow};
+use crate::place::{Look, Place, follow};
 
 /// Options of `compact`.
 #[derive(Args)]
@@ -25,24 +26,52 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
         return dry_run(&options.place, out);
     }
     let _held = interrupt::hold();
+    let before = options.place.look(Taken::by)?;
     let db = options.place.open(None)?;
     interrupt::check()?;
     let digest = db.view()?.digest()?;
     let info = follow(db.compact()?)?;
     anyhow::ensure!(db.view()?.digest()? == digest, "the digest has changed; this is a bug of ecsdb");
     db.close()?;
+    let after = options.place.look(Taken::by)?;
+    let written = after.snapshot != before.snapshot;
     if out.is_json() {
         return out.json(&json!({
-            "lsn": info.lsn.0, "bytes_before": info.bytes_before, "bytes_after": info.bytes_after,
-            "digest": digest.to_string(), "written": true,
+            "lsn": info.lsn.0, "bytes_before": before.bytes, "bytes_after": after.bytes,
+            "digest": digest.to_string(), "written": written,
         }));
     }
-    out.line(format_args!(
-        "compacted at LSN {}: {} before, {} after, digest {digest} as before",
-        info.lsn,
-        HumanBytes(info.bytes_before),
-        HumanBytes(info.bytes_after)
-    ))
+    let what = match written {
+        true => format!("compacted at LSN {}", info.lsn),
+        false => {
+            format!("snapshot {} is full and has everything already, up to LSN {}", info.sequence, info.lsn)
+        }
+    };
+    let (before, after) = (HumanBytes(before.bytes), HumanBytes(after.bytes));
+    out.line(format_args!("{what}: {before} before, {after} after, digest {digest} as before"))
+}
+
+/// What a closed database takes: while it is open it has segments with room for what is to come.
+struct Taken {
+    /// Of snapshots, log and archive.
+    bytes: u64,
+    /// The newest snapshot.
+    snapshot: Option<u64>,
+}
+
+impl Taken {
+    fn by(look: &Look<'_>) -> Result<Taken> {
+        let kinds = [FileKind::Snapshot, FileKind::Segment, FileKind::CompressedSegment];
+        let mut bytes = 0;
+        for dir in look.layout.data_dirs() {
+            match numbered_files(look.vfs(), dir, &kinds) {
+                Ok(files) => bytes += files.iter().map(|file| file.bytes).sum::<u64>(),
+                Err(e) if e.is_not_found() => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(Taken { bytes, snapshot: look.manifest.snapshots.last().map(|newest| newest.sequence) })
+    }
 }
 
 fn dry_run(place: &Place, out: &mut Output) -> Result<()> {

@@ -9,8 +9,9 @@ use ecsdb::{PersistenceConfig, SnapshotInfo, Task, View};
 use ecsdb_compactor::copy::{Limited, write_database};
 use ecsdb_compactor::{Control, EventSender};
 use ecsdb_io::{Disk, Layout};
+use ecsdb_recovery::look;
 
-use crate::output::bar;
+use crate::output::{self, bar};
 use crate::{interrupt, target};
 
 /// Writes the view into the directory, as fast as the settings allow. An interruption removes what is there of it, unless it was unfinished
@@ -59,7 +60,9 @@ pub(crate) fn write(
 
 /// How a copy is told of.
 pub(crate) fn json(to: &Path, info: Option<&SnapshotInfo>, state: serde_json::Value) -> serde_json::Value {
+    let copy = info.and_then(|_| look(&Disk, &Layout::new(to)).ok());
     serde_json::json!({
-        "to": to, "state": state, "bytes": info.map(|info| info.bytes), "written": info.is_some(),
+        "to": output::path(to), "state": state, "bytes": info.map(|info| info.bytes), "written": info.is_some(),
+        "copy": copy.map(|manifest| format!("{:032x}", manifest.database)),
     })
 }

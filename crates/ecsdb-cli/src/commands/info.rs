@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use clap::Args;
-use ecsdb::Moment;
+use ecsdb::{Lsn, Moment};
 use ecsdb_recovery::History;
 use ecsdb_snapshot::SnapshotEntry;
 use ecsdb_wal::segment_files;
@@ -111,7 +111,10 @@ impl Info {
             Err(e) => return Err(e.into()),
         };
         self.snapshots = entries(look);
-        self.range = history.range().map(|((a, at), (b, bt))| ((a.0, at), (b.0, bt)));
+        // The state may be of a moment ago, and further on than what was looked at before it.
+        let (lsn, unix_ns) = (self.seen.view.lsn().0, self.seen.unix_ns);
+        let last = |(last, at): (Lsn, u64)| if last.0 < lsn { (lsn, at.max(unix_ns)) } else { (last.0, at) };
+        self.range = history.range().map(|((first, at), end)| ((first.0, at), last(end)));
         self.incarnation = look.manifest.incarnation;
         self.lost = history.lost().map(|(first, what)| (first.0, what.to_string()));
         Ok(())

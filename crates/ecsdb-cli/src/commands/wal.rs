@@ -15,7 +15,7 @@ use indicatif::HumanBytes;
 use serde_json::{Value as Json, json};
 
 use crate::failure::Failure;
-use crate::output::{Output, many};
+use crate::output::{self, Output, many};
 use crate::place::{Look, Place};
 use crate::times;
 
@@ -85,6 +85,9 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
         What::Tail { place, n, follow } => {
             let names = &mut Names::new();
             let transactions = place.look(|look| read(look, names, Lsn::ZERO, u64::MAX, *n))?;
+            if transactions.is_empty() && !follow && !out.is_json() {
+                return out.line("no transaction is in the log or the archive");
+            }
             print(&transactions, true, out)?;
             let mut last = transactions.last().map_or(Lsn::ZERO, |last| Lsn(last.lsn));
             if !follow {
@@ -118,7 +121,7 @@ fn ls(place: &Place, out: &mut Output) -> Result<()> {
             .iter()
             .map(|segment| {
                 json!({
-                    "file": segment.path, "archived": segment.path.starts_with(&archive),
+                    "file": output::path(&segment.path), "archived": segment.path.starts_with(&archive),
                     "number": segment.header.sequence, "incarnation": segment.header.incarnation,
                     "first_lsn": segment.header.first_lsn.0, "last_lsn": segment.end.last_lsn.0,
                     "bytes": segment.bytes, "used_bytes": segment.end.offset,
@@ -128,13 +131,14 @@ fn ls(place: &Place, out: &mut Output) -> Result<()> {
                 })
             })
             .collect();
+        let unused: Vec<Json> = scan.unused.iter().map(|file| output::path(file)).collect();
         let kind = match &scan.tail {
             Tail::Clean => "clean",
             Tail::Torn { .. } => "torn",
             Tail::Corrupt { .. } => "corrupt",
         };
         return out.json(&json!({
-            "last_lsn": scan.last_lsn.0, "segments": segments, "unused": scan.unused, "tail": kind, "tail_text": tail,
+            "last_lsn": scan.last_lsn.0, "segments": segments, "unused": unused, "tail": kind, "tail_text": tail,
         }));
     }
     let rows = scan.segments.iter().map(|segment| {
