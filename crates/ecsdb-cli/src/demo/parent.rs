@@ -160,6 +160,8 @@ fn write_until(
         command.arg("--flights").arg(flights.to_string());
     }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // Where its error came from is of no use beside the parent's own.
+    command.env("RUST_LIB_BACKTRACE", "0");
     let mut child = Writer(command.spawn().context("starting the child")?);
     let errors = child.0.stderr.take().context("the child's errors")?;
     let errors = std::thread::spawn(move || said_by(errors));
