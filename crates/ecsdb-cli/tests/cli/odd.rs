@@ -149,7 +149,8 @@ fn a_strangers_segment_is_in_nobodys_way_unless_one_is_missed_there() {
 fn what_is_no_such_file_has_its_exit_code() {
     let fixture = Fixture::new();
     let dir = |name: &str| std::fs::create_dir(fixture.path(name)).unwrap();
-    (dir("dir"), dir("used"));
+    dir("dir");
+    dir("used");
     std::fs::write(fixture.path("used/notes"), "mine").unwrap();
     std::fs::write(fixture.path("file"), b"\x7fELF\xff\xfe").unwrap();
     let newer = fixture.ok(&["dump", "world"]).replacen("\"ecsdb_dump\":1", "\"ecsdb_dump\":9", 1);
