@@ -66,9 +66,9 @@ pub(crate) fn print(view: &View, out: &mut Output) -> Result<()> {
         out.line(format_args!(
             "busiest plane: {}{model}, {}, {}, {} in the air",
             plane.tail,
-            many(state.flights.into(), "flight", "flights"),
-            many(state.miles.into(), "mile", "miles"),
-            many(u64::from(state.air_minutes) / 60, "hour", "hours"),
+            many(state.flights, "flight", "flights"),
+            many(state.miles, "mile", "miles"),
+            many(state.air_minutes / 60, "hour", "hours"),
         ))?;
     }
     Ok(())
