@@ -20,13 +20,16 @@ pub(crate) enum Failure {
     Missing(String),
     #[error("{0}")]
     Damaged(String),
+    /// It was written by another version of this program.
+    #[error("{0}")]
+    Version(String),
     /// There is something where something new was to go.
     #[error("{0}")]
     Exists(String),
     /// Two states are not the same. It was said how.
     #[error("they differ")]
     Differs,
-    #[error("interrupted; nothing is left half done")]
+    #[error("interrupted")]
     Interrupted,
 }
 
@@ -79,6 +82,7 @@ impl Exit {
                     Failure::Usage(_) => Exit::Usage,
                     Failure::Missing(_) => Exit::Missing,
                     Failure::Damaged(_) => Exit::Damaged,
+                    Failure::Version(_) => Exit::Version,
                     Failure::Exists(_) => Exit::Exists,
                     Failure::Differs => Exit::Differs,
                     Failure::Interrupted => Exit::Interrupted,
@@ -100,10 +104,11 @@ impl Exit {
     fn of_kind(kind: ErrorKind) -> Exit {
         match kind {
             ErrorKind::Call | ErrorKind::Config => Exit::Usage,
-            ErrorKind::NotFound => Exit::Missing,
+            // A copy that was not finished is no database yet.
+            ErrorKind::NotFound | ErrorKind::Unfinished => Exit::Missing,
             ErrorKind::Damaged => Exit::Damaged,
             ErrorKind::Locked => Exit::Locked,
-            ErrorKind::AlreadyExists | ErrorKind::Unfinished => Exit::Exists,
+            ErrorKind::AlreadyExists => Exit::Exists,
             ErrorKind::Version | ErrorKind::Schema => Exit::Version,
             ErrorKind::Cancelled => Exit::Interrupted,
             _ => Exit::Failed,
@@ -166,7 +171,7 @@ pub(crate) fn end(error: &anyhow::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let exit = Exit::of(error);
-    let text = text(error);
+    let text = if exit == Exit::Interrupted { Failure::Interrupted.to_string() } else { text(error) };
     // What else can be wrong is said in full.
     let wanted = exit == Exit::Failed;
     let backtrace = error.backtrace();
@@ -176,6 +181,8 @@ pub(crate) fn end(error: &anyhow::Error) -> ExitCode {
         write_error(&line.to_string())
     } else if exit == Exit::Differs {
         Ok(())
+    } else if exit == Exit::Interrupted {
+        write_error(&text)
     } else {
         write_error(&format!("error: {text}"))
     };

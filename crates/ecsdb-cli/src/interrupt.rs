@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::failure::{Exit, Failure};
+use crate::failure::{self, Exit, Failure};
 
 static ASKED: AtomicBool = AtomicBool::new(false);
 static HELD: AtomicUsize = AtomicUsize::new(0);
@@ -13,6 +13,7 @@ pub(crate) fn listen() -> anyhow::Result<()> {
     ctrlc::set_handler(|| {
         let first = !ASKED.swap(true, Ordering::SeqCst);
         if !first || HELD.load(Ordering::SeqCst) == 0 {
+            let _ = failure::end(&Failure::Interrupted.into());
             std::process::exit(Exit::Interrupted as i32);
         }
     })?;

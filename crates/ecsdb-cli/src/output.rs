@@ -2,22 +2,41 @@
 
 use std::fmt::Display;
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
 use comfy_table::{ContentArrangement, LineStyle, Table, TableStyle};
+use ecsdb_recovery::PathText;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
 /// Where results go.
 pub(crate) struct Output {
     json: bool,
-    out: BufWriter<StdoutLock<'static>>,
+    out: BufWriter<StandardOutput>,
+}
+
+/// Standard output, which its errors name.
+struct StandardOutput(StdoutLock<'static>);
+
+fn named(e: io::Error) -> io::Error {
+    io::Error::new(e.kind(), format!("cannot write to standard output: {e}"))
+}
+
+impl Write for StandardOutput {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).map_err(named)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().map_err(named)
+    }
 }
 
 impl Output {
     pub(crate) fn new(json: bool) -> Self {
-        Output { json, out: BufWriter::new(io::stdout().lock()) }
+        Output { json, out: BufWriter::new(StandardOutput(io::stdout().lock())) }
     }
 
     /// A program reads it.
@@ -62,6 +81,11 @@ impl Output {
     pub(crate) fn flush(&mut self) -> Result<()> {
         Ok(self.out.flush()?)
     }
+}
+
+/// A path for programs: every one goes through here, since a plain one that is no Unicode cannot be told.
+pub(crate) fn path(path: &Path) -> Json {
+    json!(PathText(path))
 }
 
 /// A bar on standard error, if somebody looks at it.

@@ -200,6 +200,21 @@ fn no_database(e: RecoveryError, dir: &Path) -> anyhow::Error {
     Failure::Missing(format!("{e}: it has no file such as 0000000000000001.manifest{beside}")).into()
 }
 
+/// What is retained, with times as they are shown here and can be asked for.
+fn out_of_range(e: RecoveryError, history: &History<'_>, moment: Moment) -> anyhow::Error {
+    let (RecoveryError::OutOfRange { .. }, Some(((first, from), (last, to)))) = (&e, history.range()) else {
+        return e.into();
+    };
+    let asked = match moment {
+        Moment::Time(time) => times::local(times::unix_ns(time)),
+        Moment::Snapshot(_) => return e.into(),
+        other => other.to_string(),
+    };
+    let (from, to) = (times::local(from), times::local(to));
+    let text = format!("{asked} is not among what is retained: LSN {first} ({from}) to LSN {last} ({to})");
+    Failure::Missing(text).into()
+}
+
 /// Name, length and time of change of each file: the same as long as nobody writes.
 fn files(layout: &Layout) -> BTreeSet<(PathBuf, u64, Option<SystemTime>)> {
     let dirs = [layout.root()].into_iter().chain(layout.data_dirs());
@@ -252,7 +267,7 @@ impl Look<'_> {
             ControlFlow::Continue(())
         });
         bar.finish_and_clear();
-        let past = past?;
+        let past = past.map_err(|e| out_of_range(e, history, moment))?;
         let loaded = past.report.snapshot.map(|loaded| loaded.sequence);
         let base = self.manifest.snapshots.iter().find(|entry| Some(entry.sequence) == loaded);
         let of_snapshot = past.unix_ns == 0;

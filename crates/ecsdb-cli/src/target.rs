@@ -9,6 +9,7 @@ use ecsdb_io::{Disk, FileKind, Layout, Owner, Vfs};
 use ecsdb_snapshot::Manifest;
 
 use crate::failure::Failure;
+use crate::place::SETTINGS;
 
 /// Refuses a place within the directories of a database: of that which is read, or of whichever lies around it. Whoever writes there by name
 /// takes its files for something else than they are. Gives the place's real name.
@@ -45,9 +46,57 @@ fn looking(at: &Path) -> String {
     format!("looking at {}", at.display())
 }
 
-/// A directory for something new: not there yet, or empty.
-pub(crate) fn directory(own: Option<&Layout>, to: &Path) -> Result<Layout> {
-    new(own, to, |_| false)
+/// A directory for a new database: not there yet, or with nothing in it but the file of its settings.
+pub(crate) fn for_database(to: &Path) -> Result<Layout> {
+    let is_settings =
+        |entry: std::io::Result<fs::DirEntry>| entry.is_ok_and(|entry| entry.file_name() == SETTINGS);
+    new(None, to, |layout| fs::read_dir(layout.root()).is_ok_and(|mut entries| entries.all(is_settings)))
+}
+
+/// The file in a directory of tables that says that they are not all there yet.
+const EXPORTING: &str = "UNFINISHED.export";
+
+/// A directory for tables: what another export left unfinished there is removed.
+pub(crate) fn for_tables(own: Option<&Layout>, to: &Path) -> Result<Tables> {
+    let layout = new(own, to, |layout| layout.root().join(EXPORTING).exists())?;
+    Ok(Tables { made: missing(layout.root()), dir: layout.root().into() })
+}
+
+/// Tables that are being written. Unless they are finished, they are removed.
+pub(crate) struct Tables {
+    dir: PathBuf,
+    made: Missing,
+}
+
+impl Tables {
+    pub(crate) fn begin(&self) -> Result<()> {
+        fs::create_dir_all(&self.dir).with_context(|| format!("making {}", self.dir.display()))?;
+        let mark = self.dir.join(EXPORTING);
+        fs::write(&mark, "").with_context(|| format!("writing {}", mark.display()))?;
+        self.remove_tables();
+        Ok(())
+    }
+
+    pub(crate) fn table(number: usize) -> String {
+        format!("archetype-{number:04}.parquet")
+    }
+
+    fn remove_tables(&self) {
+        let names = (0..).map(|number| self.dir.join(Tables::table(number)));
+        names.take_while(|path| fs::remove_file(path).is_ok()).for_each(drop);
+    }
+
+    pub(crate) fn finish(self) -> Result<()> {
+        let mark = self.dir.join(EXPORTING);
+        fs::remove_file(&mark).with_context(|| format!("removing {}", mark.display()))
+    }
+
+    /// Leaves nothing of them: what is half done is of no use to anybody.
+    pub(crate) fn give_up(self) {
+        self.remove_tables();
+        drop(fs::remove_file(self.dir.join(EXPORTING)));
+        self.made.remove();
+    }
 }
 
 /// A directory for a copy: one in which another was left unfinished can be had, too.
@@ -102,8 +151,8 @@ fn new(own: Option<&Layout>, to: &Path, may_be_used: impl Fn(&Layout) -> bool) -
     Ok(layout)
 }
 
-/// A file, which takes the place of one of its name.
-pub(crate) fn file(own: Option<&Layout>, to: &Path) -> Result<()> {
+/// A file, which takes the place of one of its name. Gives its real name.
+pub(crate) fn file(own: Option<&Layout>, to: &Path) -> Result<PathBuf> {
     if fs::metadata(to).is_ok_and(|there| !there.is_file()) {
         return Err(Failure::Exists(format!(
             "{} is there, and no file that could be replaced",
@@ -111,8 +160,9 @@ pub(crate) fn file(own: Option<&Layout>, to: &Path) -> Result<()> {
         ))
         .into());
     }
-    refuse(own, to)?;
-    is_there(within(to), "")
+    let real = refuse(own, to)?;
+    is_there(within(to), "")?;
+    Ok(real)
 }
 
 /// The directory that a file lies in.

@@ -26,7 +26,7 @@ fn timestamp(unix_ns: u64) -> Option<Timestamp> {
     Timestamp::from_nanosecond(i128::from(unix_ns)).ok()
 }
 
-/// For people, to the millisecond.
+/// For people, with all digits: what is read here and given to `--time` is the same moment.
 pub(crate) fn local(unix_ns: u64) -> String {
     static ZONE: OnceLock<TimeZone> = OnceLock::new();
     let zone = ZONE.get_or_init(|| {
@@ -40,8 +40,8 @@ pub(crate) fn local(unix_ns: u64) -> String {
 }
 
 fn in_zone(unix_ns: u64, zone: &TimeZone) -> String {
-    let Some(time) = timestamp(unix_ns / 1_000_000 * 1_000_000) else { return unix_ns.to_string() };
-    format!("{:.3}", time.display_with_offset(zone.to_offset(time)))
+    let Some(time) = timestamp(unix_ns) else { return unix_ns.to_string() };
+    format!("{:.9}", time.display_with_offset(zone.to_offset(time)))
 }
 
 /// For programs, to the nanosecond; `null` for a time that is not known.
@@ -73,10 +73,19 @@ fn parse_in(text: &str, zone: Result<TimeZone, String>) -> Result<Timestamp, Str
                     in the local zone (TZ)"
             .into());
     };
-    zone?.to_ambiguous_timestamp(clock).unambiguous().map_err(|_| {
-        "the clocks were changed then, so that this was twice or never: write the offset, as in 2026-10-25T02:30:00+01:00"
-            .into()
+    let zone = zone?;
+    zone.to_ambiguous_timestamp(clock).unambiguous().map_err(|_| {
+        // One of the two, or what the clocks showed the moment before.
+        let near =
+            zone.to_timestamp(clock).map(|time| time.display_with_offset(zone.to_offset(time)).to_string());
+        let example = near.map_or_else(|_| String::new(), |near| format!(", as in {near}"));
+        format!("the clocks were changed then, so that this was twice or never: write the offset{example}")
     })
+}
+
+pub(crate) fn unix_ns(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
 pub(crate) fn system_time(time: Timestamp) -> SystemTime {
@@ -96,12 +105,16 @@ mod tests {
         assert_eq!(at("2026-12-01T12:00:00").unwrap(), "2026-12-01T11:00:00Z");
         assert_eq!(at("2026-12-01T12:00:00-05:00").unwrap(), "2026-12-01T17:00:00Z");
         assert_eq!(at("2026-12-01T12:00:00[Asia/Tokyo]").unwrap(), "2026-12-01T03:00:00Z");
-        assert!(at("2026-10-25T02:30:00").unwrap_err().contains("the clocks were changed"));
+        let ambiguous = at("2026-10-25T02:30:00").unwrap_err();
+        assert!(
+            ambiguous.contains("the clocks were changed") && ambiguous.ends_with("2026-10-25T02:30:00+02:00"),
+            "{ambiguous}"
+        );
         assert!(at("2026-03-29T02:30:00").unwrap_err().contains("the clocks were changed"));
         assert_eq!(at("2026-10-25T02:30:00+01:00").unwrap(), "2026-10-25T01:30:00Z");
         assert!(at("yesterday").unwrap_err().contains("RFC 3339"));
         let shown = |text: &str| in_zone(text.parse::<Timestamp>().unwrap().as_nanosecond() as u64, &zone);
-        assert_eq!(shown("2026-10-25T00:30:00Z"), "2026-10-25T02:30:00.000+02:00");
-        assert_eq!(shown("2026-10-25T01:30:00.123456Z"), "2026-10-25T02:30:00.123+01:00");
+        assert_eq!(shown("2026-10-25T00:30:00Z"), "2026-10-25T02:30:00.000000000+02:00");
+        assert_eq!(shown("2026-10-25T01:30:00.123456Z"), "2026-10-25T02:30:00.123456000+01:00");
     }
 }

@@ -99,7 +99,13 @@ impl Store {
         self.claim_archive(work)?;
         let first = self.manifest().first_archived;
         let [log, _] = log_dirs(&self.layout, &self.manifest());
-        let segments = segment_files(&*self.direct_vfs, &[log])?;
+        let mut segments = segment_files(&*self.direct_vfs, &[log])?;
+        // CKP-10: a stranger's is neither archived, nor does it say where another one ends.
+        let database = self.manifest().database;
+        segments.retain(|file| {
+            let opened = SegmentReader::open(&*self.direct_vfs, &file.path);
+            !matches!(opened, Ok(Some(reader)) if reader.header().database != database)
+        });
         let mut copies = None;
         for pair in segments.windows(2) {
             let [file, next] = pair else { continue };

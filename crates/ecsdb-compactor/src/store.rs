@@ -196,14 +196,12 @@ impl Store {
     /// Refuses to go on where another database lies by now, or nothing: a directory that is away is back one day, and knows nothing of what was
     /// done without it (CKP-11); or where another process may have this one open (REC-12).
     pub(crate) fn check_owner(&self) -> Result<()> {
-        for lock in &*self.locks.lock() {
-            lock.check()?;
-        }
         let manifest = self.manifest();
         for dir in [self.layout.log_dir(), self.layout.snapshot_dir()] {
             Owner::check_claimed(&*self.direct_vfs, dir, manifest.database)?;
         }
-        Ok(manifest.check_there(&*self.direct_vfs, &self.layout)?)
+        manifest.check_there(&*self.direct_vfs, &self.layout)?;
+        self.locks.lock().iter().try_for_each(|lock| Ok(lock.check()?))
     }
 
     /// Publishes how far the log has come, if no manifest says so yet: what is missing of it at the next opening is then seen.

@@ -15,6 +15,14 @@ pub enum Error {
     /// The configuration file does not exist.
     #[error("there is no configuration file {}", .0.display())]
     NoFile(PathBuf),
+    /// What is there can be no file of settings.
+    #[error("{} {what}, where a file of settings was expected", path.display())]
+    NoSettings {
+        /// What was to be read.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: &'static str,
+    },
     /// The configuration file cannot be read, or the working directory, which a relative one is taken from, is gone.
     #[error(transparent)]
     Io(#[from] ecsdb_io::IoError),

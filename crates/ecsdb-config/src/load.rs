@@ -1,6 +1,6 @@
 //! Where settings come from: the defaults, a file over them, and the environment over both.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use ecsdb_io::{FileOp, IoError};
@@ -141,12 +141,26 @@ fn load(file: Option<&Path>, dir: &Path, environment: Environment) -> Result<Loa
     Ok(Loaded { config: Some(config), problems, warnings })
 }
 
+/// More than any file of settings has.
+const BYTES_MAX: u64 = 1 << 20;
+
+/// A pipe or a device is not waited for, and no file is read without end.
 fn read(path: &Path) -> Result<Vec<u8>> {
-    #[expect(clippy::disallowed_methods, reason = "a configuration is read before there is a database")]
-    std::fs::read(path).map_err(|e| match e.kind() {
+    let failed = |e: std::io::Error| match e.kind() {
         ErrorKind::NotFound => Error::NoFile(path.into()),
         _ => Error::Io(IoError::new(FileOp::Read, path, e)),
-    })
+    };
+    #[expect(clippy::disallowed_methods, reason = "a configuration is read before there is a database")]
+    let (there, open) = (std::fs::metadata(path).map_err(failed)?, || std::fs::File::open(path));
+    if !there.is_file() {
+        return Err(Error::NoSettings { path: path.into(), what: "is no file" });
+    }
+    let mut bytes = Vec::new();
+    open().and_then(|file| file.take(BYTES_MAX + 1).read_to_end(&mut bytes)).map_err(failed)?;
+    if bytes.len() as u64 > BYTES_MAX {
+        return Err(Error::NoSettings { path: path.into(), what: "has more than 1 MiB" });
+    }
+    Ok(bytes)
 }
 
 fn values(toml: &impl Provider) -> Dict {

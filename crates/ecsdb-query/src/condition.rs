@@ -1,24 +1,15 @@
-//! A condition as text: a path, a comparison, a literal.
+//! A condition that was understood: a part of a component, a comparison, and a literal of the part's type.
 
 use std::cmp::Ordering;
 
 use ecsdb_core::describe::{Shape, Value};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::grammar::{Clause, Comparison, clauses};
 use crate::json::inner;
 use crate::literal::Literal;
 use crate::path::{Path, unwrap};
 use crate::stored::Components;
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Comparison {
-    Equal,
-    Unequal,
-    Less,
-    LessEqual,
-    Greater,
-    GreaterEqual,
-}
 
 #[derive(Debug)]
 pub(crate) struct Condition<'d> {
@@ -27,48 +18,22 @@ pub(crate) struct Condition<'d> {
     literal: Literal,
 }
 
-const COMPARISONS: [(&str, Comparison); 7] = [
-    ("<=", Comparison::LessEqual),
-    (">=", Comparison::GreaterEqual),
-    ("!=", Comparison::Unequal),
-    ("==", Comparison::Equal),
-    ("<", Comparison::Less),
-    (">", Comparison::Greater),
-    ("=", Comparison::Equal),
-];
-
 impl<'d> Condition<'d> {
-    pub(crate) fn parse(text: &str, components: &'d Components) -> Result<Condition<'d>> {
-        let quote = text.find(['"', '\'']).unwrap_or(text.len());
-        let found = COMPARISONS.iter().filter_map(|(sign, comparison)| {
-            text[..quote].find(sign).map(|at| (at, usize::MAX - sign.len(), *sign, *comparison))
-        });
-        let Some((at, _, sign, comparison)) = found.min_by_key(|(at, len, ..)| (*at, *len)) else {
-            return Err(Error::NoCondition(text.into()));
+    /// The conditions of a text, all of which are to hold.
+    pub(crate) fn parse_all(text: &str, components: &'d Components) -> Result<Vec<Condition<'d>>> {
+        let names: Vec<&str> = components.all().map(|def| &*def.name).collect();
+        let parse = |clause: Clause<'_>| {
+            let path = Path::parse(clause.path, components)?;
+            let literal = Literal::parse(&clause.value, clause.comparison, &path)?;
+            Ok(Condition { path, comparison: clause.comparison, literal })
         };
-        let path = Path::parse(&text[..at], components)?;
-        let right = text[at + sign.len()..].trim();
-        let literal = Literal::parse(right)?;
-        Ok(Condition { path, comparison, literal })
+        clauses(text, &names)?.into_iter().map(parse).collect()
     }
 
     pub(crate) fn holds(&self, value: &Value) -> bool {
-        let description = &self.path.def.description;
-        let Some(mut value) = self.path.follow(value) else { return self.literal.is_null(self.comparison) };
-        let mut ty = self.path.ty;
-        while let Some(Shape::Option(of)) = description.shape(ty) {
-            match value {
-                Value::Some(inside) if !self.literal.is_null_word() => {
-                    value = unwrap(description, *of, inside)
-                }
-                Value::None => return self.literal.is_null(self.comparison),
-                _ => return self.comparison == Comparison::Unequal,
-            }
-            ty = inner(description, *of);
-        }
-        let Some(order) = self.literal.compare(description, ty, value) else {
-            return self.comparison == Comparison::Unequal;
-        };
+        let order =
+            self.path.follow(value).map_or_else(|| self.literal.with_nothing(), |value| self.order(value));
+        let Some(order) = order else { return self.comparison == Comparison::Unequal };
         match self.comparison {
             Comparison::Equal => order == Ordering::Equal,
             Comparison::Unequal => order != Ordering::Equal,
@@ -78,22 +43,19 @@ impl<'d> Condition<'d> {
             Comparison::GreaterEqual => order != Ordering::Less,
         }
     }
-}
 
-/// What ` and ` joins, where that is not within quotes.
-pub(crate) fn conjunction(text: &str) -> Vec<&str> {
-    let (mut parts, mut from, mut quote) = (Vec::new(), 0, None);
-    for (at, c) in text.char_indices() {
-        match quote {
-            Some(open) if c == open => quote = None,
-            None if matches!(c, '\'' | '"') => quote = Some(c),
-            None if text[at..].starts_with(" and ") => {
-                parts.push(&text[from..at]);
-                from = at + " and ".len();
-            }
-            _ => {}
+    /// How the value compares with the literal; `None` where they only differ.
+    fn order(&self, value: &Value) -> Option<Ordering> {
+        let description = &self.path.def.description;
+        let (mut ty, mut value) = (self.path.ty, value);
+        while let Some(Shape::Option(of)) = description.shape(ty) {
+            value = match value {
+                Value::Some(inside) if !self.literal.is_null() => unwrap(description, *of, inside),
+                Value::None => return self.literal.with_nothing(),
+                _ => return None,
+            };
+            ty = inner(description, *of);
         }
+        self.literal.order(value)
     }
-    parts.push(&text[from..]);
-    parts
 }

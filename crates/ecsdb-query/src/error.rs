@@ -10,10 +10,12 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// There is nothing of this name.
-    #[error("there is no {what} {}{}", shown(.name), hint(.near.as_deref()))]
+    #[error("there is no {what} {}{}{}", shown(.name), within(.of.as_deref()), hint(.near.as_deref()))]
     Unknown {
-        /// A component or a field.
+        /// A component, a field or a variant.
         what: &'static str,
+        /// What has none of this name, where it is something in particular.
+        of: Option<String>,
         /// What was asked for.
         name: String,
         /// What there is that is written much like it.
@@ -29,22 +31,28 @@ pub enum Error {
         /// The component's type.
         description: String,
     },
-    /// No comparison is in it.
-    #[error(
-        "`{0}` is no condition: write a component or a field, a comparison and a value, such as 'game.health.now < 10'"
-    )]
-    NoCondition(String),
-    /// A quote begins, and does not end.
-    #[error("{text} has no closing {quote}")]
-    Unclosed {
-        /// From the quote on.
+    /// It is not written as conditions are.
+    #[error("`{text}` is no condition: at character {character} {what}")]
+    NoCondition {
+        /// All of it.
         text: String,
-        /// The quote.
-        quote: char,
+        /// Where it goes wrong, from 1 on.
+        character: usize,
+        /// What is there, and what was expected.
+        what: String,
     },
-    /// Nothing follows the comparison.
-    #[error("a condition ends with the value that is compared with")]
-    NoValue,
+    /// A value of another type than the part that it is compared with.
+    #[error("{path} is {of} and cannot be compared with `{word}` so: write {wanted}")]
+    Misfit {
+        /// What is compared.
+        path: String,
+        /// Its type.
+        of: String,
+        /// The value.
+        word: String,
+        /// What can be written.
+        wanted: String,
+    },
     /// A value that a condition asks for cannot be read.
     #[error("values of {component} cannot be read: {cause}")]
     Unreadable {
@@ -59,6 +67,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// The same, with what has nothing of the name.
+    pub(crate) fn within(mut self, place: &str) -> Error {
+        if let Error::Unknown { of, .. } = &mut self {
+            *of = Some(place.into());
+        }
+        self
+    }
+
     /// What may be done now: correct the question, unless the world itself is at fault.
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -72,6 +88,10 @@ fn shown(name: &str) -> &str {
     if name.is_empty() { "with the empty name" } else { name }
 }
 
+fn within(of: Option<&str>) -> String {
+    of.map_or_else(String::new, |of| format!(" in {of}"))
+}
+
 fn hint(near: Option<&str>) -> String {
     near.map_or_else(String::new, |near| format!(": did you mean {near}?"))
 }
@@ -80,7 +100,7 @@ fn hint(near: Option<&str>) -> String {
 pub fn unknown<'a>(what: &'static str, name: &str, known: impl Iterator<Item = &'a str>) -> Error {
     let near = known.map(|known| (strsim::normalized_damerau_levenshtein(known, name), known));
     let near = near.filter(|(likeness, _)| *likeness > 0.5).max_by(|a, b| a.0.total_cmp(&b.0));
-    Error::Unknown { what, name: name.into(), near: near.map(|(_, near)| near.into()) }
+    Error::Unknown { what, of: None, name: name.into(), near: near.map(|(_, near)| near.into()) }
 }
 
 /// JSON that is no value of the type.

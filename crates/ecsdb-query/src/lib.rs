@@ -34,6 +34,7 @@
 
 mod condition;
 mod error;
+mod grammar;
 mod hex;
 mod json;
 mod literal;

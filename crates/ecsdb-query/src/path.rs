@@ -1,7 +1,7 @@
 //! A component, or a part of it, as text: `game.health.now`.
 
 use ecsdb::ComponentDef;
-use ecsdb_core::describe::{Description, Shape, TypeIndex, Value};
+use ecsdb_core::describe::{Description, Primitive, Shape, TypeIndex, Value};
 
 use crate::error::{Error, Result, unknown};
 use crate::json::{ROOT, inner};
@@ -36,7 +36,14 @@ impl<'d> Path<'d> {
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         });
         let Some(def) = fits.max_by_key(|def| def.name.len()) else {
-            return Err(unknown("component", text, components.all().map(|def| &*def.name)));
+            // The names of the parts may be right, and the component's be written in part.
+            let parts = text.match_indices('.').map(|(at, _)| &text[at..]).chain([""]);
+            let parts: Vec<&str> = parts.collect();
+            let likely: Vec<String> = components
+                .all()
+                .flat_map(|def| parts.iter().map(|part| format!("{}{part}", def.name)))
+                .collect();
+            return Err(unknown("component", text, likely.iter().map(|path| &**path)));
         };
         let mut path = Path { text: text.into(), def, steps: Vec::new(), ty: inner(&def.description, ROOT) };
         for name in text[def.name.len()..].split('.').skip(1) {
@@ -55,9 +62,15 @@ impl<'d> Path<'d> {
         let (step, ty) = match (description.shape(self.ty), number) {
             (Some(Shape::Struct(fields)), _) => match fields.iter().position(|field| field.name == name) {
                 Some(at) => (Step::Field(at), fields[at].ty),
-                None => return Err(unknown("field", name, fields.iter().map(|field| &*field.name))),
+                None => {
+                    let names = fields.iter().map(|field| &*field.name);
+                    return Err(unknown("field", name, names).within(&self.def.name));
+                }
             },
-            (Some(Shape::Array(of, _) | Shape::Sequence(of) | Shape::Slice(of)), Some(at)) => {
+            // Bytes are one value.
+            (Some(Shape::Array(of, _) | Shape::Sequence(of) | Shape::Slice(of)), Some(at))
+                if !matches!(description.shape(*of), Some(Shape::Primitive(Primitive::U8))) =>
+            {
                 (Step::At(at), *of)
             }
             _ => {

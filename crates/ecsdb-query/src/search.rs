@@ -3,7 +3,7 @@
 use ecsdb::{ComponentId, Entity, View};
 use serde_json::{Value as Json, json};
 
-use crate::condition::{Condition, conjunction};
+use crate::condition::Condition;
 use crate::error::{Error, Result};
 use crate::hex::hex;
 use crate::json::to_json;
@@ -18,7 +18,7 @@ pub struct Question {
     /// Entities that have none of these.
     pub without: Vec<String>,
     /// Entities of which these hold: a component or one of its fields, `=`, `!=`, `<`, `<=`, `>` or `>=`, and a value. One text may have
-    /// several, joined by ` and `.
+    /// several, joined by `and`.
     pub conditions: Vec<String>,
     /// What is shown of each: components and fields; all components that are asked for where there is nothing here.
     pub select: Vec<String>,
@@ -57,8 +57,8 @@ impl<'d> Search<'d> {
         };
         let (mut with, without) = (ids(&question.with)?, ids(&question.without)?);
         let mut conditions = Vec::new();
-        for text in question.conditions.iter().flat_map(|text| conjunction(text)) {
-            conditions.push(Condition::parse(text, components)?);
+        for text in &question.conditions {
+            conditions.extend(Condition::parse_all(text, components)?);
         }
         with.extend(conditions.iter().map(|condition| condition.path.def.id));
         with.dedup();

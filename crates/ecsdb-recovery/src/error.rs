@@ -21,7 +21,7 @@ pub enum Error {
     /// There are data files, but no manifest that says what they are.
     #[error(
         "{} has {files} snapshot and log files but no valid manifest ({reason}): restore the manifest from a backup, or \
-         open with the policy `salvage`", dir.display()
+         open with the policy `salvage` (on the command line `ecsdb repair`)", dir.display()
     )]
     NoManifest {
         /// The database directory.
@@ -73,7 +73,7 @@ pub enum Error {
         there: String,
     },
     /// The moment is retained, but every snapshot that it could be built from is damaged.
-    #[error("{asked} cannot be gone back to: {what}")]
+    #[error("{asked} is out of reach, since what it would be built from is damaged: {what}")]
     NoBase {
         /// The moment.
         asked: String,
@@ -83,8 +83,9 @@ pub enum Error {
     /// The log is damaged where it had been durable: acknowledged transactions are lost.
     #[error(
         "{} from LSN {first_lost} on: {what}. The log was looked for in {}: a directory that is \
-         wrong or not mounted looks the same. If it is the right one, restore a backup, or open with the policy `salvage` to go on \
-         with what was before the loss", loss(*shown), dir.display()
+         wrong or not mounted looks the same. If it is the right one, restore a backup, or open with the policy `salvage` (on the \
+         command line `ecsdb repair`) to go on with what was before the loss, which a look at LSN {} (`--lsn`) shows", loss(*shown),
+         dir.display(), first_lost.saturating_sub(1)
     )]
     Corrupt {
         /// The first LSN that is lost.
@@ -100,7 +101,7 @@ pub enum Error {
     #[error(
         "the log begins after LSN {log_begins}, but the newest snapshot that validates ends with LSN {snapshot}: the \
          transactions between them are lost. {looked}. If that is the right directory, restore a backup, or open with the policy \
-         `salvage`"
+         `salvage` (on the command line `ecsdb repair`)"
     )]
     Gap {
         /// LSN of the snapshot; 0 for none.

@@ -8,6 +8,8 @@ use ecsdb_id::Lsn;
 
 use serde::Serialize;
 
+use crate::path_text;
+
 /// Whether anything is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -27,6 +29,7 @@ pub enum DataLoss {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Rejected {
     /// The file.
+    #[serde(serialize_with = "path_text::one")]
     pub path: PathBuf,
     /// Why.
     pub reason: String,
@@ -71,8 +74,10 @@ pub struct RecoveryReport {
     /// Lost transactions.
     pub lost: Vec<Lost>,
     /// Copies of what was cut or damaged.
+    #[serde(serialize_with = "path_text::list")]
     pub set_aside: Vec<PathBuf>,
     /// Leftovers of interrupted operations that were removed.
+    #[serde(serialize_with = "path_text::list")]
     pub removed: Vec<PathBuf>,
     /// Whether anything is missing.
     pub data_loss: DataLoss,
@@ -128,7 +133,10 @@ impl fmt::Display for RecoveryReport {
             Some(LoadedSnapshot { sequence, lsn }) => write!(f, ": snapshot {sequence} (LSN {lsn})")?,
             None => write!(f, ": no snapshot")?,
         }
-        write!(f, ", {} transactions replayed from {} log segments", self.transactions, self.segments)?;
+        let many = |n: u64, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+        let (transactions, segments) =
+            (many(self.transactions, "transaction"), many(self.segments as u64, "log segment"));
+        write!(f, ", {transactions} replayed from {segments}")?;
         write!(f, " in {:.1} ms (incarnation {})", self.duration().as_secs_f64() * 1000.0, self.incarnation)?;
         for ClosedComponent { component, why } in &self.closed {
             write!(f, "; component {component} is closed, its bytes are kept: {why}")?;

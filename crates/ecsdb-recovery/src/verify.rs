@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use ecsdb_io::{FileKind, Layout, Vfs};
 use ecsdb_snapshot::{Manifest, Snapshot, SnapshotEntry};
-use ecsdb_wal::{LogScan, Lsn, Tail};
+use ecsdb_wal::{LogError, LogScan, Lsn, Tail};
 
 use crate::archived::archive_away;
 use crate::error::Result;
@@ -97,7 +97,16 @@ pub fn verify_files(
     progress(&Step::Verify);
     let covered = manifest.snapshots.last().map_or(0, |newest| newest.lsn);
     let known = find::known(manifest, Lsn(covered));
-    let scan = LogScan::run(vfs, &log_dirs(layout, manifest), manifest.database, known, 0)?;
+    let scan = match LogScan::run(vfs, &log_dirs(layout, manifest), manifest.database, known, 0) {
+        // In the place of a segment: what is in the log beside it rests on that one.
+        Err(stranger @ LogError::OtherDatabase { .. }) => {
+            verified.faults.push(stranger.to_string());
+            verified.last_lsn = Lsn(covered);
+            progress(&Step::Done);
+            return Ok(verified);
+        }
+        scan => scan?,
+    };
     let given_up = find::given_up_after(manifest, Lsn(covered));
     verified.segments = scan.segments.len();
     verified.bytes += scan.segments.iter().map(|segment| segment.end.offset).sum::<u64>();

@@ -113,7 +113,7 @@ pub enum LogError {
         supported: u32,
     },
     /// A segment belongs to another database.
-    #[error("{} belongs to database {found:032x}, not {expected:032x}: it was copied here by mistake", path.display())]
+    #[error("{} belongs to database {found:032x}, not {expected:032x}: it was copied here by mistake, and a segment of that number is needed: move it elsewhere, and put back the right one", path.display())]
     OtherDatabase {
         /// The file.
         path: PathBuf,

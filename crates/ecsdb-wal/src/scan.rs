@@ -161,7 +161,7 @@ impl LogScan {
     /// not looked at. O(bytes).
     ///
     /// # Errors
-    /// When a directory cannot be listed, or a segment of the log is of another database or of a newer version. Damage is no error
+    /// When a directory cannot be listed, or in the place of a segment of the log there is one of another database, or one of a newer version. Damage is no error
     /// here, nor is a file that cannot be read: it is in the result.
     pub fn run(
         vfs: &dyn Vfs,
@@ -184,7 +184,7 @@ impl LogScan {
         // IO-1: two segments at most are open at a time, the one to be walked and the one that says where it ends.
         let mut before: Option<SegmentReader> = None;
         let mut broken: Option<Tail> = None;
-        let mut headless = Vec::new();
+        let (mut headless, mut strangers) = (Vec::new(), Vec::new());
         for NumberedFile { number, path, bytes } in segment_files(vfs, dirs)? {
             scan.last_file = scan.last_file.max(number);
             if number < from {
@@ -202,8 +202,10 @@ impl LogScan {
                         continue;
                     }
                     if header.database != database && is_own {
+                        // CKP-10: it is in nobody's way, unless the segment of that number is missed.
                         let (found, expected) = (header.database, database);
-                        return Err(LogError::OtherDatabase { path, found, expected });
+                        strangers.push((number, LogError::OtherDatabase { path, found, expected }));
+                        continue;
                     }
                     let what = format!("its header is that of segment {}", header.sequence);
                     let (remains, unreadable) = remains_of(vfs, &path)?;
@@ -262,7 +264,17 @@ impl LogScan {
             scan.tail = corrupt(damage.clone(), format!("LSN {durable} is known to have been durable"));
         }
         scan.seen_lsn = scan.seen_lsn.max(scan.last_lsn);
-        Ok(scan)
+        let in_the_way = strangers.into_iter().find(|(number, _)| scan.misses(*number, &headless, known));
+        in_the_way.map_or(Ok(scan), |(_, stranger)| Err(stranger))
+    }
+
+    /// Whether a segment of that number, where there is none of this log, is one that was there.
+    fn misses(&self, number: u64, headless: &[Headless], known: Known) -> bool {
+        let Some((first, last)) = self.segments.first().zip(self.segments.last()) else { return true };
+        let prepared = headless.iter().map(|file| file.number).max().unwrap_or(0);
+        let end = last.header.sequence.max(known.next_segment.saturating_sub(1)).max(prepared);
+        let is_within = number > first.header.sequence && number <= end;
+        number <= first.header.previous.segment || (is_within && matches!(self.tail, Tail::Corrupt { .. }))
     }
 
     /// Says that there was more than this log has, which lies in `dir`, by what `evidence`: where it ends something is lost.
@@ -404,7 +416,8 @@ impl LogScan {
             walked.go_on(reader, limit)?;
         }
         self.seen_lsn = self.seen_lsn.max(walked.seen);
-        let mut damage = None;
+        // Nothing but zeros behind the end is how a log ends that was not closed.
+        let mut damage = walked.stop.clone().filter(|_| declared.is_none() && !is_last);
         match (declared, &walked.stop) {
             (Some(end), stop) if end != walked.end => {
                 let expected = walked.end.last_lsn.next();
@@ -416,11 +429,14 @@ impl LogScan {
                 self.judge(corrupt(found, evidence), broken);
             }
             (None, Some(stop)) if walked.unreadable => {
+                damage = Some(stop.clone());
                 self.judge(corrupt(stop.clone(), "the disk does not give what is there".into()), broken);
             }
             (None, stop) if is_last => {
-                if let Some(stop) = stop {
-                    self.judge_tail(reader, &walked, stop.clone(), &behind, broken);
+                if let Some(stop) = stop
+                    && self.judge_tail(reader, &walked, stop.clone(), &behind, broken)
+                {
+                    damage = Some(stop.clone());
                 }
                 // No file is made shorter than it was, but by a clean end.
                 if reader.file_len() < header.prepared_bytes && !walked.closed {
@@ -428,6 +444,7 @@ impl LogScan {
                     let what = format!("the file ends at byte {}", reader.file_len());
                     let found = Damage::new(reader.path(), walked.end.offset, lsn, what);
                     let evidence = format!("it had {} bytes when it was begun", header.prepared_bytes);
+                    damage.get_or_insert_with(|| found.clone());
                     self.judge(corrupt(found, evidence), broken);
                 }
             }
@@ -442,14 +459,14 @@ impl LogScan {
             header,
             end: walked.end,
             bytes: reader.file_len(),
-            damage: damage.or_else(|| walked.stop.filter(|_| declared.is_none())),
+            damage,
             last_unix_ns: walked.last_unix_ns,
             durable_to: walked.durable_to,
         });
         Ok(())
     }
 
-    /// Judges by what is behind it whether what is missing at the end of the last segment had been durable.
+    /// Judges by what is behind it whether what is missing at the end of the last segment had been durable, and says whether anything is missing.
     fn judge_tail(
         &mut self,
         reader: &SegmentReader,
@@ -457,7 +474,7 @@ impl LogScan {
         stop: Damage,
         behind: &Behind,
         broken: &mut Option<Tail>,
-    ) {
+    ) -> bool {
         let expected = walked.end.last_lsn.next();
         self.seen_lsn = self.seen_lsn.max(behind.seen);
         let proof = behind.durable;
@@ -468,7 +485,10 @@ impl LogScan {
             let bytes = reader.file_len().saturating_sub(walked.end.offset);
             let damage = Damage { offset: walked.end.offset, lsn: expected, ..stop };
             self.judge(Tail::Torn { damage, bytes, incomplete: walked.incomplete }, broken);
+        } else {
+            return false;
         }
+        true
     }
 
     /// The first break counts.

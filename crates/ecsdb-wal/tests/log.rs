@@ -256,6 +256,53 @@ fn a_known_durable_lsn_beyond_the_end_is_proof_of_loss() {
 }
 
 #[test]
+fn a_strangers_segment_is_passed_over_unless_one_is_missed_in_its_place() {
+    // CKP-10.
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let log = open(dir.path(), options(Threads::None));
+    for i in 0..60 {
+        log.append(body(i, 1_000)[..].into(), Durability::Immediate).unwrap();
+    }
+    log.close().unwrap();
+    let start = LogStart { database: 1, ..start() };
+    Log::start(Arc::new(Disk), Arc::new(Disk), other.path(), options(Threads::None), start)
+        .unwrap()
+        .close()
+        .unwrap();
+    let stranger = std::fs::read(segment(other.path(), 1)).unwrap();
+    let own = scan(dir.path());
+    let (last, count) = (own.segments.last().unwrap().header.sequence, own.segments.len());
+    assert!(
+        count > 2 && own.tail == Tail::Clean && own.segments.iter().all(|segment| segment.damage.is_none())
+    );
+    for number in 1..last + 4 {
+        let path = segment(dir.path(), number);
+        let was = std::fs::read(&path).ok();
+        std::fs::write(&path, &stranger).unwrap();
+        let known = Known { durable: own.last_lsn, next_segment: last + 1, ..Known::default() };
+        let found = LogScan::run(&Disk, &[dir.path().into()], DATABASE, known, 0);
+        match found {
+            Err(LogError::OtherDatabase { path: at, .. }) => {
+                assert!(number <= last && at == path, "{number}")
+            }
+            found => {
+                let found = found.unwrap();
+                assert!(number > last && found.tail == Tail::Clean, "{number}: {:?}", found.tail);
+                assert_eq!((found.last_lsn, found.segments.len()), (own.last_lsn, count));
+                assert!(
+                    !found.unused.contains(&path) && found.last_file >= number,
+                    "nobody takes it for ours"
+                );
+            }
+        }
+        match was {
+            Some(bytes) => std::fs::write(&path, bytes).unwrap(),
+            None => std::fs::remove_file(&path).unwrap(),
+        }
+    }
+}
+
+#[test]
 fn bytes_of_another_segment_or_database_never_validate() {
     // WAL-11: frames of a segment, copied behind the valid ones of another, are no continuation of it.
     let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

@@ -4,7 +4,7 @@ import { Channel, invoke } from '@tauri-apps/api/core'
 
 /**
  * What may be done about an error:
- * `call` and `config` (correct what was asked for), `not-found`, `denied` (the page has no permission), `closed`, `disk-full` (free space),
+ * `call` and `config` (correct what was asked for), `not-found`, `denied` (the page has no permission, which the text names), `closed`, `disk-full` (free space),
  * `reopen` (restart the application), `retry`, `damaged`, `cancelled`, `bug`; and those of opening.
  */
 export type ErrorKind =
@@ -30,8 +30,8 @@ export type ErrorKind =
 export class EcsdbError extends Error {
   readonly kind: ErrorKind
 
-  constructor(kind: ErrorKind, message: string) {
-    super(message)
+  constructor(kind: ErrorKind, message: string, options?: ErrorOptions) {
+    super(message, options)
     this.name = 'EcsdbError'
     this.kind = kind
   }
@@ -41,8 +41,9 @@ export class EcsdbError extends Error {
     if (typeof error === 'object' && error !== null && 'kind' in error && 'message' in error) {
       return new EcsdbError(error.kind as ErrorKind, String(error.message))
     }
-    // Tauri itself refused, since the page may not.
-    return new EcsdbError('denied', error instanceof Error ? error.message : String(error))
+    const message = error instanceof Error ? error.message : String(error)
+    // Tauri itself refuses with a text: the page may not, there is no such plugin, or there is no Tauri at all.
+    return new EcsdbError(/\bnot allowed\b/.test(message) ? 'denied' : 'bug', message, { cause: error })
   }
 }
 

@@ -1,17 +1,27 @@
 // A store of settings. Each call is one transaction, on stable storage when its promise is kept.
 
-import { call, heard, type Unlisten } from './call.js'
+import { EcsdbError, call, heard, type Unlisten } from './call.js'
 
 /** How a store is loaded. */
 export interface StoreOptions {
   /** Values for keys that are not there; and what `reset` goes back to. */
   defaults?: Record<string, unknown>
-  /** Throws away what is there, and takes the defaults. */
+  /** Throws away what is there, and takes the defaults. An older store's file is not taken over, then or later. */
   createNew?: boolean
   /** Takes what is there, if there is something, without the defaults. */
   overrideDefaults?: boolean
   /** Without meaning here: nothing is ever left to be saved. */
   autoSave?: boolean | number
+  /** Not supported, and an error: values are kept as JSON. */
+  serializeFnName?: never
+  /** Not supported, and an error: values are kept as JSON. */
+  deserializeFnName?: never
+}
+
+/** How a store is read again. */
+export interface ReloadOptions {
+  /** Without meaning here. */
+  ignoreDefaults?: boolean
 }
 
 /** What loading found. */
@@ -45,11 +55,14 @@ export class Store {
 
   /** Makes the store if it is not there, and fills in the defaults. The first time it takes over the JSON file of the name, if there is one. */
   static async load(name: string, options: StoreOptions = {}): Promise<Store> {
-    const { autoSave: _, ...rest } = options
+    const { autoSave: _, serializeFnName, deserializeFnName, ...rest } = options
+    if (serializeFnName !== undefined || deserializeFnName !== undefined) {
+      throw new EcsdbError('call', 'values are kept as JSON: no other serializer can be named')
+    }
     return new Store(name, await call<Loaded>('store_load', { store: name, options: rest }))
   }
 
-  /** The store, if it was ever loaded. */
+  /** The store, if it was loaded since the application was started, by whichever window; else `load` it, with its defaults. */
   static async get(name: string): Promise<Store | null> {
     return (await call<boolean>('store_is_known', { store: name })) ? new Store(name) : null
   }
@@ -104,7 +117,7 @@ export class Store {
     return this.#call('clear')
   }
 
-  /** Goes back to the defaults; without any it is as `clear`. */
+  /** Goes back to the defaults that it was first loaded with since the application was started; without any it is as `clear`. */
   reset(): Promise<void> {
     return this.#call('reset')
   }
@@ -114,8 +127,8 @@ export class Store {
     return this.#call('save')
   }
 
-  /** Nothing has to be read again: every look is at what there is. */
-  async reload(): Promise<void> {}
+  /** Nothing has to be read again: every look is at what there is, with and without `ignoreDefaults`. */
+  async reload(_options?: ReloadOptions): Promise<void> {}
 
   /** Tells of changes of a key, each once it is durable; `undefined` for a deletion. */
   onKeyChange<T>(key: string, listener: (value: T | undefined) => void): Promise<Unlisten> {
@@ -207,8 +220,8 @@ export class LazyStore {
   async save(): Promise<void> {
     return (await this.#loaded()).save()
   }
-  async reload(): Promise<void> {
-    return (await this.#loaded()).reload()
+  async reload(options?: ReloadOptions): Promise<void> {
+    return (await this.#loaded()).reload(options)
   }
   async onKeyChange<T>(key: string, listener: (value: T | undefined) => void): Promise<Unlisten> {
     return (await this.#loaded()).onKeyChange(key, listener)

@@ -55,6 +55,10 @@ export interface Verified {
   lsn: number
   /** What is damaged or missing; nothing where everything verifies. */
   faults: string[]
+  /** What an interrupted write left at the end of the log, which the next opening cuts; nothing that was durable. */
+  tornTail: string | null
+  /** Snapshots that are not where they should be; once they are back, they count again. */
+  away: string[]
 }
 
 /** One look at everything. */

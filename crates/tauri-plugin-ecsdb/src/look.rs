@@ -62,7 +62,8 @@ pub(crate) fn compaction(info: &CompactionInfo) -> Json {
 pub(crate) fn verified(verified: &Verified) -> Json {
     json!({
         "snapshots": verified.snapshots, "segments": verified.segments, "bytes": verified.bytes,
-        "lsn": verified.last_lsn.0, "faults": verified.faults,
+        "lsn": verified.last_lsn.0, "faults": verified.faults, "tornTail": verified.torn_tail,
+        "away": verified.away.iter().map(|path| path.display().to_string()).collect::<Vec<_>>(),
     })
 }
 

@@ -9,7 +9,7 @@ use ecsdb::prelude::*;
 use indicatif::{HumanBytes, HumanCount};
 use serde_json::json;
 
-use crate::output::{Output, spinner};
+use crate::output::{self, Output, spinner};
 use crate::{interrupt, target};
 
 /// Options of `bench`.
@@ -137,7 +137,8 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     if out.is_json() {
         let rows: Vec<_> =
             rows.iter().map(|one| json!({ "row": one.row, "value": one.value, "unit": one.unit })).collect();
-        return out.json(&json!({ "dir": options.dir, "entities": all, "rows": rows }));
+        return out
+            .json(&json!({ "dir": output::path(&options.dir), "entities": options.entities, "rows": rows }));
     }
     let rows = rows.into_iter().map(|one| {
         let value = match one.unit {

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use clap::Args;
 use ecsdb_compactor::Archiving;
+use ecsdb_io::{FileKind, numbered_files};
 use indicatif::HumanBytes;
 use serde_json::json;
 
@@ -10,7 +11,7 @@ use super::info::Info;
 use super::past::{GivenUp, Past, warn_of_failures};
 use crate::interrupt;
 use crate::output::{Output, many};
-use crate::place::{Place, follow};
+use crate::place::{Look, Place, follow};
 
 /// Options of `compact`.
 #[derive(Args)]
@@ -28,8 +29,8 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     }
     let _held = interrupt::hold();
     let settled = options.place.settle()?;
+    let (before, past) = (settled.look(Taken::by)?, settled.look(Past::of)?);
     let db = settled.open(None)?;
-    let before = settled.look(Past::of)?;
     let mut events = db.events();
     interrupt::check()?;
     let digest = db.view()?.digest()?;
@@ -37,20 +38,47 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     anyhow::ensure!(db.view()?.digest()? == digest, "the digest has changed; this is a bug of ecsdb");
     db.close()?;
     warn_of_failures(&mut events);
-    let given_up = settled.look(|look| before.lost_to(look))?;
+    let given_up = settled.look(|look| past.lost_to(look))?;
+    let after = settled.look(Taken::by)?;
+    let written = after.snapshot != before.snapshot;
     if out.is_json() {
         return out.json(&json!({
-            "lsn": info.lsn.0, "bytes_before": info.bytes_before, "bytes_after": info.bytes_after,
-            "digest": digest.to_string(), "written": true, "given_up": given_up.json(),
+            "lsn": info.lsn.0, "bytes_before": before.bytes, "bytes_after": after.bytes,
+            "digest": digest.to_string(), "written": written, "given_up": given_up.json(),
         }));
     }
-    out.line(format_args!(
-        "compacted at LSN {}: {} before, {} after, digest {digest} as before",
-        info.lsn,
-        HumanBytes(info.bytes_before),
-        HumanBytes(info.bytes_after)
-    ))?;
+    let what = match written {
+        true => format!("compacted at LSN {}", info.lsn),
+        false => {
+            format!("snapshot {} is full and has everything already, up to LSN {}", info.sequence, info.lsn)
+        }
+    };
+    let (before, after) = (HumanBytes(before.bytes), HumanBytes(after.bytes));
+    out.line(format_args!("{what}: {before} before, {after} after, digest {digest} as before"))?;
     out.line(given_up.line(true))
+}
+
+/// What a closed database takes: while it is open it has segments with room for what is to come.
+struct Taken {
+    /// Of snapshots, log and archive.
+    bytes: u64,
+    /// The newest snapshot.
+    snapshot: Option<u64>,
+}
+
+impl Taken {
+    fn by(look: &Look<'_>) -> Result<Taken> {
+        let kinds = [FileKind::Snapshot, FileKind::Segment, FileKind::CompressedSegment];
+        let mut bytes = 0;
+        for dir in look.layout.data_dirs() {
+            match numbered_files(look.vfs(), dir, &kinds) {
+                Ok(files) => bytes += files.iter().map(|file| file.bytes).sum::<u64>(),
+                Err(e) if e.is_not_found() => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(Taken { bytes, snapshot: look.manifest.snapshots.last().map(|newest| newest.sequence) })
+    }
 }
 
 fn dry_run(place: &Place, out: &mut Output) -> Result<()> {

@@ -12,7 +12,8 @@ use ecsdb_recovery::look;
 use ecsdb_snapshot::Kept;
 use serde_json::{Value as Json, json};
 
-use crate::output::Output;
+use crate::failure::Failure;
+use crate::output::{self, Output};
 use crate::place::{Place, SETTINGS, Settled, check_dir, settings_in};
 
 /// Options of `config`.
@@ -65,7 +66,7 @@ fn check(path: &Path, out: &mut Output) -> Result<()> {
         check_dir(&config, file, path)?;
     }
     if out.is_json() {
-        return out.json(&json!({ "file": file }));
+        return out.json(&json!({ "file": file.as_deref().map(output::path) }));
     }
     match file {
         Some(file) => out.line(format_args!("no mistakes in {} and the environment", file.display())),
@@ -84,6 +85,13 @@ fn show(place: &Place, out: &mut Output) -> Result<()> {
     config.wal.dir = Some(layout.log_dir().into());
     config.snapshot.dir = Some(layout.snapshot_dir().into());
     config.archive.dir = Some(layout.archive_dir().into());
+    let dirs = [layout.root(), layout.log_dir(), layout.snapshot_dir(), layout.archive_dir()];
+    if let Some(dir) = dirs.into_iter().find(|dir| dir.to_str().is_none()) {
+        let dir = dir.display();
+        return Err(
+            Failure::Usage(format!("{dir} is no Unicode, and a file of settings cannot name it")).into()
+        );
+    }
     // What nobody says now is as it was said last. A directory without a database has no word of that.
     let noted = match look(&Disk, &layout) {
         Ok(manifest) => Ok(Noted(manifest.kept)),

@@ -9,9 +9,10 @@ use ecsdb::{PersistenceConfig, SnapshotInfo, Task, View};
 use ecsdb_compactor::copy::{Limited, write_database};
 use ecsdb_compactor::{Control, EventSender};
 use ecsdb_io::{Disk, Layout};
+use ecsdb_recovery::look;
 use ecsdb_snapshot::Kept;
 
-use crate::output::bar;
+use crate::output::{self, bar};
 use crate::{interrupt, target};
 
 /// Writes the view into a directory that [may be had](target::for_copy), as fast as the settings allow; what the original has noted of
@@ -59,7 +60,9 @@ pub(crate) fn write(
 
 /// How a copy is told of.
 pub(crate) fn json(to: &Path, info: Option<&SnapshotInfo>, state: serde_json::Value) -> serde_json::Value {
+    let copy = info.and_then(|_| look(&Disk, &Layout::new(to)).ok());
     serde_json::json!({
-        "to": to, "state": state, "bytes": info.map(|info| info.bytes), "written": info.is_some(),
+        "to": output::path(to), "state": state, "bytes": info.map(|info| info.bytes), "written": info.is_some(),
+        "copy": copy.map(|manifest| format!("{:032x}", manifest.database)),
     })
 }

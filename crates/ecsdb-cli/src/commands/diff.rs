@@ -1,10 +1,12 @@
 //! `ecsdb diff`
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use ecsdb::{ComponentDef, Entity, Lsn, Moment};
 use ecsdb_query::{Components, Reader};
 use serde_json::{Value as Json, json};
@@ -19,8 +21,10 @@ use crate::times;
 #[derive(Args)]
 pub(crate) struct Options {
     /// A database, or a moment of one: DIR, DIR@LSN, DIR@snapshot:N, DIR@TIME.
+    #[arg(value_parser = OsStringValueParser::new().try_map(Side::parse))]
     a: Side,
     /// Another.
+    #[arg(value_parser = OsStringValueParser::new().try_map(Side::parse))]
     b: Side,
 }
 
@@ -31,12 +35,11 @@ struct Side {
     moment: Moment,
 }
 
-impl std::str::FromStr for Side {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Side, String> {
-        let whole = PathBuf::from(text);
-        let Some((dir, moment)) = text.rsplit_once('@').filter(|_| !whole.is_dir()) else {
+impl Side {
+    /// What follows the last `@` is a moment, unless the whole is a directory. A moment is text; a directory need not be.
+    fn parse(word: OsString) -> Result<Side, String> {
+        let whole = PathBuf::from(&word);
+        let Some((dir, moment)) = split(&word).filter(|_| !whole.is_dir()) else {
             return Ok(Side { place: Place::of(whole), moment: Moment::Latest });
         };
         let moment = if let Ok(lsn) = moment.parse() {
@@ -44,10 +47,25 @@ impl std::str::FromStr for Side {
         } else if let Some(number) = moment.strip_prefix("snapshot:") {
             Moment::Snapshot(number.parse().map_err(|_| format!("{number} is no number of a snapshot"))?)
         } else {
-            Moment::Time(times::system_time(times::parse(moment)?))
+            Moment::Time(times::system_time(times::parse(&moment)?))
         };
         Ok(Side { place: Place::of(dir), moment })
     }
+}
+
+#[cfg(unix)]
+fn split(word: &OsStr) -> Option<(OsString, String)> {
+    use std::os::unix::ffi::OsStrExt;
+    let bytes = word.as_bytes();
+    let at = bytes.iter().rposition(|byte| *byte == b'@')?;
+    let moment = OsStr::from_bytes(&bytes[at + 1..]).to_string_lossy().into_owned();
+    Some((OsStr::from_bytes(&bytes[..at]).into(), moment))
+}
+
+#[cfg(not(unix))]
+fn split(word: &OsStr) -> Option<(OsString, String)> {
+    let (dir, moment) = word.to_str()?.rsplit_once('@')?;
+    Some((dir.into(), moment.into()))
 }
 
 /// The values of an entity, or of all resources, by component.

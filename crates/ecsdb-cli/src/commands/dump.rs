@@ -1,5 +1,6 @@
 //! `ecsdb dump`: everything as JSON Lines, in such a way that `load` makes the same of it.
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +13,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::inspect::kind;
 use super::stored::of_resources;
-use crate::output::{Output, many};
+use crate::output::{self, Output, many};
 use crate::place::{Place, Seen, When};
 use crate::{target, times};
 
@@ -32,10 +33,12 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
+    // A link stays one: it is the file that it leads to that is replaced.
+    let mut real = PathBuf::new();
     let path = options.output.as_deref().filter(|path| *path != Path::new("-"));
     let settled = options.place.settle()?;
     if let Some(path) = path {
-        target::file(Some(&settled.layout()?), path)?;
+        real = target::file(Some(&settled.layout()?), path)?;
     }
     let seen = settled.look(|look| look.see(options.when.moment()))?;
     let Some(path) = path else {
@@ -44,20 +47,24 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     };
     let held = crate::interrupt::hold();
     let write = || -> Result<()> {
-        // An interruption leaves nothing behind: the file has no name yet.
-        let file = tempfile::NamedTempFile::new_in(target::within(path)).map_err(target::nameless)?;
+        // An interruption leaves nothing behind; what a kill leaves says whose it is.
+        let mut prefix = OsString::from(".");
+        prefix.push(real.file_name().unwrap_or_default());
+        prefix.push(".");
+        let file = tempfile::Builder::new().prefix(&prefix).suffix(".tmp").tempfile_in(target::within(&real));
+        let file = file.map_err(target::nameless)?;
         let mut buffered = std::io::BufWriter::new(file);
         dump(&seen, &mut buffered)?;
         let file = buffered.into_inner().map_err(std::io::IntoInnerError::into_error)?;
         file.as_file().sync_all()?;
-        file.persist(path).map_err(|e| e.error)?;
+        file.persist(&real).map_err(|e| e.error)?;
         Ok(())
     };
     write().with_context(|| format!("writing {}", path.display()))?;
     drop(held);
     let entities = seen.view.len() as u64;
     if out.is_json() {
-        return out.json(&json!({ "state": seen.json(), "file": path, "entities": entities }));
+        return out.json(&json!({ "state": seen.json(), "file": output::path(path), "entities": entities }));
     }
     out.line(format_args!("{} in {}, {}", many(entities, "entity", "entities"), path.display(), seen.line()))
 }

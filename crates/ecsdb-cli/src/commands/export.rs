@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use arrow_array::{
     ArrayRef, BinaryArray, BooleanArray, Float32Array, Float64Array, Int8Array, Int16Array, Int32Array,
     Int64Array, ListArray, RecordBatch, StringArray, StructArray, UInt8Array, UInt16Array, UInt32Array,
@@ -17,6 +17,7 @@ use ecsdb::ComponentId;
 use ecsdb_core::describe::{Description, Primitive, Shape, TypeIndex, Value};
 use ecsdb_core::parts::ChunkPart;
 use ecsdb_query::{Components, ROOT, Reader, inner, to_json};
+use indicatif::HumanCount;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
@@ -24,8 +25,9 @@ use parquet::file::properties::WriterProperties;
 use serde_json::json;
 
 use crate::failure::Failure;
-use crate::output::{Output, bar, many};
+use crate::output::{self, Output, bar, many};
 use crate::place::{Place, When};
+use crate::target::Tables;
 use crate::{interrupt, target};
 
 /// Options of `export`.
@@ -286,23 +288,21 @@ struct File {
 pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     let to = &options.to;
     let settled = options.place.settle()?;
-    let layout = target::directory(Some(&settled.layout()?), to)?;
+    let tables = target::for_tables(Some(&settled.layout()?), to)?;
     let seen = settled.look(|look| look.see(options.when.moment()))?;
     let _held = interrupt::hold();
-    let made_dirs = target::missing(layout.root());
-    std::fs::create_dir_all(to).with_context(|| format!("making {}", to.display()))?;
-    let mut made = Vec::new();
-    let written = write(&seen, to, &mut made);
-    if written.is_err() {
-        // What is half done is of no use to anybody.
-        made.iter().for_each(|path| drop(std::fs::remove_file(path)));
-        made_dirs.remove();
-    }
-    let files = written?;
+    let files = match tables.begin().and_then(|()| write(&seen, to)) {
+        Ok(files) => files,
+        Err(e) => {
+            tables.give_up();
+            return Err(e);
+        }
+    };
+    tables.finish()?;
     if out.is_json() {
         let files: Vec<_> = files
             .iter()
-            .map(|(path, components, rows)| json!({ "file": path, "components": components, "entities": rows }))
+            .map(|(path, components, rows)| json!({ "file": output::path(path), "components": components, "entities": rows }))
             .collect();
         return out.json(&json!({ "state": seen.json(), "files": files }));
     }
@@ -310,7 +310,7 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     let rows = files.into_iter().map(|(path, components, rows)| {
         vec![
             path.file_name().unwrap_or_default().to_string_lossy().into(),
-            rows.to_string(),
+            HumanCount(rows).to_string(),
             components.join(", "),
         ]
     });
@@ -320,7 +320,7 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
 
 type Written = Vec<(PathBuf, Vec<String>, u64)>;
 
-fn write(seen: &crate::place::Seen, to: &Path, made: &mut Vec<PathBuf>) -> Result<Written> {
+fn write(seen: &crate::place::Seen, to: &Path) -> Result<Written> {
     let components = Components::of(&seen.view);
     let exported: BTreeMap<ComponentId, Exported<'_>> = components
         .all()
@@ -338,7 +338,6 @@ fn write(seen: &crate::place::Seen, to: &Path, made: &mut Vec<PathBuf>) -> Resul
         let ids: Vec<ComponentId> = chunk.components().collect();
         if !files.contains_key(&ids) {
             let file = open(seen, to, files.len(), &ids, &exported)?;
-            made.push(file.path.clone());
             files.insert(ids.clone(), file);
         }
         let Some(file) = files.get_mut(&ids) else { continue };
@@ -380,7 +379,7 @@ fn open(
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_key_value_metadata(Some(said.map(|(key, value)| KeyValue::new(key.to_string(), value)).to_vec()))
         .build();
-    let path = to.join(format!("archetype-{number:04}.parquet"));
+    let path = to.join(Tables::table(number));
     let file = std::fs::File::create_new(&path)
         .map_err(|e| Failure::Usage(format!("{} cannot be made: {e}", path.display())))?;
     let writer = ArrowWriter::try_new(file, schema.clone(), Some(properties))?;

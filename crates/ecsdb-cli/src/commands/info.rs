@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
-use ecsdb::Moment;
+use ecsdb::{Lsn, Moment};
 use ecsdb_io::FileKind;
 use ecsdb_recovery::{History, archive_away};
 use ecsdb_snapshot::SnapshotEntry;
@@ -115,7 +115,10 @@ impl Info {
             Err(e) => return Err(e.into()),
         };
         self.snapshots = entries(look);
-        self.range = history.range().map(|((a, at), (b, bt))| ((a.0, at), (b.0, bt)));
+        // The state may be of a moment ago, and further on than what was looked at before it.
+        let (lsn, unix_ns) = (self.seen.view.lsn().0, self.seen.unix_ns);
+        let last = |(last, at): (Lsn, u64)| if last.0 < lsn { (lsn, at.max(unix_ns)) } else { (last.0, at) };
+        self.range = history.range().map(|((first, at), end)| ((first.0, at), last(end)));
         self.incarnation = look.manifest.incarnation;
         let away = look.manifest.away.iter();
         self.away = away.map(|entry| look.layout.file(FileKind::Snapshot, entry.sequence)).collect();

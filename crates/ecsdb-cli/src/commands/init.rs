@@ -7,7 +7,7 @@ use ecsdb_io::Disk;
 use ecsdb_recovery::look;
 use serde_json::json;
 
-use crate::output::Output;
+use crate::output::{self, Output};
 use crate::place::Place;
 use crate::target;
 
@@ -27,18 +27,18 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     let settled = options.place.settle_new()?;
     let layout = settled.layout()?;
     target::refuse_elsewhere(&layout)?;
-    if options.dry_run {
-        match look(&Disk, &layout) {
-            Ok(_) => return Err(RecoveryError::DatabaseExists { dir: dir.clone() }.into()),
-            Err(RecoveryError::NoDatabase { .. }) => {}
-            Err(RecoveryError::Io(e)) if e.is_not_found() => {}
-            Err(other) => return Err(other.into()),
-        }
-    } else {
+    match look(&Disk, &layout) {
+        Ok(_) => return Err(RecoveryError::DatabaseExists { dir: dir.clone() }.into()),
+        Err(RecoveryError::NoDatabase { .. }) => {}
+        Err(RecoveryError::Io(e)) if e.is_not_found() => {}
+        Err(other) => return Err(other.into()),
+    }
+    target::for_database(dir)?;
+    if !options.dry_run {
         settled.create()?;
     }
     if out.is_json() {
-        return out.json(&json!({ "dir": dir, "made": !options.dry_run }));
+        return out.json(&json!({ "dir": output::path(dir), "made": !options.dry_run }));
     }
     let made = if options.dry_run { "would be made" } else { "was made" };
     out.line(format_args!("an empty database {made} in {}", dir.display()))

@@ -11,7 +11,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::stored::{of_entity, of_resources};
 use crate::failure::Failure;
-use crate::output::Output;
+use crate::output::{Output, many};
 use crate::place::{Place, Seen, When};
 
 /// Options of `inspect`.
@@ -122,7 +122,7 @@ fn all(seen: &Seen, out: &mut Output) -> Result<()> {
             "resources": resources,
         }));
     }
-    out.line(format_args!("{} entities, {}", HumanCount(view.len() as u64), seen.line()))?;
+    out.line(format_args!("{}, {}", many(view.len() as u64, "entity", "entities"), seen.line()))?;
     let rows = archetypes.iter().map(|(ids, n)| vec![HumanCount(*n).to_string(), names(ids).join(", ")]);
     out.table(&["entities", "archetype"], rows.collect())?;
     let rows = components.all().map(|def| {

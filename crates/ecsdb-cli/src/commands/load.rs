@@ -19,7 +19,7 @@ use serde_json::{Map, Value as Json, json};
 use super::copy;
 use super::dump::FORMAT;
 use crate::failure::Failure;
-use crate::output::{Output, many};
+use crate::output::{self, Output, many};
 use crate::place::Place;
 use crate::target;
 
@@ -60,7 +60,7 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     };
     if out.is_json() {
         return out.json(&json!({
-            "to": dir, "entities": view.len(), "lsn": view.lsn().0, "as_dumped": same,
+            "to": output::path(dir), "entities": view.len(), "lsn": view.lsn().0, "as_dumped": same,
             "written": info.is_some(),
         }));
     }
@@ -111,10 +111,19 @@ fn read(from: &mut dyn BufRead) -> Result<Loaded> {
     loop {
         crate::interrupt::check()?;
         text.clear();
-        if from.read_line(&mut text)? == 0 {
+        number += 1;
+        let read = from.read_line(&mut text).map_err(|e| match e.kind() {
+            io::ErrorKind::InvalidData => anyhow::Error::from(Failure::Usage(format!(
+                "line {number} is no text: it is no dump of ecsdb"
+            ))),
+            io::ErrorKind::IsADirectory => {
+                Failure::Usage("it is a directory, and no dump of ecsdb".into()).into()
+            }
+            _ => e.into(),
+        })?;
+        if read == 0 {
             break;
         }
-        number += 1;
         if text.trim().is_empty() {
             continue;
         }
@@ -128,6 +137,12 @@ fn read(from: &mut dyn BufRead) -> Result<Loaded> {
             return Err(at(&"there is more after the end").into());
         }
         match &mut load {
+            None if line["ecsdb_dump"].as_u64().is_some_and(|format| format != FORMAT) => {
+                let other = &line["ecsdb_dump"];
+                let text =
+                    format!("line {number}: it is a dump of format {other}, and this program reads {FORMAT}");
+                return Err(Failure::Version(text).into());
+            }
             None => load = Some(Load::begin(&line).map_err(|e| at(&e))?),
             Some(_) if line.get("end").is_some() => end = Some(line["end"].clone()),
             Some(load) => load.line(&line).map_err(|e| at(&e))?,
@@ -143,10 +158,7 @@ fn read(from: &mut dyn BufRead) -> Result<Loaded> {
 impl Load {
     fn begin(line: &Json) -> Result<Load> {
         match line.get("ecsdb_dump").and_then(Json::as_u64) {
-            Some(FORMAT) => {}
-            Some(other) => {
-                return wrong(format!("it is a dump of format {other}, and this program reads {FORMAT}"));
-            }
+            Some(_) => {}
             None => return wrong("it is no dump of ecsdb"),
         }
         let number = |name: &str| line.get(name).and_then(Json::as_u64);

@@ -1,13 +1,15 @@
 //! `ecsdb man`
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::{Args, CommandFactory};
 use clap_mangen::Man;
+use serde_json::json;
 
 use crate::Cli;
-use crate::output::{Output, many};
+use crate::output::{self, Output, many};
 use crate::target;
 
 /// Options of `man`.
@@ -21,13 +23,18 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     let mut command = Cli::command();
     command.build();
     let Some(dir) = &options.dir else {
-        return Ok(Man::new(command).render(out.raw())?);
+        let mut page = Vec::new();
+        Man::new(command).render(&mut page)?;
+        if out.is_json() {
+            return out.json(&json!({ "page": String::from_utf8(page)? }));
+        }
+        return Ok(out.raw().write_all(&page)?);
     };
     // What lies in the directory is what must not be within a database.
     target::refuse(None, &dir.join("ecsdb.1"))?;
     std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
     let mut pages = 0;
-    let mut write = |name: String, command: clap::Command| -> Result<()> {
+    let mut write = |name: &str, command: clap::Command| -> Result<()> {
         let mut page = Vec::new();
         Man::new(command).render(&mut page)?;
         let path = dir.join(format!("{name}.1"));
@@ -35,12 +42,21 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
         pages += 1;
         Ok(())
     };
-    for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set() && sub.get_name() != "help") {
-        write(format!("ecsdb-{}", sub.get_name()), sub.clone())?;
-    }
-    write("ecsdb".into(), command)?;
+    pages_of("ecsdb", &command, &mut write)?;
     if out.is_json() {
-        return out.json(&serde_json::json!({ "dir": dir, "pages": pages }));
+        return out.json(&json!({ "dir": output::path(dir), "pages": pages }));
     }
     out.line(format_args!("{} in {}", many(pages, "page", "pages"), dir.display()))
+}
+
+/// The page of a command, and those of the commands below it.
+fn pages_of(
+    name: &str,
+    command: &clap::Command,
+    write: &mut dyn FnMut(&str, clap::Command) -> Result<()>,
+) -> Result<()> {
+    for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set() && sub.get_name() != "help") {
+        pages_of(&format!("{name}-{}", sub.get_name()), sub, write)?;
+    }
+    write(name, command.clone())
 }

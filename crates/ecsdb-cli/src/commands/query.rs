@@ -22,7 +22,7 @@ pub(crate) struct Options {
     #[arg(long, value_delimiter = ',')]
     without: Vec<String>,
     /// Entities of which this holds: a component or one of its fields, `=`, `!=`, `<`, `<=`, `>` or `>=`, and a value. Several are joined
-    /// by ` and `, or given one by one.
+    /// by `and`, or given one by one.
     #[arg(long = "where")]
     conditions: Vec<String>,
     /// What is shown of each: components and fields. All components that are asked for unless said otherwise.
@@ -43,15 +43,20 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
         without: options.without.clone(),
         conditions: options.conditions.clone(),
         select: options.select.clone(),
-        limit: options.limit,
+        // One more, to say whether there are more.
+        limit: options.limit.map(|limit| limit.saturating_add(1)),
     };
     let search = Search::parse(&question, &components)?;
     let head: Vec<&str> = std::iter::once("entity").chain(search.columns()).collect();
     if out.is_json() {
         out.json(&json!({ "state": seen.json() }))?;
     }
-    let (mut rows, mut found) = (Vec::new(), 0);
+    let (mut rows, mut found, mut more) = (Vec::new(), 0, false);
     search.each(&seen.view, |row| -> Result<()> {
+        if options.limit == Some(found) {
+            more = true;
+            return Ok(());
+        }
         found += 1;
         if out.is_json() {
             let names = search.columns().map(String::from);
@@ -71,5 +76,6 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
         return Ok(out.raw().flush()?);
     }
     out.table(&head, rows)?;
-    out.line(format_args!("{}, {}", many(found, "entity", "entities"), seen.line()))
+    let more = if more { ", and there are more" } else { "" };
+    out.line(format_args!("{}{more}, {}", many(found as u64, "entity", "entities"), seen.line()))
 }

@@ -7,7 +7,7 @@ use indicatif::HumanBytes;
 use serde_json::json;
 
 use crate::failure::Failure;
-use crate::output::{Output, many, spinner};
+use crate::output::{self, Output, many, spinner};
 use crate::place::Place;
 
 /// Options of `verify`.
@@ -38,10 +38,11 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     };
     let damaged = checked.faults.len() as u64;
     if out.is_json() {
+        let away: Vec<_> = checked.away.iter().map(|file| output::path(file)).collect();
         out.json(&json!({
             "snapshots": checked.snapshots, "segments": checked.segments, "bytes": checked.bytes,
             "last_lsn": checked.last_lsn.0, "torn_tail": checked.torn_tail, "faults": checked.faults,
-            "away": checked.away,
+            "away": away,
         }))?;
     } else {
         if let Some(torn) = &checked.torn_tail {

@@ -15,7 +15,7 @@ use indicatif::HumanBytes;
 use serde_json::{Value as Json, json};
 
 use crate::failure::{self, Failure};
-use crate::output::{Output, many};
+use crate::output::{self, Output, many};
 use crate::place::{Look, Place};
 use crate::times;
 
@@ -91,6 +91,9 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
                 covered = look.manifest.snapshots.last().map_or(Lsn::ZERO, |newest| Lsn(newest.lsn));
                 tail(look, names, *n, transactions)
             });
+            if read.is_ok() && transactions.is_empty() && !follow && !out.is_json() {
+                return out.line("no transaction is in the log or the archive");
+            }
             if read.is_ok() || !transactions.is_empty() {
                 print(transactions, true, out)?;
             }
@@ -154,7 +157,7 @@ fn ls(place: &Place, out: &mut Output) -> Result<()> {
             .iter()
             .map(|segment| {
                 json!({
-                    "file": segment.path, "archived": segment.path.starts_with(&archive),
+                    "file": output::path(&segment.path), "archived": segment.path.starts_with(&archive),
                     "number": segment.header.sequence, "incarnation": segment.header.incarnation,
                     "first_lsn": segment.header.first_lsn.0, "last_lsn": segment.end.last_lsn.0,
                     "bytes": segment.bytes, "used_bytes": segment.end.offset,
@@ -164,13 +167,14 @@ fn ls(place: &Place, out: &mut Output) -> Result<()> {
                 })
             })
             .collect();
+        let unused: Vec<Json> = scan.unused.iter().map(|file| output::path(file)).collect();
         let kind = match &scan.tail {
             Tail::Clean => "clean",
             Tail::Torn { .. } => "torn",
             Tail::Corrupt { .. } => "corrupt",
         };
         return out.json(&json!({
-            "last_lsn": scan.last_lsn.0, "segments": segments, "unused": scan.unused, "tail": kind, "tail_text": tail,
+            "last_lsn": scan.last_lsn.0, "segments": segments, "unused": unused, "tail": kind, "tail_text": tail,
         }));
     }
     let rows = scan.segments.iter().map(|segment| {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use ecsdb::Lsn;
-use indicatif::{HumanBytes, HumanCount};
+use indicatif::HumanBytes;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyModifiers};
 use ratatui::layout::{Constraint, Layout};
 use ratatui::text::Line;
@@ -17,7 +17,7 @@ use ratatui::{DefaultTerminal, Frame};
 use super::info::Info;
 use crate::failure::Failure;
 use crate::interrupt;
-use crate::output::Output;
+use crate::output::{Output, many};
 use crate::place::Place;
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -89,7 +89,7 @@ impl Watch {
             Constraint::Length(1),
         ])
         .areas(frame.area());
-        let title = format!("{} entities", HumanCount(self.info.seen.view.len() as u64));
+        let title = many(self.info.seen.view.len() as u64, "entity", "entities");
         frame.render_widget(Paragraph::new(Line::from(title)), head);
         let widths = [Constraint::Length(16), Constraint::Min(20)];
         let lines =
@@ -178,11 +178,13 @@ mod tests {
             terminal.draw(|frame| watch.draw(frame)).unwrap();
             terminal.backend().to_string()
         };
-        assert!(shown(&watch).contains("1 entities"));
+        assert!(shown(&watch).contains("1 entity"));
         for _ in 0..4 {
             db.write(|tx| Ok(tx.spawn(()))).unwrap();
         }
         watch.again(&place).unwrap();
+        let json = watch.info.json();
+        assert_eq!(json["state"]["lsn"], json["moments"]["last"]["lsn"]);
         let text = shown(&watch);
         assert!(text.contains("5 entities") && text.contains("transactions a second: 4"), "{text}");
         db.snapshot().unwrap().wait().unwrap();

@@ -1,6 +1,6 @@
 //! The parent: starts the process that writes, kills it, checks what is there, and starts it again.
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use serde_json::{Value as Json, json};
 use super::data::Dataset;
 use super::twin::{Progress, Twin};
 use super::{Options, REPORT_BYTES, dataset, summary};
-use crate::output::{Output, many};
+use crate::output::{self, Output, many};
 use crate::{interrupt, target};
 
 /// The uninterrupted run, in memory, brought forward as far as the comparison needs.
@@ -43,7 +43,7 @@ impl Reference {
 }
 
 pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
-    let target = options.dir.as_deref().map(|dir| target::directory(None, dir)).transpose()?;
+    let target = options.dir.as_deref().map(|dir| target::for_database(dir)).transpose()?;
     let started = Instant::now();
     let data = dataset(options.flights)?;
     // Up to here there is nothing to be removed.
@@ -85,8 +85,10 @@ fn play(dir: &Path, options: &Options, data: &Dataset, started: Instant, out: &m
     let mut random = fastrand::Rng::with_seed(seed);
     let mut kills: Vec<u64> = (0..options.kills).map(|_| random.u64(..total.max(1))).collect();
     kills.sort_unstable();
+    // Of what is done after the same event, nothing is there to be killed.
+    kills.dedup();
     let planned = many(kills.len() as u64, "kill", "kills");
-    say(out, format_args!("database in {}, {planned} (--seed {seed})\n", dir.display()))?;
+    say(out, format_args!("database in {}, at most {planned} (--seed {seed})\n", dir.display()))?;
 
     let bar = ProgressBar::new(total).with_style(ProgressStyle::with_template(
         "{bar:40} {human_pos}/{human_len} events  {per_sec}  {msg}  {elapsed}",
@@ -135,7 +137,7 @@ fn play(dir: &Path, options: &Options, data: &Dataset, started: Instant, out: &m
     let seconds = started.elapsed().as_secs_f64();
     if out.is_json() {
         return out.json(&json!({
-            "dir": dir, "seed": seed, "transactions": total, "kills": killed, "digest": digest.to_string(),
+            "dir": output::path(dir), "seed": seed, "transactions": total, "kills": killed, "digest": digest.to_string(),
             "commits_per_second": rate, "seconds": seconds,
         }));
     }
@@ -157,8 +159,12 @@ fn write_until(
     if let Some(flights) = flights {
         command.arg("--flights").arg(flights.to_string());
     }
-    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("starting the child")?;
-    let mut child = Writer(child);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // Where its error came from is of no use beside the parent's own.
+    command.env("RUST_LIB_BACKTRACE", "0");
+    let mut child = Writer(command.spawn().context("starting the child")?);
+    let errors = child.0.stderr.take().context("the child's errors")?;
+    let errors = std::thread::spawn(move || said_by(errors));
     let mut pipe = child.0.stdout.take().context("the child's output")?;
     let mut report = [0; REPORT_BYTES];
     let mut killed = false;
@@ -185,8 +191,21 @@ fn write_until(
         // It may have finished in the moment before.
         return Ok(status.success());
     }
-    ensure!(status.success(), "the child failed: {status}");
+    let said = errors.join().ok().flatten().unwrap_or_else(|| status.to_string());
+    ensure!(status.success(), "the process that writes failed: {said}");
     Ok(true)
+}
+
+/// What the child says is wrong, which is the parent's to tell. What else it says is passed on.
+fn said_by(errors: impl Read) -> Option<String> {
+    let mut said = None;
+    for line in BufReader::new(errors).lines().map_while(Result::ok) {
+        match line.strip_prefix("error: ") {
+            Some(what) => said = Some(what.to_string()),
+            None => eprintln!("{line}"),
+        }
+    }
+    said
 }
 
 /// The process that writes, which does not outlive whoever started it.

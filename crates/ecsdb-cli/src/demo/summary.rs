@@ -8,19 +8,17 @@ use super::twin::{
     ARRIVED, Airline, AirlineStatistics, Airport, AirportStatistics, CANCELLED, FlightState, IN_THE_AIR,
     Plane, PlaneState, WeatherNow,
 };
-use crate::output::Output;
+use crate::output::{Output, many};
 
 pub(crate) fn print(view: &View, out: &mut Output) -> Result<()> {
     let mut by_status = [0u64; 4];
     for flight in view.query::<&FlightState>()? {
         by_status[flight.status as usize % 4] += 1;
     }
+    let flights = many(by_status.iter().sum(), "flight", "flights");
     out.line(format_args!(
-        "{} flights: {} arrived, {} cancelled, {} without a recorded arrival",
-        by_status.iter().sum::<u64>(),
-        by_status[ARRIVED as usize],
-        by_status[CANCELLED as usize],
-        by_status[IN_THE_AIR as usize],
+        "{flights}: {} arrived, {} cancelled, {} without a recorded arrival",
+        by_status[ARRIVED as usize], by_status[CANCELLED as usize], by_status[IN_THE_AIR as usize],
     ))?;
 
     let mut airlines: Vec<_> = view.query::<(&Airline, &AirlineStatistics)>()?.collect();
@@ -66,11 +64,11 @@ pub(crate) fn print(view: &View, out: &mut Output) -> Result<()> {
             None => String::new(),
         };
         out.line(format_args!(
-            "busiest plane: {}{model}, {} flights, {} miles, {} hours in the air",
+            "busiest plane: {}{model}, {}, {}, {} in the air",
             plane.tail,
-            state.flights,
-            state.miles,
-            state.air_minutes / 60
+            many(state.flights, "flight", "flights"),
+            many(state.miles, "mile", "miles"),
+            many(state.air_minutes / 60, "hour", "hours"),
         ))?;
     }
     Ok(())

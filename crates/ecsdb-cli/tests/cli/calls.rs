@@ -134,7 +134,7 @@ fn a_dump_that_is_none_is_named() {
         ("short", 2, "short: it ends too early: its last line is missing"),
         ("other", 2, "other: line 1: expected value"),
         ("nowhere", 3, "there is no file nowhere"),
-        (".", 1, ".: "),
+        (".", 2, ".: it is a directory"),
     ] {
         let (code, _, error) = fixture.run(&["load", "new", file]);
         assert!(code == wanted && error.starts_with(&format!("error: {what}")), "{file}: {code} {error}");

@@ -79,13 +79,14 @@ fn an_edited_dump_is_loaded_and_a_broken_one_refused_with_its_line() {
         ("\"now\":7,", "", "the field `now` is missing"),
         ("\"now\":7,", "\"now\":4294967296,", "it is no integer of its range"),
         ("\"game.name\":\"ship\"", "\"game.nam\":\"ship\"", "did you mean game.name?"),
-        ("{\"ecsdb_dump\":1,", "{\"ecsdb_dump\":2,", "line 1: it is a dump of format 2"),
         ("{\"end\"", "", "line "),
     ] {
         let (code, _, error) = load(&dump.replacen(from, to, 1), "refused");
         assert!(code == 2 && error.contains(&what.replace('"', "\\\"")), "{from} -> {to}: {code} {error}");
         assert!(!fixture.path("refused").exists());
     }
+    let (code, _, error) = load(&dump.replacen("{\"ecsdb_dump\":1,", "{\"ecsdb_dump\":2,", 1), "refused");
+    assert!(code == 7 && error.contains("line 1: it is a dump of format 2"), "{error}");
     let cut: Vec<&str> = dump.lines().collect();
     let (code, _, error) = load(&cut[..cut.len() - 1].join("\n"), "refused");
     assert!(code == 2 && error.contains("its last line is missing"), "{error}");

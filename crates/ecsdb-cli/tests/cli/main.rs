@@ -7,6 +7,7 @@ mod dump;
 mod examples;
 mod export;
 mod fixture;
+mod odd;
 mod page;
 mod reading;
 mod settings;

@@ -48,6 +48,11 @@ fn every_key_that_is_printed_is_documented() {
         ("| `repair`", &["repair", "world"]),
         ("| `snapshot`", &["snapshot", "world"]),
         ("| `restore`", &["restore", "world", "restored"]),
+        ("| `restore`", &["backup", "world", "copy"]),
+        ("| `snapshot`", &["snapshot", "world", "--dry-run"]),
+        ("| `completions`", &["completions", "bash"]),
+        ("| `man`", &["man"]),
+        ("| `man`", &["man", "pages"]),
         ("| `compact`", &["compact", "world", "--dry-run"]),
         ("| `compact`", &["compact", "world"]),
         ("| `bench`", &["bench", ".", "--seconds", "0.01", "--entities", "10"]),
@@ -84,11 +89,11 @@ fn every_command_has_its_row() {
 fn timeless(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
-    const SHOWN: usize = "2026-11-26T07:00:00.000+00:00".len();
+    const SHOWN: usize = "2026-11-26T07:00:00.000000000+00:00".len();
     while let Some(first) = rest.chars().next() {
         match rest.get(..SHOWN) {
             Some(time) if time.parse::<jiff::Timestamp>().is_ok() => {
-                out.push_str("2026-11-26T07:00:00.000+00:00");
+                out.push_str("2026-11-26T07:00:00.000000000+00:00");
                 rest = &rest[SHOWN..];
             }
             _ => {

@@ -218,6 +218,9 @@ fn queries_filter_by_components_and_values() {
     assert_eq!(found(&["--where", "game.bag.orders.0 = Hold"]), ["1v2"]);
     assert_eq!(found(&["--where", "game.bag.numbers.0 = 18446744073709551615"]), ["1v2"]);
     assert_eq!(found(&["--with", "game.name", "--limit", "2"]).len(), 2);
+    let limited = |n: &str| fixture.ok(&["query", "world", "--with", "game.name", "--limit", n]);
+    assert!(limited("2").contains("2 entities, and there are more, as of"), "{}", limited("2"));
+    assert!(limited("3").contains("3 entities, as of"), "{}", limited("3"));
     let lines =
         fixture.lines(&["query", "world", "--with", "game.health", "--select", "game.name,game.health.now"]);
     assert_eq!(lines[1]["values"], serde_json::json!({ "game.name": "ship", "game.health.now": 7 }));
@@ -225,7 +228,10 @@ fn queries_filter_by_components_and_values() {
     assert!(text.contains("ship") && text.contains("1 entity, as of LSN 5"), "{text}");
     for (arguments, what) in [
         (["--with", "game.heath"], "did you mean game.health?"),
-        (["--where", "game.health.nw < 1"], "did you mean now?"),
+        (["--where", "game.health.nw < 1"], "no field nw in game.health: did you mean now?"),
+        (["--where", "health.now < 1"], "did you mean game.health.now?"),
+        (["--with", "health"], "did you mean game.health?"),
+        (["--where", "game.health.now = abc"], "game.health.now is u32"),
         (["--where", "game.health.now"], "is no condition"),
         (["--where", "game.name = 'ship"], "has no closing"),
     ] {
@@ -414,4 +420,52 @@ fn a_tail_that_is_followed_says_what_was_deleted_before_it_was_read() {
     follow.kill().unwrap();
     follow.wait().unwrap();
     db.close().unwrap();
+}
+
+#[test]
+fn every_time_that_is_shown_is_the_moment_that_it_is_shown_with() {
+    let fixture = Fixture::new();
+    let at = |time: &str| fixture.json(&["hash", "world", "--time", time])["state"]["lsn"].as_u64().unwrap();
+    for command in [&["wal", "show", "world"][..], &["history", "world", "0v1"]] {
+        let text = fixture.ok(command);
+        let mut shown = 0;
+        for line in text.lines() {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            if let [lsn, time, ..] = words[..]
+                && let Ok(lsn) = lsn.parse::<u64>()
+            {
+                assert_eq!(at(time), lsn, "{line}");
+                shown += 1;
+            }
+        }
+        assert!(shown >= 3, "{text}");
+    }
+    let info = fixture.ok(&["info", "world"]);
+    let time =
+        |before: &str| info.split(before).nth(1).unwrap().split_whitespace().next().unwrap().to_string();
+    assert_eq!(at(&time("as of LSN 5, ")), 5, "{info}");
+    assert_eq!(at(&time("or from ")), 0, "{info}");
+    // What is outside is said in the same way.
+    let (code, _, error) = fixture.run(&["hash", "world", "--time", "2001-01-01T00:00:00Z"]);
+    assert!(code == 3 && error.contains(&time("or from ")), "{error}");
+    let (code, _, error) = fixture.run(&["hash", "world", "--lsn", "99"]);
+    assert!(
+        code == 3 && error.contains("LSN 99 is not among what is retained") && error.contains("+00:00"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_log_that_is_clean_has_no_damage() {
+    let fixture = Fixture { dir: tempfile::tempdir().unwrap() };
+    fixture.ok(&["init", "new"]);
+    let open = fixture.open("open");
+    for (world, transactions) in [("new", 0), ("open", 5)] {
+        let ls = fixture.json(&["wal", "ls", world]);
+        assert_eq!((&ls["tail"], &ls["last_lsn"]), (&"clean".into(), &transactions.into()));
+        let segments = ls["segments"].as_array().unwrap();
+        assert!(!segments.is_empty() && segments.iter().all(|segment| segment["damage"].is_null()), "{ls}");
+    }
+    open.close().unwrap();
+    assert!(fixture.ok(&["wal", "tail", "new"]).contains("no transaction is in the log"));
 }

@@ -51,7 +51,9 @@ fn a_moment_is_restored_and_the_last_one_backed_up() {
         db.view().unwrap().get::<Health>("0v1".parse().unwrap()).unwrap().now
     };
     assert_eq!(health("to"), 100);
-    fixture.ok(&["backup", "world", "copy"]);
+    let copied = fixture.json(&["backup", "world", "copy"]);
+    assert_eq!(copied["state"]["database"], fixture.json(&["hash", "world"])["state"]["database"]);
+    assert_eq!(copied["copy"], fixture.json(&["hash", "copy"])["state"]["database"]);
     assert_eq!(health("copy"), 7);
     let (code, _, error) = fixture.run(&["backup", "world", "copy"]);
     assert!(code == 6 && error.contains("is not empty"), "{code} {error}");
@@ -88,7 +90,8 @@ fn an_interruption_ends_with_130_and_leaves_nothing_half() {
         (&["compact", "world"], None),
         (&["inspect", "world"], None),
     ] {
-        for wait in [5, 60, 250] {
+        for (wait, json) in [(5, true), (60, false), (250, true)] {
+            let arguments = &[arguments, if json { &["--json"] } else { &[] }].concat();
             let before = std::fs::read_dir(fixture.dir.path()).unwrap().count();
             let child =
                 fixture.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -102,6 +105,12 @@ fn an_interruption_ends_with_130_and_leaves_nothing_half() {
                     interrupted += 1;
                     let after = std::fs::read_dir(fixture.dir.path()).unwrap().count();
                     assert_eq!(after, before, "{arguments:?} after {wait} ms: {out}{error}");
+                    let wanted = if json {
+                        "{\"error\":\"interrupted\",\"kind\":\"interrupted\",\"code\":130}\n"
+                    } else {
+                        "interrupted\n"
+                    };
+                    assert!(code == -1 || error == wanted, "{arguments:?}: {error}");
                 }
                 0 => {
                     let Some(made) = made else { continue };
@@ -142,8 +151,10 @@ fn completions_and_manual_pages_name_every_command() {
         assert!(script.contains("inspect") && script.contains("repair"), "{shell}");
     }
     assert!(fixture.ok(&["man"]).contains(".TH ecsdb"));
+    assert!(fixture.json(&["man"])["page"].as_str().unwrap().contains(".TH ecsdb"));
+    assert!(fixture.json(&["completions", "bash"])["script"].as_str().unwrap().contains("repair"));
     fixture.ok(&["man", "pages"]);
-    for page in ["ecsdb.1", "ecsdb-repair.1", "ecsdb-wal.1"] {
+    for page in ["ecsdb.1", "ecsdb-repair.1", "ecsdb-wal.1", "ecsdb-wal-ls.1"] {
         assert!(std::fs::read_to_string(fixture.path("pages").join(page)).unwrap().contains(".TH"), "{page}");
     }
 }
@@ -153,7 +164,7 @@ fn bench_measures_and_leaves_nothing_behind() {
     let fixture = Fixture { dir: tempfile::tempdir().unwrap() };
     let measured = fixture.json(&["bench", ".", "--seconds", "0.02", "--entities", "1000"]);
     let rows = measured["rows"].as_array().unwrap();
-    assert_eq!(rows.len(), 5);
+    assert_eq!((rows.len(), &measured["entities"]), (5, &1000.into()));
     assert!(rows.iter().all(|row| row["value"].as_f64().unwrap() > 0.0), "{rows:?}");
     assert_eq!(files(fixture.dir.path()), []);
 }
@@ -219,4 +230,59 @@ fn damage_has_an_exit_code_of_its_own_and_a_repair_says_what_is_lost() {
     assert_eq!(fixture.json(&["hash", "world"])["state"]["lsn"], 5);
     assert_eq!(fixture.ok(&["verify", "world"]).lines().last(), Some("everything verifies"));
     assert!(fixture.json(&["info", "world"])["quarantined"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn a_compaction_counts_what_the_closed_database_takes() {
+    let fixture = Fixture::new();
+    let taken = || -> u64 {
+        let dirs = ["log", "snapshots", "archive"].map(|dir| fixture.path("world").join(dir));
+        let all = dirs.iter().filter(|dir| dir.exists()).flat_map(|dir| files(dir));
+        let is_data = |path: &std::path::Path| {
+            path.extension().is_some_and(|end| end == "seg" || end == "snap" || end == "zst")
+        };
+        all.filter(|(path, ..)| is_data(path)).map(|(_, bytes, _)| bytes).sum()
+    };
+    for written in [true, false] {
+        let before = taken();
+        let told = fixture.json(&["compact", "world"]);
+        assert_eq!((&told["written"], &told["bytes_before"]), (&written.into(), &before.into()));
+        assert_eq!(told["bytes_after"], taken());
+    }
+    assert!(fixture.ok(&["compact", "world"]).contains("has everything already, up to LSN 5"));
+}
+
+#[test]
+fn an_export_that_was_killed_is_taken_up_again() {
+    let fixture = Fixture::new();
+    fixture.ok(&["export", "world", "--parquet", "tables"]);
+    let whole = || {
+        let mut names: Vec<String> = files(&fixture.path("tables"))
+            .into_iter()
+            .map(|(path, ..)| path.file_name().unwrap().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    };
+    let names = whole();
+    assert!(names.len() > 1 && names.iter().all(|name| name.ends_with(".parquet")), "{names:?}");
+    let (code, _, error) = fixture.run(&["export", "world", "--parquet", "tables"]);
+    assert!(code == 6 && error.contains("is not empty"), "{error}");
+    // What a kill leaves.
+    std::fs::write(fixture.path("tables/UNFINISHED.export"), "").unwrap();
+    std::fs::write(fixture.path("tables").join(&names[0]), "half").unwrap();
+    std::fs::write(fixture.path("tables").join(format!("archetype-{:04}.parquet", names.len())), "").unwrap();
+    fixture.ok(&["export", "world", "--parquet", "tables"]);
+    assert_eq!(whole(), names);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_dump_goes_where_a_link_leads() {
+    let fixture = Fixture::new();
+    std::fs::write(fixture.path("file"), "before").unwrap();
+    std::os::unix::fs::symlink("file", fixture.path("link")).unwrap();
+    fixture.ok(&["dump", "world", "--output", "link"]);
+    assert!(fixture.path("link").is_symlink());
+    assert_eq!(std::fs::read_to_string(fixture.path("file")).unwrap(), fixture.ok(&["dump", "world"]));
 }

@@ -17,7 +17,7 @@ impl fmt::Display for Description {
 
 impl Description {
     /// One type as text.
-    pub(super) fn text(&self, ty: TypeIndex) -> String {
+    pub fn text(&self, ty: TypeIndex) -> String {
         let mut text = Text { description: self, out: String::new(), open: Vec::new() };
         text.ty(ty);
         text.out

@@ -91,6 +91,20 @@ test('errors say what may be done', async () => {
     throw 'ecsdb.store_clear not allowed'
   })
   await assert.rejects(store.clear(), (e) => e instanceof EcsdbError && e.kind === 'denied')
+  // No denial is what is anything else.
+  for (const other of ['plugin ecsdb not found', new TypeError('x is undefined'), undefined]) {
+    answers.set('store_clear', () => {
+      throw other
+    })
+    await assert.rejects(store.clear(), (e) => e instanceof EcsdbError && e.kind === 'bug' && e.cause === other)
+  }
+})
+
+test('serializers cannot be named', async () => {
+  for (const name of ['serializeFnName', 'deserializeFnName']) {
+    await assert.rejects(load('s.json', { [name]: 'mine' }), (e) => e instanceof EcsdbError && e.kind === 'call')
+  }
+  assert.deepEqual(calls, [])
 })
 
 test('a lazy store is loaded once, and again where that failed', async () => {

@@ -26,7 +26,7 @@ pub use name::StoreName;
 pub struct Options {
     /// Values for keys that are not there; and what [`Stores::reset`] goes back to.
     pub defaults: Option<Map<String, Json>>,
-    /// Whatever is there is thrown away, and the defaults are taken.
+    /// Whatever is there is thrown away, and the defaults are taken. An older store's file is not taken over, then or later.
     pub create_new: bool,
     /// Defaults are only for a store that was not there.
     pub override_defaults: bool,
@@ -137,9 +137,9 @@ impl Stores {
         Ok(loaded)
     }
 
-    /// Whether a store of the name was ever loaded.
+    /// Whether a store of the name was loaded in this process.
     pub fn is_known(&self, name: &StoreName) -> bool {
-        self.0.index.lock().get(name).is_some_and(|held| held.is_known)
+        self.0.index.lock().get(name).is_some_and(|held| held.defaults.is_some())
     }
 
     /// The value of a key.
@@ -177,7 +177,7 @@ impl Stores {
     /// # Errors
     /// When the value is too large, or it cannot be made durable.
     pub fn set(&self, name: &StoreName, key: &str, value: Json) -> Result<()> {
-        self.change(name, |_| vec![Change { key: key.into(), value: Some(value) }])?;
+        self.change(name, |_| Ok(vec![Change { key: key.into(), value: Some(value) }]))?;
         Ok(())
     }
 
@@ -188,7 +188,7 @@ impl Stores {
     pub fn delete(&self, name: &StoreName, key: &str) -> Result<bool> {
         let deleted = self.change(name, |held| {
             let is_there = held.keys.contains_key(key);
-            is_there.then(|| Change { key: key.into(), value: None }).into_iter().collect()
+            Ok(is_there.then(|| Change { key: key.into(), value: None }).into_iter().collect())
         })?;
         Ok(deleted > 0)
     }
@@ -199,22 +199,28 @@ impl Stores {
     /// As [`Stores::delete`].
     pub fn clear(&self, name: &StoreName) -> Result<()> {
         self.change(name, |held| {
-            held.keys.keys().map(|key| Change { key: key.clone(), value: None }).collect()
+            Ok(held.keys.keys().map(|key| Change { key: key.clone(), value: None }).collect())
         })?;
         Ok(())
     }
 
-    /// Goes back to the defaults that the store was loaded with; without any it is as [`Stores::clear`].
+    /// Goes back to the defaults that the store was loaded with in this process; where it was loaded without any it is as [`Stores::clear`].
     ///
     /// # Errors
-    /// As [`Stores::set`].
+    /// As [`Stores::set`]; and of kind [`Call`](ErrorKind::Call) when it was not loaded in this process, so that nobody knows its defaults.
     pub fn reset(&self, name: &StoreName) -> Result<()> {
         self.change(name, |held| {
-            let defaults = held.defaults.clone().unwrap_or_default();
+            let unknown = || {
+                Error::call(format!(
+                    "{:?} is not loaded, and only loading says what its defaults are",
+                    name.as_str()
+                ))
+            };
+            let defaults = held.defaults.clone().ok_or_else(unknown)?;
             let gone = held.keys.keys().filter(|key| !defaults.contains_key(*key));
             let gone: Vec<Change> = gone.map(|key| Change { key: key.clone(), value: None }).collect();
             let set = defaults.into_iter().map(|(key, value)| Change { key, value: Some(value) });
-            gone.into_iter().chain(set).collect()
+            Ok(gone.into_iter().chain(set).collect())
         })?;
         Ok(())
     }
@@ -249,9 +255,13 @@ impl Stores {
     }
 
     /// Changes a store by what `plan` makes of it, and returns when that is durable, with the number of keys changed.
-    fn change(&self, name: &StoreName, plan: impl FnOnce(&index::Held) -> Vec<Change>) -> Result<usize> {
+    fn change(
+        &self,
+        name: &StoreName,
+        plan: impl FnOnce(&index::Held) -> Result<Vec<Change>>,
+    ) -> Result<usize> {
         let mut index = self.0.index.lock();
-        let changes = plan(index.of_store(name));
+        let changes = plan(index.of_store(name))?;
         let count = changes.len();
         let ticket = self.commit(&mut index, name, changes, false)?;
         drop(index);

@@ -82,6 +82,14 @@ fn defaults_are_filled_in_and_gone_back_to() {
     // The next process.
     let next = app(dir.path());
     let page = window(&next, "settings");
+    assert_eq!(call(&page, "is_known", json!({})), false, "it is to be loaded, with its defaults");
+    let reset = json!({ "store": NAME });
+    let refused = tauri_plugin_ecsdb_tests::call(&page, "store_reset", reset).unwrap_err();
+    assert!(
+        refused["kind"] == "call" && refused["message"].as_str().unwrap().contains("is not loaded"),
+        "{refused}"
+    );
+    assert_eq!(entries(&page), json!([["theme", "light"]]), "nobody knows what to go back to");
     let own = json!({ "options": { "defaults": { "size": 9 }, "overrideDefaults": true } });
     assert_eq!(call(&page, "load", own)["isNew"], false);
     assert_eq!(entries(&page), json!([["theme", "light"]]), "what is there is taken without the defaults");

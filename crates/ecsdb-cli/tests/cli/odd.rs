@@ -1,0 +1,191 @@
+//! Odd names, strangers' files, and files of another kind than was asked for.
+
+use std::path::Path;
+
+use serde_json::{Value as Json, json};
+
+use crate::fixture::{Fixture, files, told};
+
+#[cfg(unix)]
+#[test]
+fn a_path_that_is_no_unicode_is_told_by_its_bytes() {
+    use std::ffi::{OsStr, OsString};
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+    let fixture = Fixture::new();
+    let odd = |name: &str| OsString::from_vec([name.as_bytes(), b"\xff"].concat());
+    let told_as = |name: &OsStr| {
+        let hex: String = name.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        json!({ "text": name.to_string_lossy(), "bytes": hex })
+    };
+    let world = odd("world");
+    std::fs::rename(fixture.path("world"), fixture.dir.path().join(&world)).unwrap();
+    let run = |arguments: &[&str], path: &OsStr, more: &[&OsStr]| {
+        told(fixture.command(arguments).arg(path).args(more).output().unwrap())
+    };
+    std::fs::write(fixture.dir.path().join(odd("settings")), "").unwrap();
+    // What is read, and what is told of it; a place that is written to comes last.
+    let none: &[&OsStr] = &[];
+    for (arguments, path, more, key) in [
+        (&["init"][..], odd("made"), none, Some("dir")),
+        (&["info"], world.clone(), none, None),
+        (&["inspect"], world.clone(), none, None),
+        (&["query"], world.clone(), none, None),
+        (&["hash"], world.clone(), none, None),
+        (&["diff"], world.clone(), &[&world], None),
+        (&["history"], world.clone(), &[OsStr::new("0v1")], None),
+        (&["dump", "--output"], odd("dumped"), &[&world], Some("file")),
+        (&["load"], odd("loaded"), &[&odd("dumped")], Some("to")),
+        (&["export", "--parquet"], world.clone(), &[&odd("tables")], None),
+        (&["wal", "ls"], world.clone(), none, None),
+        (&["wal", "show"], world.clone(), none, None),
+        (&["wal", "tail"], world.clone(), none, None),
+        (&["verify"], world.clone(), none, None),
+        (&["repair", "--dry-run"], world.clone(), none, None),
+        (&["snapshot"], world.clone(), none, None),
+        (&["restore"], world.clone(), &[&odd("restored")], None),
+        (&["backup"], world.clone(), &[&odd("backed")], None),
+        (&["compact"], world.clone(), none, None),
+        (&["repair"], world.clone(), none, None),
+        (&["config", "check"], odd("settings"), none, Some("file")),
+        (&["man"], odd("pages"), none, Some("dir")),
+        (&["bench", "--seconds", "0", "--entities", "1"], odd("pages"), none, Some("dir")),
+    ] {
+        let (code, out, error) = run(&[&["--json"], arguments].concat(), &path, more);
+        assert!(code == 0 && error.is_empty(), "{arguments:?}: {code} {out}{error}");
+        for line in out.lines() {
+            let line: Json = serde_json::from_str(line).unwrap();
+            if let Some(key) = key {
+                assert_eq!(line[key], told_as(&path), "{arguments:?}: {line}");
+            }
+        }
+    }
+    // A moment is behind the last @, whatever is before it.
+    let mut at = world.clone();
+    at.push("@2");
+    let (code, out, error) = run(&["diff", "--json"], &at, &[&world]);
+    assert_eq!(code, 8, "{error}");
+    assert_eq!(serde_json::from_str::<Json>(out.lines().next().unwrap()).unwrap()["a"]["lsn"], 2);
+    // No file of settings can name it.
+    for arguments in [&["config", "show"][..], &["config", "show", "--json"]] {
+        let (code, out, error) = run(arguments, &world, &[]);
+        assert!(code == 2 && out.is_empty() && error.contains("is no Unicode"), "{code} {out}{error}");
+    }
+}
+
+fn segment(fixture: &Fixture, world: &str, number: u64) -> std::path::PathBuf {
+    fixture.path(world).join(format!("log/{number:016}.seg"))
+}
+
+#[test]
+fn a_strangers_segment_is_in_nobodys_way_unless_one_is_missed_there() {
+    let fixture = Fixture::new();
+    fixture.open("other").close().unwrap();
+    let stranger = std::fs::read(segment(&fixture, "other", 1)).unwrap();
+    let digest = fixture.json(&["hash", "world"])["digest"].clone();
+    for free in [7, 99] {
+        std::fs::write(segment(&fixture, "world", free), &stranger).unwrap();
+    }
+    for command in [
+        &["info", "world"][..],
+        &["hash", "world", "--lsn", "3"],
+        &["wal", "ls", "world"],
+        &["wal", "show", "world"],
+        &["history", "world", "0v1"],
+        &["verify", "world"],
+        &["repair", "world", "--dry-run"],
+        &["snapshot", "world"],
+        &["compact", "world"],
+        &["repair", "world"],
+        &["verify", "world"],
+        &["backup", "world", "copy"],
+    ] {
+        fixture.ok(command);
+        assert_eq!(fixture.json(&["hash", "world"])["digest"], digest, "{command:?}");
+    }
+    for free in [7, 99] {
+        assert_eq!(std::fs::read(segment(&fixture, "world", free)).unwrap(), stranger);
+    }
+    // In the place of one that is needed it is said, and nothing is made of it.
+    let fixture = Fixture::new();
+    fixture.ok(&["snapshot", "world"]);
+    fixture.ok(&["repair", "world"]);
+    let last = (1..).take_while(|number| segment(&fixture, "world", *number).exists()).last().unwrap();
+    assert!(last > 1);
+    for needed in [1, last] {
+        let own = std::fs::read(segment(&fixture, "world", needed)).unwrap();
+        std::fs::write(segment(&fixture, "world", needed), &stranger).unwrap();
+        // Whoever looks at it to repair it has it locked meanwhile.
+        let there = || {
+            let mut files = files(&fixture.path("world"));
+            files.retain(|(path, ..)| !path.ends_with("LOCK.holder"));
+            files
+        };
+        let before = there();
+        for command in ["info", "verify", "repair"] {
+            let (code, out, error) = fixture.run(&[command, "world"]);
+            let all = format!("{out}{error}");
+            // The newest snapshot covers the first.
+            let matters = needed == last || command == "verify";
+            assert!(
+                !matters || (code == 4 && all.contains("belongs to database")),
+                "{needed} {command}: {code} {all}"
+            );
+            if command == "verify" {
+                assert!(out.contains("1 snapshot"), "it goes on: {out}");
+            }
+            if matters {
+                assert_eq!(there(), before, "{command}");
+            } else {
+                break;
+            }
+        }
+        std::fs::write(segment(&fixture, "world", needed), own).unwrap();
+        fixture.ok(&["verify", "world"]);
+    }
+}
+
+#[test]
+fn what_is_no_such_file_has_its_exit_code() {
+    let fixture = Fixture::new();
+    let dir = |name: &str| std::fs::create_dir(fixture.path(name)).unwrap();
+    dir("dir");
+    dir("used");
+    std::fs::write(fixture.path("used/notes"), "mine").unwrap();
+    std::fs::write(fixture.path("file"), b"\x7fELF\xff\xfe").unwrap();
+    let newer = fixture.ok(&["dump", "world"]).replacen("\"ecsdb_dump\":1", "\"ecsdb_dump\":9", 1);
+    std::fs::write(fixture.path("newer"), newer).unwrap();
+    std::fs::write(fixture.path("large.toml"), " ".repeat(2 << 20)).unwrap();
+    unfinished(&fixture.path("half"));
+    for (arguments, wanted, what) in [
+        (&["load", "new", "file"][..], 2, "file: line 1 is no text"),
+        (&["load", "new", "dir"], 2, "dir: it is a directory"),
+        (&["load", "new", "newer"], 7, "newer: line 1: it is a dump of format 9"),
+        (&["init", "file"], 6, "file is there, and no directory"),
+        (&["init", "used"], 6, "used is not empty"),
+        (&["info", "world", "--config", "dir"], 2, "dir is no file, where a file of settings was expected"),
+        (&["info", "world", "--config", "large.toml"], 2, "has more than 1 MiB"),
+        (&["config", "check", "large.toml"], 2, "has more than 1 MiB"),
+        (&["info", "half"], 3, "half is a copy that was not finished"),
+        (&["verify", "half"], 3, "half is a copy that was not finished"),
+    ] {
+        let (code, out, error) = fixture.run(arguments);
+        assert!(code == wanted && error.contains(what), "{arguments:?}: {code} {out}{error}");
+    }
+    assert!(!fixture.path("new").exists());
+    if cfg!(unix) {
+        let (code, _, error) = fixture.run(&["config", "check", "/dev/zero"]);
+        assert!(code == 2 && error.contains("is no file"), "{code} {error}");
+    }
+    if Path::new("/dev/full").exists() {
+        let full = std::fs::File::create("/dev/full").unwrap();
+        let (code, _, error) = told(fixture.command(&["info", "world"]).stdout(full).output().unwrap());
+        assert!(code == 1 && error.contains("standard output"), "{code} {error}");
+    }
+}
+
+/// A directory in which a copy was left unfinished.
+fn unfinished(dir: &Path) {
+    std::fs::create_dir(dir).unwrap();
+    std::fs::write(ecsdb_io::Layout::new(dir).unfinished_file(), "").unwrap();
+}
