@@ -46,6 +46,17 @@ fn looking(at: &Path) -> String {
     format!("looking at {}", at.display())
 }
 
+/// Refuses what is there and no directory.
+pub(crate) fn no_file(to: &Path) -> Result<()> {
+    match fs::metadata(to) {
+        Ok(there) if !there.is_dir() => {
+            Err(Failure::Exists(format!("{} is there, and no directory", to.display())).into())
+        }
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(e).with_context(|| looking(to)),
+        _ => Ok(()),
+    }
+}
+
 /// A directory for a new database: not there yet, or with nothing in it but the file of its settings.
 pub(crate) fn for_database(to: &Path) -> Result<Layout> {
     let is_settings =
@@ -128,13 +139,7 @@ fn elsewhere(layout: &Layout) -> impl Iterator<Item = &Path> {
 
 fn new(own: Option<&Layout>, to: &Path, may_be_used: impl Fn(&Layout) -> bool) -> Result<Layout> {
     let real = refuse(own, to)?;
-    match fs::metadata(&real) {
-        Ok(there) if !there.is_dir() => {
-            return Err(Failure::Exists(format!("{} is there, and no directory", to.display())).into());
-        }
-        Err(e) if e.kind() != ErrorKind::NotFound => return Err(e).with_context(|| looking(to)),
-        _ => {}
-    }
+    no_file(to)?;
     let layout = Layout::new(real).real(&Disk)?;
     let used = match fs::read_dir(layout.root()) {
         Ok(mut entries) => entries.next().is_some() && !may_be_used(&layout),

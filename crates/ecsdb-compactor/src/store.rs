@@ -6,7 +6,7 @@ use ecsdb_core::View;
 use ecsdb_io::sync::atomic::{AtomicBool, Ordering};
 use ecsdb_io::sync::{Mutex, MutexGuard};
 use ecsdb_io::{DirLock, FileKind, Layout, Owner, Urgency, Vfs};
-use ecsdb_recovery::{garbage, log_dirs};
+use ecsdb_recovery::{claim, garbage, log_dirs};
 use ecsdb_snapshot::{Manifest, Snapshot, SnapshotEntry};
 use ecsdb_wal::{Log, LogScan, Lsn};
 
@@ -55,7 +55,7 @@ pub struct StoreFiles {
     pub archive: Arc<dyn Vfs>,
     /// For looking, which waits for nobody.
     pub direct: Arc<dyn Vfs>,
-    /// The locks on their directories.
+    /// The locks on their directories, that of the snapshots last.
     pub locks: Vec<Arc<dyn DirLock>>,
 }
 
@@ -201,7 +201,15 @@ impl Store {
             Owner::check_claimed(&*self.direct_vfs, dir, manifest.database)?;
         }
         manifest.check_there(&*self.direct_vfs, &self.layout)?;
-        self.locks.lock().iter().try_for_each(|lock| Ok(lock.check()?))
+        let mut locks = self.locks.lock();
+        let Some((snapshots, others)) = locks.split_last_mut() else { return Ok(()) };
+        others.iter().try_for_each(|lock| lock.check())?;
+        if snapshots.check().is_err() {
+            // Where snapshots were away at the opening and are mounted again, it is another lock that is to be held.
+            *snapshots =
+                claim(&*self.direct_vfs, &self.layout, self.layout.snapshot_dir(), manifest.database)?;
+        }
+        Ok(())
     }
 
     /// Publishes how far the log has come, if no manifest says so yet: what is missing of it at the next opening is then seen.

@@ -24,6 +24,7 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     let dir = &options.place.dir;
     target::refuse(None, dir)?;
+    target::no_file(dir)?;
     let settled = options.place.settle_new()?;
     let layout = settled.layout()?;
     target::refuse_elsewhere(&layout)?;
