@@ -171,16 +171,21 @@ impl Run {
         }
     }
 
-    /// A place goes away, or what has come in its place; it is back then.
-    fn remount(&self, place: &str) {
+    /// A place goes away, if it is there, and something empty stands there; it is back, and what stood there is gone.
+    fn goes(&self, place: &str) {
+        let (live, gone) = (self.path("live").join(place), self.path("gone"));
+        if live.exists() {
+            std::fs::rename(&live, gone).unwrap();
+            std::fs::create_dir(live).unwrap();
+        }
+    }
+
+    fn comes_back(&self, place: &str) {
         let (live, gone) = (self.path("live").join(place), self.path("gone"));
         if gone.exists() {
             let n = std::fs::read_dir(self.path("other")).unwrap().count();
             std::fs::rename(&live, self.path("other").join(n.to_string())).unwrap();
             std::fs::rename(gone, live).unwrap();
-        } else if live.exists() {
-            std::fs::rename(&live, gone).unwrap();
-            std::fs::create_dir(live).unwrap();
         }
     }
 
@@ -215,7 +220,7 @@ impl Run {
         self.maybe.clear();
         for i in 0..writes {
             if let Some(place) = goes.filter(|_| i == writes / 2) {
-                self.remount(PLACES[place]);
+                self.goes(PLACES[place]);
             }
             // No two sessions write the same.
             let large = Name("x".repeat(40_000));
@@ -234,8 +239,8 @@ impl Run {
                 assert!(goes.is_some() || self.meddled && is_away || taken.is_ok(), "{taken:?}");
             }
         }
-        if let Some(place) = goes.filter(|_| writes > 0) {
-            self.remount(PLACES[place]);
+        if let Some(place) = goes {
+            self.comes_back(PLACES[place]);
         }
         self.newest = Some(last);
         self.ends.insert(last);
