@@ -198,7 +198,7 @@ mod tests {
             }
             file.sync_data().unwrap();
             prop_assert_eq!(file.len().unwrap(), expected.len() as u64);
-            prop_assert_eq!(&std::fs::read(&path).unwrap(), &expected);
+            prop_assert_eq!(&crate::read_file(&Disk, &path, u64::MAX).unwrap(), &expected);
             for direct in [true, false] {
                 let file = Disk.open(&path, OpenMode::Read).unwrap();
                 if direct {

@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     fn nice() -> i32 {
-        rustix::process::getpriority_process(None).unwrap()
+        rustix::process::getpriority_process(None).expect("the thread has a priority")
     }
 
     #[test]

@@ -83,7 +83,7 @@ pub enum LogError {
         /// The first transaction that is lost.
         first: Lsn,
         /// Where, and what is there instead.
-        damage: Damage,
+        damage: Box<Damage>,
         /// What proves that it had been durable.
         evidence: String,
         /// Something shows that there were transactions.

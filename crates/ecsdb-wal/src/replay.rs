@@ -104,7 +104,7 @@ impl<'a> Replay<'a> {
     fn end(&self) -> Result<Option<Transaction>> {
         match &self.scan.tail {
             Tail::Corrupt { damage, first_lost, evidence, shown } if *first_lost <= self.to => {
-                let (damage, evidence) = (damage.clone(), evidence.clone());
+                let (damage, evidence) = (Box::new(damage.clone()), evidence.clone());
                 Err(LogError::Lost { first: *first_lost, damage, evidence, shown: *shown })
             }
             _ => Ok(None),

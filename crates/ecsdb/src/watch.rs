@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 type Over = Box<dyn Fn(&mut PersistenceConfig) + Send>;
 
-/// Follows a configuration file for as long as it lives; see [`Database::watch_config`]. It does not keep the database open.
+/// Follows a configuration file for as long as it lives; see [`Database::watch_config`](crate::Database::watch_config). It does not keep the database open.
 #[derive(Debug)]
 #[must_use = "the file is followed only while this lives"]
 pub struct ConfigWatch {
