@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ecsdb_compactor::{Control, Due, Error, Event, Now, Reason, Schedule, Store, Task};
+use ecsdb_core::View;
 use ecsdb_io::sync::atomic::{AtomicU64, Ordering};
 use ecsdb_io::sync::thread::{self, JoinHandle};
 use ecsdb_io::sync::{Condvar, Instant, Mutex};
@@ -319,10 +320,14 @@ impl Worker {
 
     fn looked(&mut self) -> Result<Now, Error> {
         let control = self.store.control(Task::Retention);
-        control.run(|control| control.urgency().once(|| self.look()))
+        control.run(|control| {
+            // Not at a low priority: writers wait for whoever holds the world.
+            let view = self.world.hold()?.view();
+            control.urgency().once(|| self.look(&view))
+        })
     }
 
-    fn look(&mut self) -> Result<Now, Error> {
+    fn look(&mut self, view: &View) -> Result<Now, Error> {
         let appended = self.log.appended_bytes();
         if appended >= self.note_at {
             self.store.note_log()?;
@@ -335,7 +340,6 @@ impl Worker {
         }
         self.disk_bytes = stats.log_bytes + stats.archive_bytes;
         let appended = self.log.appended_lsn().0;
-        let view = self.world.hold()?.view();
         Ok(Now {
             transactions: appended.saturating_sub(self.snapshot_lsn),
             log_bytes: self.carried.bytes + self.log.appended_bytes() - self.snapshot_bytes,

@@ -1,6 +1,6 @@
 //! The durable half of an open database: log, store, lock, and the work in the background.
 
-use std::ops::{ControlFlow, Deref, DerefMut};
+use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -146,18 +146,12 @@ impl SharedWorld {
 
     /// Merges sparse chunks, a few at a time, so that no writer waits for more than a moment.
     pub(crate) fn compact_chunks(&self, control: &Control) -> Result<(), StoreError> {
-        control.urgency().run(|| {
-            match self.hold().map(|mut world| world.compact_chunks(ROWS_AT_ONCE)) {
-                Ok(compacted) if compacted.more => {}
-                Ok(_) => return ControlFlow::Break(Ok(())),
-                Err(e) => return ControlFlow::Break(Err(e.into())),
-            }
-            if let Err(e) = control.check() {
-                return ControlFlow::Break(Err(e));
-            }
+        // Not at a low priority: writers wait for whoever holds the world.
+        while self.hold()?.compact_chunks(ROWS_AT_ONCE).more {
+            control.check()?;
             thread::yield_now();
-            ControlFlow::Continue(())
-        })
+        }
+        Ok(())
     }
 }
 

@@ -188,12 +188,15 @@ impl Pool {
         if self.unsettled.fetch_add(1, Ordering::Relaxed) < UNSETTLED_MAX {
             return;
         }
-        // Whoever has the lock settles some, too.
-        let Ok(mut slabs) = self.slabs.try_lock() else { return };
-        self.settle(&mut slabs, usize::MAX);
-        let surplus = slabs.take_surplus();
-        drop(slabs);
-        surplus.into_iter().for_each(|slab| slab.release(self.slot));
+        // A few at a time: the writer must not wait for a thread of low priority that has many to put back.
+        for _ in 0..=UNSETTLED_MAX / SETTLED_AT_ONCE {
+            // Whoever has the lock settles some, too.
+            let Ok(mut slabs) = self.slabs.try_lock() else { return };
+            self.settle(&mut slabs, SETTLED_AT_ONCE);
+            let surplus = slabs.take_surplus(SETTLED_AT_ONCE);
+            drop(slabs);
+            surplus.into_iter().for_each(|slab| slab.release(self.slot));
+        }
     }
 
     /// Puts up to `most` freed blocks back into their slabs.
@@ -229,9 +232,9 @@ impl Pool {
 impl Slabs {
     /// Takes out the empty slabs that go back to the system. A tick frees as many blocks as it allocates, so as many slabs are kept in
     /// store as are in use.
-    fn take_surplus(&mut self) -> Vec<Slab> {
+    fn take_surplus(&mut self, most: usize) -> Vec<Slab> {
         let mut surplus = Vec::new();
-        while 2 * self.empty.len() > self.all.len() {
+        while 2 * self.empty.len() > self.all.len() && surplus.len() < most {
             let Some(base) = self.empty.pop_last() else { break };
             self.open.remove(&base);
             surplus.extend(self.all.remove(&base));
@@ -322,7 +325,7 @@ mod tests {
         // SAFETY: as above.
         second.iter().chain(&third).for_each(|&block| unsafe { pool.free(block) });
         let mut slabs = settled(pool);
-        let surplus = slabs.take_surplus();
+        let surplus = slabs.take_surplus(usize::MAX);
         assert_eq!((slabs.all.len(), slabs.open.len()), (0, 0), "nothing in use, so nothing is kept");
         drop(slabs);
         surplus.into_iter().for_each(|slab| slab.release(pool.slot));

@@ -23,7 +23,9 @@ pub(super) async fn execute(shared: Arc<Shared>, urgency: Urgency, mut run: impl
         };
         match next {
             Next::Run(job) => {
-                let is_urgent = urgency.is_urgent() || job.priority == Priority::Recovery;
+                // A commit may wait for the segment that is being prepared.
+                let always = matches!(job.priority, Priority::Log | Priority::Recovery);
+                let is_urgent = always || urgency.is_urgent();
                 // It books itself when it ends, and wakes this task.
                 run(Running::new(shared.clone(), job), is_urgent);
             }

@@ -46,7 +46,8 @@ pub struct SchedulerOptions {
     /// the disk does. No limits unless said otherwise; see [`Scheduler::set_rate_limit`].
     pub rate_limits: [Option<u64>; Priority::ALL.len()],
     /// Whether somebody waits for what is done. While nobody does, it runs at a lower processor priority than the application's
-    /// ([`lower_thread_priority`](crate::lower_thread_priority)), but for [`Priority::Recovery`], for which somebody always waits. Nobody does unless said otherwise.
+    /// ([`lower_thread_priority`](crate::lower_thread_priority)), but for [`Priority::Log`] and
+    /// [`Priority::Recovery`], for which somebody may wait at any time. Nobody does unless said otherwise.
     /// While some of it is given up there is no limit on any rate.
     pub urgency: Urgency,
 }
