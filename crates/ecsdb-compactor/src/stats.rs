@@ -101,7 +101,8 @@ impl Store {
         match self.try_work() {
             Some(mut work) => self.stats_with(&mut work),
             None if known => self.sizes(),
-            None => self.stats_with(&mut self.work()),
+            // Nobody has looked yet: once, without what whoever is at work knows.
+            None => self.stats_with(&mut Work::default()),
         }
     }
 

@@ -3,6 +3,8 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
 use ecsdb_compactor::{Archiving, Control, EventSender, Retention, Store, StoreFiles, StoreSettings, Task};
 use ecsdb_core::{Component, World};
@@ -129,4 +131,26 @@ fn a_cancelled_copy_can_be_tried_again() {
     };
     assert!(write(&control).unwrap_err().is_cancelled());
     write(&db.control()).unwrap();
+}
+
+/// Where nobody had looked yet, the first look waited for whoever was at work: for ever, if that was held back.
+#[test]
+fn the_first_look_waits_for_no_work() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut db = open(dir.path());
+    db.commit(1);
+    let (control, view) = (db.control(), db.world.view());
+    control.pause();
+    std::thread::scope(|scope| {
+        let (store, of_work) = (&db.store, &control);
+        let snapshot = scope.spawn(move || store.snapshot(view, of_work));
+        // It has its turn by then, and goes no further.
+        std::thread::sleep(Duration::from_millis(200));
+        let (sender, looked) = channel();
+        scope.spawn(move || sender.send(store.stats().map(|stats| stats.snapshots)));
+        let looked = looked.recv_timeout(Duration::from_secs(60));
+        control.resume();
+        assert_eq!(looked.expect("it waits for the snapshot").unwrap(), 0);
+        snapshot.join().unwrap().unwrap();
+    });
 }
