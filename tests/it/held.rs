@@ -1,5 +1,5 @@
 //! Who holds the world: code of components, of wakers and of threads that end meets the database in the middle of its own work; and a world that could
-//! not be put back is shown to nobody, nor written anywhere (TX-1).
+//! not be put back is shown to nobody, nor written anywhere (CKP-1).
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,6 +22,22 @@ fn ends<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static
     let (sender, done) = channel();
     std::thread::spawn(move || sender.send(work()));
     done.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{what} waits for ever"))
+}
+
+/// Another thread holds the world, in a transaction that ends once it is released.
+pub(crate) fn hold<'scope>(scope: &'scope std::thread::Scope<'scope, '_>, db: &Database) -> Sender<()> {
+    let (locked, is_locked) = channel();
+    let (release, released) = channel();
+    let holder = db.clone();
+    scope.spawn(move || {
+        let wait = |_: &mut Transaction<'_>| {
+            locked.send(()).unwrap();
+            Ok(released.recv()?)
+        };
+        holder.write(wait).unwrap();
+    });
+    is_locked.recv().unwrap();
+    release
 }
 
 /// Its clone panics while somebody says so.

@@ -18,6 +18,7 @@ use ecsdb_sim::{Failure, Fault, SimDisk};
 use ecsdb_tests::reconfigure;
 
 use crate::components::{Counter, Name};
+use crate::held::hold;
 use crate::lifecycle::{archiving, by_hand};
 use ecsdb_tests::crashed::DIR;
 
@@ -202,19 +203,8 @@ fn async_writers_need_no_runtime_with_and_without_contention() {
     let dir = tempfile::tempdir().unwrap();
     let db = Database::open(dir.path()).unwrap();
     pollster::block_on(db.write_async(|tx| Ok(tx.spawn(Counter(1))))).unwrap();
-    let (locked, is_locked) = channel();
-    let (release, released) = channel::<()>();
     std::thread::scope(|scope| {
-        let holder = &db;
-        scope.spawn(move || {
-            holder
-                .write(|_| {
-                    locked.send(()).unwrap();
-                    Ok(released.recv()?)
-                })
-                .unwrap();
-        });
-        is_locked.recv().unwrap();
+        let release = hold(scope, &db);
         let mut waiting = Box::pin(db.write_async(|tx| Ok(tx.spawn(Counter(2)))));
         let polled = pollster::block_on(poll_fn(|context| Poll::Ready(waiting.as_mut().poll(context))));
         assert!(polled.is_pending());
@@ -501,19 +491,8 @@ fn many_async_writers_that_wait_take_one_thread() {
         names.filter(|name| name.starts_with("ecsdb-blocking")).count()
     };
     let db = Database::in_memory();
-    let (locked, is_locked) = channel();
-    let (release, released) = channel::<()>();
     std::thread::scope(|scope| {
-        let holder = &db;
-        scope.spawn(move || {
-            holder
-                .write(|_| {
-                    locked.send(()).unwrap();
-                    Ok(released.recv()?)
-                })
-                .unwrap();
-        });
-        is_locked.recv().unwrap();
+        let release = hold(scope, &db);
         let mut all: Vec<_> = (0..1000u64)
             .map(|i| {
                 Box::pin(db.write_async(move |tx| {

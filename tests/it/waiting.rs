@@ -10,6 +10,7 @@ use ecsdb::prelude::*;
 use ecsdb::{Error, SnapshotInfo, Ticket};
 
 use crate::components::Counter;
+use crate::held::hold;
 
 /// What a future gives the first time and the second time it is asked to its end.
 fn twice<F: Future + Unpin>(mut future: F) -> (F::Output, F::Output) {
@@ -101,19 +102,8 @@ fn a_future_that_is_dropped_while_it_waits_for_a_writer_commits_all_the_same() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let db = Database::open(dir.path()).unwrap();
     runtime.block_on(async {
-        let (locked, is_locked) = std::sync::mpsc::channel();
-        let (release, released) = std::sync::mpsc::channel();
         std::thread::scope(|scope| {
-            let holder = &db;
-            scope.spawn(move || {
-                holder
-                    .write(|_| {
-                        locked.send(()).unwrap();
-                        Ok(released.recv().unwrap())
-                    })
-                    .unwrap();
-            });
-            is_locked.recv().unwrap();
+            let release = hold(scope, &db);
             let mut waiting = Box::pin(db.write_async(|tx| Ok(tx.spawn(Counter(1)))));
             let polled =
                 pollster::block_on(poll_fn(|context| Poll::Ready(waiting.as_mut().poll(context).is_ready())));

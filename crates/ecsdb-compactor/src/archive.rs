@@ -63,11 +63,10 @@ impl Store {
             return Ok(());
         }
         let manifest = self.manifest();
-        let first = manifest.first_archived.max(manifest.salvaged_segments);
-        let [log, _] = log_dirs(&self.layout, &manifest);
+        let [log, archive] = log_dirs(&self.layout, &manifest);
         let begin = self.begin_of(LogDir { first: first_segment, ..log })?;
         let archived = self.archived(work)?.iter().map(|segment| (segment.number, segment.previous));
-        if let Some(missing) = missing_segments(first, archived.chain(begin)).last() {
+        if let Some(missing) = missing_segments(archive.first, archived.chain(begin)).last() {
             let error = format!(
                 "the archive has a hole: segment {missing} is not in {}; moments before it may be out of reach",
                 self.layout.archive_dir().display()
@@ -325,8 +324,7 @@ pub(crate) fn list_archive(
 
 /// Whether segments that are still wanted went to the archive: one that is empty is away then.
 pub(crate) fn had_some(manifest: &Manifest) -> bool {
-    let wanted_from = manifest.first_archived.max(manifest.salvaged_segments);
-    manifest.kept.archive == 1 && wanted_from < manifest.first_segment
+    manifest.kept.archive == 1 && manifest.archived_from() < manifest.first_segment
 }
 
 /// The segment before another one and its last transaction, as that one's header says; the first is guessed if it cannot be read.

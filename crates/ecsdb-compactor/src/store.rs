@@ -229,9 +229,9 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::compact`].
-    pub fn end_salvage(&self, view: impl FnOnce() -> View, control: &Control) -> Result<()> {
+    pub fn end_salvage(&self, view: impl FnOnce() -> Result<View>, control: &Control) -> Result<()> {
         if self.manifest().salvage != 0 {
-            self.compact(view(), Some(1), control)?;
+            self.compact(view()?, Some(1), control)?;
             self.publish(|manifest| {
                 manifest.salvage = 0;
                 // What is archived from here on is wanted; what was before stays where it is.

@@ -20,8 +20,8 @@ pub type PageVec = AlignedVec<PAGE_BYTES>;
 
 /// Bytes that are copied at a time when they do not lie so: a megabyte, with the pages in which it begins and ends.
 const PIECE_BYTES: usize = (1 << 20) + 2 * PAGE_BYTES;
-/// What is shorter is not worth waiting for the disk.
-pub(crate) const LARGE_BYTES: usize = 64 << 10;
+/// What is shorter is not worth waiting for the disk, and goes through the cache all the same.
+pub const LARGE_BYTES: usize = 64 << 10;
 
 thread_local! {
     static PIECE: RefCell<PageVec> = RefCell::new(PageVec::new());

@@ -45,7 +45,7 @@ mod vfs;
 pub use asynchronous::AsyncFile;
 pub use blank::first_nonzero;
 pub use checksum::{checksum, checksum_append};
-pub use direct::{PAGE_BYTES, PageVec};
+pub use direct::{LARGE_BYTES, PAGE_BYTES, PageVec};
 pub use disk::Disk;
 pub use error::{FileOp, IoError, Result};
 pub use layout::{FileKind, Layout};

@@ -27,7 +27,7 @@ pub fn missing_segments(first: u64, links: impl IntoIterator<Item = (u64, u64)>)
 /// # Errors
 /// When a directory cannot be listed, or a file not be read for no fault of its own.
 pub fn archive_away(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<Vec<PathBuf>> {
-    let first = manifest.first_archived.max(manifest.salvaged_segments);
+    let first = manifest.archived_from();
     if manifest.salvage != 0 || first >= manifest.first_segment {
         return Ok(Vec::new());
     }

@@ -292,11 +292,8 @@ pub(crate) fn ends_short(manifest: &Manifest, scan: &LogScan, covered: Lsn) -> O
 /// Where the log's segments lie, the log's own directory first, and from where on they count.
 pub fn log_dirs<'a>(layout: &'a Layout, manifest: &Manifest) -> [LogDir<'a>; 2] {
     let database = manifest.database;
-    // What was archived before a salvage leads to nothing that has been since.
-    let salvaged = if manifest.salvage == 0 { manifest.salvaged_segments } else { 0 };
-    let first_archived = manifest.first_archived.max(salvaged);
     [
         LogDir { path: layout.log_dir(), first: manifest.first_segment, database, archive: false },
-        LogDir { path: layout.archive_dir(), first: first_archived, database, archive: true },
+        LogDir { path: layout.archive_dir(), first: manifest.archived_from(), database, archive: true },
     ]
 }

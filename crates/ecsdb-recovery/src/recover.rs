@@ -109,15 +109,7 @@ pub fn recover(
     {
         // A value that its type refuses closes its component, not the database: all over again, with the bytes as they are.
         options.register = false;
-        world = replay::load(
-            vfs,
-            layout,
-            &manifest,
-            &manifest.snapshots,
-            &mut options,
-            &mut report,
-            &mut follow,
-        )?;
+        world = load(vfs, layout, &manifest, &mut options, &mut report, &mut follow)?;
         applied = replay::apply(vfs, &mut world, &scan, whole, options.threads, &mut report, &mut follow);
     }
     match applied {
@@ -125,15 +117,7 @@ pub fn recover(
             // The world holds a part of that transaction: build it once more, without it and what follows.
             report.lost.push(Lost { first: Lsn(lsn), last: None, why: cause.to_string() });
             report.data_loss = DataLoss::Acknowledged;
-            world = replay::load(
-                vfs,
-                layout,
-                &manifest,
-                &manifest.snapshots,
-                &mut options,
-                &mut report,
-                &mut follow,
-            )?;
+            world = load(vfs, layout, &manifest, &mut options, &mut report, &mut follow)?;
             let until = Until { lsn: Lsn(lsn - 1), ..whole };
             replay::apply(vfs, &mut world, &scan, until, options.threads, &mut report, &mut follow)?;
         }
@@ -353,6 +337,18 @@ struct Found {
     whole: Until,
 }
 
+/// The world of the newest snapshot that holds.
+fn load(
+    vfs: &dyn Vfs,
+    layout: &Layout,
+    manifest: &Manifest,
+    options: &mut Options,
+    report: &mut RecoveryReport,
+    follow: Follow<'_>,
+) -> Result<World> {
+    replay::load(vfs, layout, manifest, &manifest.snapshots, options, report, follow)
+}
+
 /// Loads the newest snapshot, and verifies the log.
 fn look(
     vfs: &dyn Vfs,
@@ -363,7 +359,7 @@ fn look(
     clock: &mut Clock,
     follow: Follow<'_>,
 ) -> Result<Found> {
-    let world = replay::load(vfs, layout, manifest, &manifest.snapshots, options, report, follow)?;
+    let world = load(vfs, layout, manifest, options, report, follow)?;
     clock.lap("snapshot", report);
     step(follow, &Step::Verify)?;
     sync_log(vfs, layout, manifest)?;

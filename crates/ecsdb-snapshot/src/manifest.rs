@@ -253,6 +253,12 @@ impl Manifest {
         self.snapshots.iter().chain(&self.away).any(|entry| entry.uses(sequence))
     }
 
+    /// The number of the first segment that counts in the archive: what was archived before a salvage leads to nothing that has been since.
+    pub fn archived_from(&self) -> u64 {
+        let salvaged = if self.salvage == 0 { self.salvaged_segments } else { 0 };
+        self.first_archived.max(salvaged)
+    }
+
     /// True when snapshot file `sequence` with this salt was given up: nothing uses it, and something that is [`Manifest::gone`] did.
     pub fn has_given_up(&self, sequence: u64, salt: u32) -> bool {
         let is_it = |entry: &SnapshotEntry| {

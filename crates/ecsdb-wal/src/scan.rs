@@ -309,11 +309,11 @@ impl LogScan {
         // Of segments that followed one another all but the last had transactions.
         let is_shown =
             |number: u64| number != last + 1 || number == known.mark.0 || known.durable >= expected;
-        let lost = |damage, evidence, shown| match corrupt(damage, evidence) {
-            Tail::Corrupt { damage, first_lost, evidence, .. } => {
-                Tail::Corrupt { damage, first_lost, evidence, shown }
-            }
-            other => other,
+        let lost = |damage: Damage, evidence, shown| Tail::Corrupt {
+            first_lost: damage.lsn,
+            damage,
+            evidence,
+            shown,
         };
         let prepared = behind().rfind(is_prepared);
         for file in behind() {

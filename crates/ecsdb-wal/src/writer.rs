@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ecsdb_io::frame::{self, FrameHeader, HEADER_LEN, frame_len};
 use ecsdb_io::sync::Instant;
-use ecsdb_io::{IoError, OpenMode, Vfs, VfsFile, checksum, checksum_append};
+use ecsdb_io::{IoError, LARGE_BYTES, OpenMode, Vfs, VfsFile, checksum, checksum_append};
 
 use crate::format::{CLOSE, CONTINUES, GROUP, GroupInfo, HEADER_BYTES, PAGE, SegmentHeader, TRANSACTION};
 use crate::options::{LogOptions, LogStart, SegmentEnd};
@@ -73,9 +73,6 @@ enum Piece {
 fn segment_bytes_max(max: u64) -> u64 {
     max.clamp(2 * PAGE, SEGMENT_BYTES_MAX).next_multiple_of(PAGE)
 }
-
-/// A write from this on passes the system's cache by, where the platform can: the processor has less to do, and the sync.
-const LARGE_BYTES: u64 = 64 << 10;
 
 static ZEROS: [u8; PAGE as usize] = [0; PAGE as usize];
 
@@ -384,7 +381,7 @@ impl Writer {
         self.unsynced = true;
         self.file.write_all_at(&mut slices, page_start)?;
         let written = end + padding as u64 - page_start;
-        if written >= LARGE_BYTES {
+        if written >= LARGE_BYTES as u64 {
             self.large_bytes += written;
         }
         add(&counters.bytes_written, written);

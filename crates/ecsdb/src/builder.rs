@@ -219,8 +219,8 @@ impl Builder {
         let store = persistence.store.clone();
         let db = Database::from_parts(world.clone(), Some(persistence));
         // From here on nothing rests on what was damaged, and any policy opens it again.
-        let view = world.capture()?;
-        store.control(Task::Compaction).run(|control| store.end_salvage(|| view, control))?;
+        let end = |control: &Control| store.end_salvage(|| Ok(world.capture()?), control);
+        store.control(Task::Compaction).run(end)?;
         if overdue {
             // IO-1: sessions that are shorter than a snapshot takes would never come to one. Without it the log is as good as before.
             let snapshot = |control: &Control| store.snapshot(world.capture()?, control);

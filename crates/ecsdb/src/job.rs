@@ -64,7 +64,6 @@ impl<T> Job<T> {
     /// this thread, for which it may be waiting itself.
     pub fn wait(self) -> Result<T> {
         self.control.resume();
-        self.control.wait();
         block_on(self)
     }
 

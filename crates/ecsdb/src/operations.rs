@@ -226,7 +226,6 @@ impl Database {
     /// # Errors
     /// When a directory cannot be listed, as [`Database::view`], or [`Error::Closed`].
     pub fn stats(&self) -> Result<Stats> {
-        self.inner.check_process()?;
         match &self.inner.persistence {
             Some(_) => self.with_files("look at", |persistence| self.look(Some(persistence))),
             None => self.look(None),

@@ -89,7 +89,7 @@ impl SharedWorld {
         SharedWorld { world: Arc::new(Mutex::new(world)), lsn, stall: Arc::default() }
     }
 
-    /// The world, for the caller alone: the one way to it. TX-1: one in which half of a transaction is left is shown to nobody, nor written to
+    /// The world, for the caller alone: the one way to it. CKP-1: one in which half of a transaction is left is shown to nobody, nor written to
     /// any file.
     ///
     /// # Errors
