@@ -68,7 +68,8 @@ async function frame(): Promise<void> {
   requestAnimationFrame(() => void frame())
 }
 
-function name(event: Event): string {
+/** What is said of an event; nothing of the end of some work, since how it came out was told before. */
+function name(event: Event): string | undefined {
   switch (event.type) {
     case 'snapshot-taken':
       return `snapshot ${event.snapshot.number}`
@@ -79,7 +80,7 @@ function name(event: Event): string {
     case 'started':
       return `${event.task} began`
     case 'ended':
-      return `${event.task} ended`
+      return undefined
     default:
       return event.type
   }
@@ -115,5 +116,8 @@ const starts = ((await settings.get<number>('starts')) ?? 0) + 1
 await settings.set('starts', starts)
 says('starts', starts === 1 ? 'once' : `${starts} times`)
 says('word', starts === 1 ? 'Kill it, and start it again.' : 'It went on where it was.')
-await subscribe((event) => says('event', name(event)))
+await subscribe((event) => {
+  const word = name(event)
+  if (word) says('event', word)
+})
 await frame()
