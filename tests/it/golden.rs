@@ -17,6 +17,7 @@ const GOLDEN: &[(&str, &str)] = &[
     ("v2", "9196236a1e60e538db5e02a3efeecec9"),
     ("v3", "9196236a1e60e538db5e02a3efeecec9"),
     ("v4", "9196236a1e60e538db5e02a3efeecec9"),
+    ("v5", "9196236a1e60e538db5e02a3efeecec9"),
 ];
 
 fn fill(path: &Path) -> ecsdb::Digest {
@@ -49,6 +50,7 @@ fn fill(path: &Path) -> ecsdb::Digest {
         Ok(())
     })
     .unwrap();
+    db.rotate_log().unwrap();
     let digest = db.view().unwrap().digest().unwrap();
     db.close().unwrap();
     digest

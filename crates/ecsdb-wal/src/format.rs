@@ -11,7 +11,9 @@ use crate::reader::Damage;
 use ecsdb_id::Lsn;
 
 pub(crate) const MAGIC: [u8; 8] = *b"ECSDBLOG";
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
+/// The oldest version that is read: segments in it have no [`FOLLOWED`] frame.
+const VERSION_OLDEST: u32 = 2;
 /// Segments are written in pages of this many bytes; the header takes the first.
 pub(crate) const PAGE: u64 = 4096;
 
@@ -19,6 +21,8 @@ pub(crate) const PAGE: u64 = 4096;
 pub(crate) const GROUP: u8 = 1;
 pub(crate) const TRANSACTION: u8 = 2;
 pub(crate) const CLOSE: u8 = 3;
+/// The next segment has its header on stable storage.
+pub(crate) const FOLLOWED: u8 = 4;
 /// Flag of a [`TRANSACTION`] frame: more parts follow.
 pub(crate) const CONTINUES: u8 = 1;
 
@@ -54,6 +58,8 @@ const _: () = assert!(std::mem::offset_of!(RawHeader, checksum) == 124);
 /// What the head of a segment says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SegmentHeader {
+    /// The version of the format that it is written in.
+    pub version: u32,
     /// The database it belongs to.
     pub database: u128,
     /// The opening for writing in which it was made.
@@ -78,6 +84,7 @@ impl SegmentHeader {
     /// Stands for one that cannot be read.
     pub(crate) fn unknown() -> Self {
         SegmentHeader {
+            version: VERSION,
             database: 0,
             incarnation: 0,
             sequence: 0,
@@ -93,7 +100,7 @@ impl SegmentHeader {
     pub(crate) fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut raw = RawHeader {
             magic: MAGIC,
-            version: VERSION,
+            version: self.version,
             salt: self.salt,
             database: self.database.to_le_bytes(),
             incarnation: self.incarnation,
@@ -130,7 +137,7 @@ impl SegmentHeader {
         if raw.version > VERSION {
             return Err(LogError::NewerVersion { path: path.into(), found: raw.version, supported: VERSION });
         }
-        if raw.version < VERSION {
+        if raw.version < VERSION_OLDEST {
             return Err(LogError::OlderVersion { path: path.into(), found: raw.version, supported: VERSION });
         }
         let (first, before) = (Lsn(raw.first_lsn), Lsn(raw.previous_last_lsn));
@@ -138,6 +145,7 @@ impl SegmentHeader {
             return Err(damaged("the segment header has numbers that no log comes to"));
         }
         Ok(SegmentHeader {
+            version: raw.version,
             database: u128::from_le_bytes(raw.database),
             incarnation: raw.incarnation,
             sequence: raw.sequence,
@@ -178,11 +186,11 @@ impl SegmentHeader {
     }
 }
 
-/// The payload of a group or close frame.
+/// The payload of every frame but a transaction's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct GroupInfo {
-    /// When the group was written, in nanoseconds since 1970-01-01 UTC.
+    /// When it was written, in nanoseconds since 1970-01-01 UTC.
     pub(crate) unix_ns: u64,
     /// LSN up to which everything was known to be durable then.
     pub(crate) durable: u64,

@@ -2,7 +2,7 @@
 //!
 //! A torn tail is what a crash leaves of a write that was not synced; damage anywhere else is loss of something that was
 //! durable. The two are told apart by proof: a segment that a later one follows was synced, and so was the header of one that has
-//! records, or after which another was prepared; no file is shorter than it was made; and a frame that still
+//! records, or after which another was prepared, or that the segment before says to have been there; no file is shorter than it was made; and a frame that still
 //! validates after a break says, at its group's head or end, up to which LSN everything was durable when it was written. Valid
 //! frames after a break alone prove nothing: un-synced sectors reach the disk in any order.
 
@@ -14,7 +14,7 @@ use ecsdb_io::{NumberedFile, Vfs};
 
 use crate::error::{LogError, Result};
 use crate::files::{LogDir, is_of, segment_files};
-use crate::format::{CLOSE, CONTINUES, GROUP, GroupInfo, PAGE, SegmentHeader, TRANSACTION};
+use crate::format::{CLOSE, CONTINUES, FOLLOWED, GROUP, GroupInfo, PAGE, SegmentHeader, TRANSACTION};
 use crate::options::SegmentEnd;
 use crate::reader::{Damage, NoFrame, Remains, SegmentReader};
 use ecsdb_id::Lsn;
@@ -37,6 +37,8 @@ pub struct ScannedSegment {
     /// Up to here its own records say that it had been on stable storage. What follows may be with the operating system alone, and after a sync
     /// that failed no later one brings it to the disk (WAL-5).
     pub durable_to: u64,
+    /// It says itself that the next one was there, with its header.
+    pub followed: bool,
 }
 
 /// How a log ends.
@@ -123,6 +125,8 @@ struct Walked {
     unframed: bool,
     /// The last frame is one of a clean end.
     closed: bool,
+    /// It ends where the next segment was begun.
+    followed: bool,
     /// The disk would not give what is there.
     unreadable: bool,
     incomplete: Option<Lsn>,
@@ -167,7 +171,7 @@ impl LogScan {
         vfs: &dyn Vfs,
         dirs: &[LogDir<'_>],
         database: u128,
-        known: Known,
+        mut known: Known,
         from: u64,
     ) -> Result<LogScan> {
         let mut scan = LogScan {
@@ -222,6 +226,12 @@ impl LogScan {
         }
         if let Some(mut last) = before {
             scan.segment(&mut last, None, known.durable, &mut broken)?;
+        }
+        if let Some(last) = scan.segments.last()
+            && last.followed
+            && !is_followed_now(vfs, last)
+        {
+            known.next_segment = known.next_segment.max(last.header.sequence + 2);
         }
         scan.judge_headless(own, &headless, known, &mut broken);
         if let Some(tail) = broken {
@@ -322,7 +332,7 @@ impl LogScan {
                 Some(prepared) if prepared.number > file.number => {
                     format!("{} was prepared after it had one", prepared.damage.path.display())
                 }
-                _ if file.number < known.next_segment => "the manifest knows it".into(),
+                _ if file.number < known.next_segment => "it is known to have been there".into(),
                 // Far behind the end of the log, it is a file of somebody else's.
                 _ if file.remains.has_records && file.number == last + 1 => {
                     "there is something behind it, and a header is durable before any record".into()
@@ -365,6 +375,7 @@ impl LogScan {
             damage: walked.stop,
             last_unix_ns: walked.last_unix_ns,
             durable_to: walked.durable_to,
+            followed: walked.followed,
         })
     }
 
@@ -462,6 +473,7 @@ impl LogScan {
             damage,
             last_unix_ns: walked.last_unix_ns,
             durable_to: walked.durable_to,
+            followed: walked.followed,
         });
         Ok(())
     }
@@ -522,7 +534,7 @@ impl Behind {
             behind.leftovers = true;
             let Ok(frame) = reader.frame(found, u64::MAX) else { break };
             match frame.header.kind {
-                GROUP | CLOSE => {
+                GROUP | CLOSE | FOLLOWED => {
                     if let Some(info) = GroupInfo::decode(frame.payload) {
                         behind.durable = behind.durable.max(Lsn(info.durable));
                     }
@@ -567,6 +579,14 @@ fn look_at(vfs: &dyn Vfs, path: &Path) -> Result<Found> {
     }
 }
 
+/// Whether the segment that `last` says to follow it is there by now: of a log that is being written it may have been begun after the directory was listed.
+fn is_followed_now(vfs: &dyn Vfs, last: &ScannedSegment) -> bool {
+    let number = last.header.sequence + 1;
+    let path = last.path.with_file_name(ecsdb_io::FileKind::Segment.name(number));
+    matches!(SegmentReader::open(vfs, &path), Ok(Some(next)) if next.header().previous == last.end
+        && next.header().database == last.header.database && next.header().sequence == number)
+}
+
 /// What is left of a file without a valid header, and whether the disk would not give it: then it may have anything in it.
 fn remains_of(vfs: &dyn Vfs, path: &Path) -> Result<(Remains, bool)> {
     match SegmentReader::without_header(vfs, path) {
@@ -596,6 +616,7 @@ fn walk(reader: &mut SegmentReader, limit: u64) -> Result<Walked> {
         blank: false,
         unframed: false,
         closed: false,
+        followed: false,
         unreadable: false,
         incomplete: None,
         seen: last_lsn,
@@ -653,7 +674,7 @@ impl Walked {
                     self.incomplete = None;
                     self.end.last_lsn = expected;
                 }
-                GROUP | CLOSE if self.incomplete.is_none() => {
+                GROUP | CLOSE | FOLLOWED if self.incomplete.is_none() => {
                     let Some(info) = GroupInfo::decode(frame.payload) else {
                         self.stop = stop("a group frame has a wrong length".into());
                         break;
@@ -665,6 +686,11 @@ impl Walked {
                     {
                         self.ends.pop_front();
                         self.durable_to = end;
+                    }
+                    // It is behind the end that the next segment names.
+                    self.followed = frame.header.kind == FOLLOWED;
+                    if self.followed {
+                        break;
                     }
                 }
                 kind => {

@@ -10,7 +10,9 @@ use ecsdb_io::frame::{self, FrameHeader, HEADER_LEN, frame_len};
 use ecsdb_io::sync::Instant;
 use ecsdb_io::{IoError, LARGE_BYTES, OpenMode, Vfs, VfsFile, checksum, checksum_append};
 
-use crate::format::{CLOSE, CONTINUES, GROUP, GroupInfo, HEADER_BYTES, PAGE, SegmentHeader, TRANSACTION};
+use crate::format::{
+    CLOSE, CONTINUES, FOLLOWED, GROUP, GroupInfo, HEADER_BYTES, PAGE, SegmentHeader, TRANSACTION, VERSION,
+};
 use crate::options::{LogOptions, LogStart, SegmentEnd};
 use crate::prepare::{Fill, Preparer, SLICE_BYTES};
 use crate::queue::{Entry, Queue};
@@ -18,7 +20,7 @@ use crate::stamps::Stamps;
 use crate::stats::{Counters, add};
 use ecsdb_id::Lsn;
 
-/// Bytes of a group or close frame.
+/// Bytes of every frame but a transaction's.
 const GROUP_BYTES: u64 = frame_len(size_of::<GroupInfo>() as u64);
 
 /// Bytes of a segment at most, whatever the options say, but for a transaction that needs more.
@@ -88,6 +90,7 @@ impl Writer {
     ) -> Result<Self, IoError> {
         let bytes = options.segment_bytes_first.clamp(2 * PAGE, SEGMENT_BYTES_MAX).next_multiple_of(PAGE);
         let header = SegmentHeader {
+            version: VERSION,
             database: start.database,
             incarnation: start.incarnation,
             sequence: start.segment,
@@ -183,7 +186,7 @@ impl Writer {
             let entry = queue.entries[i];
             let group = if in_group { 0 } else { GROUP_BYTES };
             let frames = self.frames_len(entry.len);
-            // WAL-9: room for the frames that end the group and the log is always kept. A transaction that no segment takes is the first of
+            // WAL-9: room for the frames that end the group and the segment is always kept. A transaction that no segment takes is the first of
             // one that is as large as it needs.
             if self.offset + self.pending + group + frames + 2 * GROUP_BYTES > self.limit {
                 if in_group {
@@ -246,11 +249,16 @@ impl Writer {
 
     /// Marks a clean end, so that later damage to the last transactions is told from a torn tail.
     pub(crate) fn close(&mut self, counters: &Counters) -> Result<(), IoError> {
-        self.group(CLOSE, self.last.next(), self.last);
-        self.put(&Queue::default(), counters)?;
-        self.sync(counters)?;
+        self.end(CLOSE, counters)?;
         // What was preallocated and not used is given back: now that the end is known to be one, and a shorter file is no loss.
         self.file.set_len(self.offset.next_multiple_of(PAGE))?;
+        self.sync(counters)
+    }
+
+    /// Writes the segment's last frame; durable when this returns.
+    fn end(&mut self, kind: u8, counters: &Counters) -> Result<(), IoError> {
+        self.group(kind, self.last.next(), self.last);
+        self.put(&Queue::default(), counters)?;
         self.sync(counters)
     }
 
@@ -397,7 +405,7 @@ impl Writer {
 
     /// Goes on in a new segment with room for `needed` bytes of frames. The old one is synced first, so that damage anywhere but in the
     /// last segment is never a torn tail, and so is the header before any record: one that is missing with records behind it, or with
-    /// a segment prepared after it, is damage (REC-2, REC-13).
+    /// a segment prepared after it, is damage; and so is a missing segment that the one before says to have been there (REC-2, REC-13).
     fn rotate_for(&mut self, needed: u64, first_lsn: Lsn, counters: &Counters) -> Result<(), IoError> {
         if self.unsynced {
             self.sync(counters)?;
@@ -433,6 +441,8 @@ impl Writer {
         page.resize(PAGE as usize, 0);
         file.write_at(&page, 0)?;
         file.sync_data()?;
+        // Before any record: whatever becomes of the new segment, the old one knows of it.
+        self.end(FOLLOWED, counters)?;
         (self.file, self.header, self.limit) = (file, header, limit);
         self.salt = self.header.frame_salt();
         self.link = self.header.link();

@@ -241,6 +241,66 @@ fn a_segment_that_is_gone_is_missed_whatever_flips_in_the_one_that_was_prepared_
     }
 }
 
+/// Seeds 836486, 838765 and 871505 of the simulation: the newest segment of a killed log was gone, nothing was prepared behind it, and no manifest
+/// had said that it was there.
+#[test]
+fn a_newest_segment_that_is_gone_is_missed_by_the_one_before() {
+    let (live, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let log = open(live.path(), options(Threads::None));
+    for i in 0..40 {
+        let lsn = log.append(body(i, 1_000)[..].into(), Durability::Immediate).unwrap();
+        log.wait(lsn).unwrap();
+        // As it is at any moment: nobody closes it.
+        let own = scan(live.path());
+        assert_eq!((own.last_lsn, &own.tail), (lsn, &Tail::Clean));
+        for number in 1..=own.last_file {
+            std::fs::copy(segment(live.path(), number), segment(dir.path(), number)).unwrap();
+        }
+        let Some(before) = own.segments.len().checked_sub(2).map(|at| &own.segments[at]) else { continue };
+        let newest = segment(dir.path(), own.last_file);
+        let stranger = b"a page of something else".repeat(200);
+        std::fs::remove_file(&newest).unwrap();
+        for bytes in [None, Some(vec![]), Some(vec![0; 4096]), Some(vec![0; 128 << 10]), Some(stranger)] {
+            if let Some(bytes) = &bytes {
+                std::fs::write(&newest, bytes).unwrap();
+            }
+            let found = scan(dir.path());
+            assert_eq!(found.last_lsn, before.end.last_lsn);
+            assert!(matches!(found.tail, Tail::Corrupt { .. }), "{i}, {bytes:?}: {:?}", found.tail);
+        }
+    }
+    log.close().unwrap();
+    assert!(scan(live.path()).segments.len() > 2);
+}
+
+/// A segment is ended in three steps (the next one's header, the frame that says so, the first record), and a crash comes between any two.
+#[test]
+fn no_crash_between_two_segments_is_a_loss() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path(), options(Threads::None));
+    log.append(body(1, 100)[..].into(), Durability::Immediate).unwrap();
+    log.rotate().unwrap();
+    let first = scan(dir.path()).segments[0].clone();
+    let (end, path) = (first.end.offset as usize, segment(dir.path(), 1));
+    assert!(!first.followed, "its end is where the next one says, before that frame");
+    let header = std::fs::read(segment(dir.path(), 2)).unwrap();
+    let good = std::fs::read(&path).unwrap();
+    let frame = good[end..].iter().rposition(|&byte| byte != 0).unwrap();
+    for kept in (0..=frame).rev() {
+        let mut bytes = good.clone();
+        bytes[end + kept..].fill(0);
+        std::fs::write(&path, bytes).unwrap();
+        assert_eq!(scan(dir.path()).tail, Tail::Clean, "{kept} bytes of the frame");
+        // Before it the next one's header is durable: with half a frame there need be none.
+        std::fs::write(segment(dir.path(), 2), [0; 4096]).unwrap();
+        let found = scan(dir.path());
+        assert!(!matches!(found.tail, Tail::Corrupt { .. }), "{kept} bytes of the frame: {:?}", found.tail);
+        assert_eq!(found.last_lsn, Lsn(1));
+        std::fs::write(segment(dir.path(), 2), &header).unwrap();
+    }
+    drop(log);
+}
+
 #[test]
 fn a_known_durable_lsn_beyond_the_end_is_proof_of_loss() {
     let dir = tempfile::tempdir().unwrap();

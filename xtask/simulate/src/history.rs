@@ -12,8 +12,7 @@ pub(crate) struct History(Arc<Mutex<Inner>>);
 #[derive(Default)]
 struct Inner {
     states: BTreeMap<u64, Digest>,
-    /// What a transaction that a restore makes may bring about; its LSN is known at its end only.
-    restores: Vec<Target>,
+    restores: Vec<Restore>,
     /// Everything up to here was said to be durable.
     promised: u64,
     /// What had been promised before that was raised last. What was written since then is the log's last group, of which damage cannot
@@ -22,6 +21,15 @@ struct Inner {
     /// Numbers up to here that no transaction has: an opening goes on above those of lost ones.
     skipped: u64,
     failure: Option<String>,
+}
+
+/// What the transaction that a restore makes may bring about. Its LSN is known at its end only, if it comes to that.
+struct Restore {
+    /// It is above that of a transaction that was noted before.
+    above: u64,
+    /// And in the same life.
+    to: u64,
+    target: Target,
 }
 
 /// What a restore may bring back.
@@ -72,7 +80,9 @@ impl History {
     }
 
     pub(crate) fn begin_restore(&self, target: Target) {
-        self.inner().restores.push(target);
+        let inner = &mut *self.inner();
+        let above = inner.states.keys().next_back().copied().unwrap_or(0);
+        inner.restores.push(Restore { above, to: u64::MAX, target });
     }
 
     /// The state at `lsn`, as far as the judge knows.
@@ -95,9 +105,15 @@ impl History {
             return;
         }
         let restored = !known
-            && inner.restores.iter().any(|target| match target {
-                Target::State(state) => *state == digest,
-                Target::Any => inner.states.values().any(|state| *state == digest) || digest == empty(),
+            && inner.restores.iter().any(|restore| {
+                restore.above < lsn.0
+                    && lsn.0 <= restore.to
+                    && match restore.target {
+                        Target::State(state) => state == digest,
+                        Target::Any => {
+                            inner.states.values().any(|state| *state == digest) || digest == empty()
+                        }
+                    }
             });
         if restored {
             inner.states.insert(lsn.0, digest);
@@ -141,7 +157,10 @@ impl History {
         // What opening found is durable, and what it did not find never was.
         inner.states.split_off(&(last.0 + 1));
         inner.states.insert(last.0, digest);
-        inner.restores.clear();
+        inner.restores.retain_mut(|restore| {
+            restore.to = restore.to.min(last.0);
+            restore.above < last.0
+        });
         (inner.promised, inner.promised_before, inner.skipped) = (last.0, last.0, skipped);
         Ok(())
     }
