@@ -35,6 +35,12 @@ enum What {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         flags: Vec<String>,
     },
+    /// Durable commits, ticks, opening and bytes beside SQLite, redb, fjall and LMDB, which are built for it. `--help` after it shows its flags.
+    Peers {
+        /// Flags of the benchmark: `--output DIR`, `--only ROW`, `--rounds N`, `--values N`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        flags: Vec<String>,
+    },
     /// Snapshots, compaction and loading of a world of a gigabyte, in about six minutes.
     Lifecycle {
         #[command(flatten)]
@@ -98,17 +104,21 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             memory::run(report, dir.path())?;
             reopen::run(report, dir.path())
         }),
-        Some(What::Ecs { flags }) => {
-            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-            let mut command = std::process::Command::new(cargo);
-            command.args(["run", "--release", "--quiet", "--package", "ecsdb-bench-ecs", "--"]).args(flags);
-            anyhow::ensure!(command.status()?.success(), "the benchmark failed");
-            Ok(())
-        }
+        Some(What::Ecs { flags }) => beside("ecsdb-bench-ecs", flags),
+        Some(What::Peers { flags }) => beside("ecsdb-bench-peers", flags),
         Some(What::Lifecycle { options, rounds, scale }) => {
             measure(options, *rounds, |report| lifecycle::run(report, dir.path(), *scale))
         }
     }
+}
+
+/// Runs a benchmark that is a package of its own.
+fn beside(package: &str, flags: &[String]) -> anyhow::Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = std::process::Command::new(cargo);
+    command.args(["run", "--release", "--quiet", "--package", package, "--"]).args(flags);
+    anyhow::ensure!(command.status()?.success(), "the benchmark failed");
+    Ok(())
 }
 
 fn measure(
