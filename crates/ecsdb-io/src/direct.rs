@@ -6,7 +6,10 @@ use std::fs::File;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread;
 
+use parking_lot::Mutex;
 use rkyv::util::AlignedVec;
 
 use crate::error::{Context, FileOp, Result};
@@ -42,13 +45,46 @@ pub(crate) struct Direct {
     path: PathBuf,
     /// The file system has not refused yet.
     works: AtomicBool,
+    /// For the next long write.
+    pieces: Mutex<Vec<PageVec>>,
+}
+
+/// What is to be written, as it is copied.
+struct Source<'a, 'b> {
+    bufs: std::slice::Iter<'a, IoSlice<'b>>,
+    rest: &'a [u8],
+    /// Where in the file.
+    at: u64,
+}
+
+impl Source<'_, '_> {
+    /// Fills `piece` with what comes next, up to a page of the file first and then whole ones, and says where that goes; `None` at the end.
+    fn fill(&mut self, piece: &mut PageVec) -> Option<u64> {
+        let max = match (self.at % PAGE_BYTES as u64) as usize {
+            0 => PIECE_BYTES,
+            odd => PAGE_BYTES - odd,
+        };
+        piece.clear();
+        while piece.len() < max {
+            if self.rest.is_empty() {
+                let Some(buf) = self.bufs.next() else { break };
+                self.rest = buf;
+            }
+            let (now, later) = self.rest.split_at(self.rest.len().min(max - piece.len()));
+            piece.extend_from_slice(now);
+            self.rest = later;
+        }
+        let at = self.at;
+        self.at += piece.len() as u64;
+        (!piece.is_empty()).then_some(at)
+    }
 }
 
 impl Direct {
     /// `None` where the system or the file system has no such thing.
     pub(crate) fn of(file: &File, path: &Path, write: bool) -> Option<Direct> {
         let file = platform::open_direct(file, write)?;
-        Some(Direct { file, path: path.into(), works: AtomicBool::new(true) })
+        Some(Direct { file, path: path.into(), works: AtomicBool::new(true), pieces: Mutex::default() })
     }
 
     /// Writes all of `bufs`, one after another, at `offset`; what is no whole page, and everything where the file system refuses, by `cached`.
@@ -56,7 +92,7 @@ impl Direct {
         &self,
         bufs: &[IoSlice<'_>],
         offset: u64,
-        cached: impl Fn(&[u8], u64) -> Result<()>,
+        cached: impl Fn(&[u8], u64) -> Result<()> + Sync,
     ) -> Result<()> {
         let write = |bytes: &[u8], at: u64| {
             let done = if at.is_multiple_of(PAGE_BYTES as u64) { self.write_pages(bytes, at)? } else { 0 };
@@ -68,30 +104,51 @@ impl Direct {
         {
             return write(buf, offset);
         }
+        let mut source = Source { bufs: bufs.iter(), rest: &[], at: offset };
+        let is_long = bufs.iter().map(|buf| buf.len()).sum::<usize>() >= 2 * PIECE_BYTES;
+        if is_long && let Some(done) = self.write_while_copying(&mut source, &write) {
+            return done;
+        }
         with_piece(|piece| {
-            let (mut at, mut rest, mut bufs) = (offset, &[][..], bufs.iter());
-            loop {
-                // Up to a page first, then whole ones.
-                let max = match (at % PAGE_BYTES as u64) as usize {
-                    0 => PIECE_BYTES,
-                    odd => PAGE_BYTES - odd,
-                };
-                piece.clear();
-                while piece.len() < max {
-                    if rest.is_empty() {
-                        let Some(buf) = bufs.next() else { break };
-                        rest = buf;
-                    }
-                    let (now, later) = rest.split_at(rest.len().min(max - piece.len()));
-                    piece.extend_from_slice(now);
-                    rest = later;
-                }
-                if piece.is_empty() {
-                    return Ok(());
-                }
+            while let Some(at) = source.fill(piece) {
                 write(piece, at)?;
-                at += piece.len() as u64;
             }
+            Ok(())
+        })
+    }
+
+    /// The same with a second thread: it waits for the disk while this one copies. `None`, and nothing is done, where there is no other thread to be
+    /// had.
+    fn write_while_copying(
+        &self,
+        source: &mut Source<'_, '_>,
+        write: impl Fn(&[u8], u64) -> Result<()> + Sync,
+    ) -> Option<Result<()>> {
+        let (filled, to_write) = mpsc::sync_channel::<(PageVec, u64)>(1);
+        let (written, to_fill) = mpsc::channel();
+        thread::scope(|scope| {
+            let writer = || {
+                for (piece, at) in to_write {
+                    write(&piece, at)?;
+                    // Nobody fills it again where all is copied.
+                    written.send(piece).ok();
+                }
+                Ok(())
+            };
+            let writer =
+                thread::Builder::new().name("ecsdb-write".into()).spawn_scoped(scope, writer).ok()?;
+            let mut spare = self.pieces.lock();
+            loop {
+                let mut piece = to_fill.try_recv().ok().or_else(|| spare.pop()).unwrap_or_default();
+                let Some(at) = source.fill(&mut piece) else { break };
+                if filled.send((piece, at)).is_err() {
+                    break;
+                }
+            }
+            drop(filled);
+            let done = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            spare.extend(to_fill.try_iter());
+            Some(done)
         })
     }
 

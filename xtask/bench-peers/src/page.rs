@@ -142,12 +142,15 @@ fn plot(path: &Path, measured: &[Measured]) -> anyhow::Result<()> {
     let drawn = (|| -> Result<(), Box<dyn std::error::Error>> {
         let root = BitMapBackend::new(path, (900, 60 + 40 * measured.len() as u32)).into_drawing_area();
         root.fill(&WHITE)?;
-        let most = measured.iter().map(|row| row.ratio).fold(10.0, f64::max) * 1.3;
+        let ratios = || measured.iter().map(|row| row.ratio);
+        // Beside the longest bar its label has room.
+        let most = ratios().fold(10.0, f64::max) * 30.0;
+        let least = ratios().fold(0.5, f64::min) / 1.5;
         let rows = measured.len() as f64;
         let mut chart = ChartBuilder::on(&root)
             .margin(10)
             .x_label_area_size(30)
-            .build_cartesian_2d((0.1..most).log_scale(), 0.0..rows)?;
+            .build_cartesian_2d((least..most).log_scale(), 0.0..rows)?;
         chart
             .configure_mesh()
             .disable_y_mesh()
@@ -160,7 +163,11 @@ fn plot(path: &Path, measured: &[Measured]) -> anyhow::Result<()> {
             let bar = [(1.0f64.min(row.ratio), y - 0.8), (1.0f64.max(row.ratio), y - 0.3)];
             chart.draw_series([Rectangle::new(bar, color.filled())])?;
             let label = format!("{}: {:.2}", row.name, row.ratio);
-            chart.draw_series([Text::new(label, (1.05, y - 0.75), ("sans-serif", 15))])?;
+            chart.draw_series([Text::new(
+                label,
+                (row.ratio.max(1.0) * 1.05, y - 0.4),
+                ("sans-serif", 15),
+            )])?;
         }
         root.present()?;
         Ok(())
