@@ -4,6 +4,7 @@ mod commits;
 mod lifecycle;
 mod memory;
 mod reopen;
+mod replay;
 mod report;
 mod tick;
 
@@ -102,7 +103,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             commits::run(report, dir.path())?;
             tick::run(report, dir.path())?;
             memory::run(report, dir.path())?;
-            reopen::run(report, dir.path())
+            reopen::run(report, dir.path())?;
+            replay::run(report, dir.path())
         }),
         Some(What::Ecs { flags }) => beside("ecsdb-bench-ecs", flags),
         Some(What::Peers { flags }) => beside("ecsdb-bench-peers", flags),

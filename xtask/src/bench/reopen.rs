@@ -48,7 +48,7 @@ fn open(path: &Path) -> anyhow::Result<f64> {
     Ok(ms)
 }
 
-fn read_files(path: &Path) -> anyhow::Result<f64> {
+pub(crate) fn read_files(path: &Path) -> anyhow::Result<f64> {
     let started = Instant::now();
     for file in files(path)? {
         std::hint::black_box(std::fs::read(file)?);
@@ -64,7 +64,7 @@ fn bytes_of(path: &Path) -> anyhow::Result<u64> {
     Ok(bytes)
 }
 
-fn files(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
+pub(crate) fn files(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(path)? {
         let entry = entry?.path();
