@@ -116,6 +116,15 @@ impl Place {
         self.settle()?.look(with)
     }
 
+    /// As [`Settled::look_closely`].
+    pub(crate) fn look_closely<T, D: PartialEq + Default>(
+        &self,
+        with: impl FnMut(&Look<'_>) -> Result<T>,
+        doubts: impl Fn(&T) -> D,
+    ) -> Result<T> {
+        self.settle()?.look_closely(with, doubts)
+    }
+
     /// Its state at a moment.
     pub(crate) fn see(&self, moment: Moment) -> Result<Seen> {
         self.look(|look| look.see(moment))
@@ -171,21 +180,37 @@ impl Settled {
     }
 
     /// Looks at its files, again where they change meanwhile.
-    pub(crate) fn look<T>(&self, mut with: impl FnMut(&Look<'_>) -> Result<T>) -> Result<T> {
+    pub(crate) fn look<T>(&self, with: impl FnMut(&Look<'_>) -> Result<T>) -> Result<T> {
+        self.look_closely(with, |_| ())
+    }
+
+    /// As [`Settled::look`], of what is found, and is damaged or missing, too: the `doubts` are believed if nobody writes, or if the next look has
+    /// the same.
+    pub(crate) fn look_closely<T, D: PartialEq + Default>(
+        &self,
+        mut with: impl FnMut(&Look<'_>) -> Result<T>,
+        doubts: impl Fn(&T) -> D,
+    ) -> Result<T> {
         let layout = self.layout()?;
         let started = Instant::now();
+        let mut doubted = D::default();
         loop {
             let before = files(&layout);
             let looked =
                 look(&Disk, &layout).map_err(|e| no_database(e, &self.config.dir)).and_then(|manifest| {
                     with(&Look { layout: &layout, manifest: &manifest, config: &self.config })
                 });
-            match looked {
-                Err(e) if started.elapsed() < LOOKED_FOR && may_be_a_race(&e) && files(&layout) != before => {
-                    std::thread::sleep(BETWEEN_LOOKS);
+            let is_in_doubt = match &looked {
+                Err(e) => may_be_a_race(e),
+                Ok(found) => {
+                    let before = std::mem::replace(&mut doubted, doubts(found));
+                    doubted != D::default() && doubted != before
                 }
-                other => return other,
+            };
+            if !(is_in_doubt && started.elapsed() < LOOKED_FOR && files(&layout) != before) {
+                return looked;
             }
+            std::thread::sleep(BETWEEN_LOOKS);
         }
     }
 }
@@ -369,4 +394,33 @@ pub(crate) fn follow<T>(job: Job<T>) -> Result<T> {
     }
     bar.finish_and_clear();
     Ok(job.wait()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Looks at a database of which a file comes and goes with every look before the `quiet`-th. Gives the number of the look that is believed.
+    fn looks(quiet: u32, doubts: impl Fn(u32) -> Option<u32>) -> u32 {
+        let dir = tempfile::tempdir().unwrap();
+        Database::open(dir.path()).unwrap().close().unwrap();
+        let mut n = 0;
+        let look = |look: &Look<'_>| {
+            n += 1;
+            if n < quiet {
+                fs::write(look.layout.log_dir().join(format!("{n}.tmp")), []).unwrap();
+            }
+            Ok(n)
+        };
+        Place::of(dir.path()).look_closely(look, |n| doubts(*n)).unwrap()
+    }
+
+    #[test]
+    fn what_is_missing_while_somebody_writes_is_believed_when_it_still_is() {
+        assert_eq!(looks(9, |_| None), 1);
+        assert_eq!(looks(1, Some), 1, "nobody writes");
+        assert_eq!(looks(9, |n| (n < 3).then_some(n)), 3, "it was a race");
+        assert_eq!(looks(9, |n| Some(n.min(4))), 5, "it is still so");
+        assert_eq!(looks(9, Some), 9);
+    }
 }

@@ -289,6 +289,18 @@ pub(crate) fn ends_short(manifest: &Manifest, scan: &LogScan, covered: Lsn) -> O
     ))
 }
 
+/// Why a log does not lead on from what a snapshot holds, if it is one of its own files that is missed: `first` is the first segment that there is.
+pub(crate) fn missed_before(layout: &Layout, manifest: &Manifest, first: &SegmentHeader) -> Option<String> {
+    let number = first.previous.segment;
+    let kind = match number {
+        0 => return None,
+        _ if number >= manifest.first_segment => FileKind::Segment,
+        _ if number >= manifest.archived_from() => FileKind::ArchivedSegment,
+        _ => return None,
+    };
+    Some(format!("the segment {} is not there, with its header", layout.file(kind, number).display()))
+}
+
 /// Where the log's segments lie, the log's own directory first, and from where on they count.
 pub fn log_dirs<'a>(layout: &'a Layout, manifest: &Manifest) -> [LogDir<'a>; 2] {
     let database = manifest.database;

@@ -434,7 +434,8 @@ fn judge(
         && !is_given_up(snapshot.next())
     {
         let (snapshot, log_begins) = (snapshot.0, first.header.previous.last_lsn.0);
-        let gap = Error::Gap { snapshot, log_begins, looked: looked(layout, report) };
+        let gap =
+            Error::Gap { snapshot, log_begins, looked: looked(layout, manifest, &first.header, report) };
         return lost(scan, Lsn(snapshot + 1), gap, policy, report);
     }
     if let Some(what) = find::ends_short(manifest, scan, snapshot) {
@@ -463,10 +464,12 @@ fn judge(
     }
 }
 
-/// Which snapshots were not to be had, and where.
-fn looked(layout: &Layout, report: &RecoveryReport) -> String {
+/// Which snapshots were not to be had, and where, or which segment before the `first`.
+fn looked(layout: &Layout, manifest: &Manifest, first: &SegmentHeader, report: &RecoveryReport) -> String {
     let dir = layout.snapshot_dir().display();
+    let missed = find::missed_before(layout, manifest, first);
     match &report.rejected[..] {
+        [] if let Some(missed) = missed => missed,
         [] => format!("The manifest names no newer snapshot in {dir}"),
         rejected => {
             let reasons: Vec<&str> = rejected.iter().map(|rejected| rejected.reason.as_str()).collect();

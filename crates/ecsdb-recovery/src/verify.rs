@@ -124,10 +124,11 @@ pub fn verify_files(
     if let Some(first) = scan.segments.first()
         && first.header.previous.last_lsn > Lsn(covered)
     {
+        let (path, begins) = (first.path.display(), first.header.previous.last_lsn);
+        let missed = find::missed_before(layout, manifest, &first.header);
         verified.faults.push(format!(
-            "{} begins after LSN {}, and the newest snapshot ends with LSN {covered}",
-            first.path.display(),
-            first.header.previous.last_lsn
+            "{}{path} begins after LSN {begins}, and the newest snapshot ends with LSN {covered}",
+            missed.map_or_else(String::new, |missed| format!("{missed}: "))
         ));
     }
     progress(&Step::Done);

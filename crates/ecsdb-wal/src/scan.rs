@@ -188,7 +188,8 @@ impl LogScan {
         // IO-1: two segments at most are open at a time, the one to be walked and the one that says where it ends.
         let mut before: Option<SegmentReader> = None;
         let mut broken: Option<Tail> = None;
-        let (mut headless, mut strangers) = (Vec::new(), Vec::new());
+        let mut cut_short = None;
+        let (mut headless, mut strangers) = (Vec::<Headless>::new(), Vec::new());
         for NumberedFile { number, path, bytes } in segment_files(vfs, dirs)? {
             scan.last_file = scan.last_file.max(number);
             if number < from {
@@ -201,7 +202,7 @@ impl LogScan {
                     if header.database == database && header.sequence == number {
                         let declared = header.previous;
                         if let Some(mut before) = before.replace(reader) {
-                            scan.segment(&mut before, Some(declared), known.durable, &mut broken)?;
+                            scan.segment(&mut before, Some(declared), (dirs, &headless), &mut broken)?;
                         }
                         continue;
                     }
@@ -225,7 +226,7 @@ impl LogScan {
             headless.push(Headless { number, damage, bytes, remains });
         }
         if let Some(mut last) = before {
-            scan.segment(&mut last, None, known.durable, &mut broken)?;
+            cut_short = scan.segment(&mut last, None, (dirs, &headless), &mut broken)?;
         }
         if let Some(last) = scan.segments.last()
             && last.followed
@@ -234,6 +235,14 @@ impl LogScan {
             known.next_segment = known.next_segment.max(last.header.sequence + 2);
         }
         scan.judge_headless(own, &headless, known, &mut broken);
+        // Where a later segment is missed, it is that one which would say where this one ends.
+        if let Some(found) = cut_short.filter(|_| !matches!(broken, Some(Tail::Corrupt { .. })))
+            && let Some(last) = scan.segments.last_mut()
+        {
+            last.damage.get_or_insert_with(|| found.clone());
+            let evidence = format!("it had {} bytes when it was begun", last.header.prepared_bytes);
+            scan.judge(corrupt(found, evidence), &mut broken);
+        }
         if let Some(tail) = broken {
             scan.tail = tail;
         }
@@ -379,13 +388,15 @@ impl LogScan {
         })
     }
 
+    /// Gives what is wrong with a file that is shorter than it was made, if it is the last one that this is: no file becomes so but by a clean end, or
+    /// when a later segment says where it ends.
     fn segment(
         &mut self,
         reader: &mut SegmentReader,
         declared: Option<SegmentEnd>,
-        durable: Lsn,
+        (dirs, headless): (&[LogDir<'_>], &[Headless]),
         broken: &mut Option<Tail>,
-    ) -> Result<()> {
+    ) -> Result<Option<Damage>> {
         let header = *reader.header();
         self.incarnation = self.incarnation.max(header.incarnation);
         if let Some(before) = self.segments.last()
@@ -395,9 +406,7 @@ impl LogScan {
             let first = before.end.last_lsn.next();
             if previous.segment > number {
                 // What is missing is at fault, not what follows it.
-                let name = ecsdb_io::FileKind::Segment.name(previous.segment);
-                let what = "the segment is not there, with its header";
-                let damage = Damage::new(&reader.path().with_file_name(name), 0, first, what);
+                let damage = Damage { lsn: first, ..missed(previous.segment, dirs, headless) };
                 self.judge(corrupt(damage, format!("{} follows it", reader.path().display())), broken);
             } else {
                 let what = match previous.segment == number {
@@ -417,9 +426,9 @@ impl LogScan {
         let intact = broken.is_none();
         let limit = declared.map_or(u64::MAX, |end| end.offset);
         let mut walked = walk(reader, limit)?;
-        let mut behind = Behind { durable, ..Behind::default() };
+        let mut behind = Behind::default();
         while is_last && let Some(stop) = walked.stop.as_ref().filter(|_| !walked.unreadable) {
-            behind = Behind::look(reader, stop.offset, durable)?;
+            behind = Behind::look(reader, stop.offset)?;
             // Somebody may be writing: what has come since the walk stopped is no witness against it.
             if !(behind.leftovers && walked.unframed && reader.reread(stop.offset)) {
                 break;
@@ -429,6 +438,7 @@ impl LogScan {
         self.seen_lsn = self.seen_lsn.max(walked.seen);
         // Nothing but zeros behind the end is how a log ends that was not closed.
         let mut damage = walked.stop.clone().filter(|_| declared.is_none() && !is_last);
+        let mut cut_short = None;
         match (declared, &walked.stop) {
             (Some(end), stop) if end != walked.end => {
                 let expected = walked.end.last_lsn.next();
@@ -449,14 +459,10 @@ impl LogScan {
                 {
                     damage = Some(stop.clone());
                 }
-                // No file is made shorter than it was, but by a clean end.
                 if reader.file_len() < header.prepared_bytes && !walked.closed {
                     let lsn = walked.end.last_lsn.next();
                     let what = format!("the file ends at byte {}", reader.file_len());
-                    let found = Damage::new(reader.path(), walked.end.offset, lsn, what);
-                    let evidence = format!("it had {} bytes when it was begun", header.prepared_bytes);
-                    damage.get_or_insert_with(|| found.clone());
-                    self.judge(corrupt(found, evidence), broken);
+                    cut_short = Some(Damage::new(reader.path(), walked.end.offset, lsn, what));
                 }
             }
             _ => {}
@@ -475,7 +481,7 @@ impl LogScan {
             durable_to: walked.durable_to,
             followed: walked.followed,
         });
-        Ok(())
+        Ok(cut_short)
     }
 
     /// Judges by what is behind it whether what is missing at the end of the last segment had been durable, and says whether anything is missing.
@@ -519,16 +525,16 @@ impl LogScan {
 struct Behind {
     /// Bytes that are not zero.
     leftovers: bool,
-    /// The highest LSN that is known to have been durable, by what a group there says, too.
+    /// The highest LSN that a group there says to have been durable.
     durable: Lsn,
     /// The highest LSN of a transaction there.
     seen: Lsn,
 }
 
 impl Behind {
-    fn look(reader: &mut SegmentReader, from: u64, durable: Lsn) -> Result<Behind> {
+    fn look(reader: &mut SegmentReader, from: u64) -> Result<Behind> {
         let leftovers = reader.first_nonzero(from)?.is_some();
-        let mut behind = Behind { leftovers, durable, seen: Lsn::ZERO };
+        let mut behind = Behind { leftovers, ..Behind::default() };
         let mut at = from;
         while let Some(found) = reader.resync(at)? {
             behind.leftovers = true;
@@ -596,6 +602,17 @@ fn remains_of(vfs: &dyn Vfs, path: &Path) -> Result<(Remains, bool)> {
         }
         Err(e) => Err(e),
     }
+}
+
+/// What is wrong with a segment that others say to have been there: with its file, or that there is none where it would be.
+fn missed(number: u64, dirs: &[LogDir<'_>], headless: &[Headless]) -> Damage {
+    if let Some(file) = headless.iter().find(|file| file.number == number) {
+        return file.damage.clone();
+    }
+    let dir = dirs.iter().find(|dir| number >= dir.first).or(dirs.first());
+    let name = PathBuf::from(ecsdb_io::FileKind::Segment.name(number));
+    let path = dir.map_or_else(|| name.clone(), |dir| dir.path.join(&name));
+    Damage::new(&path, 0, Lsn::ZERO, "the segment is not there, with its header")
 }
 
 fn corrupt(damage: Damage, evidence: String) -> Tail {

@@ -238,6 +238,6 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     if options.watch {
         return watch::run(&options.place, out);
     }
-    let info = options.place.look(Info::of)?;
+    let info = options.place.look_closely(Info::of, |info| info.away.clone())?;
     if out.is_json() { out.json(&info.json()) } else { info.print(out) }
 }

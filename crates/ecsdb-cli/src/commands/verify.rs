@@ -2,13 +2,13 @@
 
 use anyhow::Result;
 use clap::Args;
-use ecsdb_recovery::verify_files;
+use ecsdb_recovery::{Step, Verified, verify_files};
 use indicatif::HumanBytes;
 use serde_json::json;
 
 use crate::failure::Failure;
 use crate::output::{self, Output, many, spinner};
-use crate::place::Place;
+use crate::place::{Look, Place};
 
 /// Options of `verify`.
 #[derive(Args)]
@@ -19,23 +19,14 @@ pub(crate) struct Options {
 
 pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     let bar = spinner();
-    let mut found = None;
-    let checked = options.place.look(|look| {
-        found = None;
-        let checked = verify_files(look.vfs(), look.layout, look.manifest, &mut |step| {
-            bar.set_message(step.to_string())
-        })?;
-        // Whoever has it open may have deleted or written meanwhile: what is wrong is looked at once more then.
-        let fault = checked.faults.first().cloned();
-        found = Some(checked);
-        fault.map_or(Ok(()), |fault| Err(Failure::Damaged(fault).into()))
-    });
-    bar.finish_and_clear();
-    let checked = match (checked, found) {
-        (_, Some(checked)) => checked,
-        (Err(e), None) => return Err(e),
-        (Ok(()), None) => return Ok(()),
+    let verify = |look: &Look<'_>| {
+        let mut show = |step: &Step| bar.set_message(step.to_string());
+        Ok(verify_files(look.vfs(), look.layout, look.manifest, &mut show)?)
     };
+    let doubts = |checked: &Verified| (checked.faults.clone(), checked.away.clone());
+    let checked = options.place.look_closely(verify, doubts);
+    bar.finish_and_clear();
+    let checked = checked?;
     let damaged = checked.faults.len() as u64;
     if out.is_json() {
         let away: Vec<_> = checked.away.iter().map(|file| output::path(file)).collect();

@@ -141,10 +141,14 @@ fn skipped(from: u64, to: u64, out: &mut Output) -> Result<()> {
 }
 
 fn ls(place: &Place, out: &mut Output) -> Result<()> {
-    let (scan, archive) = place.look(|look| {
+    let look = |look: &Look<'_>| {
         let dirs = log_dirs(look.layout, look.manifest);
         let scan = LogScan::run(look.vfs(), &dirs, look.manifest.database, Known::default(), 0)?;
         Ok((scan, look.layout.archive_dir().to_path_buf()))
+    };
+    let (scan, archive) = place.look_closely(look, |(scan, _)| match &scan.tail {
+        Tail::Corrupt { damage, .. } => Some(damage.clone()),
+        _ => None,
     })?;
     let tail = match &scan.tail {
         Tail::Clean => "clean".to_string(),
