@@ -26,7 +26,7 @@ pub(crate) struct Options {
     #[command(flatten)]
     place: Place,
     /// The file to write, which appears when it is whole; standard output without it, or for `-`.
-    #[arg(long, short)]
+    #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
     #[command(flatten)]
     when: When,
@@ -52,11 +52,11 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
         prefix.push(real.file_name().unwrap_or_default());
         prefix.push(".");
         let file = tempfile::Builder::new().prefix(&prefix).suffix(".tmp").tempfile_in(target::within(&real));
-        let file = file.map_err(target::nameless)?;
-        let mut buffered = std::io::BufWriter::new(file);
+        let mut file = file.map_err(target::nameless)?;
+        // The file itself, since errors of a temporary one have its name.
+        let mut buffered = std::io::BufWriter::new(file.as_file_mut());
         dump(&seen, &mut buffered)?;
-        let file = buffered.into_inner().map_err(std::io::IntoInnerError::into_error)?;
-        file.as_file().sync_all()?;
+        buffered.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()?;
         file.persist(&real).map_err(|e| e.error)?;
         Ok(())
     };
