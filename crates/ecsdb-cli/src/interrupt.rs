@@ -7,9 +7,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::failure::{self, Exit, Failure};
 
 static ASKED: AtomicBool = AtomicBool::new(false);
-static HELD: Mutex<usize> = Mutex::new(0);
+static HELD: Mutex<bool> = Mutex::new(false);
 
-fn held() -> MutexGuard<'static, usize> {
+fn held() -> MutexGuard<'static, bool> {
     HELD.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -19,7 +19,7 @@ pub(crate) fn listen() -> anyhow::Result<()> {
         let first = !ASKED.swap(true, Ordering::SeqCst);
         // Once it is to end, nobody begins to write any more.
         let held = held();
-        if !first || *held == 0 {
+        if !first || !*held {
             let _ = failure::end(&Failure::Interrupted.into());
             std::process::exit(Exit::Interrupted as i32);
         }
@@ -27,18 +27,9 @@ pub(crate) fn listen() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// As long as it lives, an interruption is [asked](asked) for rather than done.
-pub(crate) struct Held(());
-
-pub(crate) fn hold() -> Held {
-    *held() += 1;
-    Held(())
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        *held() -= 1;
-    }
+/// From now on an interruption is [asked](asked) for rather than done: what is begun is undone, or done and said to be.
+pub(crate) fn hold() {
+    *held() = true;
 }
 
 pub(crate) fn asked() -> bool {

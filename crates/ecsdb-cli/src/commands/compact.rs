@@ -27,7 +27,7 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     if options.dry_run {
         return dry_run(&options.place, out);
     }
-    let _held = interrupt::hold();
+    interrupt::hold();
     let settled = options.place.settle()?;
     let (before, past) = (settled.look(Taken::by)?, settled.look(Past::of)?);
     let db = settled.open(None)?;

@@ -45,7 +45,7 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
         dump(&seen, &mut out.raw())?;
         return out.flush();
     };
-    let held = crate::interrupt::hold();
+    crate::interrupt::hold();
     let write = || -> Result<()> {
         // An interruption leaves nothing behind; what a kill leaves says whose it is.
         let mut prefix = OsString::from(".");
@@ -61,7 +61,6 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
         Ok(())
     };
     write().with_context(|| format!("writing {}", path.display()))?;
-    drop(held);
     let entities = seen.view.len() as u64;
     if out.is_json() {
         return out.json(&json!({ "state": seen.json(), "file": output::path(path), "entities": entities }));

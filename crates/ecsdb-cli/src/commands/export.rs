@@ -318,7 +318,7 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     let settled = options.place.settle()?;
     let tables = target::for_tables(Some(&settled.layout()?), to)?;
     let seen = settled.look(|look| look.see(options.when.moment()))?;
-    let _held = interrupt::hold();
+    interrupt::hold();
     let files = match tables.begin().and_then(|()| write(&seen, to)) {
         Ok(files) => files,
         Err(e) => {

@@ -37,7 +37,7 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     target::for_database(dir)?;
     if !options.dry_run {
         // It is too short to be interrupted: whole, or not begun.
-        let _held = interrupt::hold();
+        interrupt::hold();
         settled.create()?;
     }
     if out.is_json() {

@@ -34,7 +34,7 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     // What lies in the directory is what must not be within a database.
     target::refuse(None, &dir.join("ecsdb.1"))?;
     // All of them, or none.
-    let _held = interrupt::hold();
+    interrupt::hold();
     std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
     let mut pages = 0;
     let mut write = |name: &str, command: clap::Command| -> Result<()> {

@@ -54,7 +54,7 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
         }
         return out.line(given_up.line(false));
     }
-    let _held = interrupt::hold();
+    interrupt::hold();
     let settled = options.place.settle()?;
     let db = settled.open(None)?;
     let before = settled.look(Past::of)?;
