@@ -9,6 +9,8 @@ use clap::error::ErrorKind as CallKind;
 
 use ecsdb::ErrorKind;
 
+use crate::output;
+
 /// What a command itself finds wrong.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -138,7 +140,7 @@ fn is_json() -> bool {
 pub(crate) fn warn(text: &str) {
     drop(match is_json() {
         true => write_error(&serde_json::json!({ "warning": text }).to_string()),
-        false => write_error(&format!("warning: {text}")),
+        false => write_error(&output::harmless(format_args!("warning: {text}"))),
     });
 }
 
@@ -149,9 +151,11 @@ pub(crate) fn end_call(error: &clap::Error) -> ExitCode {
         CallKind::DisplayHelp | CallKind::DisplayVersion | CallKind::DisplayHelpOnMissingArgumentOrSubcommand
     );
     if is_help || !is_json() {
-        // Whoever closed the pipe wants to hear nothing.
-        drop(error.print());
-        return ExitCode::from(error.exit_code() as u8);
+        let code = ExitCode::from(error.exit_code() as u8);
+        return match error.print() {
+            Err(e) if !error.use_stderr() => end(&output::named(e).into()),
+            _ => code,
+        };
     }
     let text = error.render().to_string();
     let what = text.split("\n\nUsage:").next().unwrap_or(&text);
@@ -173,23 +177,32 @@ pub(crate) fn end(error: &anyhow::Error) -> ExitCode {
     let exit = Exit::of(error);
     let text = if exit == Exit::Interrupted { Failure::Interrupted.to_string() } else { text(error) };
     // What else can be wrong is said in full.
-    let wanted = exit == Exit::Failed;
     let backtrace = error.backtrace();
+    let is_there = exit == Exit::Failed && backtrace.status() == std::backtrace::BacktraceStatus::Captured;
+    let backtrace = is_there.then(|| backtrace.to_string());
     // Standard error may be closed, too.
     let said = if is_json() {
-        let line = serde_json::json!({ "error": text, "kind": exit.name(), "code": exit as u8 });
+        let mut line = serde_json::json!({ "error": text, "kind": exit.name(), "code": exit as u8 });
+        if let Some(backtrace) = &backtrace {
+            line["backtrace"] = backtrace.as_str().into();
+        }
         write_error(&line.to_string())
     } else if exit == Exit::Differs {
         Ok(())
     } else if exit == Exit::Interrupted {
         write_error(&text)
     } else {
-        write_error(&format!("error: {text}"))
+        write_error(&output::harmless(format_args!("error: {text}")))
     };
-    if said.is_ok() && wanted && backtrace.status() == std::backtrace::BacktraceStatus::Captured {
-        drop(write_error(&backtrace.to_string()));
+    if let Some(backtrace) = backtrace.filter(|_| said.is_ok() && !is_json()) {
+        drop(write_error(&backtrace));
     }
     ExitCode::from(exit as u8)
+}
+
+/// An answer rather than something that is wrong.
+pub(crate) fn is_answer(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref::<Failure>(), Some(Failure::Differs))
 }
 
 fn write_error(line: &str) -> io::Result<()> {

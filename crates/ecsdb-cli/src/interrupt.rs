@@ -1,18 +1,25 @@
 //! Ctrl-C. Whoever only reads ends at once; whoever writes is told, stops at the next step, and removes what is half done. A second Ctrl-C
 //! ends that, too: as a power cut would, after which the database is whole all the same.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::failure::{self, Exit, Failure};
 
 static ASKED: AtomicBool = AtomicBool::new(false);
-static HELD: AtomicUsize = AtomicUsize::new(0);
+static HELD: Mutex<bool> = Mutex::new(false);
+
+fn held() -> MutexGuard<'static, bool> {
+    HELD.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Begins to listen.
 pub(crate) fn listen() -> anyhow::Result<()> {
     ctrlc::set_handler(|| {
         let first = !ASKED.swap(true, Ordering::SeqCst);
-        if !first || HELD.load(Ordering::SeqCst) == 0 {
+        // Once it is to end, nobody begins to write any more.
+        let held = held();
+        if !first || !*held {
             let _ = failure::end(&Failure::Interrupted.into());
             std::process::exit(Exit::Interrupted as i32);
         }
@@ -20,18 +27,9 @@ pub(crate) fn listen() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// As long as it lives, an interruption is [asked](asked) for rather than done.
-pub(crate) struct Held(());
-
-pub(crate) fn hold() -> Held {
-    HELD.fetch_add(1, Ordering::SeqCst);
-    Held(())
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        HELD.fetch_sub(1, Ordering::SeqCst);
-    }
+/// From now on an interruption is [asked](asked) for rather than done: what is begun is undone, or done and said to be.
+pub(crate) fn hold() {
+    *held() = true;
 }
 
 pub(crate) fn asked() -> bool {

@@ -12,6 +12,7 @@ mod place;
 mod target;
 mod times;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -21,6 +22,7 @@ use commands::{
     load, man, query, repair, restore, snapshot, verify, wal,
 };
 use output::Output;
+use tracing_subscriber::EnvFilter;
 
 #[derive(Parser)]
 #[command(
@@ -121,14 +123,12 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    failure::listen_to(std::env::args_os().skip(1));
     tracing_subscriber::fmt()
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_default_env()
-                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error")),
-        )
+        .with_env_filter(log_filter())
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
-    failure::listen_to(std::env::args_os().skip(1));
     let Cli { json, command } = match Cli::try_parse() {
         Ok(call) => call,
         Err(e) => return failure::end_call(&e),
@@ -136,6 +136,25 @@ fn main() -> ExitCode {
     match run(command, json) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failure::end(&error),
+    }
+}
+
+/// What the engine says is shown as `RUST_LOG` has it; without it, errors.
+fn log_filter() -> EnvFilter {
+    let said = std::env::var_os(EnvFilter::DEFAULT_ENV).filter(|said| !said.is_empty());
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|e| {
+        if said.is_some() {
+            failure::warn(&format!(
+                "the environment variable {} is not understood: {e}",
+                EnvFilter::DEFAULT_ENV
+            ));
+        }
+        EnvFilter::new("error")
+    });
+    // Variables that are no settings are warnings of ours.
+    match "ecsdb_config::load=error".parse() {
+        Ok(directive) => filter.add_directive(directive),
+        Err(_) => filter,
     }
 }
 
@@ -166,7 +185,10 @@ fn run(command: Command, json: bool) -> Result<()> {
         Command::Man(options) => man::run(options, &mut out),
         Command::Demo(options) => demo::run(options, &mut out),
     };
-    // What was found is printed before what is wrong with it.
+    // What was found is printed before what is wrong with it. That two differ is nothing wrong: where it was not printed, nobody knows how.
     let printed = out.flush();
-    done.and(printed)
+    match done {
+        Err(e) if !failure::is_answer(&e) => Err(e),
+        done => printed.and(done),
+    }
 }

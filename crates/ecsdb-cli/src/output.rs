@@ -20,7 +20,8 @@ pub(crate) struct Output {
 /// Standard output, which its errors name.
 struct StandardOutput(StdoutLock<'static>);
 
-fn named(e: io::Error) -> io::Error {
+/// An error of standard output, with its name.
+pub(crate) fn named(e: io::Error) -> io::Error {
     io::Error::new(e.kind(), format!("cannot write to standard output: {e}"))
 }
 
@@ -52,7 +53,7 @@ impl Output {
     }
 
     pub(crate) fn line(&mut self, line: impl Display) -> Result<()> {
-        Ok(writeln!(self.out, "{line}")?)
+        Ok(writeln!(self.out, "{}", harmless(line))?)
     }
 
     /// A table; nothing without rows.
@@ -67,7 +68,7 @@ impl Output {
             table.set_header(head.iter().copied());
         }
         for row in rows {
-            table.add_row(row);
+            table.add_row(row.into_iter().map(harmless));
         }
         self.line(table.trim_fmt())
     }
@@ -105,6 +106,19 @@ pub(crate) fn bar() -> Result<ProgressBar> {
     }
     let style = ProgressStyle::with_template("{bar:40} {percent}%  {msg}  {elapsed}, about {eta} left")?;
     Ok(ProgressBar::new(0).with_style(style))
+}
+
+/// Text for people, in which nothing does anything to a terminal but to begin a new line: names, values and paths are whatever somebody wrote.
+pub(crate) fn harmless(text: impl Display) -> String {
+    let mut out = String::new();
+    for c in text.to_string().chars() {
+        match c {
+            '\n' => out.push(c),
+            c if c.is_control() => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out
 }
 
 /// A number with the word for it.

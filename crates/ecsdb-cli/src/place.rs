@@ -31,7 +31,7 @@ pub(crate) struct Place {
     pub(crate) dir: PathBuf,
     /// Its settings; `ecsdb.toml` in the directory if that is there. What neither it nor the environment says of `archive.enabled` and
     /// `retention` gives nothing of the past up here; a program that opens the database with its defaults does, with its next snapshot.
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 }
 
@@ -40,13 +40,13 @@ pub(crate) struct Place {
 #[group(multiple = false)]
 pub(crate) struct When {
     /// Right after the transaction with this LSN.
-    #[arg(long)]
+    #[arg(long, value_name = "N")]
     lsn: Option<u64>,
     /// After the last transaction written by this time: RFC 3339, as in 2026-11-25T07:00:00Z; without an offset in the local zone (TZ).
-    #[arg(long, value_parser = times::parse)]
+    #[arg(long, value_name = "T", value_parser = times::parse)]
     time: Option<jiff::Timestamp>,
     /// As the snapshot with this number has it.
-    #[arg(long)]
+    #[arg(long, value_name = "N")]
     snapshot: Option<u64>,
 }
 
@@ -104,9 +104,7 @@ impl Place {
             None => settings_in(&self.dir)?,
         };
         let mut config = settings(file.as_deref(), &self.dir)?;
-        if let Some(file) = &file {
-            check_dir(&config, file, &self.dir)?;
-        }
+        check_dir(&config, file.as_deref(), &self.dir)?;
         config.dir.clone_from(&self.dir);
         Ok(Settled { config, file })
     }
@@ -252,13 +250,9 @@ fn files(layout: &Layout) -> BTreeSet<(PathBuf, u64, Option<SystemTime>)> {
         .collect()
 }
 
+/// Whether two names are of one place, which need not be there yet.
 fn same_place(a: &Path, b: &Path) -> bool {
-    // The parent of a name without directories is the empty name.
-    let real = |path: &Path| if path.as_os_str().is_empty() { Path::new(".") } else { path }.canonicalize();
-    match (real(a), real(b)) {
-        (Ok(a), Ok(b)) => a == b,
-        _ => std::path::absolute(a).ok() == std::path::absolute(b).ok(),
-    }
+    matches!((Disk.real_path(a), Disk.real_path(b)), (Ok(a), Ok(b)) if a == b)
 }
 
 impl Look<'_> {
@@ -365,16 +359,17 @@ pub(crate) fn settings(file: Option<&Path>, dir: &Path) -> Result<PersistenceCon
 }
 
 /// Refuses settings that name another database's directory. A file that names none means the one that it lies in.
-pub(crate) fn check_dir(config: &PersistenceConfig, file: &Path, dir: &Path) -> Result<()> {
-    let said = file.parent().is_some_and(|beside| !same_place(&config.dir, beside));
+pub(crate) fn check_dir(config: &PersistenceConfig, file: Option<&Path>, dir: &Path) -> Result<()> {
+    let said = file.and_then(Path::parent).is_none_or(|beside| !same_place(&config.dir, beside));
     if said && !same_place(&config.dir, dir) {
-        return Err(Failure::Usage(format!(
-            "the settings ({} and the environment) are of the database in {}, not of that in {}",
-            file.display(),
-            config.dir.display(),
-            dir.display()
-        ))
-        .into());
+        let (whose, how) = match file {
+            Some(file) => (format!("the settings ({} and the environment) are", file.display()), ""),
+            None => ("ECDB_DIR and the rest of the environment are".into(), ": unset it"),
+        };
+        let (other, dir) = (config.dir.display(), dir.display());
+        return Err(
+            Failure::Usage(format!("{whose} of the database in {other}, not of that in {dir}{how}")).into()
+        );
     }
     Ok(())
 }

@@ -66,7 +66,7 @@ impl Store {
         let started = Instant::now();
         let _span = tracing::info_span!("merge").entered();
         let Some(newest) = self.newest(work)? else { return Ok(()) };
-        if newest.directory.numbers().eq([newest.sequence]) {
+        if newest.directory.numbers().all(|number| number == newest.sequence) {
             return Ok(());
         }
         let chain = Snapshot::open(&*self.vfs, &self.layout.file(FileKind::Snapshot, newest.sequence))?;

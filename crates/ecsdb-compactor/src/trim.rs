@@ -98,6 +98,7 @@ pub fn foresee(
     is_compaction: bool,
 ) -> Result<Manifest> {
     let mut next = manifest.clone();
+    next.snapshots = after(manifest, settings, lsn, is_compaction, vfs.now_unix_ns());
     let is_archiving = settings.kept(manifest.kept).archive != 0 && manifest.salvage == 0;
     if is_archiving
         && had_some(manifest)
@@ -106,7 +107,6 @@ pub fn foresee(
         // It is away: nothing goes before it is back.
         return Ok(next);
     }
-    next.snapshots = after(manifest, settings, lsn, is_compaction, vfs.now_unix_ns());
     let least = if is_compaction { Some(1) } else { needed(&next.snapshots) };
     let fallback = least.and_then(|least| next.snapshots.iter().rev().nth(least - 1).copied());
     let covered = fallback.map_or(Lsn::ZERO, |entry| Lsn(entry.lsn));
@@ -166,8 +166,12 @@ fn after(
     let mut snapshots = manifest.snapshots.clone();
     let sequence = manifest.next_snapshot;
     let is_new = snapshots.last().is_none_or(|newest| newest.lsn < lsn.0);
+    if !is_new && snapshots.last().is_some_and(|newest| !is_compaction || newest.base == newest.sequence) {
+        // It has everything already, and lies in one file.
+        return snapshots;
+    }
     let base = match snapshots.last() {
-        Some(newest) if !is_compaction && is_new => {
+        Some(newest) if !is_compaction => {
             let chain = snapshots.iter().filter(|entry| entry.sequence >= newest.base).count();
             if chain < settings.chain_max { newest.base } else { sequence }
         }
@@ -176,9 +180,7 @@ fn after(
     if is_compaction && !is_new {
         snapshots.pop();
     }
-    if is_compaction || is_new {
-        let entry = SnapshotEntry::files(base, sequence);
-        snapshots.push(SnapshotEntry { lsn: lsn.0, created_unix_ns: now_unix_ns, ..entry });
-    }
+    let entry = SnapshotEntry::files(base, sequence);
+    snapshots.push(SnapshotEntry { lsn: lsn.0, created_unix_ns: now_unix_ns, ..entry });
     snapshots
 }

@@ -409,7 +409,7 @@ impl<'a> History<'a> {
     fn out_of_range(&self, moment: Moment) -> Error {
         let mut there = match self.range() {
             Some((first, last)) => range_text(first, last),
-            None => "nothing".into(),
+            None => "nothing was ever committed".into(),
         };
         if matches!(moment, Moment::Snapshot(_)) {
             let numbers: Vec<String> =

@@ -43,7 +43,8 @@ impl<'a> Replay<'a> {
     /// Bytes of log read so far, and in all.
     pub fn progress(&self) -> (u64, u64) {
         let total = self.scan.whole().iter().map(|segment| segment.end.offset).sum();
-        (self.bytes_done + self.at, total)
+        // Before the first look at a segment, and at the end, nothing of one is read.
+        (self.bytes_done + self.reader.as_ref().map_or(0, |_| self.at), total)
     }
 
     /// The next transaction, whose bytes are appended to `payload`: there is no other copy of them in memory. `None` at the end. A segment in

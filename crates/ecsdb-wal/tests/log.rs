@@ -56,7 +56,11 @@ fn read(scan: &LogScan, after: Lsn) -> Vec<(Lsn, Vec<u8>)> {
     while let Some(transaction) = replay.next(&mut payload).unwrap() {
         assert!(transaction.unix_ns > 0);
         all.push((transaction.lsn, std::mem::take(&mut payload)));
+        let (done, total) = replay.progress();
+        assert!(done <= total, "{done} of {total}");
     }
+    let (done, total) = replay.progress();
+    assert!(done <= total, "{done} of {total}");
     all
 }
 

@@ -63,8 +63,8 @@ pub(crate) struct Inner {
 }
 
 impl Database {
-    /// Opens the database in `path` with the default settings; makes a new one if there is none. No configuration file and no
-    /// environment variable is looked at: [`PersistenceConfig::from_file`] does that.
+    /// Opens the database in `path` with the default settings, whatever `ecsdb.toml` and the environment say; makes a new one if there is none.
+    /// [`PersistenceConfig::from_file`] reads both, for [`Database::new_with_persistence`].
     ///
     /// # Errors
     /// When another process has it open, a file operation fails, or it is damaged beyond what
@@ -73,7 +73,7 @@ impl Database {
         Database::builder(path).open()
     }
 
-    /// Opens the database in `path`, which must be there. Where it is not, nothing is made, not even a directory.
+    /// Opens the database in `path`, which must be there, with the default settings, as [`Database::open`] does. Where it is not, nothing is made, not even a directory.
     ///
     /// ```
     /// use ecsdb::prelude::*;
@@ -93,7 +93,7 @@ impl Database {
         Database::builder(path).open_existing()
     }
 
-    /// Makes a database in `path`, where there must be none.
+    /// Makes a database in `path`, where there must be none, with the default settings, as [`Database::open`] does.
     ///
     /// # Errors
     /// Of kind [`AlreadyExists`](crate::ErrorKind::AlreadyExists) when there is one, or as [`Database::open`].
@@ -101,8 +101,8 @@ impl Database {
         Database::builder(path).create_new()
     }
 
-    /// Opens the database that `config` describes: loads the newest valid snapshot, replays the log after it,
-    /// rolls back what was not committed; or makes a new one.
+    /// Opens the database that `config` describes, and no file or variable that it was not made of: loads the newest valid snapshot, replays
+    /// the log after it, rolls back what was not committed; or makes a new one.
     ///
     /// # Errors
     /// As [`Database::open`], or when a setting is out of range.
@@ -110,12 +110,12 @@ impl Database {
         Builder::new(config).open()
     }
 
-    /// Everything that can be chosen at opening beyond the settings.
+    /// Everything that can be chosen at opening, beginning with the default settings, as [`Database::open`] does.
     pub fn builder(path: impl AsRef<Path>) -> Builder {
         Builder::new(PersistenceConfig::new(path.as_ref()))
     }
 
-    /// Reads the database in `path` as it is now, and changes nothing, not even where a crash has left something to be cut: it works on a
+    /// Reads the database in `path` as it is now, with the default settings, as [`Database::open`] does, and changes nothing, not even where a crash has left something to be cut: it works on a
     /// full disk and on a read-only file system. What is given takes no writes, and does not see what others write later.
     ///
     /// ```

@@ -64,7 +64,7 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     target::is_there(&options.dir, "")?;
     // What is made in the directory is what must not be within a database.
     target::refuse(None, &options.dir.join("world"))?;
-    let _held = interrupt::hold();
+    interrupt::hold();
     let dir = tempfile::tempdir_in(&options.dir)
         .map_err(target::nameless)
         .with_context(|| format!("making a directory in {}", options.dir.display()))?;

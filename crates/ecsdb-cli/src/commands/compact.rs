@@ -27,7 +27,7 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     if options.dry_run {
         return dry_run(&options.place, out);
     }
-    let _held = interrupt::hold();
+    interrupt::hold();
     let settled = options.place.settle()?;
     let (before, past) = (settled.look(Taken::by)?, settled.look(Past::of)?);
     let db = settled.open(None)?;
@@ -49,13 +49,15 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     }
     let what = match written {
         true => format!("compacted at LSN {}", info.lsn),
-        false => {
-            format!("snapshot {} is full and has everything already, up to LSN {}", info.sequence, info.lsn)
-        }
+        false => nothing_to_merge(info.sequence, info.lsn.0),
     };
     let (before, after) = (HumanBytes(before.bytes), HumanBytes(after.bytes));
     out.line(format_args!("{what}: {before} before, {after} after, digest {digest} as before"))?;
     out.line(given_up.line(true))
+}
+
+fn nothing_to_merge(number: u64, lsn: u64) -> String {
+    format!("snapshot {number} is full and has everything already, up to LSN {lsn}")
 }
 
 /// What a closed database takes: while it is open it has segments with room for what is to come.
@@ -84,11 +86,12 @@ impl Taken {
 fn dry_run(place: &Place, out: &mut Output) -> Result<()> {
     let settled = place.settle()?;
     let settings = settled.store_settings();
-    let (info, merged, given_up) = settled.look(|look| {
-        let merged: u64 = look.manifest.snapshots.iter().map(|entry| entry.bytes).sum();
+    let (info, newest, merged, given_up) = settled.look(|look| {
+        let snapshots = &look.manifest.snapshots;
+        let (newest, merged) = (snapshots.last().copied(), snapshots.iter().map(|entry| entry.bytes).sum());
         let info = Info::of(look)?;
         let given_up = GivenUp::foreseen(look, &settings, info.seen.view.lsn(), true)?;
-        Ok((info, merged, given_up))
+        Ok((info, newest, merged, given_up))
     })?;
     given_up.warn();
     let keeps_all = settings.retention.is_none() && settings.archive == Archiving::AsBefore;
@@ -96,8 +99,12 @@ fn dry_run(place: &Place, out: &mut Output) -> Result<()> {
     if out.is_json() {
         return out.json(&json!({
             "lsn": lsn.0, "snapshot_bytes": merged, "log_bytes": info.log.bytes, "keeps_all": keeps_all,
-            "written": false, "given_up": given_up.json(),
+            "written": false, "would_write": given_up.writes, "given_up": given_up.json(),
         }));
+    }
+    if let Some(newest) = newest.filter(|_| !given_up.writes) {
+        out.line(nothing_to_merge(newest.sequence, newest.lsn))?;
+        return out.line(given_up.line(false));
     }
     let log = many(info.log.count, "log segment", "log segments");
     let (snapshots, bytes) = (HumanBytes(merged), HumanBytes(info.log.bytes));

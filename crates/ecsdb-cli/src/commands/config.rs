@@ -62,8 +62,8 @@ fn check(path: &Path, out: &mut Output) -> Result<()> {
         Some(file) => PersistenceConfig::check_file(file)?,
         None => PersistenceConfig::check_env(path)?,
     };
-    if let Some(file) = file.as_deref().filter(|_| path.is_dir()) {
-        check_dir(&config, file, path)?;
+    if path.is_dir() {
+        check_dir(&config, file.as_deref(), path)?;
     }
     if out.is_json() {
         return out.json(&json!({ "file": file.as_deref().map(output::path) }));

@@ -25,7 +25,7 @@ pub(crate) fn write(
 ) -> Result<SnapshotInfo> {
     let made = target::missing_of(layout);
     let was_unfinished = layout.unfinished_file().exists();
-    let _held = interrupt::hold();
+    interrupt::hold();
     let control = Control::new(Task::Copy, EventSender::default());
     control.begin();
     let bar = bar()?;

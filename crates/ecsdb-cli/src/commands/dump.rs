@@ -26,7 +26,7 @@ pub(crate) struct Options {
     #[command(flatten)]
     place: Place,
     /// The file to write, which appears when it is whole; standard output without it, or for `-`.
-    #[arg(long, short)]
+    #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
     #[command(flatten)]
     when: When,
@@ -45,23 +45,22 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
         dump(&seen, &mut out.raw())?;
         return out.flush();
     };
-    let held = crate::interrupt::hold();
+    crate::interrupt::hold();
     let write = || -> Result<()> {
         // An interruption leaves nothing behind; what a kill leaves says whose it is.
         let mut prefix = OsString::from(".");
         prefix.push(real.file_name().unwrap_or_default());
         prefix.push(".");
         let file = tempfile::Builder::new().prefix(&prefix).suffix(".tmp").tempfile_in(target::within(&real));
-        let file = file.map_err(target::nameless)?;
-        let mut buffered = std::io::BufWriter::new(file);
+        let mut file = file.map_err(target::nameless)?;
+        // The file itself, since errors of a temporary one have its name.
+        let mut buffered = std::io::BufWriter::new(file.as_file_mut());
         dump(&seen, &mut buffered)?;
-        let file = buffered.into_inner().map_err(std::io::IntoInnerError::into_error)?;
-        file.as_file().sync_all()?;
+        buffered.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()?;
         file.persist(&real).map_err(|e| e.error)?;
         Ok(())
     };
     write().with_context(|| format!("writing {}", path.display()))?;
-    drop(held);
     let entities = seen.view.len() as u64;
     if out.is_json() {
         return out.json(&json!({ "state": seen.json(), "file": output::path(path), "entities": entities }));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use arrow_array::{
     ArrayRef, BinaryArray, BooleanArray, Float32Array, Float64Array, Int8Array, Int16Array, Int32Array,
     Int64Array, ListArray, RecordBatch, StringArray, StructArray, UInt8Array, UInt16Array, UInt32Array,
@@ -20,11 +20,11 @@ use ecsdb_query::{Components, ROOT, Reader, inner, to_json};
 use indicatif::HumanCount;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use serde_json::json;
 
-use crate::failure::Failure;
 use crate::output::{self, Output, bar, many};
 use crate::place::{Place, When};
 use crate::target::Tables;
@@ -280,9 +280,37 @@ struct Exported<'d> {
 
 struct File {
     path: PathBuf,
+    /// The components of its archetype.
+    ids: Vec<ComponentId>,
     writer: ArrowWriter<std::fs::File>,
     schema: Arc<Schema>,
     rows: u64,
+}
+
+impl File {
+    fn write(&mut self, chunk: &ChunkPart<'_>, exported: &BTreeMap<ComponentId, Exported<'_>>) -> Result<()> {
+        let batch = RecordBatch::try_new(self.schema.clone(), arrays(chunk, exported)?)?;
+        self.writer.write(&batch).map_err(cause).with_context(|| writing(&self.path))?;
+        self.rows += chunk.rows() as u64;
+        Ok(())
+    }
+
+    fn close(self, components: &Components) -> Result<(PathBuf, Vec<String>, u64)> {
+        self.writer.close().map_err(cause).with_context(|| writing(&self.path))?;
+        Ok((self.path, self.ids.iter().map(|&id| components.name(id)).collect(), self.rows))
+    }
+}
+
+fn writing(path: &Path) -> String {
+    format!("writing {}", path.display())
+}
+
+/// What is behind an error of the library that writes the tables: most are of the file.
+fn cause(e: ParquetError) -> anyhow::Error {
+    match e {
+        ParquetError::External(cause) => anyhow::Error::from_boxed(cause),
+        other => other.into(),
+    }
 }
 
 pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
@@ -290,7 +318,7 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     let settled = options.place.settle()?;
     let tables = target::for_tables(Some(&settled.layout()?), to)?;
     let seen = settled.look(|look| look.see(options.when.moment()))?;
-    let _held = interrupt::hold();
+    interrupt::hold();
     let files = match tables.begin().and_then(|()| write(&seen, to)) {
         Ok(files) => files,
         Err(e) => {
@@ -330,29 +358,27 @@ fn write(seen: &crate::place::Seen, to: &Path) -> Result<Written> {
             (def.id, Exported { reader, column })
         })
         .collect();
-    let mut files: BTreeMap<Vec<ComponentId>, File> = BTreeMap::new();
     let bar = bar()?;
     bar.set_length(seen.view.len() as u64);
+    let mut written = Written::new();
+    let mut current: Option<File> = None;
     for chunk in seen.view.chunks() {
         interrupt::check()?;
         let ids: Vec<ComponentId> = chunk.components().collect();
-        if !files.contains_key(&ids) {
-            let file = open(seen, to, files.len(), &ids, &exported)?;
-            files.insert(ids.clone(), file);
-        }
-        let Some(file) = files.get_mut(&ids) else { continue };
-        let batch = RecordBatch::try_new(file.schema.clone(), arrays(&chunk, &exported)?)?;
-        file.writer.write(&batch)?;
-        file.rows += chunk.rows() as u64;
+        // The chunks of an archetype follow one another: one file is open at a time.
+        let mut file = match current.take() {
+            Some(file) if file.ids == ids => file,
+            before => {
+                written.extend(before.map(|file| file.close(&components)).transpose()?);
+                open(seen, to, written.len(), ids, &exported)?
+            }
+        };
+        file.write(&chunk, &exported)?;
         bar.inc(chunk.rows() as u64);
+        current = Some(file);
     }
+    written.extend(current.map(|file| file.close(&components)).transpose()?);
     bar.finish_and_clear();
-    let mut written = Vec::new();
-    for (ids, file) in files {
-        file.writer.close()?;
-        written.push((file.path, ids.iter().map(|&id| components.name(id)).collect(), file.rows));
-    }
-    written.sort();
     Ok(written)
 }
 
@@ -360,7 +386,7 @@ fn open(
     seen: &crate::place::Seen,
     to: &Path,
     number: usize,
-    ids: &[ComponentId],
+    ids: Vec<ComponentId>,
     exported: &BTreeMap<ComponentId, Exported<'_>>,
 ) -> Result<File> {
     let mut fields = vec![Field::new("entity", DataType::Utf8, false)];
@@ -380,10 +406,9 @@ fn open(
         .set_key_value_metadata(Some(said.map(|(key, value)| KeyValue::new(key.to_string(), value)).to_vec()))
         .build();
     let path = to.join(Tables::table(number));
-    let file = std::fs::File::create_new(&path)
-        .map_err(|e| Failure::Usage(format!("{} cannot be made: {e}", path.display())))?;
-    let writer = ArrowWriter::try_new(file, schema.clone(), Some(properties))?;
-    Ok(File { path, writer, schema, rows: 0 })
+    let file = std::fs::File::create_new(&path).with_context(|| writing(&path))?;
+    let writer = ArrowWriter::try_new(file, schema.clone(), Some(properties)).map_err(cause);
+    Ok(File { writer: writer.with_context(|| writing(&path))?, path, ids, schema, rows: 0 })
 }
 
 fn arrays(chunk: &ChunkPart<'_>, exported: &BTreeMap<ComponentId, Exported<'_>>) -> Result<Vec<ArrayRef>> {

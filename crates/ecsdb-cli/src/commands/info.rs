@@ -13,7 +13,7 @@ use indicatif::{HumanBytes, HumanCount};
 use serde_json::{Value as Json, json};
 
 use super::watch;
-use crate::output::{Output, many};
+use crate::output::{self, Output, many};
 use crate::place::{Look, Place, Seen};
 use crate::times;
 
@@ -130,6 +130,7 @@ impl Info {
     pub(crate) fn json(&self) -> Json {
         let moment = |(lsn, at): (u64, u64)| json!({ "lsn": lsn, "time": times::json(at) });
         let snapshots: Vec<Json> = self.snapshots.iter().map(Entry::json).collect();
+        let away: Vec<Json> = self.away.iter().map(|file| output::path(file)).collect();
         json!({
             "state": self.seen.json(),
             "entities": self.seen.view.len(),
@@ -142,7 +143,7 @@ impl Info {
             "quarantined": self.quarantined,
             "lost": self.lost.as_ref().map(|(lsn, what)| json!({ "from_lsn": lsn, "what": what })),
             "torn_tail": self.seen.report.tail,
-            "away": self.away,
+            "away": away,
         })
     }
 

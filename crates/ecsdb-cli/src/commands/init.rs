@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::output::{self, Output};
 use crate::place::Place;
-use crate::target;
+use crate::{interrupt, target};
 
 /// Options of `init`.
 #[derive(Args)]
@@ -36,6 +36,8 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     }
     target::for_database(dir)?;
     if !options.dry_run {
+        // It is too short to be interrupted: whole, or not begun.
+        interrupt::hold();
         settled.create()?;
     }
     if out.is_json() {

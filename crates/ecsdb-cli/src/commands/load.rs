@@ -72,6 +72,9 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     }
 }
 
+/// Slots of which a dump that was edited may say nothing: each takes memory as long as the database is open.
+const GAPS_MAX: usize = 1 << 20;
+
 /// What a dump holds.
 struct Loaded {
     view: View,
@@ -129,9 +132,10 @@ fn read(from: &mut dyn BufRead) -> Result<Loaded> {
         }
         let at = |e: &dyn std::fmt::Display| Failure::Usage(format!("line {number}: {e}"));
         let line: Json =
-            serde_json::from_str(&text).map_err(|e| match e.is_eof() && !text.ends_with('\n') {
+            serde_json::from_str(text.trim_end()).map_err(|e| match e.is_eof() && !text.ends_with('\n') {
                 true => at(&"the dump ends too early, in the middle of this line"),
-                false => at(&e),
+                // It counts lines of its own.
+                false => at(&e.to_string().replace(" at line 1 column ", " at character ")),
             })?;
         if end.is_some() {
             return Err(at(&"there is more after the end").into());
@@ -150,7 +154,8 @@ fn read(from: &mut dyn BufRead) -> Result<Loaded> {
     }
     let Some(load) = load else { return wrong("it is empty, and no dump of ecsdb") };
     let Some(end) = end else { return wrong("it ends too early: its last line is missing") };
-    let view = load.finish()?;
+    // What is wrong with all of it together is wrong with the dump, too.
+    let view = load.finish().map_err(|e| Failure::Usage(e.to_string()))?;
     let digest = view.digest()?.to_string();
     Ok(Loaded { same: end["digest"] == *digest, view })
 }
@@ -161,11 +166,20 @@ impl Load {
             Some(_) => {}
             None => return wrong("it is no dump of ecsdb"),
         }
-        let number = |name: &str| line.get(name).and_then(Json::as_u64);
-        let u32_of = |name: &str| number(name).and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+        let number = |name: &str, most: u64| match line.get(name) {
+            None | Some(Json::Null) => Ok(0),
+            Some(n) => n.as_u64().filter(|n| *n <= most).ok_or_else(|| {
+                Failure::Usage(format!("{name} is {n}, but has to be a whole number of at most {most}"))
+            }),
+        };
+        let u32_of = |name: &str| Ok::<_, Failure>(number(name, u32::MAX.into())? as u32);
+        let lsn = number("lsn", u64::MAX)?.max(1);
+        if !Lsn(lsn).is_reachable() {
+            return wrong(format!("lsn is {lsn}, which no database comes to"));
+        }
         let free = line.get("free").and_then(Json::as_array).map(Vec::as_slice).unwrap_or(&[]);
         let mut allocators =
-            Allocators { slots: u32_of("slots"), floor: u32_of("floor"), ..Allocators::default() };
+            Allocators { slots: u32_of("slots")?, floor: u32_of("floor")?, ..Allocators::default() };
         for id in free {
             let id: Entity = id.as_str().unwrap_or_default().parse()?;
             allocators.free.push((id.index(), id.generation()));
@@ -175,7 +189,7 @@ impl Load {
             components: HashMap::new(),
             archetypes: BTreeMap::new(),
             next_chunk: 0,
-            lsn: number("lsn").unwrap_or(0).max(1),
+            lsn,
             allocators,
             entities: BTreeSet::new(),
             defined: false,
@@ -315,11 +329,21 @@ impl Load {
         }
         let mut allocators = std::mem::take(&mut self.allocators);
         allocators.next_chunk = self.next_chunk;
-        let above = self.entities.last().map_or(0, |last| last + 1);
+        let above = self.entities.last().map_or(0, |last| last.saturating_add(1));
         allocators.slots = allocators.slots.max(above);
         // A slot that an edited dump has given to an entity is free no more, and one that it took an entity from is.
         allocators.free.retain(|(index, _)| !self.entities.contains(index));
         let listed: BTreeSet<u32> = allocators.free.iter().map(|(index, _)| *index).collect();
+        if listed.len() < allocators.free.len() {
+            return wrong("a slot is listed as free twice");
+        }
+        let known = self.entities.len() + listed.len();
+        if allocators.slots as usize > known + GAPS_MAX {
+            let (slots, last) = (allocators.slots, self.entities.last().copied().unwrap_or(0));
+            return wrong(format!(
+                "it has {slots} slots, and says of {known} what is in them: ids are given out in order, and one of index {last} is too far away"
+            ));
+        }
         let floor = allocators.floor.max(1);
         let gaps =
             (0..allocators.slots).filter(|index| !listed.contains(index) && !self.entities.contains(index));

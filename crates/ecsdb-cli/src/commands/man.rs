@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::Cli;
 use crate::output::{self, Output, many};
-use crate::target;
+use crate::{interrupt, target};
 
 /// Options of `man`.
 #[derive(Args)]
@@ -30,8 +30,11 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
         }
         return Ok(out.raw().write_all(&page)?);
     };
+    target::no_file(dir)?;
     // What lies in the directory is what must not be within a database.
     target::refuse(None, &dir.join("ecsdb.1"))?;
+    // All of them, or none.
+    interrupt::hold();
     std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
     let mut pages = 0;
     let mut write = |name: &str, command: clap::Command| -> Result<()> {

@@ -55,6 +55,7 @@ impl Past {
             segments: self.segments.iter().filter(|number| **number < after.first_archived).count() as u64,
             moments_before: first.filter(|first| self.first.is_some_and(|was| was < *first)),
             away: Vec::new(),
+            writes: newest(after) != newest(&self.manifest),
         }
     }
 
@@ -62,6 +63,10 @@ impl Past {
     pub(crate) fn lost_to(&self, look: &Look<'_>) -> Result<GivenUp> {
         Ok(self.given_up(look.manifest, first(look, look.manifest)?))
     }
+}
+
+fn newest(manifest: &Manifest) -> Option<u64> {
+    manifest.snapshots.last().map(|newest| newest.sequence)
 }
 
 fn first(look: &Look<'_>, manifest: &Manifest) -> Result<Option<Lsn>> {
@@ -78,6 +83,8 @@ pub(crate) struct GivenUp {
     moments_before: Option<Lsn>,
     /// What of the archive is not there, where that was looked at.
     away: Vec<PathBuf>,
+    /// A snapshot is written, or would be.
+    pub(crate) writes: bool,
 }
 
 impl GivenUp {

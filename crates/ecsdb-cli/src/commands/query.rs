@@ -1,7 +1,5 @@
 //! `ecsdb query`
 
-use std::io::Write;
-
 use anyhow::Result;
 use clap::Args;
 use ecsdb_query::{Components, Question, Search};
@@ -21,15 +19,15 @@ pub(crate) struct Options {
     /// Entities that have none of these components.
     #[arg(long, value_delimiter = ',')]
     without: Vec<String>,
-    /// Entities of which this holds: a component or one of its fields, `=`, `!=`, `<`, `<=`, `>` or `>=`, and a value. Several are joined
+    /// Entities of which this holds: a component or one of its fields, `=` (or `==`), `!=`, `<`, `<=`, `>` or `>=`, and a value. Several are joined
     /// by `and`, or given one by one.
-    #[arg(long = "where")]
+    #[arg(long = "where", value_name = "CONDITION")]
     conditions: Vec<String>,
     /// What is shown of each: components and fields. All components that are asked for unless said otherwise.
     #[arg(long, value_delimiter = ',')]
     select: Vec<String>,
     /// At most so many.
-    #[arg(long)]
+    #[arg(long, value_name = "N")]
     limit: Option<usize>,
     #[command(flatten)]
     when: When,
@@ -65,7 +63,8 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
         } else {
             let mut cells = vec![row.entity.to_string()];
             cells.extend(row.values.into_iter().map(|json| match json {
-                Json::String(text) => text,
+                // With its ends where it is of several lines, say.
+                Json::String(text) if !text.contains(char::is_control) => text,
                 other => other.to_string(),
             }));
             rows.push(cells);
@@ -73,7 +72,7 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
         Ok(())
     })?;
     if out.is_json() {
-        return Ok(out.raw().flush()?);
+        return out.json(&json!({ "entities": found, "more": more }));
     }
     out.table(&head, rows)?;
     let more = if more { ", and there are more" } else { "" };

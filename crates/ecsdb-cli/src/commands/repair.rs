@@ -26,7 +26,7 @@ pub(crate) struct Options {
 
 pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     // A copy that is not needed any more is removed, whatever ends the work.
-    let _held = interrupt::hold();
+    interrupt::hold();
     let settled = options.place.settle()?;
     if options.dry_run {
         let (copy, moved) = copied(&settled)?;

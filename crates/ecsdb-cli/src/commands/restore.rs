@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Args;
 use ecsdb::{Moment, config};
-use ecsdb_io::{Disk, Layout};
+use ecsdb_io::{Disk, Layout, Vfs};
 use indicatif::HumanBytes;
 
 use super::copy;
@@ -68,9 +68,11 @@ pub(crate) fn copy_of(
 /// The environment's directories, with which a copy is not found: everything of one is at its usual place.
 fn elsewhere(copy: &Layout) -> Result<Vec<String>> {
     let mut named = settings(None, copy.root())?;
+    let dir = Disk.real_path(&named.dir)?;
     named.dir = copy.root().into();
     let named = named.layout_in(&Disk)?;
     let dirs = [
+        ("dir", copy.root(), &*dir),
         ("wal.dir", copy.log_dir(), named.log_dir()),
         ("snapshot.dir", copy.snapshot_dir(), named.snapshot_dir()),
         ("archive.dir", copy.archive_dir(), named.archive_dir()),

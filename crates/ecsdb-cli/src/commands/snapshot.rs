@@ -40,7 +40,9 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
         given_up.warn();
         if out.is_json() {
             let lsn = seen.view.lsn().0;
-            return out.json(&json!({ "lsn": lsn, "written": false, "given_up": given_up.json() }));
+            return out.json(&json!({
+                "lsn": lsn, "written": false, "would_write": given_up.writes, "given_up": given_up.json(),
+            }));
         }
         let (lsn, bytes) = (seen.view.lsn(), HumanBytes(seen.view.live_bytes()));
         if let Some((number, of)) = newest.filter(|(_, of)| *of >= lsn.0) {
@@ -52,7 +54,7 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
         }
         return out.line(given_up.line(false));
     }
-    let _held = interrupt::hold();
+    interrupt::hold();
     let settled = options.place.settle()?;
     let db = settled.open(None)?;
     let before = settled.look(Past::of)?;

@@ -40,10 +40,10 @@ enum What {
         #[command(flatten)]
         place: Place,
         /// The first transaction shown.
-        #[arg(long, default_value_t = 1)]
+        #[arg(long, value_name = "LSN", default_value_t = 1)]
         from: u64,
         /// The last transaction shown.
-        #[arg(long)]
+        #[arg(long, value_name = "LSN")]
         to: Option<u64>,
     },
     /// Show the last transactions, and with `--follow` those to come.
@@ -86,12 +86,16 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
         }
         What::Tail { place, n, follow } => {
             let (names, transactions) = (&mut Names::new(), &mut VecDeque::new());
-            let mut covered = Lsn::ZERO;
+            let mut last = Lsn::ZERO;
             let read = place.look(|look| {
-                covered = look.manifest.snapshots.last().map_or(Lsn::ZERO, |newest| Lsn(newest.lsn));
+                // What is not in the log any more is not to come.
+                last = look.manifest.snapshots.last().map_or(Lsn::ZERO, |newest| Lsn(newest.lsn));
                 tail(look, names, *n, transactions)
             });
-            if read.is_ok() && transactions.is_empty() && !follow && !out.is_json() {
+            last = transactions.back().map_or(last, |newest| Lsn(newest.lsn));
+            if *n == 0 {
+                transactions.clear();
+            } else if read.is_ok() && transactions.is_empty() && !follow && !out.is_json() {
                 return out.line("no transaction is in the log or the archive");
             }
             if read.is_ok() || !transactions.is_empty() {
@@ -101,8 +105,6 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
             if !follow {
                 return Ok(());
             }
-            // What is not in the log any more was not to come.
-            let last = transactions.back().map_or(covered, |last| Lsn(last.lsn));
             go_on(place, names, last, out)
         }
     }
@@ -216,7 +218,8 @@ type Names = BTreeMap<ComponentId, String>;
 /// The last `n` transactions: those after the newest snapshot, and where these are too few, those before it, if nothing of them is lost.
 fn tail(look: &Look<'_>, names: &mut Names, n: usize, last: &mut VecDeque<Shown>) -> Result<()> {
     let newest = look.manifest.snapshots.last().map_or(Lsn::ZERO, |newest| Lsn(newest.lsn));
-    read(look, names, newest, Lsn::MAX, n, last)?;
+    // Where none is asked for, the last one still says which are to come.
+    read(look, names, newest, Lsn::MAX, n.max(1), last)?;
     if last.len() < n && newest > Lsn::ZERO {
         let mut all = VecDeque::new();
         match read(look, names, Lsn::ZERO, Lsn::MAX, n, &mut all) {
@@ -227,7 +230,7 @@ fn tail(look: &Look<'_>, names: &mut Names, n: usize, last: &mut VecDeque<Shown>
     Ok(())
 }
 
-/// Reads the transactions above `after` up to `to` into `last`, the last `n` of them, up to where the log has lost something. Names that are
+/// Reads the transactions above `after` up to `to` into `last`, the last `n` of them, at least one, up to where the log has lost something. Names that are
 /// not known yet are looked for in the newest snapshot, and in the log up to there.
 fn read(
     look: &Look<'_>,
@@ -253,17 +256,13 @@ fn read(
     }
     transactions(&history, after, to, |transaction, bytes, changes| {
         define(names, &changes);
-        if last.len() >= n.max(1) {
+        if last.len() >= n {
             last.pop_front();
         }
         let (changes, text) = changes.iter().map(|change| show(change, names)).unzip();
         let (lsn, unix_ns) = (transaction.lsn.0, transaction.unix_ns);
         last.push_back(Shown { lsn, unix_ns, bytes, changes, text });
-    })?;
-    if n == 0 {
-        last.clear();
-    }
-    Ok(())
+    })
 }
 
 /// Calls back with each transaction above `after` up to `to`: how many bytes it has, and what it changed.

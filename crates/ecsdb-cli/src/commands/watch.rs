@@ -121,7 +121,7 @@ pub(crate) fn run(place: &Place, out: &mut Output) -> Result<()> {
         );
     }
     // The terminal is given back as it was, whatever ends the view.
-    let _held = interrupt::hold();
+    interrupt::hold();
     let mut terminal = ratatui::try_init()?;
     let shown = show(&mut terminal, &mut watch, place);
     ratatui::try_restore()?;

@@ -47,7 +47,7 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     let started = Instant::now();
     let data = dataset(options.flights)?;
     // Up to here there is nothing to be removed.
-    let _held = interrupt::hold();
+    interrupt::hold();
     let (events, took) = (HumanCount(data.events.len() as u64), started.elapsed().as_secs_f64());
     say(
         out,

@@ -80,6 +80,14 @@ fn an_edited_dump_is_loaded_and_a_broken_one_refused_with_its_line() {
         ("\"now\":7,", "\"now\":4294967296,", "it is no integer of its range"),
         ("\"game.name\":\"ship\"", "\"game.nam\":\"ship\"", "did you mean game.name?"),
         ("{\"end\"", "", "line "),
+        ("\"entity\":\"0v1\"", "\"entity\":\"4294967295v1\"", "one of index 4294967295 is too far away"),
+        ("\"slots\":4", "\"slots\":4294967039", "it has 4294967039 slots, and says of 4 what is in them"),
+        ("\"slots\":4", "\"slots\":-1", "slots is -1, but has to be a whole number"),
+        ("\"free\":[]", "\"free\":[\"9v5\",\"9v5\"]", "a slot is listed as free twice"),
+        ("\"free\":[]", "\"free\":[\"9v5\"]", "the number of entity slots does not fit"),
+        ("\"lsn\":5", "\"lsn\":18446744073709551615", "which no database comes to"),
+        ("\"lsn\":5", "\"lsn\":5.5", "lsn is 5.5"),
+        ("\"lsn\":5,", "\"lsn\":5 5,", "line 1: expected `,` or `}` at character "),
     ] {
         let (code, _, error) = load(&dump.replacen(from, to, 1), "refused");
         assert!(code == 2 && error.contains(&what.replace('"', "\\\"")), "{from} -> {to}: {code} {error}");

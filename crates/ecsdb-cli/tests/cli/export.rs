@@ -7,7 +7,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, UInt32Type, UInt64Type};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use crate::fixture::Fixture;
+use crate::fixture::{Clock, Fixture, Health, Name, Position, told};
 
 #[test]
 fn each_archetype_becomes_a_table() {
@@ -51,6 +51,44 @@ fn each_archetype_becomes_a_table() {
     assert!(column("items").as_string::<i32>().value(0).contains("\"item 39\""));
     let (code, _, _) = fixture.run(&["export", "world", "--parquet", "tables"]);
     assert_eq!(code, 6);
+}
+
+/// With fewer files than archetypes, each of which has a table.
+#[cfg(unix)]
+#[test]
+fn an_export_opens_one_file_at_a_time() {
+    let fixture = Fixture { dir: tempfile::tempdir().unwrap() };
+    let db = ecsdb::Database::create_new(fixture.path("world")).unwrap();
+    db.write(|tx| {
+        for bits in 0..16 {
+            let entity = tx.spawn(());
+            if bits & 1 > 0 {
+                tx.insert(entity, Health { now: bits, max: 1 })?;
+            }
+            if bits & 2 > 0 {
+                tx.insert(entity, Position { x: 0.0, y: 0.0 })?;
+            }
+            if bits & 4 > 0 {
+                tx.insert(entity, Clock(1))?;
+            }
+            if bits & 8 > 0 {
+                tx.insert(entity, Name("one".into()))?;
+            }
+        }
+        Ok(())
+    })
+    .unwrap();
+    db.close().unwrap();
+    let few = std::process::Command::new("sh")
+        .args([
+            "-c",
+            "ulimit -n 14 && exec \"$0\" export world --parquet tables",
+            env!("CARGO_BIN_EXE_ecsdb"),
+        ])
+        .current_dir(fixture.dir.path())
+        .output();
+    let (code, out, error) = told(few.unwrap());
+    assert!(code == 0 && out.contains("16 files in tables"), "{code} {out}{error}");
 }
 
 /// Prints, for each file given, its rows as DuckDB reads them.

@@ -71,6 +71,20 @@ fn a_path_that_is_no_unicode_is_told_by_its_bytes() {
         let (code, out, error) = run(arguments, &world, &[]);
         assert!(code == 2 && out.is_empty() && error.contains("is no Unicode"), "{code} {out}{error}");
     }
+    // What is away of it is told likewise.
+    let archive = Path::new(&world).join("archive");
+    for entry in
+        std::fs::read_dir(fixture.dir.path().join(&archive)).unwrap().map(|entry| entry.unwrap().path())
+    {
+        if entry.to_string_lossy().contains(".seg") {
+            std::fs::remove_file(entry).unwrap();
+        }
+    }
+    for command in ["info", "verify"] {
+        let (code, out, error) = run(&[command, "--json"], &world, &[]);
+        let line: Json = serde_json::from_str(&out).unwrap();
+        assert!(code == 0 && line["away"][0]["bytes"].is_string(), "{code} {out}{error}");
+    }
 }
 
 fn segment(fixture: &Fixture, world: &str, number: u64) -> std::path::PathBuf {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ecsdb::prelude::*;
 
-use crate::fixture::{Fixture, Name, files};
+use crate::fixture::{Fixture, Name, files, told};
 
 /// Every reading command, with what it is given.
 const READING: [&[&str]; 14] = [
@@ -202,7 +202,9 @@ fn queries_filter_by_components_and_values() {
     let found = |arguments: &[&str]| -> Vec<String> {
         let lines = fixture.lines(&[&["query", "world"], arguments].concat());
         assert_eq!(lines[0]["state"]["lsn"], 5);
-        lines[1..].iter().map(|line| line["entity"].as_str().unwrap().to_string()).collect()
+        let (end, found) = lines[1..].split_last().unwrap();
+        assert_eq!(end["entities"], found.len());
+        found.iter().map(|line| line["entity"].as_str().unwrap().to_string()).collect()
     };
     assert_eq!(found(&[]).len(), 4);
     assert_eq!(found(&["--with", "game.health,game.position"]), ["0v1"]);
@@ -221,6 +223,10 @@ fn queries_filter_by_components_and_values() {
     let limited = |n: &str| fixture.ok(&["query", "world", "--with", "game.name", "--limit", n]);
     assert!(limited("2").contains("2 entities, and there are more, as of"), "{}", limited("2"));
     assert!(limited("3").contains("3 entities, as of"), "{}", limited("3"));
+    for (n, more) in [("0", true), ("2", true), ("3", false), ("4", false)] {
+        let lines = fixture.lines(&["query", "world", "--with", "game.name", "--limit", n]);
+        assert_eq!(lines.last().unwrap()["more"], more, "{n}");
+    }
     let lines =
         fixture.lines(&["query", "world", "--with", "game.health", "--select", "game.name,game.health.now"]);
     assert_eq!(lines[1]["values"], serde_json::json!({ "game.name": "ship", "game.health.now": 7 }));
@@ -298,7 +304,50 @@ fn the_log_is_listed_shown_and_followed() {
     assert!(lines.next().unwrap().unwrap().contains("\"lsn\":6"));
     follow.kill().unwrap();
     follow.wait().unwrap();
+    // Nothing of what was there, and all that comes.
+    assert_eq!(fixture.run(&["wal", "tail", "open", "-n", "0"]), (0, String::new(), String::new()));
+    let mut follow = fixture.command(&["wal", "tail", "open", "-n", "0", "--follow", "--json"]);
+    let mut follow = follow.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(follow.stdout.take().unwrap()));
+    let done = AtomicBool::new(false);
+    let first = std::thread::scope(|scope| {
+        // Whenever it begins to look, some are to come.
+        scope.spawn(|| {
+            while !done.load(Ordering::SeqCst) {
+                db.write(|tx| Ok(tx.spawn(()))).unwrap();
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let first = lines.next();
+        done.store(true, Ordering::SeqCst);
+        first
+    });
+    let first: serde_json::Value = serde_json::from_str(&first.unwrap().unwrap()).unwrap();
+    assert!(first["lsn"].as_u64().unwrap() > 6, "{first}");
+    follow.kill().unwrap();
+    follow.wait().unwrap();
     db.close().unwrap();
+}
+
+#[test]
+fn text_with_control_characters_reaches_no_terminal_as_it_is() {
+    let fixture = Fixture { dir: tempfile::tempdir().unwrap() };
+    let db = Database::create_new(fixture.path("world")).unwrap();
+    let name = "a\u{1b}[2Jb\nc\u{9b}d";
+    db.write(|tx| Ok(tx.spawn(Name(name.into())))).unwrap();
+    db.close().unwrap();
+    for command in [
+        &["query", "world", "--select", "game.name"][..],
+        &["inspect", "world", "0v1"],
+        &["history", "world", "0v1"],
+    ] {
+        let text = fixture.ok(command);
+        let controls: Vec<char> = text.chars().filter(|c| c.is_control() && *c != '\n').collect();
+        assert!(controls.is_empty() && !text.contains("b\nc"), "{command:?}: {text:?}");
+        let json = fixture.ok(&[command, &["--json"]].concat());
+        let lines = json.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        assert!(lines.filter(|line| line.to_string().contains("a\\u001b[2Jb\\nc")).count() == 1, "{json:?}");
+    }
 }
 
 #[test]
@@ -347,10 +396,25 @@ fn a_closed_pipe_ends_a_command_quietly_and_a_full_disk_with_one_line() {
     dump.stderr.take().unwrap().read_to_string(&mut error).unwrap();
     assert!(dump.wait().unwrap().success() && error.is_empty(), "{error}");
     if cfg!(target_os = "linux") {
-        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let output = fixture.command(&["dump", "world"]).stdout(full).output().unwrap();
-        let error = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.code() == Some(1) && error.lines().count() == 1, "{error}");
+        for command in [
+            &["dump", "world"][..],
+            &["diff", "world@2", "world"],
+            &["--help"],
+            &["hash", "-h"],
+            &["-V"],
+            &["man"],
+        ] {
+            let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+            let run = |json: &[&str], backtrace: &str| {
+                let mut command = fixture.command(&[command, json].concat());
+                told(command.env("RUST_BACKTRACE", backtrace).stdout(full()).output().unwrap())
+            };
+            let (code, _, error) = run(&[], "0");
+            assert!(code == 1 && error.lines().count() == 1, "{command:?}: {code} {error}");
+            let (code, _, error) = run(&["--json"], "1");
+            let said: serde_json::Value = serde_json::from_str(&error).unwrap();
+            assert!(code == 1 && said["backtrace"].is_string(), "{command:?}: {code} {error}");
+        }
     }
 }
 

@@ -286,6 +286,32 @@ fn a_copy_that_the_environment_would_hide_says_so() {
         );
         fixture.ok(&["info", command[2]]);
     }
+    let (code, _, error) = with(&fixture, &[("ECDB_DIR", "copy")], &["backup", "copy", "again"]);
+    assert!(code == 0 && error.starts_with("warning: ECDB_DIR in the environment is not "), "{code} {error}");
+}
+
+#[test]
+fn whoever_names_another_database_is_refused_and_names_of_one_place_are_one() {
+    let fixture = Fixture::new();
+    let world = fixture.path("world").display().to_string();
+    for file in [false, true] {
+        if file {
+            std::fs::write(fixture.path("world/ecsdb.toml"), "").unwrap();
+        }
+        for (dir, wanted) in [("other", 2), ("other/../world", 0), (".", 2), ("./world", 0), (&*world, 0)] {
+            for command in [&["info", "world"][..], &["config", "check", "world"]] {
+                let (code, _, error) = with(&fixture, &[("ECDB_DIR", dir)], command);
+                let why = format!("of the database in {dir}, not of that in world");
+                assert!(code == wanted && error.contains(&why) == (wanted == 2), "{dir} {code} {error}");
+            }
+        }
+    }
+    // By way of a directory that is there, to one that is not there yet.
+    std::fs::create_dir(fixture.path("conf")).unwrap();
+    std::fs::write(fixture.path("conf/new.toml"), "dir = \"../new\"\n[wal]\ndir = \"../new-log\"\n").unwrap();
+    fixture.ok(&["init", "new", "--config", "conf/new.toml"]);
+    assert!(fixture.path("new-log/0000000000000001.seg").exists());
+    fixture.ok(&["info", "new", "--config", "conf/new.toml"]);
 }
 
 #[test]

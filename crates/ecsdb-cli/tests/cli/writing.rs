@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ecsdb::prelude::*;
 
-use crate::fixture::{Fixture, Health, files, told};
+use crate::fixture::{Clock, Fixture, Health, files, told};
 
 #[test]
 fn init_makes_a_database_once() {
@@ -33,12 +33,81 @@ fn dry_runs_change_nothing_and_say_what_would_be() {
         let command = [command, &["--dry-run"]].concat();
         let text = fixture.ok(&command);
         assert!(text.contains(what), "{command:?}: {text}");
-        assert_eq!(fixture.json(&command)["written"], false);
+        let told = fixture.json(&command);
+        assert_eq!(told["written"], false);
+        assert!(told["would_write"] != false, "{command:?}: {told}");
     }
     assert!(
         fixture.ok(&["repair", "world", "--dry-run"]).contains("nothing that had been durable would be lost")
     );
     assert_eq!(files(fixture.dir.path()), before);
+}
+
+#[test]
+fn a_dry_run_says_whether_there_is_anything_to_write() {
+    for is_empty in [true, false] {
+        let fixture = match is_empty {
+            true => Fixture { dir: tempfile::tempdir().unwrap() },
+            false => Fixture::new(),
+        };
+        if is_empty {
+            fixture.ok(&["init", "world"]);
+        }
+        let mut random = fastrand::Rng::with_seed(7);
+        for step in 0..12 {
+            if random.bool() {
+                let db = Database::open(fixture.path("world")).unwrap();
+                db.write(|tx| {
+                    if is_empty {
+                        tx.insert_resource(Clock(step));
+                    } else {
+                        tx.spawn(());
+                    }
+                    Ok(())
+                })
+                .unwrap();
+                db.close().unwrap();
+            }
+            let command = ["snapshot", "compact"][random.usize(..2)];
+            let would = fixture.json(&[command, "world", "--dry-run"]);
+            let text = fixture.ok(&[command, "world", "--dry-run"]);
+            assert_eq!(
+                text.contains("would be written") || text.contains("would become"),
+                would["would_write"] == true,
+                "{text}"
+            );
+            let was = fixture.json(&[command, "world"]);
+            assert_eq!(
+                (&was["written"], &was["given_up"]),
+                (&would["would_write"], &would["given_up"]),
+                "{step} {command}"
+            );
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_short_is_whole_or_not_begun_when_it_is_interrupted() {
+    let fixture = Fixture { dir: tempfile::tempdir().unwrap() };
+    let mut random = fastrand::Rng::with_seed(7);
+    let pages = fixture.json(&["man", "all"])["pages"].as_u64().unwrap();
+    for step in 0..30 {
+        let (world, man) = (format!("world-{step}"), format!("man-{step}"));
+        for command in [["init", &*world], ["man", &*man]] {
+            let mut child = fixture.command(&command).stdout(Stdio::null()).spawn().unwrap();
+            std::thread::sleep(Duration::from_micros(random.u64(..25_000)));
+            std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+            child.wait().unwrap();
+        }
+        if fixture.path(&world).exists() {
+            let open = Database::open_existing(fixture.path(&world)).unwrap();
+            assert_eq!(open.recovery_report().unwrap().incarnation, 2);
+        }
+        if let Ok(there) = std::fs::read_dir(fixture.path(&man)) {
+            assert_eq!(there.count() as u64, pages);
+        }
+    }
 }
 
 #[test]
