@@ -172,6 +172,11 @@ impl Queues {
         self.files.get(&id).is_none_or(|file| file.requests.is_empty() && !file.changing)
     }
 
+    /// True for a file of this priority or a higher one.
+    pub(super) fn is_at_least(&self, id: u64, lowest: Priority) -> bool {
+        self.files.get(&id).is_some_and(|file| file.priority <= lowest)
+    }
+
     /// The files whose present name is such.
     pub(super) fn named(&self, matches: impl Fn(&Path) -> bool) -> Vec<u64> {
         self.files.iter().filter(|(_, file)| matches(&file.path)).map(|(id, _)| *id).collect()

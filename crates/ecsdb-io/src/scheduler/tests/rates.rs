@@ -35,6 +35,20 @@ fn written(scheduler: &Scheduler, priority: Priority) -> u64 {
     scheduler.stats()[priority].bytes_written
 }
 
+/// Whoever listed a directory waited for what a lower priority writes there, as long as its limit took.
+#[test]
+fn no_limit_holds_back_who_lists_a_directory_at_a_higher_priority() {
+    let (scheduler, disk) = start(SchedulerOptions::default());
+    scheduler.set_rate_limit(Priority::Snapshot, Some(0));
+    let file = scheduler.vfs(Arc::new(disk.clone()), Priority::Snapshot).create(Path::new("dir/f")).unwrap();
+    file.write_at(b"x", 0).unwrap();
+    let (sender, listed) = std::sync::mpsc::channel();
+    let vfs = scheduler.vfs(Arc::new(disk), Priority::Recovery);
+    std::thread::spawn(move || sender.send(vfs.read_dir(Path::new("dir")).unwrap()[0].len));
+    assert_eq!(listed.recv_timeout(Duration::from_secs(60)), Ok(0));
+    assert_eq!(scheduler.stats()[Priority::Snapshot].queued_requests, 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_limited_priority_keeps_its_rate_and_the_others_go_on() {
     let virtually = OnVirtualTime::start();
