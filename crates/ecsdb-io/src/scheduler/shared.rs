@@ -175,7 +175,7 @@ impl Shared {
     }
 }
 
-/// The files of such names, and of such a priority or a higher one, of which something is queued or under way. Of a closing scheduler it is still executed; of a
+/// The files of such names, and of such a priority or a higher one, of which a change is queued or under way. Of a closing scheduler it is still executed; of a
 /// stopped one nothing is.
 fn busy(queues: &Queues, lowest: Priority, named: impl Fn(&Path) -> bool) -> Vec<u64> {
     if queues.phase == Phase::Stopped {
@@ -184,7 +184,7 @@ fn busy(queues: &Queues, lowest: Priority, named: impl Fn(&Path) -> bool) -> Vec
     queues
         .named(named)
         .into_iter()
-        .filter(|id| !queues.is_idle(*id) && queues.is_at_least(*id, lowest))
+        .filter(|id| !queues.is_settled(*id) && queues.is_at_least(*id, lowest))
         .collect()
 }
 
