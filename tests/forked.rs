@@ -13,6 +13,10 @@ fn main() {
 
 #[cfg(unix)]
 fn main() {
+    if std::env::var_os(unix::ALONE).is_some() {
+        return unix::there_is_no_thread_to_be_had();
+    }
+    unix::where_there_is_no_thread_to_be_had_a_watch_says_so();
     unix::the_child_does_no_harm_whatever_it_does();
     unix::what_others_hold_at_a_fork_keeps_no_child_waiting();
     unix::a_child_that_lives_on_has_no_lock();
@@ -42,6 +46,28 @@ mod unix {
     }
     const WNOHANG: i32 = 1;
     const SIGKILL: i32 = 9;
+
+    /// Set for a process that gets no thread: of that much memory for its stack there is none.
+    pub(crate) const ALONE: &str = "ECSDB_TEST_ALONE";
+
+    /// It panicked, and once more when what had panicked was dropped: that was the end of the process.
+    pub(crate) fn where_there_is_no_thread_to_be_had_a_watch_says_so() {
+        let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
+        let ended = alone.env(ALONE, "1").env("RUST_MIN_STACK", (1_u64 << 46).to_string()).output().unwrap();
+        assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    }
+
+    pub(crate) fn there_is_no_thread_to_be_had() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("world");
+        assert!(matches!(Database::open(&path), Err(Error::Thread(_) | Error::Log(LogError::Thread(_)))));
+        let db = Database::builder(&path).without_threads().open().unwrap();
+        let file = dir.path().join("settings.toml");
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(db.watch_config(&file, |_| {}).unwrap_err().kind(), ErrorKind::Retry);
+        write(&db, 1);
+        db.close().unwrap();
+    }
 
     struct Child(i32);
 

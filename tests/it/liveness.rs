@@ -121,6 +121,62 @@ fn a_paused_job_that_is_dropped_or_waited_for_goes_on() {
         job.pause();
         let info = ends("the next job", move || job.wait().unwrap());
         assert_eq!(info.lsn, db.lsn());
+        let job = db.snapshot().unwrap();
+        job.pause();
+        ends("the last job", move || pollster::block_on(job).unwrap());
+    }
+}
+
+/// CKP-9: it waited for the end of the one before, which may be held for as long as anybody likes.
+#[test]
+fn a_job_that_is_cancelled_waits_for_no_turn() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Database::builder(dir.path()).config(by_hand).open().unwrap();
+    db.write(|tx| Ok(tx.spawn(Counter(1)))).unwrap();
+    let held = loop {
+        let job = db.snapshot().unwrap();
+        job.pause();
+        std::thread::sleep(Duration::from_millis(50));
+        if !job.is_finished() {
+            break job;
+        }
+        // It was faster.
+        db.write(|tx| Ok(tx.spawn(Counter(2)))).unwrap();
+    };
+    let mut rng = fastrand::Rng::with_seed(1);
+    for _ in 0..20 {
+        let job = db.compact().unwrap();
+        std::thread::sleep(Duration::from_micros(rng.u64(0..2_000)));
+        job.cancel();
+        assert!(ends("a cancelled job", move || job.wait()).unwrap_err().is_cancelled());
+    }
+    assert!(!held.is_finished());
+    held.wait().unwrap();
+    db.compact().unwrap().wait().unwrap();
+    db.close().unwrap();
+}
+
+/// A limit that was set while the database was closed held back what closing itself writes.
+#[test]
+fn closing_goes_by_no_limit_that_is_set_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    for round in 0..40 {
+        let db = Database::builder(dir.path()).config(by_hand).open().unwrap();
+        let limit = |db: Database| {
+            std::thread::spawn(move || {
+                for rate in [1, 0].into_iter().cycle() {
+                    let limited =
+                        reconfigure(&db, |config| config.snapshot.bytes_per_second_max = ByteSize(rate));
+                    if let Err(e) = limited {
+                        return assert!(matches!(e, Error::Closed), "{e}");
+                    }
+                }
+            })
+        };
+        let limits = [limit(db.clone()), limit(db.clone())];
+        db.write(|tx| Ok(tx.spawn(Counter(round)))).unwrap();
+        ends("closing", move || db.close().unwrap());
+        limits.into_iter().for_each(|limit| limit.join().unwrap());
     }
 }
 

@@ -12,6 +12,7 @@ use ecsdb_snapshot::Stopped;
 
 use crate::error::{Error, Result};
 use crate::event::{Event, EventSender, Task};
+use crate::turn::{Turn, Turns};
 
 /// Time between two progress events.
 const REPORT_EVERY: Duration = Duration::from_millis(500);
@@ -53,6 +54,7 @@ struct Shared {
     total: AtomicU64,
     bytes: AtomicU64,
     urgency: Urgency,
+    turns: Arc<Turns>,
     begun: AtomicBool,
     claims: Mutex<Claims>,
     clock: Mutex<Clock>,
@@ -84,12 +86,12 @@ struct Clock {
 impl Control {
     /// A control handle for work that its caller waits for. For work in the background there is [`Store::control`](crate::Store::control).
     pub fn new(task: Task, events: EventSender) -> Self {
-        Control::with(task, events, Urgency::of_caller())
+        Control::with(task, events, Urgency::of_caller(), Arc::default())
     }
 
     /// A control handle for new work, whose urgency is that of all work of the same database: what somebody waits for may itself wait for
-    /// something that nobody asked for.
-    pub(crate) fn with(task: Task, events: EventSender, urgency: Urgency) -> Self {
+    /// something that nobody asked for. So are its turns.
+    pub(crate) fn with(task: Task, events: EventSender, urgency: Urgency, turns: Arc<Turns>) -> Self {
         let now = Instant::now();
         Control(Arc::new(Shared {
             task,
@@ -99,6 +101,7 @@ impl Control {
             total: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             urgency,
+            turns,
             begun: AtomicBool::new(false),
             claims: Mutex::new(Claims::Open { waiting: None, given_up: None }),
             clock: Mutex::new(Clock { started: now, paused: None, rested: Duration::ZERO, reported: now }),
@@ -106,12 +109,13 @@ impl Control {
         }))
     }
 
-    /// Asks the work to stop at its next step; nothing of it remains then. Until it ends there is no limit on the rate of its database's work:
-    /// what it has queued is worth nothing, and others wait for their turn.
+    /// Asks the work to stop at its next step, or where it waits for its turn; nothing of it remains then. Until it ends there is no limit on the
+    /// rate of its database's work: what it has queued is worth nothing, and others wait for their turn.
     pub fn cancel(&self) {
         self.0.cancelled.store(true, Ordering::Release);
         self.hurry();
         self.resume();
+        self.0.turns.look();
     }
 
     /// CKP-9: no rate limit keeps what is cancelled from its next step. Before its turn it may be another's work that is held back.
@@ -142,11 +146,18 @@ impl Control {
         self.0.resumed.notify_all();
     }
 
-    /// Notes that somebody waits for the work, until it ends.
+    /// Notes that somebody waits for the work, until it ends. Whoever begins to wait lets it go on after a pause.
     pub fn wait(&self) {
-        if let Claims::Open { waiting, .. } = &mut *self.0.claims.lock() {
-            waiting.get_or_insert_with(|| self.0.urgency.wait());
-        }
+        let mut claims = self.0.claims.lock();
+        let Claims::Open { waiting: waiting @ None, .. } = &mut *claims else { return };
+        *waiting = Some(self.0.urgency.wait());
+        drop(claims);
+        self.resume();
+    }
+
+    /// The turn of this work among all of the same database. CKP-9: what is cancelled waits for it no longer, whatever holds back who has it.
+    pub(crate) fn turn<'a>(&self, turns: &'a Turns) -> Result<Turn<'a>> {
+        turns.take(|| !self.0.cancelled.load(Ordering::Acquire)).ok_or(Error::Cancelled)
     }
 
     /// Whether somebody waits.

@@ -24,6 +24,7 @@ mod snapshot;
 mod stats;
 mod store;
 mod trim;
+mod turn;
 
 pub use compact::CompactionInfo;
 pub use control::{Control, Progress};

@@ -79,8 +79,7 @@ impl Store {
     /// # Errors
     /// When it fails or is cancelled; nothing of it remains then. A failure of what comes after is an event, not an error.
     pub fn snapshot(&self, view: View, control: &Control) -> Result<SnapshotInfo> {
-        let mut work = self.work();
-        self.begin(control)?;
+        let (_turn, mut work) = self.turn(control)?;
         let info = self.write_snapshot(&mut work, view, control)?;
         self.trim_after(&mut work);
         Ok(info)
@@ -217,7 +216,7 @@ impl Store {
         }
     }
 
-    /// Says that work begins, unless it was cancelled while it waited for its turn, or the directories are another database's by now.
+    /// Says that work begins, unless it was cancelled, or the directories are another database's by now.
     pub(crate) fn begin(&self, control: &Control) -> Result<(), Error> {
         control.check()?;
         self.check_owner()?;

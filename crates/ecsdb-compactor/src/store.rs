@@ -19,6 +19,7 @@ use crate::settings::StoreSettings;
 use crate::snapshot::Newest;
 use crate::stats::Noted;
 use crate::trim::{There, Trim};
+use crate::turn::{Turn, Turns};
 
 /// The snapshots, the sealed log segments and the manifest of an open database.
 pub struct Store {
@@ -33,7 +34,9 @@ pub struct Store {
     manifest: Mutex<Manifest>,
     /// Held while a manifest is published: each is the one before with a change, and of two at a time one would be lost.
     publishing: Mutex<()>,
-    /// Held by whoever changes the set of files, for as long as that takes.
+    /// Had by whoever changes the set of files, for as long as that takes.
+    turns: Arc<Turns>,
+    /// Held meanwhile.
     work: Mutex<Work>,
     /// Locked while files are deleted.
     pins: Arc<Mutex<usize>>,
@@ -105,6 +108,7 @@ impl Store {
             settings: Mutex::new(settings),
             manifest: Mutex::new(manifest),
             publishing: Mutex::default(),
+            turns: Arc::default(),
             work: Mutex::default(),
             pins: Arc::default(),
             uncertain: AtomicBool::new(false),
@@ -117,7 +121,7 @@ impl Store {
 
     /// The control handle of work in the background that begins.
     pub fn control(&self, task: Task) -> Control {
-        Control::with(task, self.events.clone(), self.urgency.clone())
+        Control::with(task, self.events.clone(), self.urgency.clone(), self.turns.clone())
     }
 
     /// Where the files lie.
@@ -156,8 +160,15 @@ impl Store {
         Pin(self.pins.clone())
     }
 
-    pub(crate) fn work(&self) -> MutexGuard<'_, Work> {
-        self.work.lock()
+    /// The turn to work, with what only its holder needs.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`](crate::Error::Cancelled), as soon as that is so; or as [`Store::begin`].
+    pub(crate) fn turn(&self, control: &Control) -> Result<(Turn<'_>, MutexGuard<'_, Work>)> {
+        let turn = control.turn(&self.turns)?;
+        let work = self.work.lock();
+        self.begin(control)?;
+        Ok((turn, work))
     }
 
     pub(crate) fn try_work(&self) -> Option<MutexGuard<'_, Work>> {
@@ -243,7 +254,7 @@ impl Store {
 
     /// Lets go of the directories. Nothing may be written afterwards.
     pub fn close(&self) {
-        self.work().archive_lock = None;
+        self.work.lock().archive_lock = None;
         self.locks.lock().clear();
     }
 
@@ -252,8 +263,7 @@ impl Store {
     /// # Errors
     /// When a file operation fails. It is taken up again where it stopped.
     pub fn trim(&self, control: &Control) -> Result<()> {
-        let mut work = self.work();
-        self.begin(control)?;
+        let (_turn, mut work) = self.turn(control)?;
         self.trim_to(&mut work, None)
     }
 

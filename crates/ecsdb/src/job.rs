@@ -74,7 +74,7 @@ impl<T> Job<T> {
     }
 
     /// Holds it at its next step, until [`Job::resume`], or until it is cancelled or the handle is dropped or waited for. Other work in the
-    /// background waits meanwhile.
+    /// background waits meanwhile, unless it is cancelled. A future that was polled before can be paused between two polls, too.
     pub fn pause(&self) {
         self.control.pause();
     }

@@ -277,14 +277,15 @@ impl Persistence {
 
     /// Puts settings into force, as far as they can change while the database runs; or leaves everything as it was.
     pub(crate) fn reconfigure(&self, new: PersistenceConfig) -> Result<Changes> {
-        if !matches!(*self.closing.lock(), Closing::No) {
-            return Err(Error::Closed);
-        }
         if let Err(e) = new.validate() {
             self.not_reconfigured(&e);
             return Err(e.into());
         }
         let mut config = self.config.lock();
+        // Asked while nobody else changes them: what closing sets stays.
+        if !matches!(*self.closing.lock(), Closing::No) {
+            return Err(Error::Closed);
+        }
         let changes = config.changes_to(&new, &self.opened);
         self.log.set_options(&new.log_options());
         let keep_all = self.store.settings().keep_all;
@@ -352,6 +353,7 @@ impl Persistence {
     fn close_first(&self) -> Result<(), CloseFailure> {
         // All work is cancelled at once, and there is no limit on the rate: whoever waits for another's turn gets it.
         if let Some(scheduler) = &self.scheduler {
+            let _config = self.config.lock();
             scheduler.set_rate_limit(Priority::Snapshot, None);
         }
         let jobs = self.jobs.lock().take().unwrap_or_default();

@@ -30,8 +30,30 @@ pub struct ConfigWatch {
     process: Process,
     shared: Arc<Shared>,
     /// Tells of changes.
-    watcher: Option<RecommendedWatcher>,
+    watcher: Option<Teller>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What tells of changes, on a thread of its own. Without that it panics, whether it is asked or dropped: where the system gave none, and where
+/// it is gone.
+#[derive(Debug)]
+struct Teller(Option<RecommendedWatcher>);
+
+impl Teller {
+    fn watch(&mut self, dir: &Path) -> notify::Result<()> {
+        let watch = || self.0.as_mut().map_or(Ok(()), |it| it.watch(dir, RecursiveMode::NonRecursive));
+        catch_unwind(AssertUnwindSafe(watch))
+            .unwrap_or_else(|_| Err(notify::Error::generic("there is no thread that would tell of changes")))
+    }
+}
+
+impl Drop for Teller {
+    fn drop(&mut self) {
+        let watcher = self.0.take();
+        if catch_unwind(AssertUnwindSafe(|| drop(watcher))).is_err() {
+            tracing::debug!("the thread that tells of changes was gone");
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -63,19 +85,20 @@ impl ConfigWatch {
         let path = std::path::absolute(path).map_err(|e| refused(e.into()))?;
         let shared = Arc::new(Shared::default());
         let to_tell = shared.clone();
-        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             // Reading is no change. After an error it is not known what has changed.
             if !event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_))) {
                 to_tell.tell(|state| state.changed = true);
             }
         })
         .map_err(refused)?;
+        let mut watcher = Teller(Some(watcher));
         // The directory, since an editor may put a new file in the place of the old one; and that which a link leads to.
         let mut dirs: Vec<PathBuf> = path.parent().map(PathBuf::from).into_iter().collect();
         dirs.extend(path.canonicalize().ok().and_then(|real| real.parent().map(PathBuf::from)));
         dirs.dedup();
         for dir in dirs {
-            watcher.watch(&dir, RecursiveMode::NonRecursive).map_err(refused)?;
+            watcher.watch(&dir).map_err(refused)?;
         }
         let mut follower = Follower { path, over, said: None };
         if let Some(read) = follower.read() {

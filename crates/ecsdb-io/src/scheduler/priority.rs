@@ -17,6 +17,9 @@ impl Priority {
     /// All of them, the first served first.
     pub const ALL: [Priority; 4] = [Priority::Log, Priority::Recovery, Priority::Snapshot, Priority::Archive];
 
+    /// The one that is served last.
+    pub(super) const LOWEST: Priority = Priority::Archive;
+
     /// Its place in [`Priority::ALL`].
     pub const fn index(self) -> usize {
         self as usize

@@ -172,6 +172,18 @@ impl Queues {
         self.files.get(&id).is_none_or(|file| file.requests.is_empty() && !file.changing)
     }
 
+    /// True when no change of the file is queued or under way. Reads show nobody anything.
+    pub(super) fn is_settled(&self, id: u64) -> bool {
+        let unchanged =
+            |file: &FileQueue| !file.changing && !file.requests.iter().any(|(_, it)| it.is_change());
+        self.files.get(&id).is_none_or(unchanged)
+    }
+
+    /// True for a file of this priority or a higher one.
+    pub(super) fn is_at_least(&self, id: u64, lowest: Priority) -> bool {
+        self.files.get(&id).is_some_and(|file| file.priority <= lowest)
+    }
+
     /// The files whose present name is such.
     pub(super) fn named(&self, matches: impl Fn(&Path) -> bool) -> Vec<u64> {
         self.files.iter().filter(|(_, file)| matches(&file.path)).map(|(id, _)| *id).collect()

@@ -101,12 +101,12 @@ impl Shared {
         self.wait(answer, op, path)
     }
 
-    /// Waits until what is queued of the files of such names was executed. A failure remains the business of the handle
-    /// that made the write.
-    pub(super) fn settle(&self, named: impl Fn(&Path) -> bool) {
+    /// Waits until what is queued of the files of such names and of `lowest` priority or a higher one was executed. A failure remains the business
+    /// of the handle that made the write.
+    pub(super) fn settle(&self, lowest: Priority, named: impl Fn(&Path) -> bool) {
         let mut queues = self.queues.lock();
         let answers: Vec<_> =
-            busy(&queues, named).into_iter().map(|id| queue(&mut queues, id, Request::Len)).collect();
+            busy(&queues, lowest, named).into_iter().map(|id| queue(&mut queues, id, Request::Len)).collect();
         drop(queues);
         self.wake.notify_one();
         for answer in answers {
@@ -123,7 +123,7 @@ impl Shared {
                 return Err(failure);
             }
         }
-        let answers: Vec<_> = busy(&queues, |name| name == path)
+        let answers: Vec<_> = busy(&queues, Priority::LOWEST, |name| name == path)
             .into_iter()
             .map(|id| queue(&mut queues, id, Request::Settle))
             .collect();
@@ -175,13 +175,17 @@ impl Shared {
     }
 }
 
-/// The files of such names of which something is queued or under way. Of a closing scheduler it is still executed; of a
+/// The files of such names, and of such a priority or a higher one, of which a change is queued or under way. Of a closing scheduler it is still executed; of a
 /// stopped one nothing is.
-fn busy(queues: &Queues, named: impl Fn(&Path) -> bool) -> Vec<u64> {
+fn busy(queues: &Queues, lowest: Priority, named: impl Fn(&Path) -> bool) -> Vec<u64> {
     if queues.phase == Phase::Stopped {
         return Vec::new();
     }
-    queues.named(named).into_iter().filter(|id| !queues.is_idle(*id)).collect()
+    queues
+        .named(named)
+        .into_iter()
+        .filter(|id| !queues.is_settled(*id) && queues.is_at_least(*id, lowest))
+        .collect()
 }
 
 fn queue<T>(

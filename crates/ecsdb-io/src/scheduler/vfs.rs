@@ -14,7 +14,8 @@ use crate::vfs::{DirEntry, DirLock, LockError, LockKind, OpenMode, Vfs, VfsFile}
 const READ_BYTES_MAX: usize = 1 << 20;
 
 /// Names pass straight through. What would see the content or the length of a file waits for its queued writes first,
-/// so that a file looks as if they had been executed at once.
+/// so that a file looks as if they had been executed at once. But who lists a directory does not wait for lower classes: a limit on the rate of
+/// one holds back no other.
 #[derive(Debug)]
 pub(super) struct ScheduledVfs {
     pub(super) scheduler: Scheduler,
@@ -35,7 +36,7 @@ impl Vfs for ScheduledVfs {
     }
 
     fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn VfsFile>> {
-        self.scheduler.shared().settle(|name| name == path);
+        self.scheduler.shared().settle(Priority::LOWEST, |name| name == path);
         Ok(self.schedule(self.inner.open(path, mode)?, path))
     }
 
@@ -63,12 +64,12 @@ impl Vfs for ScheduledVfs {
     }
 
     fn read_dir(&self, path: &Path) -> Result<Vec<DirEntry>> {
-        self.scheduler.shared().settle(|name| name.parent() == Some(path));
+        self.scheduler.shared().settle(self.priority, |name| name.parent() == Some(path));
         self.inner.read_dir(path)
     }
 
     fn file_len(&self, path: &Path) -> Result<Option<u64>> {
-        self.scheduler.shared().settle(|name| name == path);
+        self.scheduler.shared().settle(Priority::LOWEST, |name| name == path);
         self.inner.file_len(path)
     }
 

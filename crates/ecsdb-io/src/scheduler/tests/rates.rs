@@ -6,7 +6,7 @@ use tokio::time::sleep;
 
 use super::super::executor::execute;
 use super::*;
-use crate::Urgency;
+use crate::{OpenMode, Urgency};
 
 /// A scheduler whose executor runs on the test's own runtime.
 struct OnVirtualTime(Scheduler, Fake);
@@ -31,8 +31,46 @@ impl Drop for OnVirtualTime {
     }
 }
 
+/// On a thread of its own, which has to come to its end.
+fn ends<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (sender, done) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sender.send(work()));
+    done.recv_timeout(Duration::from_secs(60)).expect("it waits for a limit that is not its own")
+}
+
 fn written(scheduler: &Scheduler, priority: Priority) -> u64 {
     scheduler.stats()[priority].bytes_written
+}
+
+/// Whoever listed a directory waited for what a lower priority writes there, as long as its limit took.
+#[test]
+fn no_limit_holds_back_who_lists_a_directory_at_a_higher_priority() {
+    let (scheduler, disk) = start(SchedulerOptions::default());
+    scheduler.set_rate_limit(Priority::Snapshot, Some(0));
+    let file = scheduler.vfs(Arc::new(disk.clone()), Priority::Snapshot).create(Path::new("dir/f")).unwrap();
+    file.write_at(b"x", 0).unwrap();
+    let vfs = scheduler.vfs(Arc::new(disk), Priority::Recovery);
+    assert_eq!(ends(move || vfs.read_dir(Path::new("dir")).unwrap()[0].len), 0);
+    assert_eq!(scheduler.stats()[Priority::Snapshot].queued_requests, 1);
+}
+
+/// Whoever opened a file waited for those who read it, as long as their limit took.
+#[test]
+fn no_limit_on_reading_a_file_holds_back_who_opens_it() {
+    let (scheduler, disk) = start(SchedulerOptions::default());
+    let file = scheduler.vfs(Arc::new(disk.clone()), Priority::Snapshot).create(Path::new("dir/f")).unwrap();
+    file.write_at(b"x", 0).unwrap();
+    file.sync_data().unwrap();
+    scheduler.set_rate_limit(Priority::Snapshot, Some(0));
+    let reading = std::thread::spawn(move || file.read_at(&mut [0], 0).unwrap());
+    while scheduler.stats()[Priority::Snapshot].queued_requests == 0 {
+        std::thread::yield_now();
+    }
+    let vfs = scheduler.vfs(Arc::new(disk), Priority::Recovery);
+    let len = move || vfs.open(Path::new("dir/f"), OpenMode::Read).unwrap().len().unwrap();
+    assert_eq!(ends(len), 1);
+    scheduler.set_rate_limit(Priority::Snapshot, None);
+    assert_eq!(reading.join().unwrap(), 1);
 }
 
 #[tokio::test(start_paused = true)]
