@@ -106,7 +106,7 @@ impl Direct {
         }
         let mut source = Source { bufs: bufs.iter(), rest: &[], at: offset };
         let is_long = bufs.iter().map(|buf| buf.len()).sum::<usize>() >= 2 * PIECE_BYTES;
-        if is_long && let Some(done) = self.write_while_copying(&mut source, &write) {
+        if is_long && let Some(done) = self.write_while_copying(&mut source, write) {
             return done;
         }
         with_piece(|piece| {
