@@ -16,7 +16,7 @@ use crate::model::cases;
 const FOUND: [u64; 2] = [15, 28];
 
 /// Sessions that are closed or killed, in segments large and small, some of them archived.
-fn live(random: &mut fastrand::Rng, archive: bool) -> (SimDisk, State) {
+pub(crate) fn live(random: &mut fastrand::Rng, archive: bool) -> (SimDisk, State) {
     let mut disk = crashed::disk(random.u64(..));
     let open = |disk: &SimDisk| open(disk, archive, Policy::TruncateTail).unwrap();
     let mut db = open(&disk);
@@ -46,7 +46,7 @@ fn live(random: &mut fastrand::Rng, archive: bool) -> (SimDisk, State) {
     (disk.crash(CrashVariant::KEPT), last)
 }
 
-fn open(disk: &SimDisk, archive: bool, policy: Policy) -> ecsdb::Result<Database> {
+pub(crate) fn open(disk: &SimDisk, archive: bool, policy: Policy) -> ecsdb::Result<Database> {
     builder(disk, if archive { archiving } else { by_hand }).policy(policy).open()
 }
 

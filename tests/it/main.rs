@@ -45,6 +45,7 @@ mod rules;
 mod salvage;
 mod sigkill;
 mod testing;
+mod unread;
 mod unreadable;
 mod waiting;
 mod watch;

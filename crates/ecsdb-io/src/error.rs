@@ -131,15 +131,22 @@ impl IoError {
     /// True when it is this file that cannot be read, or the medium under it, so that another one may do. Not so when the system is short
     /// of handles or memory, or does not allow it, or nothing was tried: then all others would be taken for damaged, too.
     pub fn is_of_the_file(&self) -> bool {
-        use io::ErrorKind::{InvalidData, IsADirectory, NotADirectory, NotFound, Other, UnexpectedEof};
-        let reading = matches!(self.op, FileOp::Open | FileOp::Read | FileOp::Metadata);
+        use io::ErrorKind::{InvalidData, IsADirectory, NotADirectory, NotFound, UnexpectedEof};
         let of_the_file = matches!(
             self.cause.kind(),
-            NotFound | UnexpectedEof | IsADirectory | NotADirectory | InvalidData | Other
+            NotFound | UnexpectedEof | IsADirectory | NotADirectory | InvalidData
         );
-        reading
-            && !self.is_stopped()
-            && (of_the_file || self.cause.raw_os_error().is_some_and(platform::is_of_the_medium))
+        self.is_of_the_medium() || (of_the_file && self.is_of_reading())
+    }
+
+    /// True when the medium did not give what is there: nothing says that it would not the next time.
+    pub fn is_of_the_medium(&self) -> bool {
+        let of_the_medium = || self.cause.raw_os_error().is_some_and(platform::is_of_the_medium);
+        self.is_of_reading() && (self.cause.kind() == io::ErrorKind::Other || of_the_medium())
+    }
+
+    fn is_of_reading(&self) -> bool {
+        matches!(self.op, FileOp::Open | FileOp::Read | FileOp::Metadata) && !self.is_stopped()
     }
 
     /// True when the system does not allow the file to be opened.

@@ -2,7 +2,7 @@
 
 use ecsdb_io::{FileKind, IoError, Layout, NumberedFile, Owner, Vfs, numbered_files};
 use ecsdb_snapshot::{Kept, Manifest, Snapshot, SnapshotEntry};
-use ecsdb_wal::{Known, LogDir, LogScan, Lsn, SegmentHeader, SegmentReader, Tail};
+use ecsdb_wal::{Known, LogDir, LogScan, Lsn, SegmentHeader, SegmentReader, Tail, segment_files};
 
 use crate::claim;
 use crate::error::{Error, Result};
@@ -290,7 +290,12 @@ pub(crate) fn ends_short(manifest: &Manifest, scan: &LogScan, covered: Lsn) -> O
 }
 
 /// Why a log does not lead on from what a snapshot holds, if it is one of its own files that is missed: `first` is the first segment that there is.
-pub(crate) fn missed_before(layout: &Layout, manifest: &Manifest, first: &SegmentHeader) -> Option<String> {
+pub(crate) fn missed_before(
+    vfs: &dyn Vfs,
+    layout: &Layout,
+    manifest: &Manifest,
+    first: &SegmentHeader,
+) -> Option<String> {
     let number = first.previous.segment;
     let kind = match number {
         0 => return None,
@@ -298,7 +303,11 @@ pub(crate) fn missed_before(layout: &Layout, manifest: &Manifest, first: &Segmen
         _ if number >= manifest.archived_from() => FileKind::ArchivedSegment,
         _ => return None,
     };
-    Some(format!("the segment {} is not there, with its header", layout.file(kind, number).display()))
+    let there = segment_files(vfs, &log_dirs(layout, manifest)).unwrap_or_default();
+    Some(match there.into_iter().find(|file| file.number == number) {
+        Some(file) => format!("the segment {} has no header that is whole", file.path.display()),
+        None => format!("the segment {} is not there", layout.file(kind, number).display()),
+    })
 }
 
 /// Where the log's segments lie, the log's own directory first, and from where on they count.

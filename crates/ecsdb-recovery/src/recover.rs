@@ -366,7 +366,7 @@ fn look(
     let scan = scan_log(vfs, layout, manifest, world.lsn())?;
     report.segments = scan.segments.len();
     report.log_bytes = scan.segments.iter().map(|segment| segment.end.offset).sum();
-    let mut whole = judge(layout, manifest, &scan, world.lsn(), options.policy, report)?;
+    let mut whole = judge(vfs, layout, manifest, &scan, world.lsn(), options.policy, report)?;
     let ends = scan.last_lsn.max(world.lsn());
     if report.lost.is_empty()
         && let Some(beyond) = find::beyond(vfs, layout, manifest, scan.seen_lsn.max(ends))?
@@ -420,6 +420,7 @@ fn goes_on_from_newer(
 /// Decides whether the log may be used as it is (REC-2), and up to where it is whole: what comes after a loss was made for another
 /// state than the one before it.
 fn judge(
+    vfs: &dyn Vfs,
     layout: &Layout,
     manifest: &Manifest,
     scan: &LogScan,
@@ -435,7 +436,7 @@ fn judge(
     {
         let (snapshot, log_begins) = (snapshot.0, first.header.previous.last_lsn.0);
         let gap =
-            Error::Gap { snapshot, log_begins, looked: looked(layout, manifest, &first.header, report) };
+            Error::Gap { snapshot, log_begins, looked: looked(vfs, layout, manifest, &first.header, report) };
         return lost(scan, Lsn(snapshot + 1), gap, policy, report);
     }
     if let Some(what) = find::ends_short(manifest, scan, snapshot) {
@@ -465,9 +466,15 @@ fn judge(
 }
 
 /// Which snapshots were not to be had, and where, or which segment before the `first`.
-fn looked(layout: &Layout, manifest: &Manifest, first: &SegmentHeader, report: &RecoveryReport) -> String {
+fn looked(
+    vfs: &dyn Vfs,
+    layout: &Layout,
+    manifest: &Manifest,
+    first: &SegmentHeader,
+    report: &RecoveryReport,
+) -> String {
     let dir = layout.snapshot_dir().display();
-    let missed = find::missed_before(layout, manifest, first);
+    let missed = find::missed_before(vfs, layout, manifest, first);
     match &report.rejected[..] {
         [] if let Some(missed) = missed => missed,
         [] => format!("The manifest names no newer snapshot in {dir}"),

@@ -125,7 +125,7 @@ pub fn verify_files(
         && first.header.previous.last_lsn > Lsn(covered)
     {
         let (path, begins) = (first.path.display(), first.header.previous.last_lsn);
-        let missed = find::missed_before(layout, manifest, &first.header);
+        let missed = find::missed_before(vfs, layout, manifest, &first.header);
         verified.faults.push(format!(
             "{}{path} begins after LSN {begins}, and the newest snapshot ends with LSN {covered}",
             missed.map_or_else(String::new, |missed| format!("{missed}: "))

@@ -120,10 +120,10 @@ impl Error {
         }
     }
 
-    /// True when a file is not there: it may be another time.
+    /// True when a file is not there, or the medium does not give it: it may be another time.
     pub fn is_away(&self) -> bool {
         match self {
-            Error::Io(e) => e.is_not_found(),
+            Error::Io(e) => e.is_not_found() || e.is_of_the_medium(),
             Error::MissingParent { .. } => true,
             _ => false,
         }

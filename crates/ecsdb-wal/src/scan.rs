@@ -579,7 +579,9 @@ fn look_at(vfs: &dyn Vfs, path: &Path) -> Result<Found> {
             Ok(Found::Headless(damage, remains, unreadable))
         }
         Err(e) if e.is_damage() => {
-            Ok(Found::Headless(damage(format!("it cannot be read: {e}")), remains_of(vfs, path)?.0, true))
+            // The disk may give it the next time, and where it goes on no log may be ended.
+            let remains = Remains { blank: false, has_records: true, ..remains_of(vfs, path)?.0 };
+            Ok(Found::Headless(damage(format!("it cannot be read: {e}")), remains, true))
         }
         Err(e) => Err(e),
     }

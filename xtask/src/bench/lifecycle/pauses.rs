@@ -5,13 +5,15 @@ use std::hint::{black_box, spin_loop};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use ecsdb::Job;
 use ecsdb::prelude::*;
+use ecsdb::{Job, PersistenceConfig};
 use hdrhistogram::Histogram;
 
 use super::core_wait::CoreWait;
+use super::increments::{change_all, scattered};
 use super::world::{Big, step};
 use super::write;
+use crate::bench::Position;
 use crate::bench::report::{Report, median};
 
 pub(super) const ROWS: &[&str] = &[
@@ -20,14 +22,22 @@ pub(super) const ROWS: &[&str] = &[
     "snapshot_pause_p9999",
     "snapshot_pause_tmpfs_max",
     "snapshot_pause_tmpfs_p9999",
-    "plain_write_pause_max",
+    "direct_write_pause_max",
     "reader_pause_max",
     "bare_spin_pause_max",
+    "compact_pause_max",
+    "archive_pause_max",
 ];
 
 const PERIOD: Duration = Duration::from_micros(20);
 /// The level that snapshots have unless it is set.
 const LEVEL: i32 = 1;
+
+/// Increments of a chain that is merged, and the part of the entities that each has.
+const INCREMENTS: u64 = 4;
+const INCREMENT: usize = 100;
+/// Transactions that change a component of every entity, for the log that is archived.
+const ARCHIVED_TICKS: usize = 4;
 
 /// What was seen of one run of paced steps.
 struct Paced {
@@ -48,26 +58,27 @@ pub(super) fn run(report: &mut Report, big: &Big, dir: &Path) -> anyhow::Result<
         let entity = big.entities[random.usize(..big.entities.len())];
         Ok(big.db.write_with(Durability::Buffered, |tx| step(tx, entity))?)
     };
+    let nothing = |_: &Big| Ok(());
     big.next_snapshot(LEVEL, true)?;
     if report.wants_any(&ROWS[..3]) {
         eprintln!("pauses of a writer …");
-        let rounds = rounds(report.rounds, big, snapshot, &mut commit)?;
+        let rounds = rounds(report.rounds, big, nothing, snapshot, &mut commit)?;
         record(report, ROWS[0], &rounds, 1.0);
         record(report, ROWS[1], &rounds, 0.99);
         record(report, ROWS[2], &rounds, 0.9999);
     }
     if report.wants_any(&ROWS[3..5]) && write::tmpfs_has_room(big) {
         eprintln!("pauses of a writer, the snapshot going to memory …");
-        let rounds = rounds(report.rounds, big, copy_to_memory, &mut commit)?;
+        let rounds = rounds(report.rounds, big, nothing, copy_to_memory, &mut commit)?;
         record(report, ROWS[3], &rounds, 1.0);
         record(report, ROWS[4], &rounds, 0.9999);
     }
     if report.wants(ROWS[5]) {
-        eprintln!("pauses of a writer beside plain writes …");
-        let plain = |big: &Big| write::plain(big, dir).map(drop);
-        record(report, ROWS[5], &rounds(report.rounds, big, plain, &mut commit)?, 1.0);
+        eprintln!("pauses of a writer beside bare writes …");
+        let bare = |big: &Big| write::bare(big, dir).map(drop);
+        record(report, ROWS[5], &rounds(report.rounds, big, nothing, bare, &mut commit)?, 1.0);
         report.note(format!(
-            "{}: what the machine does to a writer while another thread writes a file",
+            "{}: what the machine does to a writer while another thread writes as many bytes past the system's cache",
             ROWS[5]
         ));
     }
@@ -77,16 +88,62 @@ pub(super) fn run(report: &mut Report, big: &Big, dir: &Path) -> anyhow::Result<
             black_box(big.db.view()?);
             Ok(())
         };
-        record(report, ROWS[6], &rounds(report.rounds, big, snapshot, &mut view)?, 1.0);
+        record(report, ROWS[6], &rounds(report.rounds, big, nothing, snapshot, &mut view)?, 1.0);
     }
     if report.wants(ROWS[7]) {
         eprintln!("pauses of a bare loop …");
-        record(report, ROWS[7], &rounds(report.rounds, big, burn, &mut || Ok(()))?, 1.0);
+        record(report, ROWS[7], &rounds(report.rounds, big, nothing, burn, &mut || Ok(()))?, 1.0);
         report.note(format!(
             "{}: what the machine does to a loop that does nothing, while another thread does nothing either, as hard",
             ROWS[7]
         ));
     }
+    if report.wants(ROWS[8]) {
+        eprintln!("pauses of a writer beside a compaction …");
+        record(report, ROWS[8], &rounds(report.rounds, big, chain, compaction, &mut commit)?, 1.0);
+    }
+    if report.wants(ROWS[9]) {
+        eprintln!("pauses of a writer while the log is archived …");
+        let settings = |keeps| {
+            move |config: &mut PersistenceConfig| {
+                config.archive.enabled = Some(keeps);
+                config.snapshot.chain_max = 8;
+            }
+        };
+        ecsdb_tests::reconfigure(&big.db, settings(true))?;
+        record(report, ROWS[9], &rounds(report.rounds, big, ticks, snapshot, &mut commit)?, 1.0);
+        ecsdb_tests::reconfigure(&big.db, settings(false))?;
+        big.db.compact()?.wait()?;
+    }
+    Ok(())
+}
+
+/// A chain of snapshots to be merged.
+fn chain(big: &Big) -> anyhow::Result<()> {
+    big.full(LEVEL)?;
+    big.next_snapshot(LEVEL, false)?;
+    for seed in 0..INCREMENTS {
+        change_all(big, scattered(big, big.entities.len() / INCREMENT, seed))?;
+        big.db.snapshot()?.wait()?;
+    }
+    Ok(())
+}
+
+fn compaction(big: &Big) -> anyhow::Result<()> {
+    ended(&big.db.compact()?);
+    Ok(())
+}
+
+/// A log of several segments.
+fn ticks(big: &Big) -> anyhow::Result<()> {
+    for _ in 0..ARCHIVED_TICKS {
+        big.db.write(|tx| {
+            tx.query::<&mut Position>().for_each(|position| position.x += 1.0);
+            Ok(())
+        })?;
+    }
+    // The snapshot that has it archived has little to write then.
+    big.db.snapshot()?.wait()?;
     Ok(())
 }
 
@@ -148,15 +205,17 @@ impl std::fmt::Display for Paced {
     }
 }
 
-/// Delays while a thread does `work`, and for as long while nothing else goes on.
+/// Delays while a thread does `work`, for which `before` makes ready, and for as long while nothing else goes on.
 fn rounds(
     n: usize,
     big: &Big,
+    before: impl Fn(&Big) -> anyhow::Result<()>,
     work: impl Fn(&Big) -> anyhow::Result<()> + Sync,
     step: &mut impl FnMut() -> anyhow::Result<()>,
 ) -> anyhow::Result<Vec<(Paced, Paced)>> {
     let mut rounds = Vec::new();
     for _ in 0..n {
+        before(big)?;
         let started = Instant::now();
         let during = std::thread::scope(|scope| {
             let thread = scope.spawn(|| work(big));

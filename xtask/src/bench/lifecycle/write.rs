@@ -1,11 +1,10 @@
-//! Writing full snapshots, against writing as many bytes to a file.
+//! Writing full snapshots, against writing as many bytes past the system's cache.
 
-use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
 use ecsdb::SnapshotInfo;
-use ecsdb_io::{Disk, Vfs};
+use ecsdb_io::{Disk, PageVec, Vfs};
 
 use super::world::Big;
 use crate::bench::report::Report;
@@ -22,7 +21,7 @@ pub(super) fn run(report: &mut Report, big: &Big, dir: &Path) -> anyhow::Result<
         report.measure(
             row,
             "MB/s",
-            || plain(big, dir),
+            || bare(big, dir),
             || {
                 let started = Instant::now();
                 let info = big.full(level)?;
@@ -57,7 +56,7 @@ fn in_memory(report: &mut Report, big: &Big) -> anyhow::Result<()> {
         "MB/s",
         || {
             let dir = tempfile::tempdir_in(TMPFS)?;
-            plain(big, dir.path())
+            bare(big, dir.path())
         },
         || {
             let dir = tempfile::tempdir_in(TMPFS)?;
@@ -77,19 +76,22 @@ fn rate(info: &SnapshotInfo) -> f64 {
     info.raw_bytes as f64 / 1e6 / info.duration.as_secs_f64()
 }
 
-/// Writes as many bytes to a file, with one sync at the end, and removes it.
-pub(super) fn plain(big: &Big, dir: &Path) -> anyhow::Result<f64> {
-    let mut buffer = vec![0; WRITE_BYTES];
-    fastrand::Rng::with_seed(7).fill(&mut buffer);
-    let path = dir.join("plain");
+/// Writes as many bytes past the system's cache, where it lets that be, with one sync at the end, and removes them.
+pub(super) fn bare(big: &Big, dir: &Path) -> anyhow::Result<f64> {
+    let mut piece = PageVec::new();
+    piece.resize(WRITE_BYTES, 0);
+    fastrand::Rng::with_seed(7).fill(&mut piece);
+    let path = dir.join("bare");
     let writes = big.component_bytes() as usize / WRITE_BYTES;
     let started = Instant::now();
-    let mut file = std::fs::File::create(&path)?;
-    for _ in 0..writes {
-        file.write_all(&buffer)?;
+    let file = Disk.create(&path)?;
+    file.pass_cache_by();
+    file.reserve((writes * WRITE_BYTES) as u64)?;
+    for i in 0..writes {
+        file.write_at(&piece, (i * WRITE_BYTES) as u64)?;
     }
     file.sync_data()?;
     let time = started.elapsed();
-    std::fs::remove_file(&path)?;
+    Disk.remove(&path)?;
     Ok((writes * WRITE_BYTES) as f64 / 1e6 / time.as_secs_f64())
 }
