@@ -24,6 +24,7 @@ const FLOORS: &[(&str, u32)] = &[
 const BESIDE: &[&str] = &[
     "xtask",
     "ecsdb-bench-ecs",
+    "ecsdb-bench-instructions",
     "ecsdb-bench-peers",
     "ecsdb-models",
     "ecsdb-powercut",

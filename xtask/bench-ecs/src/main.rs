@@ -11,6 +11,7 @@
 
 mod commits;
 mod fragmented;
+mod memory;
 mod million;
 #[path = "../../src/bench/report.rs"]
 mod report;
@@ -36,15 +37,24 @@ struct Args {
     /// Entities as a part of a million: 0.01 for a smoke test.
     #[arg(long, default_value_t = 1.0)]
     scale: f64,
+    /// Say what an entity of such a world takes of memory: what a child process of this one does.
+    #[arg(long, hide = true, requires = "entities")]
+    memory_of: Option<memory::Kind>,
+    #[arg(long, hide = true)]
+    entities: Option<usize>,
 }
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
+    if let (Some(kind), Some(entities)) = (args.memory_of, args.entities) {
+        return memory::say(kind, entities);
+    }
     let entities = ((1e6 * args.scale) as usize).max(1000);
     let mut report = Report::new(&args.only, args.rounds);
     let measured = million::run(&mut report, entities)
         .and_then(|()| fragmented::run(&mut report))
-        .and_then(|()| commits::run(&mut report, entities));
+        .and_then(|()| commits::run(&mut report, entities))
+        .and_then(|()| memory::run(&mut report, entities));
     report.print();
     if let Some(path) = &args.json {
         report.write_json(path)?;

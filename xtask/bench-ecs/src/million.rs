@@ -5,8 +5,8 @@ use ecsdb::prelude::*;
 use crate::report::{Report, number};
 use crate::{Row, beside_peers, own, peer, time, try_time};
 
-type Hecs = (hecs::World, Vec<hecs::Entity>);
-type Bevy = (bevy_ecs::world::World, Vec<bevy_ecs::entity::Entity>);
+pub(crate) type Hecs = (hecs::World, Vec<hecs::Entity>);
+pub(crate) type Bevy = (bevy_ecs::world::World, Vec<bevy_ecs::entity::Entity>);
 
 fn shuffled<T>(mut all: Vec<T>) -> Vec<T> {
     fastrand::Rng::with_seed(7).shuffle(&mut all);
@@ -21,19 +21,19 @@ fn peer_pair() -> (peer::Position, peer::Velocity) {
     (peer::Position::default(), peer::Velocity { x: 1.0, y: 2.0, z: 3.0 })
 }
 
-fn own_world(n: usize) -> anyhow::Result<(Database, Vec<Entity>)> {
+pub(crate) fn own_world(n: usize) -> anyhow::Result<(Database, Vec<Entity>)> {
     let db = Database::in_memory();
     let ids = db.write(|tx| Ok(tx.spawn_batch((0..n).map(|_| own_pair()))))?;
     Ok((db, shuffled(ids)))
 }
 
-fn hecs_world(n: usize) -> Hecs {
+pub(crate) fn hecs_world(n: usize) -> Hecs {
     let mut world = hecs::World::new();
     let ids = world.spawn_batch((0..n).map(|_| peer_pair())).collect();
     (world, shuffled(ids))
 }
 
-fn bevy_world(n: usize) -> Bevy {
+pub(crate) fn bevy_world(n: usize) -> Bevy {
     let mut world = bevy_ecs::world::World::new();
     let ids = world.spawn_batch((0..n).map(|_| peer_pair())).collect();
     (world, shuffled(ids))

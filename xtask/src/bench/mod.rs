@@ -1,6 +1,8 @@
 //! `cargo xtask bench`: speed and size, each row with its reference measured in the same run.
 
 mod commits;
+mod growth;
+mod instructions;
 mod lifecycle;
 mod memory;
 mod reopen;
@@ -41,6 +43,19 @@ enum What {
         /// Flags of the benchmark: `--output DIR`, `--only ROW`, `--rounds N`, `--values N`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         flags: Vec<String>,
+    },
+    /// How many instructions the hot paths take, counted by callgrind, each with a bound.
+    Instructions,
+    /// Commit, capture, pauses and opening of worlds of ten thousand to ten million entities.
+    Growth {
+        #[command(flatten)]
+        options: Options,
+        /// Rounds; the median counts.
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+        /// Also draw them into this file.
+        #[arg(long)]
+        plot: Option<PathBuf>,
     },
     /// Snapshots, compaction and loading of a world of a gigabyte, in about six minutes.
     Lifecycle {
@@ -108,6 +123,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         }),
         Some(What::Ecs { flags }) => beside("ecsdb-bench-ecs", flags),
         Some(What::Peers { flags }) => beside("ecsdb-bench-peers", flags),
+        Some(What::Instructions) => instructions::run(),
+        Some(What::Growth { options, rounds, plot }) => {
+            measure(options, *rounds, |report| growth::run(report, dir.path(), plot.as_deref()))
+        }
         Some(What::Lifecycle { options, rounds, scale }) => {
             measure(options, *rounds, |report| lifecycle::run(report, dir.path(), *scale))
         }

@@ -14,6 +14,8 @@ mod write;
 
 use std::path::Path;
 
+pub(super) use pauses::{ended, paced};
+
 use super::report::Report;
 use world::Big;
 

@@ -40,7 +40,7 @@ const INCREMENT: usize = 100;
 const ARCHIVED_TICKS: usize = 4;
 
 /// What was seen of one run of paced steps.
-struct Paced {
+pub(in crate::bench) struct Paced {
     /// How late each step was done, in nanoseconds.
     delays: Histogram<u64>,
     /// The longest that the thread waited for a core to run on, where the system tells.
@@ -154,7 +154,7 @@ fn snapshot(big: &Big) -> anyhow::Result<()> {
 }
 
 /// Lets it come to its end without waiting for it, which would give it the priority of the application.
-fn ended<T>(job: &Job<T>) {
+pub(in crate::bench) fn ended<T>(job: &Job<T>) {
     while !job.is_finished() {
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -199,6 +199,13 @@ fn record(report: &mut Report, name: &'static str, rounds: &[(Paced, Paced)], qu
     }
 }
 
+impl Paced {
+    /// The longest delay, in nanoseconds.
+    pub(in crate::bench) fn longest(&self) -> u64 {
+        self.delays.max()
+    }
+}
+
 impl std::fmt::Display for Paced {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} + {}", self.core_wait.as_micros(), self.step.as_micros())
@@ -234,7 +241,10 @@ fn rounds(
 }
 
 /// Does `step` once per period until `done`.
-fn paced(done: impl Fn() -> bool, step: &mut impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<Paced> {
+pub(in crate::bench) fn paced(
+    done: impl Fn() -> bool,
+    step: &mut impl FnMut() -> anyhow::Result<()>,
+) -> anyhow::Result<Paced> {
     let mut seen = Paced {
         delays: Histogram::new_with_max(60_000_000_000, 3)?,
         core_wait: Duration::ZERO,
