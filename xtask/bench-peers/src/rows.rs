@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
@@ -128,7 +128,7 @@ fn threads(field: &Field<'_>, n: u64) -> anyhow::Result<f64> {
         let (mut random, mut k) = (fastrand::Rng::with_seed(thread), 0);
         while !stop.load(Ordering::Relaxed) {
             let i = random.u64(..field.values);
-            store.write(&mut std::iter::once((i, value(i, k as u32))))?;
+            store.write(&mut std::iter::once((i, value(i, step()))))?;
             k += 1;
         }
         done.fetch_add(k, Ordering::Relaxed);
@@ -167,7 +167,8 @@ fn batches(field: &Field<'_>) -> anyhow::Result<f64> {
     let mut k = 0;
     while started.elapsed() < field.time {
         let from = k * BATCH % (field.values - BATCH + 1);
-        store.write(&mut (from..from + BATCH).map(|i| (i, value(i, k as u32))))?;
+        let step = step();
+        store.write(&mut (from..from + BATCH).map(|i| (i, value(i, step))))?;
         k += 1;
     }
     Ok(k as f64 / started.elapsed().as_secs_f64())
@@ -179,7 +180,7 @@ fn ticks(field: &Field<'_>) -> anyhow::Result<f64> {
     let mut k = 0;
     while k < 3 || started.elapsed() < field.time {
         k += 1;
-        store.tick(k, field.values)?;
+        store.tick(step(), field.values)?;
     }
     store.sync()?;
     let bytes = f64::from(k) * (field.values * 12) as f64;
@@ -228,13 +229,19 @@ fn bytes(field: &Field<'_>) -> anyhow::Result<f64> {
     })
 }
 
+/// No value is ever written twice: one that changes nothing is no commit everywhere.
+fn step() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
 /// Commits until it is killed. For the child process.
 pub(crate) fn commit_until_killed(kind: Kind, home: &Path, values: u64) -> anyhow::Result<()> {
     let store = kind.open(home, Promise::Relaxed)?;
     let mut random = fastrand::Rng::with_seed(7);
-    for k in 0..20_000 {
+    for _ in 0..20_000 {
         let i = random.u64(..values);
-        store.write(&mut std::iter::once((i, value(i, k))))?;
+        store.write(&mut std::iter::once((i, value(i, step()))))?;
     }
     std::process::abort()
 }

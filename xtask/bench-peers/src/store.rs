@@ -39,7 +39,7 @@ pub(crate) trait Store: Sync {
 pub(crate) fn value(i: u64, step: u32) -> Value {
     let mut value = [0; 12];
     value[..4].copy_from_slice(&(i as f32 + step as f32).to_le_bytes());
-    value[4..8].copy_from_slice(&(step as f32).to_le_bytes());
+    value[4..8].copy_from_slice(&step.to_le_bytes());
     value
 }
 
@@ -169,7 +169,7 @@ impl Store for Ecsdb {
         self.db.write_with(self.durability, |tx| {
             tx.query::<&mut Position>().for_each(|position| {
                 position.0[0] += 1.0;
-                position.0[1] = step as f32;
+                position.0[1] = f32::from_bits(step);
             });
             Ok(())
         })?;
