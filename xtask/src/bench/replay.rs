@@ -1,7 +1,7 @@
 //! Opening what a process left that was killed: its log, transaction by transaction, and the time until the application goes on.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ecsdb::prelude::*;
 
@@ -63,6 +63,11 @@ fn leave(left: &Path, work: impl FnOnce(&Database, &[Entity]) -> ecsdb::Result<(
     let entities = db.write(|tx| Ok(tx.spawn_batch((0..MILLION).map(made))))?;
     work(&db, &entities)?;
     db.sync()?;
+    // What nothing needs any more may be deleted meanwhile.
+    let mut tries = 0..9;
+    while copy(&path, left).is_err() && tries.next().is_some() {
+        std::thread::sleep(Duration::from_millis(100));
+    }
     copy(&path, left)?;
     db.close()?;
     Ok(std::fs::remove_dir_all(path)?)
