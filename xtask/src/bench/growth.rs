@@ -35,6 +35,8 @@ pub(crate) fn run(report: &mut Report, dir: &Path, plot: Option<&Path>) -> anyho
         eprintln!("{size} entities …");
         let path = dir.join(size.to_string());
         let db = open_quiet(&path)?;
+        // Each snapshot is a full one.
+        ecsdb_tests::reconfigure(&db, |config| config.snapshot.chain_max = 1)?;
         let made = |i| (Position { x: i as f32, y: 1.0, z: 2.0 }, Velocity { x: 1.0, y: 0.0, z: 0.0 });
         let ids = db.write(|tx| Ok(tx.spawn_batch((0..size).map(made))))?;
         let mut rounds: [Vec<f64>; 4] = Default::default();
