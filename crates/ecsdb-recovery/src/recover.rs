@@ -474,10 +474,9 @@ fn looked(
     report: &RecoveryReport,
 ) -> String {
     let dir = layout.snapshot_dir().display();
-    let missed = find::missed_before(vfs, layout, manifest, first);
     match &report.rejected[..] {
-        [] if let Some(missed) = missed => missed,
-        [] => format!("The manifest names no newer snapshot in {dir}"),
+        [] => find::missed_before(vfs, layout, manifest, first)
+            .unwrap_or_else(|| format!("The manifest names no newer snapshot in {dir}")),
         rejected => {
             let reasons: Vec<&str> = rejected.iter().map(|rejected| rejected.reason.as_str()).collect();
             let hint = "a directory that is wrong or not mounted looks the same as one that was emptied";

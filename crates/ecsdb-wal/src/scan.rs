@@ -234,7 +234,7 @@ impl LogScan {
         {
             known.next_segment = known.next_segment.max(last.header.sequence + 2);
         }
-        scan.judge_headless(own, &headless, known, &mut broken);
+        scan.judge_headless(dirs, &headless, known, &mut broken);
         // Where a later segment is missed, it is that one which would say where this one ends.
         if let Some(found) = cut_short.filter(|_| !matches!(broken, Some(Tail::Corrupt { .. })))
             && let Some(last) = scan.segments.last_mut()
@@ -313,7 +313,7 @@ impl LogScan {
     /// file before that the chain says whether it is missed.
     fn judge_headless(
         &mut self,
-        own: Option<&Path>,
+        dirs: &[LogDir<'_>],
         headless: &[Headless],
         known: Known,
         broken: &mut Option<Tail>,
@@ -360,9 +360,7 @@ impl LogScan {
             _ => known.next_segment.saturating_sub(1),
         };
         if missing > last && !headless.iter().any(|file| file.number == missing) {
-            let name = ecsdb_io::FileKind::Segment.name(missing);
-            let path = own.map_or_else(|| PathBuf::from(&name), |own| own.join(&name));
-            let damage = Damage::new(&path, 0, expected, "the segment is missing");
+            let damage = Damage { lsn: expected, ..missed(missing, dirs, headless) };
             self.judge(lost(damage, "it was there, with its header".into(), is_shown(missing)), broken);
         }
     }
@@ -587,7 +585,8 @@ fn look_at(vfs: &dyn Vfs, path: &Path) -> Result<Found> {
     }
 }
 
-/// Whether the segment that `last` says to follow it is there by now: of a log that is being written it may have been begun after the directory was listed.
+/// Whether the segment that `last` says to follow it is there by now: of a log that is being written it may have been begun after the directory
+/// was listed.
 fn is_followed_now(vfs: &dyn Vfs, last: &ScannedSegment) -> bool {
     let number = last.header.sequence + 1;
     let path = last.path.with_file_name(ecsdb_io::FileKind::Segment.name(number));
@@ -614,7 +613,7 @@ fn missed(number: u64, dirs: &[LogDir<'_>], headless: &[Headless]) -> Damage {
     let dir = dirs.iter().find(|dir| number >= dir.first).or(dirs.first());
     let name = PathBuf::from(ecsdb_io::FileKind::Segment.name(number));
     let path = dir.map_or_else(|| name.clone(), |dir| dir.path.join(&name));
-    Damage::new(&path, 0, Lsn::ZERO, "the segment is not there, with its header")
+    Damage::new(&path, 0, Lsn::ZERO, "the segment is missing")
 }
 
 fn corrupt(damage: Damage, evidence: String) -> Tail {

@@ -162,8 +162,8 @@ impl Scheduler {
     ///   failure, and nothing is tried again (WAL-5). Reads go on.
     /// - Reads, and asking for or changing the length, wait for the queued writes of their file.
     /// - Names pass straight through. What looks at a file by its name (opening, length) waits for its queued
-    ///   writes, and listing for those of this priority and higher ones; renaming does too, and returns their failure. Two handles of one file, open at the same time, are in no
-    ///   order with each other but by syncs.
+    ///   writes, and listing for those of this priority and higher ones; renaming does too, and returns their
+    ///   failure. Two handles of one file, open at the same time, are in no order with each other but by syncs.
     /// - A file that is dropped with writes queued has them executed; their failure, which nobody is left to be told of,
     ///   is logged.
     ///
