@@ -7,6 +7,8 @@ use std::time::Instant;
 
 use anyhow::{Context, bail, ensure};
 
+use crate::tools::installed;
+
 /// Where the targets and their corpus lie.
 const DIR: &str = "tests/fuzz";
 const TARGETS: [&str; 5] = ["decoders", "change_set", "image", "operations", "config"];
@@ -101,16 +103,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 
 /// `cargo-fuzz`, installed if need be.
 fn tool() -> anyhow::Result<PathBuf> {
-    let own = std::env::current_dir()?.join("target/tools/bin/cargo-fuzz");
-    for tool in [PathBuf::from("cargo-fuzz"), own.clone()] {
-        if Command::new(&tool).arg("--version").output().is_ok_and(|output| output.status.success()) {
-            return Ok(tool);
-        }
+    let everywhere = PathBuf::from("cargo-fuzz");
+    if Command::new(&everywhere).arg("--version").output().is_ok_and(|output| output.status.success()) {
+        return Ok(everywhere);
     }
-    println!("installing cargo-fuzz below target/tools");
-    let installed = Command::new("cargo")
-        .args(["install", "cargo-fuzz", "--locked", "--root", "target/tools"])
-        .status()?;
-    ensure!(installed.success(), "cargo-fuzz cannot be installed");
-    Ok(own)
+    installed("cargo-fuzz")
 }

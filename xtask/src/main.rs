@@ -10,12 +10,14 @@ mod bench;
 mod corrupt;
 mod crashpoints;
 mod floors;
+mod font;
 mod fuzz;
 mod kill;
 mod mutants;
 mod powercut;
 mod simulated;
 mod soak;
+mod tools;
 
 use clap::{Parser, Subcommand};
 

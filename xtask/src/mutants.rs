@@ -9,6 +9,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, ensure};
 use serde::Deserialize;
 
+use crate::tools::cargo;
+
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Only mutants whose name or rule contains one of these.
@@ -114,7 +116,7 @@ fn broken(mutant: &Mutant, root: &Path) -> anyhow::Result<(String, String)> {
 fn test(mutant: &Mutant, more: &[&str]) -> anyhow::Result<bool> {
     // Whatever hangs is noticed, too.
     let mut command = Command::new("timeout");
-    command.args(["--kill-after=5", "600"]).arg(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(["--kill-after=5", "600"]).arg(cargo().get_program());
     command.arg("test").args(&mutant.tests).args(more).current_dir(COPY);
     command.env("CARGO_TARGET_DIR", std::env::current_dir()?.join("target/mutants/build"));
     command.env("RUSTFLAGS", "-Awarnings").stdout(Stdio::null()).stderr(Stdio::null());

@@ -1,6 +1,6 @@
 //! `cargo xtask powercut` is a program of its own, so that nobody builds its file system who does not run it.
 
-use std::process::Command;
+use crate::tools::cargo_run;
 
 #[derive(clap::Args)]
 #[command(disable_help_flag = true)]
@@ -11,9 +11,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command.args(["run", "--release", "--quiet", "--package", "ecsdb-powercut", "--"]).args(&args.flags);
-    anyhow::ensure!(command.status()?.success(), "the power cuts failed");
+    let cut = cargo_run("ecsdb-powercut").arg("--").args(&args.flags).status()?;
+    anyhow::ensure!(cut.success(), "the power cuts failed");
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! `cargo xtask simulate` and `cargo xtask shuttle`: build the engine over simulated locks, threads and clock (`ecsdb_io::sync`), in a
 //! directory of its own, and run what `xtask/simulate` does with it.
 
-use std::process::Command;
-
 use anyhow::ensure;
+
+use crate::tools::cargo_run;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -27,10 +27,4 @@ pub(crate) fn model() -> anyhow::Result<()> {
         "the model does not hold, or a break of it is not noticed"
     );
     Ok(())
-}
-
-fn cargo_run(package: &str) -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(["run", "--release", "--quiet", "--package", package]);
-    command
 }

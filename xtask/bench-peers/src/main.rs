@@ -5,6 +5,8 @@
     reason = "tools stand beside the engine: their own files are not its files"
 )]
 
+#[path = "../../src/font.rs"]
+mod font;
 mod page;
 mod rows;
 mod store;

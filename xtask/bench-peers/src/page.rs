@@ -6,9 +6,9 @@ use std::path::Path;
 use anyhow::Context;
 use comfy_table::{CellAlignment, Table, presets};
 use plotters::prelude::*;
-use plotters::style::register_font;
 use serde::Serialize;
 
+use crate::font::{self, FONT};
 use crate::rows::Row;
 use crate::store::{Kind, Promise};
 
@@ -136,9 +136,7 @@ fn machine() -> String {
 }
 
 fn plot(path: &Path, measured: &[Measured]) -> anyhow::Result<()> {
-    // From a crate: there may be none on the machine.
-    register_font("sans-serif", FontStyle::Normal, dejavu::sans::regular())
-        .map_err(|_| anyhow::anyhow!("the font cannot be read"))?;
+    font::register()?;
     let drawn = (|| -> Result<(), Box<dyn std::error::Error>> {
         let root = BitMapBackend::new(path, (900, 60 + 40 * measured.len() as u32)).into_drawing_area();
         root.fill(&WHITE)?;
@@ -163,11 +161,7 @@ fn plot(path: &Path, measured: &[Measured]) -> anyhow::Result<()> {
             let bar = [(1.0f64.min(row.ratio), y - 0.8), (1.0f64.max(row.ratio), y - 0.3)];
             chart.draw_series([Rectangle::new(bar, color.filled())])?;
             let label = format!("{}: {:.2}", row.name, row.ratio);
-            chart.draw_series([Text::new(
-                label,
-                (row.ratio.max(1.0) * 1.05, y - 0.4),
-                ("sans-serif", 15),
-            )])?;
+            chart.draw_series([Text::new(label, (row.ratio.max(1.0) * 1.05, y - 0.4), (FONT, 15))])?;
         }
         root.present()?;
         Ok(())

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use ecsdb::prelude::*;
 use plotters::prelude::*;
-use plotters::style::register_font;
 
 use super::lifecycle::{ended, paced};
 use super::report::{Report, median};
 use super::{Position, Velocity, open_quiet};
+use crate::font::{self, FONT};
 
 const SIZES: [usize; 4] = [10_000, 100_000, 1_000_000, 10_000_000];
 
@@ -109,10 +109,8 @@ fn open(path: &Path, size: usize) -> anyhow::Result<f64> {
 }
 
 fn draw(path: &Path, seen: &[[f64; 4]]) -> anyhow::Result<()> {
+    font::register()?;
     let drawn = (|| -> Result<(), Box<dyn std::error::Error>> {
-        // From a crate: there may be none on the machine.
-        register_font("sans-serif", FontStyle::Normal, dejavu::sans::regular())
-            .map_err(|_| "the font cannot be read")?;
         let root = BitMapBackend::new(path, (900, 500)).into_drawing_area();
         root.fill(&WHITE)?;
         let most = seen.iter().flatten().copied().fold(1e3, f64::max) * 4.0;
@@ -134,7 +132,7 @@ fn draw(path: &Path, seen: &[[f64; 4]]) -> anyhow::Result<()> {
         chart
             .configure_series_labels()
             .position(SeriesLabelPosition::UpperLeft)
-            .label_font(("sans-serif", 14))
+            .label_font((FONT, 14))
             .background_style(WHITE.mix(0.8))
             .border_style(BLACK)
             .draw()?;

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use clap::Subcommand;
 use ecsdb::{Component, Database, PersistenceConfig};
 
+use crate::tools::cargo_run;
 use report::Report;
 
 #[derive(clap::Args)]
@@ -135,10 +136,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 
 /// Runs a benchmark that is a package of its own.
 fn beside(package: &str, flags: &[String]) -> anyhow::Result<()> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = std::process::Command::new(cargo);
-    command.args(["run", "--release", "--quiet", "--package", package, "--"]).args(flags);
-    anyhow::ensure!(command.status()?.success(), "the benchmark failed");
+    anyhow::ensure!(cargo_run(package).arg("--").args(flags).status()?.success(), "the benchmark failed");
     Ok(())
 }
 

@@ -1,16 +1,14 @@
-//! What was measured over time as a picture. The font comes from a crate: there may be none on the machine.
+//! What was measured over time as a picture.
 
 use std::path::Path;
 
-use anyhow::anyhow;
 use plotters::coord::Shift;
 use plotters::prelude::*;
-use plotters::style::register_font;
 
 use super::sample::{Engine, Sample};
+use crate::font::{self, FONT};
 
 const SIZE: (u32, u32) = (1600, 1500);
-const FONT: &str = "sans-serif";
 const MIB: f64 = (1 << 20) as f64;
 /// Points of a line at most; of a longer run the means of as many parts are drawn.
 const POINTS: usize = 800;
@@ -70,8 +68,7 @@ const PANELS: [Panel; 4] = [
 ];
 
 pub(super) fn draw(samples: &[Sample], path: &Path) -> anyhow::Result<()> {
-    register_font(FONT, FontStyle::Normal, dejavu::sans::regular())
-        .map_err(|_| anyhow!("the font cannot be read"))?;
+    font::register()?;
     let area = BitMapBackend::new(path, SIZE).into_drawing_area();
     area.fill(&WHITE)?;
     for (panel, area) in PANELS.iter().zip(area.split_evenly((PANELS.len(), 1))) {
