@@ -106,6 +106,8 @@ impl World {
             disk.stop_before(disk.operations() + after);
         }
         let Some(db) = self.open()? else { return Ok(false) };
+        // Opening may have gone through a restart of the machine, with another disk.
+        let disk = self.at.machine.disk();
         if let Some(db) = db {
             if !life.faults_at_opening {
                 life.faults.iter().cloned().for_each(|fault| disk.inject(fault));
