@@ -32,6 +32,7 @@ mod liveness;
 mod lives;
 mod locks;
 mod model;
+mod not_given;
 mod odd_numbers;
 mod one_at_a_time;
 mod own_files;

@@ -16,6 +16,8 @@ use crate::store::{Store, Work};
 
 /// Bytes copied at once.
 const COPY_BYTES: u64 = 1 << 20;
+/// What the medium does not give so often, with the time between two attempts, is taken for lost.
+const ATTEMPTS: u32 = 4;
 
 /// A segment in the archive.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +31,15 @@ pub(crate) struct ArchivedSegment {
     pub(crate) last_lsn: Option<Lsn>,
     /// Bytes of the file.
     pub(crate) bytes: u64,
+}
+
+impl Work {
+    /// Whether a file that the medium has not given now is to be asked for once more, later: everything behind it waits so long (CKP-7).
+    fn waits_for(&mut self, path: &Path) -> bool {
+        let attempts = self.not_given.entry(path.into()).or_default();
+        *attempts += 1;
+        *attempts < ATTEMPTS
+    }
 }
 
 impl Store {
@@ -129,6 +140,12 @@ impl Store {
                 copies = Some(numbered_files(&*self.archive_vfs, self.layout.archive_dir(), &kinds)?);
             }
             let scanned = self.scan(&file.path);
+            if let Err(e) = &scanned
+                && e.is_of_the_medium()
+                && work.waits_for(&file.path)
+            {
+                return scanned.map(drop).map_err(Error::from);
+            }
             if self.has_archived(work, copies.as_deref().unwrap_or_default(), file.number, &scanned)? {
                 continue;
             }
@@ -151,9 +168,16 @@ impl Store {
                             let last_lsn = declared.map(|end| end.last_lsn);
                             ArchivedSegment { last_lsn, ..archived }
                         }
-                        // Not even the bytes are to be had.
+                        // Not even the bytes are to be had. CKP-3: what has no copy is not deleted, and it may be read one day.
                         Err(Error::Io(cause)) if cause.is_of_the_file() && cause.path == file.path => {
-                            self.report_damage("cannot be read, and is not archived", &e.to_string());
+                            if cause.is_of_the_medium() && work.waits_for(&file.path) {
+                                return Err(Error::Io(cause));
+                            }
+                            let what = match move_aside(&*self.archive_vfs, &self.layout, &file.path) {
+                                Ok(aside) => format!("cannot be read, and was moved to {}", aside.display()),
+                                Err(e) => format!("cannot be read, nor moved ({e}), and is not archived"),
+                            };
+                            self.report_damage(&what, &e.to_string());
                             continue;
                         }
                         Err(other) => return Err(other),
@@ -161,6 +185,7 @@ impl Store {
                 }
                 Err(e) => return Err(e.into()),
             };
+            work.not_given.remove(&file.path);
             let there = self.archived(work)?;
             there.insert(there.partition_point(|segment| segment.number < archived.number), archived);
         }
@@ -192,6 +217,7 @@ impl Store {
         for copy in copies.iter().filter(is_passed_over) {
             let is_it = match (scanned, self.scan(&copy.path)) {
                 (Ok(own), Ok(copied)) => (own.header, own.end) == (copied.header, copied.end),
+                (Ok(_), Err(e)) if e.is_of_the_medium() && work.waits_for(&copy.path) => return Err(e.into()),
                 (Ok(_), Err(e)) if e.is_of_the_file() => false,
                 (Ok(_), Err(e)) => return Err(e.into()),
                 // There is nothing to tell it from, and nothing better.

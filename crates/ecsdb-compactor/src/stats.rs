@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ecsdb_io::{FileKind, numbered_files};
-use ecsdb_recovery::garbage;
+use ecsdb_recovery::superfluous;
 use ecsdb_snapshot::{Directory, Snapshot};
 use ecsdb_wal::{Lsn, segment_files};
 
@@ -170,8 +170,8 @@ impl Store {
         for file in segment_files(&*self.direct_vfs, &[self.layout.archive_dir().into()])? {
             stats.archive_bytes += file.bytes;
         }
-        let garbage = garbage(&*self.direct_vfs, &self.layout, &manifest)?;
-        stats.garbage_bytes = garbage.iter().map(|file| file.bytes).sum();
+        let superfluous = superfluous(&*self.direct_vfs, &self.layout, &manifest)?;
+        stats.garbage_bytes = superfluous.garbage.iter().map(|file| file.bytes).sum();
         Ok(stats)
     }
 

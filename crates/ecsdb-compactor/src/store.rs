@@ -1,12 +1,14 @@
 //! The files of an open database besides the log's hot end, and the one place that changes which of them count.
 
+use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ecsdb_core::View;
 use ecsdb_io::sync::atomic::{AtomicBool, Ordering};
 use ecsdb_io::sync::{Mutex, MutexGuard};
 use ecsdb_io::{DirLock, FileKind, Layout, Owner, Urgency, Vfs};
-use ecsdb_recovery::{claim, garbage, log_dirs};
+use ecsdb_recovery::{claim, log_dirs, superfluous};
 use ecsdb_snapshot::{Manifest, Snapshot, SnapshotEntry};
 use ecsdb_wal::{Log, LogScan, Lsn};
 
@@ -76,6 +78,8 @@ pub(crate) struct Work {
     /// The lock on the archive, once there was something to archive.
     pub(crate) archive_lock: Option<Arc<dyn DirLock>>,
     pub(crate) hole_reported: bool,
+    /// Files that the medium did not give when they were to be archived, and how often.
+    pub(crate) not_given: HashMap<PathBuf, u32>,
 }
 
 /// While one lives, no file is deleted: for whoever reads them.
@@ -388,12 +392,14 @@ impl Store {
         }
         let manifest = self.manifest();
         let (mut files, mut bytes) = (0, 0);
-        for file in garbage(&*self.direct_vfs, &self.layout, &manifest)? {
+        let superfluous = superfluous(&*self.direct_vfs, &self.layout, &manifest)?;
+        for file in &superfluous.garbage {
             if file.dispose(&*self.vfs, &self.layout, &manifest)?.is_none() {
                 (files, bytes) = (files + 1, bytes + file.bytes);
             }
         }
-        self.forget_gone(|entry| manifest.gone.contains(entry));
+        let still = superfluous.still_gone(&manifest);
+        self.forget_gone(|entry| manifest.gone.contains(entry) && !still.contains(entry));
         if let Some(archived) = &mut work.archived {
             archived.retain(|segment| segment.number >= manifest.first_archived);
         }

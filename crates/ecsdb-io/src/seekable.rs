@@ -62,8 +62,10 @@ pub fn open(file: Arc<dyn VfsFile>) -> Result<Arc<dyn VfsFile>> {
     if frames * 8 > stored {
         return Err(invalid(format!("{frames} frames do not fit a file of {stored} bytes")));
     }
-    let table = SeekTable::from_seekable(&mut Owned { file: file.clone(), at: 0 })
-        .map_err(|e| invalid(e.to_string()))?;
+    let mut reader = Owned { file: file.clone(), at: 0, failed: None };
+    // A reading that failed says nothing of the table.
+    let table = SeekTable::from_seekable(&mut reader)
+        .map_err(|e| reader.failed.take().unwrap_or_else(|| invalid(e.to_string())))?;
     // Every frame but the last is full.
     let last = table.num_frames().saturating_sub(1);
     let fits = |index: u32| {
@@ -168,11 +170,21 @@ impl std::fmt::Debug for Seekable {
 struct Owned {
     file: Arc<dyn VfsFile>,
     at: u64,
+    /// The failure of the file itself, which the reader's error would hide.
+    failed: Option<IoError>,
+}
+
+impl Owned {
+    fn hide(&mut self, e: IoError) -> io::Error {
+        let hidden = io::Error::from(e.cause.kind());
+        self.failed = Some(e);
+        hidden
+    }
 }
 
 impl Read for Owned {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = self.file.read_at(buf, self.at).map_err(io::Error::other)?;
+        let n = self.file.read_at(buf, self.at).map_err(|e| self.hide(e))?;
         self.at += n as u64;
         Ok(n)
     }
@@ -182,7 +194,7 @@ impl Seek for Owned {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         let at = match to {
             SeekFrom::Start(at) => Some(at),
-            SeekFrom::End(by) => self.file.len().map_err(io::Error::other)?.checked_add_signed(by),
+            SeekFrom::End(by) => self.file.len().map_err(|e| self.hide(e))?.checked_add_signed(by),
             SeekFrom::Current(by) => self.at.checked_add_signed(by),
         };
         self.at = at.ok_or(io::ErrorKind::InvalidInput)?;

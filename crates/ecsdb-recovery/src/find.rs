@@ -1,5 +1,7 @@
 //! Finding what there is: the newest manifest that validates, or the absence of everything.
 
+use std::path::Path;
+
 use ecsdb_io::{FileKind, IoError, Layout, NumberedFile, Owner, Vfs, numbered_files};
 use ecsdb_snapshot::{Kept, Manifest, Snapshot, SnapshotEntry};
 use ecsdb_wal::{Known, LogDir, LogScan, Lsn, SegmentHeader, SegmentReader, Tail, segment_files};
@@ -8,6 +10,21 @@ use crate::claim;
 use crate::error::{Error, Result};
 use crate::policy::Policy;
 use crate::report::{Lost, RecoveryReport, Rejected};
+
+/// How often a manifest is asked for that the medium does not give.
+const READS: u32 = 4;
+
+/// Reads a manifest. CKP-11: to go by an older one sets aside what only this one knows of, so it is asked for more than once.
+fn read(vfs: &dyn Vfs, path: &Path) -> ecsdb_snapshot::Result<Manifest> {
+    let mut read = Manifest::read(vfs, path);
+    for _ in 1..READS {
+        match &read {
+            Err(ecsdb_snapshot::Error::Io(e)) if e.is_of_the_medium() => read = Manifest::read(vfs, path),
+            _ => break,
+        }
+    }
+    read
+}
 
 /// The manifest to go by; a new one (generation 0) where there is no database yet.
 pub(crate) fn manifest(
@@ -23,7 +40,7 @@ pub(crate) fn manifest(
     let mut foreign = None;
     for &generation in generations.iter().rev() {
         let path = layout.file(FileKind::Manifest, generation);
-        match Manifest::read(vfs, &path) {
+        match read(vfs, &path) {
             Ok(manifest) if owner.is_some_and(|owner| owner != manifest.database) => {
                 foreign.get_or_insert(manifest);
                 continue;
@@ -47,7 +64,8 @@ pub(crate) fn manifest(
                 return Ok(manifest);
             }
             Err(e) if e.is_damage() => {
-                report.rejected.push(Rejected { path, reason: e.to_string(), away: e.is_away() })
+                // Should it be back, there are newer ones.
+                report.rejected.push(Rejected { path, reason: e.to_string(), away: false })
             }
             Err(e) => return Err(e.into()),
         }
@@ -307,6 +325,18 @@ pub(crate) fn missed_before(
     Some(match there.into_iter().find(|file| file.number == number) {
         Some(file) => format!("the segment {} has no header that is whole", file.path.display()),
         None => format!("the segment {} is not there", layout.file(kind, number).display()),
+    })
+}
+
+/// What is missing between the newest snapshot and a log that begins with `first`, in words.
+pub(crate) fn gap(
+    vfs: &dyn Vfs,
+    layout: &Layout,
+    manifest: &Manifest,
+    first: Option<&SegmentHeader>,
+) -> String {
+    first.and_then(|first| missed_before(vfs, layout, manifest, first)).unwrap_or_else(|| {
+        format!("The manifest names no newer snapshot in {}", layout.snapshot_dir().display())
     })
 }
 

@@ -1,6 +1,7 @@
 //! The history that is retained: which moments can be gone back to, and the world as it was at one of them. Only reads.
 
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -134,11 +135,12 @@ fn manifest(vfs: &dyn Vfs, layout: &Layout) -> Result<Manifest> {
     Ok(manifest)
 }
 
-/// The moment from which on the log is without a hole, up to its end: that stands in the headers, each of which names the segment before it
-/// (REC-16). O(segments).
+/// The moment from which on the log is without a hole, up to its end or to a loss, which is a hole that no snapshot covers: that stands in the
+/// headers, each of which names the segment before it (REC-16). O(segments).
 fn logged_from(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<(Lsn, u64)> {
-    let mut from = manifest.snapshots.last().map_or((Lsn::ZERO, 0), |e| (Lsn(e.lsn), e.created_unix_ns));
-    let mut before = None;
+    let newest = manifest.snapshots.last().map_or((Lsn::ZERO, 0), |e| (Lsn(e.lsn), e.created_unix_ns));
+    let mut from = newest;
+    let mut before: Option<(u64, PathBuf)> = None;
     // Of a salvage that is not at its end: nothing was ever written into them.
     let attempts = find::given_up_after(manifest, from.0).map_or(u64::MAX, |_| manifest.salvaged_segments);
     for file in segment_files(vfs, &log_dirs(layout, manifest))? {
@@ -150,11 +152,21 @@ fn logged_from(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<(L
                 let header = reader.header();
                 // What a salvage has lost is no part of the past: that begins with the snapshot that ended it.
                 let salvaged = manifest.salvage == 0 && header.sequence == manifest.salvaged_segments;
-                if salvaged || before != Some(header.previous.segment) {
+                let follows = before.as_ref().is_some_and(|(number, _)| *number == header.previous.segment);
+                if salvaged || !follows {
+                    if let Some((_, path)) =
+                        before.filter(|_| !salvaged && header.previous.last_lsn > newest.0)
+                    {
+                        // What comes after a loss is no part of any past. The newest snapshot is one, wherever the hole begins.
+                        let reaches =
+                            LogScan::file(vfs, &path).is_ok_and(|scan| scan.end.last_lsn >= newest.0);
+                        from = if reaches { from } else { newest };
+                        break;
+                    }
                     let first = Lsn(header.first_lsn.0.saturating_sub(1));
                     from = (if salvaged { first } else { header.previous.last_lsn }, header.created_unix_ns);
                 }
-                before = Some(header.sequence);
+                before = Some((header.sequence, file.path));
             }
             // It is missed by the one after it.
             Ok(_) => {}
@@ -283,7 +295,7 @@ impl<'a> History<'a> {
         };
         let bases: Vec<SnapshotEntry> = self.manifest.snapshots.iter().filter(reaches).copied().collect();
         if bases.is_empty() && self.logged_from > Lsn::ZERO {
-            return Err(self.out_of_range(moment));
+            return Err(self.unfounded(moment)?);
         }
         let Self { vfs, layout, manifest, .. } = *self;
         let mut report = RecoveryReport::default();
@@ -406,6 +418,18 @@ impl<'a> History<'a> {
         }
     }
 
+    /// The error for a moment that there is neither a snapshot nor the beginning of a log for; where there is none for any, something is lost.
+    fn unfounded(&self, moment: Moment) -> Result<Error> {
+        if first_moment(self.manifest, (self.logged_from, self.logged_from_unix_ns)).is_some() {
+            return Ok(self.out_of_range(moment));
+        }
+        let newest = self.manifest.snapshots.last().map_or(0, |entry| entry.lsn);
+        let scan = self.scan(Lsn(newest))?;
+        let first = scan.segments.first().map(|first| &first.header);
+        let looked = find::gap(self.vfs, self.layout, self.manifest, first);
+        Ok(Error::Gap { snapshot: newest, log_begins: self.logged_from.0, looked })
+    }
+
     fn out_of_range(&self, moment: Moment) -> Error {
         let mut there = match self.range() {
             Some((first, last)) => range_text(first, last),
@@ -429,8 +453,16 @@ fn last_of(scan: &LogScan) -> (Lsn, u64) {
     scan.whole().last().map_or((Lsn::ZERO, 0), |last| (scan.last_lsn, last.last_unix_ns))
 }
 
-fn range_text((first, from): (Lsn, u64), (last, to): (Lsn, u64)) -> String {
-    format!("LSN {first} ({}) to LSN {last} ({})", time_text(from), time_text(to))
+fn range_text(first: (Lsn, u64), last: (Lsn, u64)) -> String {
+    format!("{} to {}", moment_text(first), moment_text(last))
+}
+
+fn moment_text((lsn, unix_ns): (Lsn, u64)) -> String {
+    // Of the empty world no time is known.
+    match unix_ns {
+        0 => format!("LSN {lsn}"),
+        _ => format!("LSN {lsn} ({})", time_text(unix_ns)),
+    }
 }
 
 fn unix_ns(time: SystemTime) -> u64 {

@@ -30,6 +30,6 @@ pub use history::{History, Moment, Reconstructed, earliest, lock_closed, look};
 pub use path_text::PathText;
 pub use policy::{Existence, Options, Policy};
 pub use recover::{Recovered, recover};
-pub use repair::{Garbage, garbage, move_aside};
+pub use repair::{Garbage, Superfluous, move_aside, superfluous};
 pub use report::{ClosedComponent, DataLoss, LoadedSnapshot, Lost, RecoveryReport, Rejected, Step};
 pub use verify::{Verified, verify, verify_files};

@@ -363,7 +363,11 @@ fn look(
     clock.lap("snapshot", report);
     step(follow, &Step::Verify)?;
     sync_log(vfs, layout, manifest)?;
-    let scan = scan_log(vfs, layout, manifest, world.lsn())?;
+    let mut scan = scan_log(vfs, layout, manifest, world.lsn())?;
+    if options.policy == Policy::Salvage && matches!(scan.tail, Tail::Corrupt { .. }) {
+        // REC-17: what the medium does not give for once is not given up.
+        scan = scan_log(vfs, layout, manifest, world.lsn())?;
+    }
     report.segments = scan.segments.len();
     report.log_bytes = scan.segments.iter().map(|segment| segment.end.offset).sum();
     let mut whole = judge(vfs, layout, manifest, &scan, world.lsn(), options.policy, report)?;
@@ -459,7 +463,19 @@ fn judge(
             if is_given_up(first) {
                 return Ok(Until::END);
             }
-            let error = Error::Corrupt { first_lost: first.0, what, shown: *shown, dir };
+            // What a snapshot has that did not load is lost by that, and not by the log.
+            let rejected = rejected_snapshots(layout, report);
+            let newest = manifest.snapshots.last().map_or(0, |entry| entry.lsn);
+            let error = match rejected {
+                Some(looked) if scan.segments.is_empty() => {
+                    Error::Gap { snapshot: snapshot.0, log_begins: newest, looked }
+                }
+                Some(looked) if first.0 <= newest => {
+                    let what = format!("{what}. {looked}");
+                    Error::Corrupt { first_lost: first.0, what, shown: *shown, dir }
+                }
+                _ => Error::Corrupt { first_lost: first.0, what, shown: *shown, dir },
+            };
             lost(scan, first, error, policy, report)
         }
     }
@@ -473,16 +489,17 @@ fn looked(
     first: &SegmentHeader,
     report: &RecoveryReport,
 ) -> String {
-    let dir = layout.snapshot_dir().display();
-    match &report.rejected[..] {
-        [] => find::missed_before(vfs, layout, manifest, first)
-            .unwrap_or_else(|| format!("The manifest names no newer snapshot in {dir}")),
-        rejected => {
-            let reasons: Vec<&str> = rejected.iter().map(|rejected| rejected.reason.as_str()).collect();
-            let hint = "a directory that is wrong or not mounted looks the same as one that was emptied";
-            format!("Snapshots were looked for in {dir} ({hint}): {}", reasons.join("; "))
-        }
-    }
+    rejected_snapshots(layout, report).unwrap_or_else(|| find::gap(vfs, layout, manifest, Some(first)))
+}
+
+/// Which snapshots did not load, if any, in words.
+fn rejected_snapshots(layout: &Layout, report: &RecoveryReport) -> Option<String> {
+    let dir = layout.snapshot_dir();
+    let of_snapshots = report.rejected.iter().filter(|rejected| rejected.path.parent() == Some(dir));
+    let reasons: Vec<&str> = of_snapshots.map(|rejected| rejected.reason.as_str()).collect();
+    let hint = "a directory that is wrong or not mounted looks the same as one that was emptied";
+    let told = || format!("Snapshots were looked for in {} ({hint}): {}", dir.display(), reasons.join("; "));
+    (!reasons.is_empty()).then(told)
 }
 
 /// Everything from `first` on is lost: an error, but for a salvage, which goes on with what was before.

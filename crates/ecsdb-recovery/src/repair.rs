@@ -161,10 +161,11 @@ pub(crate) fn remove_orphans(
     manifest: &mut Manifest,
     report: &mut RecoveryReport,
 ) -> Result<()> {
-    for file in garbage(vfs, layout, manifest)? {
+    let superfluous = superfluous(vfs, layout, manifest)?;
+    for file in &superfluous.garbage {
         match file.dispose(vfs, layout, manifest) {
             Ok(Some(target)) => report.set_aside.push(target),
-            Ok(None) => report.removed.push(file.path),
+            Ok(None) => report.removed.push(file.path.clone()),
             // REC-14: garbage in the archive can wait until it can be changed.
             Err(e) if file.path.parent() == Some(layout.archive_dir()) => {
                 tracing::warn!(error = %e, "what was given up stays in the archive for now");
@@ -172,11 +173,12 @@ pub(crate) fn remove_orphans(
             Err(e) => return Err(e),
         }
     }
-    manifest.gone.clear();
-    // Publishing leaves alone what it cannot read.
+    manifest.gone = superfluous.still_gone(manifest);
+    // Publishing leaves alone what it cannot read. CKP-11: what the medium does not give is not damaged for that.
     for generation in Manifest::generations(vfs, layout)? {
         let path = layout.file(FileKind::Manifest, generation);
-        if generation < manifest.generation && Manifest::read(vfs, &path).is_err_and(|e| e.is_damage()) {
+        let is_damaged = || Manifest::read(vfs, &path).is_err_and(|e| e.is_damage() && !e.is_away());
+        if generation < manifest.generation && is_damaged() {
             report.set_aside.push(move_aside(vfs, layout, &path)?);
         }
     }
@@ -228,8 +230,8 @@ impl Garbage {
 ///
 /// # Errors
 /// When a directory cannot be listed.
-pub fn garbage(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<Vec<Garbage>> {
-    let mut garbage = Vec::new();
+pub fn superfluous(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<Superfluous> {
+    let Superfluous { mut garbage, mut unread } = Superfluous::default();
     use FileKind::{ArchivedSegment, CompressedSegment, Segment, Snapshot};
     let is_needed = |kind, number| match kind {
         Snapshot => manifest.uses(number),
@@ -269,12 +271,33 @@ pub fn garbage(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<Ve
             if is_ours {
                 let NumberedFile { number, path, bytes } = file;
                 garbage.push(Garbage { path, bytes, kind, given_up: given_up(number, &whose) });
-            } else {
-                tracing::debug!(path = %file.path.display(), "a file that is not this database's is left alone");
+                continue;
+            }
+            tracing::debug!(path = %file.path.display(), "a file that is not this database's is left alone");
+            if kind == Snapshot && matches!(whose, Whose::Unreadable) {
+                unread.push(file.number);
             }
         }
     }
-    Ok(garbage)
+    Ok(Superfluous { garbage, unread })
+}
+
+/// What a manifest has no use for.
+#[derive(Debug, Default)]
+pub struct Superfluous {
+    /// The files that can go.
+    pub garbage: Vec<Garbage>,
+    /// Numbers of snapshot files that could not be read.
+    unread: Vec<u64>,
+}
+
+impl Superfluous {
+    /// Those of the snapshots given up of which a file stays, since it could not be read: it goes once it can be (CKP-11).
+    pub fn still_gone(&self, manifest: &Manifest) -> Vec<SnapshotEntry> {
+        // One that stands for all files there may be would give up what is yet to come.
+        let is_there = |entry: &&SnapshotEntry| entry.base != 0 && self.unread.iter().any(|&n| entry.uses(n));
+        manifest.gone.iter().filter(is_there).copied().collect()
+    }
 }
 
 /// What a file says of whose it is.

@@ -314,7 +314,7 @@ impl Manifest {
     pub fn check_there(&self, vfs: &dyn Vfs, layout: &Layout) -> Result<()> {
         let path = layout.file(FileKind::Manifest, self.generation);
         let what = match Manifest::read(vfs, &path) {
-            Err(e) if e.is_away() => {
+            Err(Error::Io(e)) if e.is_not_found() => {
                 "it was moved, or is not mounted any more: the newest manifest is not there"
             }
             Ok(other) if other.database != self.database => "by now it is another database's",

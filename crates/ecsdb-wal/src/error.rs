@@ -134,6 +134,11 @@ impl LogError {
         }
     }
 
+    /// True when the medium did not give what is there: it may the next time.
+    pub fn is_of_the_medium(&self) -> bool {
+        matches!(self, LogError::Io(e) if e.is_of_the_medium())
+    }
+
     /// True when a file or the medium under it, not the system, is at fault: what it held is lost, and nothing else.
     pub fn is_damage(&self) -> bool {
         match self {
@@ -141,6 +146,12 @@ impl LogError {
             LogError::Io(e) => e.is_of_the_file(),
             _ => false,
         }
+    }
+}
+
+impl From<Damage> for LogError {
+    fn from(damage: Damage) -> Self {
+        LogError::Damaged(damage)
     }
 }
 

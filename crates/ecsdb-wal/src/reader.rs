@@ -121,8 +121,9 @@ impl SegmentReader {
     fn head(vfs: &dyn Vfs, path: &Path) -> Result<(Arc<dyn VfsFile>, u64, [u8; HEADER_BYTES])> {
         let mut file = vfs.open(path, OpenMode::Read)?;
         if path.extension().is_some_and(|extension| extension == "zst") {
-            file = seekable::open(file).map_err(|e| {
-                LogError::Damaged(Damage::new(path, 0, Lsn::ZERO, format!("it does not decompress: {e}")))
+            file = seekable::open(file).map_err(|e| match e.is_of_the_medium() || !e.is_of_the_file() {
+                true => LogError::from(e),
+                false => Damage::new(path, 0, Lsn::ZERO, format!("it does not decompress: {e}")).into(),
             })?;
         }
         let len = file.len()?;

@@ -427,6 +427,12 @@ impl Writer {
         let file = self.vfs.open(&prepared.path, OpenMode::ReadWrite)?;
         file.pass_cache_by();
         let limit = bytes.max((PAGE + needed + 2 * GROUP_BYTES).next_multiple_of(PAGE));
+        // WAL-10: in its whole length, also where it was made in a hurry or has to hold more than was foreseen: a file that is shorter than its header
+        // says was cut. And so before the header is there, which may be durable by itself.
+        if file.len()? < limit {
+            file.reserve(limit)?;
+            file.sync_data()?;
+        }
         let header = SegmentHeader {
             sequence,
             salt: self.vfs.random_u64() as u32,
@@ -434,7 +440,7 @@ impl Writer {
             previous,
             bytes: limit,
             created_unix_ns: self.stamps.now(),
-            prepared_bytes: file.len()?.max(PAGE),
+            prepared_bytes: file.len()?,
             ..self.header
         };
         let mut page = header.encode().to_vec();

@@ -94,7 +94,9 @@ fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
     for file in files(from)?.into_iter().filter(is_whole) {
         let copy = to.join(file.strip_prefix(from)?);
         std::fs::create_dir_all(copy.parent().unwrap_or(to))?;
-        std::fs::copy(file, copy)?;
+        std::fs::copy(file, &copy)?;
+        // A process that was killed had synced it: that is no part of what opening takes.
+        std::fs::File::open(copy)?.sync_all()?;
     }
     Ok(())
 }
