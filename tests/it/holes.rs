@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ecsdb::prelude::*;
-use ecsdb::{Digest, ErrorKind, Moment};
+use ecsdb::{Digest, ErrorKind, Moment, RecoveryError};
 use ecsdb_io::Layout;
 use ecsdb_recovery::{Existence, History, Options, Policy, lock_closed};
 use ecsdb_sim::{CrashVariant, SimDisk};
@@ -123,10 +123,14 @@ fn of_running(db: &Database, moment: Moment) -> Past {
 }
 
 fn of_closed(history: &History<'_>, moment: Moment) -> Past {
+    told(history, moment).map_err(|e| ecsdb::Error::from(e).kind())
+}
+
+fn told(history: &History<'_>, moment: Moment) -> Result<Digest, RecoveryError> {
     let options =
         Options { existence: Existence::Required, policy: Policy::TruncateTail, threads: 2, register: true };
     let past = history.reconstruct(moment, options, &mut |_| ControlFlow::Continue(()));
-    past.map(|past| past.world.view().digest().unwrap()).map_err(|e| ecsdb::Error::from(e).kind())
+    past.map(|past| past.world.view().digest().unwrap())
 }
 
 /// What is listed is one transaction after another, to the end, or to where it says that some are lost.
@@ -225,4 +229,62 @@ fn a_time_behind_a_hole_is_refused_and_one_before_it_is_not() {
     }
     assert_eq!(state(&db), last);
     db.close().unwrap();
+}
+
+/// The segment of a log that no snapshot covers is gone: it was told that there had been nothing before, or that nothing was ever committed.
+#[test]
+fn what_is_before_a_hole_that_no_snapshot_covers_can_be_gone_back_to_and_the_rest_is_lost() {
+    for archive in [false, true] {
+        for gone in 0..4 {
+            let disk = crashed::disk(1);
+            let settings = if archive { archiving } else { by_hand };
+            let db = builder(&disk, settings).open().unwrap();
+            let states: Vec<_> = (0..6).map(|i| large(&db, i)).collect();
+            db.close().unwrap();
+            let (missing, what) = (files(&disk, ".seg").remove(gone), format!("archive {archive}, {gone}"));
+            disk.erase(&missing).unwrap();
+            let (vfs, layout) = (disk.vfs(), Layout::new(DIR));
+            let (_lock, manifest) = lock_closed(&*vfs, &layout).unwrap();
+            let history = History::of_closed(&*vfs, &layout, &manifest).unwrap();
+            let mut there = 0;
+            let name = missing.file_name().unwrap().to_string_lossy();
+            for (lsn, world) in &states {
+                match told(&history, Moment::Lsn(*lsn)) {
+                    Ok(found) => {
+                        assert_eq!(found, *world, "{what}, LSN {lsn}");
+                        there += 1;
+                    }
+                    Err(e) => {
+                        let is_loss = matches!(e, RecoveryError::Corrupt { .. } | RecoveryError::Gap { .. });
+                        assert!(is_loss && e.to_string().contains(&*name), "{what}, LSN {lsn}: {e}");
+                    }
+                }
+            }
+            assert_eq!(there, gone, "{what}: one of large transactions in each segment before it");
+            assert!(matches!(told(&history, Moment::Latest), Err(e) if e.to_string().contains("lost")));
+        }
+    }
+}
+
+/// The log was accused, and another look at LSN 0 advised.
+#[test]
+fn a_copy_whose_snapshot_is_not_there_misses_its_snapshot() {
+    for damage in [false, true] {
+        let disk = crashed::disk(1);
+        let db = builder(&disk, by_hand).open().unwrap();
+        for i in 0..3 {
+            large(&db, i);
+        }
+        db.backup_to("/data/copy").unwrap().wait().unwrap();
+        db.close().unwrap();
+        let snapshot = files(&disk, ".snap").into_iter().find(|path| path.starts_with("/data/copy")).unwrap();
+        match damage {
+            true => disk.corrupt(&snapshot, 40, &[0xaa; 8]).unwrap(),
+            false => disk.erase(&snapshot).unwrap(),
+        }
+        let opened = Database::builder("/data/copy").config(by_hand).vfs(disk.vfs()).without_threads().open();
+        let e = opened.unwrap_err();
+        let name = snapshot.file_name().unwrap().to_string_lossy().into_owned();
+        assert!(e.to_string().contains(&name) && !e.to_string().contains("--lsn"), "{e}");
+    }
 }

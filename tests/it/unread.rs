@@ -18,8 +18,8 @@ fn what_is_not_given_for_once_counts_the_next_time() {
         let mut random = fastrand::Rng::with_seed(seed);
         let archive = random.bool();
         let (before, (_, last)) = live(&mut random, archive);
-        let each =
-            [FileOp::Open, FileOp::Read].map(|op| [".seg", ".snap", ".zst", ".manifest"].map(|ending| (op, ending)));
+        let each = [FileOp::Open, FileOp::Read]
+            .map(|op| [".seg", ".snap", ".zst", ".manifest"].map(|ending| (op, ending)));
         for (op, ending) in each.into_iter().flatten() {
             for skip in 0.. {
                 let disk = before.crash(CrashVariant::KEPT);
