@@ -12,10 +12,16 @@ pub(crate) fn check_layer(values: &Dict, text: &Text, problems: &mut Vec<Problem
     let mut said = Said::default();
     for (name, value) in values {
         match value {
+            // In quotes: a setting that was written so would stand beside the same one in its section.
+            _ if name.contains('.') => said.refuse_dotted(&[name], text, problems),
             Value::Dict(_, section)
                 if is_section(name) || (setting(name).is_none() && !section.is_empty()) =>
             {
                 for (key, value) in section {
+                    if key.contains('.') {
+                        said.refuse_dotted(&[name, key], text, problems);
+                        continue;
+                    }
                     said.check_one(&format!("{name}.{key}"), value, text, problems);
                 }
             }
@@ -35,6 +41,19 @@ pub(crate) struct Said {
 }
 
 impl Said {
+    fn refuse_dotted(&mut self, names: &[&str], text: &Text, problems: &mut Vec<Problem>) {
+        let key = names.join(".");
+        let setting = setting(&key).or_else(|| nearest(&key));
+        let meant = setting.map_or_else(String::new, |setting| match setting.split() {
+            (Some(section), name) => format!(": did you mean `{name}` in `[{section}]`?"),
+            (None, name) => format!(": did you mean `{name}`?"),
+        });
+        let said =
+            format!("{:?} is one name, with a dot in it, and no setting{meant}", names[names.len() - 1]);
+        problems.push(Problem { origin: text.of_names(names.iter().copied()), text: said, key: key.clone() });
+        self.wrong.push(key);
+    }
+
     fn check_one(&mut self, key: &str, value: &Value, text: &Text, problems: &mut Vec<Problem>) {
         let setting = setting(key);
         if let Some((setting, value)) = setting.and_then(|setting| Some((setting, setting.normal(value)?))) {

@@ -43,17 +43,22 @@ impl Text {
 
     /// Whether it says anything of a setting or a section.
     pub(crate) fn has(&self, key: &str) -> bool {
-        self.find(key).is_some()
+        self.find(key.split('.')).is_some()
     }
 
     /// Where the name of a setting or of a section stands.
     pub(crate) fn of_name(&self, key: &str) -> Origin {
-        self.at(self.find(key).and_then(|(name, _)| name))
+        self.of_names(key.split('.'))
+    }
+
+    /// The same by the names of the tables that it is in, and its own.
+    pub(crate) fn of_names<'a>(&self, names: impl Iterator<Item = &'a str>) -> Origin {
+        self.at(self.find(names).and_then(|(name, _)| name))
     }
 
     /// Where its value stands.
     pub(crate) fn of_value(&self, key: &str) -> Origin {
-        self.at(self.find(key).and_then(|(name, value)| value.or(name)))
+        self.at(self.find(key.split('.')).and_then(|(name, value)| value.or(name)))
     }
 
     fn at(&self, span: Span) -> Origin {
@@ -61,9 +66,9 @@ impl Text {
     }
 
     /// The spans of its name and of its value.
-    fn find(&self, key: &str) -> Option<(Span, Span)> {
+    fn find<'a>(&self, names: impl Iterator<Item = &'a str>) -> Option<(Span, Span)> {
         let mut table: &dyn TableLike = self.document.as_table();
-        let mut names = key.split('.').peekable();
+        let mut names = names.peekable();
         while let Some(name) = names.next() {
             let (key, item) = table.get_key_value(name)?;
             if names.peek().is_none() {

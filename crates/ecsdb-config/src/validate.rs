@@ -79,7 +79,12 @@ impl PersistenceConfig {
             }
             let same = |(_, other): &&(&str, PathBuf)| is_same_dir(other, dir);
             if let Some((other, _)) = layout[..i].iter().find(same) {
-                refuse(key, &[*other], shared(dir, other));
+                // Of the two, the one that somebody wrote is at fault.
+                let is_written =
+                    |key: &str| origins(key).is_some_and(|(_, origin)| !matches!(origin, Origin::Program));
+                let (key, other) =
+                    if !is_written(key) && is_written(other) { (*other, *key) } else { (*key, *other) };
+                refuse(key, &[other], shared(dir, other));
             }
         }
     }

@@ -369,3 +369,28 @@ fn whole_numbers_are_whole_however_they_are_written_and_months_are_no_minutes() 
         assert!(told(jail, "snapshot.interval = \"1M\"").contains("is \"1M\", but has to be a time"));
     });
 }
+
+#[test]
+fn a_name_in_quotes_with_a_dot_in_it_is_no_setting_in_its_section() {
+    jailed(|jail| {
+        for quoted in ["\"wal.flush_interval\" = \"5ms\"\n", "[wal]\n\"wal.flush_interval\" = 1\n"] {
+            let told = told(jail, &format!("{quoted}[snapshot]\nchain_max = 3\n"));
+            assert!(
+                told.contains("one name, with a dot in it") && told.contains("`flush_interval` in `[wal]`"),
+                "{told}"
+            );
+            assert!(told.contains(&format!("c.toml:{}:1", quoted.lines().count())), "{told}");
+        }
+    });
+}
+
+#[test]
+fn of_two_directories_that_are_one_the_one_that_was_written_is_named() {
+    jailed(|jail| {
+        let told = told(jail, "[wal]\ndir = \"snapshots\"\n");
+        assert!(
+            told.contains("c.toml:2:7: wal.dir is") && told.contains("which is snapshot.dir, too"),
+            "{told}"
+        );
+    });
+}
