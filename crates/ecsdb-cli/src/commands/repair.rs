@@ -28,8 +28,8 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     // A copy that is not needed any more is removed, whatever ends the work.
     interrupt::hold();
     let settled = options.place.settle()?;
-    settled.check_opening()?;
     if options.dry_run {
+        settled.check_opening()?;
         let (copy, moved) = copied(&settled)?;
         let repaired =
             repair(&settled.at(copy.path())).map_err(|e| failure::told(&e, |text| moved.text(text)))?;

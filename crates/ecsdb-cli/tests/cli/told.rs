@@ -145,6 +145,7 @@ fn a_dry_run_says_what_the_real_one_does_whatever_there_is() {
                 5 => drop(pick(&mut random, "log", ".seg").map(fs::remove_file)),
                 6 => drop(pick(&mut random, "archive", ".seg").map(|file| spoil(&file, false))),
                 7 => drop(pick(&mut random, "archive", ".seg").map(fs::remove_file)),
+                _ if lock.is_some() => {}
                 _ => {
                     let file = fs::File::open(now.join("LOCK")).unwrap();
                     match random.bool() {
