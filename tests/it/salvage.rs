@@ -467,8 +467,13 @@ fn a_hole_in_the_archive_is_not_blamed_on_what_follows_it() {
     db.close().unwrap();
     let archived = files(&disk, ".seg.zst");
     disk.erase(&archived[2]).unwrap();
-    let faults = verified(&disk).faults;
-    let hole = Layout::new(DIR).archive_dir().join("0000000000000003.seg");
-    assert_eq!(faults.len(), 1, "{faults:?}");
-    assert!(faults[0].starts_with(&*hole.to_string_lossy()), "{faults:?}");
+    let found = verified(&disk);
+    // It may come back, as all of them may, and what is there is whole.
+    assert_eq!(found.away, [Layout::new(DIR).archive_dir().join("0000000000000003.seg.zst")]);
+    assert_eq!(found.faults, [""; 0]);
+    // What is damaged on either side of it is told all the same.
+    let middle = disk.vfs().file_len(&archived[4]).unwrap().unwrap() / 2;
+    disk.flip_bit(&archived[4], middle, 3).unwrap();
+    let found = verified(&disk);
+    assert_eq!((found.away.len(), found.faults.len()), (1, 1), "{found:?}");
 }

@@ -1,9 +1,10 @@
 //! How a command ends: what it says on standard error, and its exit code. `docs/command-line.md` is the table.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use clap::error::ErrorKind as CallKind;
 
@@ -123,6 +124,11 @@ pub(crate) fn may_be_a_race(error: &anyhow::Error) -> bool {
     matches!(Exit::of(error), Exit::Damaged | Exit::Failed | Exit::Missing)
 }
 
+/// What had been acknowledged is damaged.
+pub(crate) fn is_damage(error: &anyhow::Error) -> bool {
+    Exit::of(error) == Exit::Damaged
+}
+
 /// A program reads what is said.
 static JSON: OnceLock<bool> = OnceLock::new();
 
@@ -132,16 +138,34 @@ pub(crate) fn listen_to(call: impl IntoIterator<Item = OsString>) {
     JSON.get_or_init(|| json);
 }
 
-fn is_json() -> bool {
+pub(crate) fn is_json() -> bool {
     JSON.get().copied().unwrap_or(false)
 }
 
-/// Says what is doubtful, and not wrong enough to end for.
+/// Says what is doubtful, and not wrong enough to end for; once, however often it is met.
 pub(crate) fn warn(text: &str) {
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    if !SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(text.into()) {
+        return;
+    }
     drop(match is_json() {
         true => write_error(&serde_json::json!({ "warning": text }).to_string()),
         false => write_error(&output::harmless(format_args!("warning: {text}"))),
     });
+}
+
+/// Passes on what the engine says, which is asked for with `RUST_LOG`.
+pub(crate) fn pass_on(text: &str) -> io::Result<()> {
+    let text = text.trim_end();
+    match is_json() {
+        true => write_error(&serde_json::json!({ "log": text }).to_string()),
+        false => write_error(text),
+    }
+}
+
+/// Whether the error is one of a file or of the engine, which says the same by itself.
+pub(crate) fn is_of_the_engine(error: &anyhow::Error) -> bool {
+    Exit::of(error) == Exit::Failed
 }
 
 /// Ends for a call that is none: with help where it was asked for, and how to call for people.

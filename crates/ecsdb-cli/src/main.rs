@@ -7,12 +7,13 @@ mod commands;
 mod demo;
 mod failure;
 mod interrupt;
+mod log;
+mod opening;
 mod output;
 mod place;
 mod target;
 mod times;
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -22,7 +23,6 @@ use commands::{
     load, man, query, repair, restore, snapshot, verify, wal,
 };
 use output::Output;
-use tracing_subscriber::EnvFilter;
 
 #[derive(Parser)]
 #[command(
@@ -124,37 +124,18 @@ enum Command {
 
 fn main() -> ExitCode {
     failure::listen_to(std::env::args_os().skip(1));
-    tracing_subscriber::fmt()
-        .with_env_filter(log_filter())
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
+    log::listen();
     let Cli { json, command } = match Cli::try_parse() {
         Ok(call) => call,
         Err(e) => return failure::end_call(&e),
     };
-    match run(command, json) {
+    let done = run(command, json);
+    if !done.as_ref().is_err_and(failure::is_of_the_engine) {
+        log::tell();
+    }
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failure::end(&error),
-    }
-}
-
-/// What the engine says is shown as `RUST_LOG` has it; without it, errors.
-fn log_filter() -> EnvFilter {
-    let said = std::env::var_os(EnvFilter::DEFAULT_ENV).filter(|said| !said.is_empty());
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|e| {
-        if said.is_some() {
-            failure::warn(&format!(
-                "the environment variable {} is not understood: {e}",
-                EnvFilter::DEFAULT_ENV
-            ));
-        }
-        EnvFilter::new("error")
-    });
-    // Variables that are no settings are warnings of ours.
-    match "ecsdb_config::load=error".parse() {
-        Ok(directive) => filter.add_directive(directive),
-        Err(_) => filter,
     }
 }
 

@@ -5,7 +5,6 @@ use std::fs;
 use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Once;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
@@ -155,21 +154,10 @@ impl Settled {
         StoreSettings { keep_all: true, ..self.config.store_settings() }
     }
 
-    fn builder(&self) -> Builder {
+    pub(crate) fn builder(&self) -> Builder {
         let mut config = self.config.clone();
         config.manual();
         Database::builder(config.dir.clone()).config(|settings| *settings = config).keep_all()
-    }
-
-    /// Opens it for changing it, with nothing running by itself, showing the steps.
-    pub(crate) fn open(&self, policy: Option<Policy>) -> Result<Database> {
-        let bar = output::spinner();
-        let steps = bar.clone();
-        let builder = self.builder().policy(policy.unwrap_or(self.config.recovery.policy));
-        // One that has lost its manifests is there, too: a repair may open it.
-        let opened = builder.progress(move |step| steps.set_message(step.to_string())).open_existing();
-        bar.finish_and_clear();
-        Ok(opened?)
     }
 
     /// Makes it where there is none.
@@ -268,19 +256,27 @@ impl Look<'_> {
         self.see_by(&self.history()?, moment)
     }
 
+    /// The last state, as an opening with the policy of the settings would find it. What only a salvage gets over is damage here.
+    pub(crate) fn see_as_opened(&self) -> Result<Seen> {
+        let policy = match self.config.recovery.policy {
+            Policy::Salvage => Policy::TruncateTail,
+            other => other,
+        };
+        self.see_with(&self.history()?, Moment::Latest, policy)
+    }
+
     /// The state at a moment, with values as they are stored.
     pub(crate) fn see_by(&self, history: &History<'_>, moment: Moment) -> Result<Seen> {
+        self.see_with(history, moment, Policy::TruncateTail)
+    }
+
+    fn see_with(&self, history: &History<'_>, moment: Moment, policy: Policy) -> Result<Seen> {
         let bar = output::spinner();
         let threads = match self.config.recovery.threads {
             0 => std::thread::available_parallelism().map_or(1, Into::into),
             n => n,
         };
-        let options = Options {
-            existence: Existence::Required,
-            policy: Policy::TruncateTail,
-            threads,
-            register: false,
-        };
+        let options = Options { existence: Existence::Required, policy, threads, register: false };
         let past = history.reconstruct(moment, options, &mut |step| {
             bar.set_message(step.to_string());
             ControlFlow::Continue(())
@@ -343,18 +339,15 @@ pub(crate) fn settings_in(dir: &Path) -> Result<Option<PathBuf>> {
 }
 
 /// The settings of a file, or without one those for a database in `dir`, and those of the environment over them. What the environment has that
-/// looks like a setting and is none is said once.
+/// looks like a setting and is none is said.
 pub(crate) fn settings(file: Option<&Path>, dir: &Path) -> Result<PersistenceConfig> {
-    static STRAYS: Once = Once::new();
     let (config, checked) = match file {
         Some(file) => (PersistenceConfig::from_file(file)?, PersistenceConfig::check_file(file)),
         None => (PersistenceConfig::from_env(dir)?, PersistenceConfig::check_env(dir)),
     };
-    STRAYS.call_once(|| {
-        if let Err(ConfigError::Invalid(strays)) = checked {
-            strays.iter().for_each(|stray| failure::warn(&stray.to_string()));
-        }
-    });
+    if let Err(ConfigError::Invalid(strays)) = checked {
+        strays.iter().for_each(|stray| failure::warn(&stray.to_string()));
+    }
     Ok(config)
 }
 

@@ -137,9 +137,32 @@ fn elsewhere(layout: &Layout) -> impl Iterator<Item = &Path> {
     layout.data_dirs().into_iter().filter(|dir| !dir.starts_with(layout.root()))
 }
 
+/// Refuses a directory in which nothing can be made: one that is not there is made in the nearest one above it. Nothing is written.
+pub(crate) fn can_write(dir: &Path) -> Result<()> {
+    let there = dir.ancestors().find(|dir| dir.as_os_str().is_empty() || fs::symlink_metadata(dir).is_ok());
+    let there = there.filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if fs::symlink_metadata(there).is_ok_and(|there| there.is_symlink()) && !there.exists() {
+        return Err(Failure::Exists(format!("{} is a link to nothing", there.display())).into());
+    }
+    access(there).with_context(|| format!("nothing can be written in {}", there.display()))
+}
+
+#[cfg(unix)]
+fn access(dir: &Path) -> std::io::Result<()> {
+    use rustix::fs::{Access, access};
+    Ok(access(dir, Access::WRITE_OK | Access::EXEC_OK)?)
+}
+
+/// What may be written where is told by trying.
+#[cfg(not(unix))]
+fn access(_: &Path) -> std::io::Result<()> {
+    Ok(())
+}
+
 fn new(own: Option<&Layout>, to: &Path, may_be_used: impl Fn(&Layout) -> bool) -> Result<Layout> {
     let real = refuse(own, to)?;
     no_file(to)?;
+    can_write(to)?;
     let layout = Layout::new(real).real(&Disk)?;
     let used = match fs::read_dir(layout.root()) {
         Ok(mut entries) => entries.next().is_some() && !may_be_used(&layout),

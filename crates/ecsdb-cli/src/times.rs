@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use jiff::civil::DateTime;
+use jiff::fmt::temporal::Pieces;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ZonedDateTime};
 
@@ -69,9 +70,14 @@ fn parse_in(text: &str, zone: Result<TimeZone, String>) -> Result<Timestamp, Str
         return Ok(time.timestamp());
     }
     let Ok(clock) = text.parse::<DateTime>() else {
-        return Err("write RFC 3339, such as 2026-11-25T07:00:00Z or 2026-11-25T08:00:00+01:00; without an offset it is taken \
-                    in the local zone (TZ)"
-            .into());
+        let is_time = Pieces::parse(text).is_ok_and(|pieces| pieces.time().is_some());
+        return Err(if is_time {
+            format!("it is beyond all times that can be told: the last one is {}", Timestamp::MAX)
+        } else {
+            "write RFC 3339, such as 2026-11-25T07:00:00Z or 2026-11-25T08:00:00+01:00; without an offset it is taken \
+             in the local zone (TZ)"
+                .into()
+        });
     };
     let zone = zone?;
     zone.to_ambiguous_timestamp(clock).unambiguous().map_err(|_| {
@@ -112,6 +118,7 @@ mod tests {
         );
         assert!(at("2026-03-29T02:30:00").unwrap_err().contains("the clocks were changed"));
         assert_eq!(at("2026-10-25T02:30:00+01:00").unwrap(), "2026-10-25T01:30:00Z");
+        assert!(at("9999-12-31T23:59:59Z").unwrap_err().contains("beyond all times"));
         assert!(at("yesterday").unwrap_err().contains("RFC 3339"));
         let shown = |text: &str| in_zone(text.parse::<Timestamp>().unwrap().as_nanosecond() as u64, &zone);
         assert_eq!(shown("2026-10-25T00:30:00Z"), "2026-10-25T02:30:00.000000000+02:00");

@@ -6,7 +6,7 @@ use ecsdb_snapshot::{Manifest, SnapshotEntry};
 use ecsdb_wal::{LogScan, Lsn, segment_files};
 
 use crate::archive::{ArchivedSegment, had_some, list_archive};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::retention::{Retention, needed};
 use crate::settings::{Archiving, StoreSettings};
 
@@ -88,7 +88,7 @@ impl Trim {
 /// for nothing. O(segments), and for an archive without a log behind it its last segment is read.
 ///
 /// # Errors
-/// When a file operation fails, or the archive is another database's.
+/// [`Error::SnapshotsAway`], as the snapshot itself; or when a file operation fails, or the archive is another database's.
 pub fn foresee(
     vfs: &dyn Vfs,
     layout: &Layout,
@@ -97,6 +97,9 @@ pub fn foresee(
     lsn: Lsn,
     is_compaction: bool,
 ) -> Result<Manifest> {
+    if manifest.snapshots.is_empty() && !manifest.away.is_empty() {
+        return Err(Error::SnapshotsAway(layout.snapshot_dir().into()));
+    }
     let mut next = manifest.clone();
     next.snapshots = after(manifest, settings, lsn, is_compaction, vfs.now_unix_ns());
     let is_archiving = settings.kept(manifest.kept).archive != 0 && manifest.salvage == 0;

@@ -7,7 +7,7 @@ use ecsdb_snapshot::Manifest;
 use ecsdb_wal::{SegmentReader, segment_files};
 
 use crate::error::Result;
-use crate::find::log_dirs;
+use crate::find::{self, log_dirs};
 
 /// The segments from `first` on that others name as the one before them, and that are not there. `links` are the segments that are, oldest
 /// first: each one's number, and that of the one before it.
@@ -19,6 +19,40 @@ pub fn missing_segments(first: u64, links: impl IntoIterator<Item = (u64, u64)>)
         (!is_there).then_some(previous)
     });
     missing.collect()
+}
+
+/// Files that the manifest names, or that others name as the one before them, and that are not where they should be: snapshots, and
+/// segments of the log itself. What is [away](archive_away) of the archive is not among them, nor what was away at an opening. Looks at
+/// names and headers. O(snapshots + segments).
+///
+/// # Errors
+/// When a directory cannot be listed, or a file not be read for no fault of its own.
+pub fn missing_files(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<Vec<PathBuf>> {
+    let there = find::numbers(vfs, layout, FileKind::Snapshot)?;
+    let named = manifest.snapshots.iter().map(|entry| entry.sequence);
+    let snapshots = named.filter(|number| !there.contains(number));
+    let mut missing: Vec<PathBuf> = snapshots.map(|number| layout.file(FileKind::Snapshot, number)).collect();
+    if manifest.salvage != 0 {
+        return Ok(missing);
+    }
+    let [log, _] = log_dirs(layout, manifest);
+    let mut links = Vec::new();
+    for file in segment_files(vfs, &[log])? {
+        match SegmentReader::open(vfs, &file.path) {
+            Ok(Some(reader)) if reader.header().database == manifest.database => {
+                links.push((file.number, reader.header().previous.segment));
+            }
+            Ok(_) => {}
+            // Damaged is not missing.
+            Err(e) if e.is_of_the_file() => {
+                links.push((file.number, links.last().map_or(0, |(number, _)| *number)));
+            }
+            Err(e) => return Err(e.into()),
+        }
+    }
+    let segments = missing_segments(manifest.first_segment, links);
+    missing.extend(segments.into_iter().map(|number| layout.file(FileKind::Segment, number)));
+    Ok(missing)
 }
 
 /// The archive's segments that the manifest wants and that are not there: a file for each gap, or the directory where there is none at all.

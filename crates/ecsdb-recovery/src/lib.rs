@@ -22,7 +22,7 @@ mod replay;
 mod report;
 mod verify;
 
-pub use archived::{archive_away, missing_segments};
+pub use archived::{archive_away, missing_files, missing_segments};
 pub use claim::{Mark, claim, mark};
 pub use error::{Error, Result};
 pub use find::{bring_back, log_dirs};
@@ -30,6 +30,6 @@ pub use history::{History, Moment, Reconstructed, earliest, lock_closed, look};
 pub use path_text::PathText;
 pub use policy::{Existence, Options, Policy};
 pub use recover::{Recovered, recover};
-pub use repair::{Garbage, Superfluous, move_aside, superfluous};
+pub use repair::{Garbage, Superfluous, move_aside, superfluous, take_off_the_list};
 pub use report::{ClosedComponent, DataLoss, LoadedSnapshot, Lost, RecoveryReport, Rejected, Step};
 pub use verify::{Verified, verify, verify_files};

@@ -116,8 +116,11 @@ fn is_blank(vfs: &dyn Vfs, path: &Path) -> Result<bool, IoError> {
 
 /// Takes the snapshots off the list that are nothing to fall back to, nor to share blocks with (REC-8, CKP-3): those that did not load, and
 /// those that are not there. What is away may come back (CKP-11); the files of what is damaged are given, to be set aside once the list
-/// without them is published (REC-5).
-pub(crate) fn take_off_the_list(
+/// without them is published (REC-5). Nothing is changed but the two values, so that a dry run can ask, too.
+///
+/// # Errors
+/// When a file operation fails.
+pub fn take_off_the_list(
     vfs: &dyn Vfs,
     layout: &Layout,
     manifest: &mut Manifest,

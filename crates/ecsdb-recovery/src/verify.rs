@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use ecsdb_io::{FileKind, Layout, Vfs};
 use ecsdb_snapshot::{Manifest, Snapshot, SnapshotEntry};
-use ecsdb_wal::{LogError, LogScan, Lsn, Tail};
+use ecsdb_wal::{LogError, LogScan, Lsn, SegmentReader, Tail, segment_files};
 
 use crate::archived::archive_away;
 use crate::error::Result;
@@ -35,6 +35,8 @@ pub struct Verified {
     pub away: Vec<PathBuf>,
     /// What is damaged or missing, each with its file and place.
     pub faults: Vec<String>,
+    /// The first and the last of the moments that cannot be gone back to for a fault of log or archive which a snapshot covers.
+    pub unreachable: Vec<(Lsn, Lsn)>,
 }
 
 /// Reads every manifest, every snapshot file that a retained snapshot needs, the log and the archive, and checks each byte
@@ -97,7 +99,14 @@ pub fn verify_files(
     progress(&Step::Verify);
     let covered = manifest.snapshots.last().map_or(0, |newest| newest.lsn);
     let known = find::known(manifest, Lsn(covered));
-    let scan = match LogScan::run(vfs, &log_dirs(layout, manifest), manifest.database, known, 0) {
+    let dirs = log_dirs(layout, manifest);
+    // Over a hole in the archive no log leads: what is there of it is checked piece by piece, and what is not is away, however much that is.
+    let is_whole = verified.away.iter().all(|path| path.starts_with(layout.snapshot_dir()));
+    if !is_whole {
+        verified.note_pieces(vfs, layout, manifest)?;
+    }
+    let dirs = if is_whole { &dirs[..] } else { &dirs[..1] };
+    let scan = match LogScan::run(vfs, dirs, manifest.database, known, 0) {
         // In the place of a segment: what is in the log beside it rests on that one.
         Err(stranger @ LogError::OtherDatabase { .. }) => {
             verified.faults.push(stranger.to_string());
@@ -108,7 +117,7 @@ pub fn verify_files(
         scan => scan?,
     };
     let given_up = find::given_up_after(manifest, Lsn(covered));
-    verified.segments = scan.segments.len();
+    verified.segments += scan.segments.len();
     verified.bytes += scan.segments.iter().map(|segment| segment.end.offset).sum::<u64>();
     verified.last_lsn = scan.last_lsn.max(Lsn(covered));
     match &scan.tail {
@@ -116,7 +125,10 @@ pub fn verify_files(
         Tail::Torn { damage, .. } => verified.torn_tail = Some(damage.to_string()),
         // It is what is given up.
         Tail::Corrupt { first_lost, .. } if given_up.is_some_and(|after| *first_lost > after) => {}
-        Tail::Corrupt { damage, evidence, .. } => verified.faults.push(format!("{damage} ({evidence})")),
+        Tail::Corrupt { damage, evidence, first_lost, .. } => {
+            verified.faults.push(format!("{damage} ({evidence})"));
+            verified.note_unreachable(manifest, *first_lost);
+        }
     }
     verified.faults.extend(find::ends_short(manifest, &scan, Lsn(covered)));
     verified.faults.extend(find::beyond(vfs, layout, manifest, scan.seen_lsn.max(verified.last_lsn))?);
@@ -136,6 +148,56 @@ pub fn verify_files(
 }
 
 impl Verified {
+    /// Checks each segment of the archive by itself: it goes on for as long as the one after it says. What the last one before a hole ends with,
+    /// nobody says.
+    fn note_pieces(&mut self, vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<()> {
+        let mut pieces = Vec::new();
+        for file in segment_files(vfs, &log_dirs(layout, manifest))? {
+            match SegmentReader::open(vfs, &file.path) {
+                Ok(Some(reader)) if reader.header().database == manifest.database => {
+                    pieces.push((file, *reader.header()));
+                }
+                Ok(_) => {}
+                Err(e) if e.is_of_the_file() && file.number < manifest.first_segment => {
+                    self.faults.push(e.to_string());
+                }
+                // The scan of the log tells.
+                Err(e) if e.is_of_the_file() => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        let archived = pieces.iter().take_while(|(file, _)| file.number < manifest.first_segment).count();
+        for (i, (file, _)) in pieces.iter().enumerate().take(archived) {
+            let piece = match LogScan::file(vfs, &file.path) {
+                Ok(piece) => piece,
+                Err(e) if e.is_of_the_file() => {
+                    self.faults.push(e.to_string());
+                    continue;
+                }
+                Err(e) => return Err(e.into()),
+            };
+            self.segments += 1;
+            self.bytes += piece.end.offset;
+            let end = pieces.get(i + 1).map(|(_, next)| next.previous);
+            let end = end.filter(|end| end.segment == file.number && end.last_lsn > piece.end.last_lsn);
+            if let (Some(end), Some(damage)) = (end, piece.damage) {
+                let last = end.last_lsn;
+                self.faults
+                    .push(format!("{damage} (the next segment says that this one ends with LSN {last})"));
+                self.note_unreachable(manifest, piece.end.last_lsn.next());
+            }
+        }
+        Ok(())
+    }
+
+    /// What is lost from `first` on is out of reach up to the next snapshot. Without one it is lost.
+    fn note_unreachable(&mut self, manifest: &Manifest, first: Lsn) {
+        let next = manifest.snapshots.iter().map(|entry| Lsn(entry.lsn)).find(|lsn| *lsn >= first);
+        if let Some(next) = next.filter(|next| *next > first) {
+            self.unreachable.push((first, Lsn(next.0 - 1)));
+        }
+    }
+
     fn note(&mut self, checked: ecsdb_snapshot::Result<()>) -> Result<()> {
         match checked {
             Ok(()) => Ok(()),

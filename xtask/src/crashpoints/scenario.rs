@@ -89,8 +89,11 @@ fn scripted(
 fn judge(disk: &SimDisk, case: &CrashCase<'_, Event>, settings: Settings) -> Result<(), String> {
     if case.seed.is_multiple_of(5) {
         match ecsdb_recovery::verify(disk, &Layout::new(PathBuf::from(DIR)), &mut |_| {}) {
-            Ok(verified) if verified.faults.is_empty() => {}
-            Ok(verified) => return Err(format!("a power cut is verified as damage: {:?}", verified.faults)),
+            Ok(verified) if verified.faults.is_empty() && verified.away.is_empty() => {}
+            Ok(verified) => {
+                let (faults, away) = (verified.faults, verified.away);
+                return Err(format!("a power cut is verified as damage: {faults:?}, away: {away:?}"));
+            }
             // Before there is a manifest, there is no database.
             Err(_) if !case.events.iter().any(|event| matches!(event, Event::Durable(_))) => {}
             Err(e) => return Err(format!("it cannot be verified: {e}")),

@@ -95,6 +95,7 @@ pub(super) fn after_kill(state: &mut State, seen: &Seen, database: &Path) -> any
     };
     state.counts.verified += 1;
     anyhow::ensure!(verified.faults.is_empty(), "after a kill: {}", verified.faults.join("; "));
+    anyhow::ensure!(verified.away.is_empty(), "after a kill there is not: {:?}", verified.away);
     anyhow::ensure!(
         verified.last_lsn.0 >= state.acknowledged.lsn,
         "acknowledged up to LSN {}, verified up to {}",

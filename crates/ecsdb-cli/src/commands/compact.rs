@@ -3,15 +3,15 @@
 use anyhow::Result;
 use clap::Args;
 use ecsdb_compactor::Archiving;
-use ecsdb_io::{FileKind, numbered_files};
+use ecsdb_io::{Disk, FileKind, Layout, numbered_files};
 use indicatif::HumanBytes;
 use serde_json::json;
 
-use super::info::Info;
-use super::past::{GivenUp, Past, warn_of_failures};
+use super::info::Files;
+use super::past::{Change, Foreseen};
 use crate::interrupt;
 use crate::output::{Output, many};
-use crate::place::{Look, Place, follow};
+use crate::place::{Place, Settled, follow};
 
 /// Options of `compact`.
 #[derive(Args)]
@@ -24,92 +24,78 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
+    let settled = options.place.settle()?;
     if options.dry_run {
-        return dry_run(&options.place, out);
+        return dry_run(&settled, out);
     }
     interrupt::hold();
-    let settled = options.place.settle()?;
-    let (before, past) = (settled.look(Taken::by)?, settled.look(Past::of)?);
-    let db = settled.open(None)?;
-    let mut events = db.events();
+    let before = taken(&settled.layout()?)?;
+    let (db, change) = Change::begin(&settled)?;
     interrupt::check()?;
     let digest = db.view()?.digest()?;
     let info = follow(db.compact()?)?;
     anyhow::ensure!(db.view()?.digest()? == digest, "the digest has changed; this is a bug of ecsdb");
-    db.close()?;
-    warn_of_failures(&mut events);
-    let given_up = settled.look(|look| past.lost_to(look))?;
-    let after = settled.look(Taken::by)?;
-    let written = after.snapshot != before.snapshot;
+    let (given_up, opening) = change.end(&settled, db)?;
+    let after = taken(&settled.layout()?)?;
     if out.is_json() {
-        return out.json(&json!({
-            "lsn": info.lsn.0, "bytes_before": before.bytes, "bytes_after": after.bytes,
-            "digest": digest.to_string(), "written": written, "given_up": given_up.json(),
-        }));
+        out.json(&json!({
+            "lsn": info.lsn.0, "bytes_before": before, "bytes_after": after, "digest": digest.to_string(),
+            "written": given_up.writes, "given_up": given_up.json(), "opening": opening.json()?,
+        }))?;
+        return opening.end();
     }
-    let what = match written {
+    let what = match given_up.writes {
         true => format!("compacted at LSN {}", info.lsn),
         false => nothing_to_merge(info.sequence, info.lsn.0),
     };
-    let (before, after) = (HumanBytes(before.bytes), HumanBytes(after.bytes));
+    let (before, after) = (HumanBytes(before), HumanBytes(after));
     out.line(format_args!("{what}: {before} before, {after} after, digest {digest} as before"))?;
-    out.line(given_up.line(true))
+    out.line(given_up.line(true))?;
+    opening.end()
 }
 
 fn nothing_to_merge(number: u64, lsn: u64) -> String {
     format!("snapshot {number} is full and has everything already, up to LSN {lsn}")
 }
 
-/// What a closed database takes: while it is open it has segments with room for what is to come.
-struct Taken {
-    /// Of snapshots, log and archive.
-    bytes: u64,
-    /// The newest snapshot.
-    snapshot: Option<u64>,
-}
-
-impl Taken {
-    fn by(look: &Look<'_>) -> Result<Taken> {
-        let kinds = [FileKind::Snapshot, FileKind::Segment, FileKind::CompressedSegment];
-        let mut bytes = 0;
-        for dir in look.layout.data_dirs() {
-            match numbered_files(look.vfs(), dir, &kinds) {
-                Ok(files) => bytes += files.iter().map(|file| file.bytes).sum::<u64>(),
-                Err(e) if e.is_not_found() => {}
-                Err(e) => return Err(e.into()),
-            }
+/// Bytes of snapshots, log and archive: what a closed database takes. While it is open it has segments with room for what is to come.
+fn taken(layout: &Layout) -> Result<u64> {
+    let kinds = [FileKind::Snapshot, FileKind::Segment, FileKind::CompressedSegment];
+    let mut bytes = 0;
+    for dir in layout.data_dirs() {
+        match numbered_files(&Disk, dir, &kinds) {
+            Ok(files) => bytes += files.iter().map(|file| file.bytes).sum::<u64>(),
+            Err(e) if e.is_not_found() => {}
+            Err(e) => return Err(e.into()),
         }
-        Ok(Taken { bytes, snapshot: look.manifest.snapshots.last().map(|newest| newest.sequence) })
     }
+    Ok(bytes)
 }
 
-fn dry_run(place: &Place, out: &mut Output) -> Result<()> {
-    let settled = place.settle()?;
+fn dry_run(settled: &Settled, out: &mut Output) -> Result<()> {
     let settings = settled.store_settings();
-    let (info, newest, merged, given_up) = settled.look(|look| {
-        let snapshots = &look.manifest.snapshots;
-        let (newest, merged) = (snapshots.last().copied(), snapshots.iter().map(|entry| entry.bytes).sum());
-        let info = Info::of(look)?;
-        let given_up = GivenUp::foreseen(look, &settings, info.seen.view.lsn(), true)?;
-        Ok((info, newest, merged, given_up))
+    let Foreseen { seen, newest, given_up, opening } = Foreseen::of(settled, &settings, true)?;
+    let (merged, log) = settled.look(|look| {
+        let merged: u64 = look.manifest.snapshots.iter().map(|entry| entry.bytes).sum();
+        Ok((merged, Files::of(look, look.layout.log_dir())?))
     })?;
-    given_up.warn();
     let keeps_all = settings.retention.is_none() && settings.archive == Archiving::AsBefore;
-    let lsn = info.seen.view.lsn();
+    let lsn = seen.view.lsn();
     if out.is_json() {
         return out.json(&json!({
-            "lsn": lsn.0, "snapshot_bytes": merged, "log_bytes": info.log.bytes, "keeps_all": keeps_all,
+            "lsn": lsn.0, "snapshot_bytes": merged, "log_bytes": log.bytes, "keeps_all": keeps_all,
             "written": false, "would_write": given_up.writes, "given_up": given_up.json(),
+            "opening": opening.json()?,
         }));
     }
     if let Some(newest) = newest.filter(|_| !given_up.writes) {
         out.line(nothing_to_merge(newest.sequence, newest.lsn))?;
         return out.line(given_up.line(false));
     }
-    let log = many(info.log.count, "log segment", "log segments");
-    let (snapshots, bytes) = (HumanBytes(merged), HumanBytes(info.log.bytes));
+    let segments = many(log.count, "log segment", "log segments");
+    let (snapshots, bytes) = (HumanBytes(merged), HumanBytes(log.bytes));
     out.line(format_args!(
-        "{log} ({bytes}) and {snapshots} of snapshots would become one full snapshot at LSN {lsn}"
+        "{segments} ({bytes}) and {snapshots} of snapshots would become one full snapshot at LSN {lsn}"
     ))?;
     out.line(given_up.line(false))
 }

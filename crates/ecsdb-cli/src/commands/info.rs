@@ -6,8 +6,8 @@ use anyhow::Result;
 use clap::Args;
 use ecsdb::{Lsn, Moment};
 use ecsdb_io::FileKind;
-use ecsdb_recovery::{History, archive_away};
-use ecsdb_snapshot::SnapshotEntry;
+use ecsdb_recovery::{History, archive_away, earliest, missing_files};
+use ecsdb_snapshot::{Manifest, SnapshotEntry};
 use ecsdb_wal::segment_files;
 use indicatif::{HumanBytes, HumanCount};
 use serde_json::{Value as Json, json};
@@ -33,6 +33,18 @@ pub(crate) struct Files {
     pub(crate) bytes: u64,
 }
 
+impl Files {
+    /// The segments in a directory.
+    pub(crate) fn of(look: &Look<'_>, dir: &Path) -> Result<Files> {
+        let mut all = Files { count: 0, bytes: 0 };
+        for file in segment_files(look.vfs(), &[dir.into()])? {
+            all.count += 1;
+            all.bytes += look.vfs().file_len(&file.path)?.unwrap_or(0);
+        }
+        Ok(all)
+    }
+}
+
 /// A retained snapshot.
 struct Entry {
     number: u64,
@@ -51,7 +63,8 @@ impl Entry {
     }
 }
 
-fn entries(look: &Look<'_>) -> Vec<Entry> {
+/// The snapshots that are there, and that everything is there of which they need.
+fn entries(look: &Look<'_>, missing: &[PathBuf]) -> Vec<Entry> {
     let entry = |entry: &SnapshotEntry| Entry {
         number: entry.sequence,
         lsn: entry.lsn,
@@ -59,7 +72,16 @@ fn entries(look: &Look<'_>) -> Vec<Entry> {
         bytes: entry.bytes,
         parent: entry.parent,
     };
-    look.manifest.snapshots.iter().map(entry).collect()
+    whole(look, missing).iter().map(entry).collect()
+}
+
+fn whole(look: &Look<'_>, missing: &[PathBuf]) -> Vec<SnapshotEntry> {
+    let is_missing = |number| missing.contains(&look.layout.file(FileKind::Snapshot, number));
+    let named = &look.manifest.snapshots;
+    let lacks = |entry: &SnapshotEntry| {
+        named.iter().any(|other| entry.uses(other.sequence) && is_missing(other.sequence))
+    };
+    named.iter().filter(|entry| !lacks(entry)).copied().collect()
 }
 
 /// What a database has, told from its files.
@@ -75,6 +97,8 @@ pub(crate) struct Info {
     lost: Option<(u64, String)>,
     /// Files that are not where they should be.
     away: Vec<PathBuf>,
+    /// Snapshots and segments of the log that are gone.
+    missing: Vec<PathBuf>,
 }
 
 impl Info {
@@ -92,6 +116,7 @@ impl Info {
             incarnation: 0,
             lost: None,
             away: Vec::new(),
+            missing: Vec::new(),
         };
         info.refresh(look, &history)?;
         Ok(info)
@@ -99,26 +124,28 @@ impl Info {
 
     /// Reads all but the state once more.
     pub(crate) fn refresh(&mut self, look: &Look<'_>, history: &History<'_>) -> Result<()> {
-        let files = |dir: &Path| -> Result<Files> {
-            let mut all = Files { count: 0, bytes: 0 };
-            for file in segment_files(look.vfs(), &[dir.into()])? {
-                all.count += 1;
-                all.bytes += look.vfs().file_len(&file.path)?.unwrap_or(0);
-            }
-            Ok(all)
-        };
-        self.log = files(look.layout.log_dir())?;
-        self.archive = files(look.layout.archive_dir())?;
+        self.log = Files::of(look, look.layout.log_dir())?;
+        self.archive = Files::of(look, look.layout.archive_dir())?;
         self.quarantined = match look.vfs().read_dir(&look.layout.quarantine_dir()) {
             Ok(entries) => entries.len() as u64,
             Err(e) if e.is_not_found() => 0,
             Err(e) => return Err(e.into()),
         };
-        self.snapshots = entries(look);
+        self.missing = missing_files(look.vfs(), look.layout, look.manifest)?;
+        self.snapshots = entries(look, &self.missing);
         // The state may be of a moment ago, and further on than what was looked at before it.
         let (lsn, unix_ns) = (self.seen.view.lsn().0, self.seen.unix_ns);
         let last = |(last, at): (Lsn, u64)| if last.0 < lsn { (lsn, at.max(unix_ns)) } else { (last.0, at) };
-        self.range = history.range().map(|((first, at), end)| ((first.0, at), last(end)));
+        // A snapshot that is gone is nothing to go back to, nor from.
+        let there = Manifest { snapshots: whole(look, &self.missing), ..look.manifest.clone() };
+        let first = match self.missing.is_empty() {
+            true => None,
+            false => earliest(look.vfs(), look.layout, &there)?,
+        };
+        self.range = history.range().map(|(named, end)| {
+            let (first, at) = first.filter(|first| first.0 > named.0).unwrap_or(named);
+            ((first.0, at), last(end))
+        });
         self.incarnation = look.manifest.incarnation;
         let away = look.manifest.away.iter();
         self.away = away.map(|entry| look.layout.file(FileKind::Snapshot, entry.sequence)).collect();
@@ -130,7 +157,6 @@ impl Info {
     pub(crate) fn json(&self) -> Json {
         let moment = |(lsn, at): (u64, u64)| json!({ "lsn": lsn, "time": times::json(at) });
         let snapshots: Vec<Json> = self.snapshots.iter().map(Entry::json).collect();
-        let away: Vec<Json> = self.away.iter().map(|file| output::path(file)).collect();
         json!({
             "state": self.seen.json(),
             "entities": self.seen.view.len(),
@@ -143,7 +169,8 @@ impl Info {
             "quarantined": self.quarantined,
             "lost": self.lost.as_ref().map(|(lsn, what)| json!({ "from_lsn": lsn, "what": what })),
             "torn_tail": self.seen.report.tail,
-            "away": away,
+            "away": paths(&self.away),
+            "missing": paths(&self.missing),
         })
     }
 
@@ -175,14 +202,14 @@ impl Info {
             row("log", files(&self.log)),
             row("archive", files(&self.archive)),
         ];
-        rows.push(match self.range {
+        match self.range {
             Some(((first, from), (last, to))) => {
                 let (from, to) = (times::local(from), times::local(to));
-                let text = format!("any moment from LSN {first} to {last}, or from {from} to {to}");
-                row("can go back to", text)
+                rows.push(row("can go back to", format!("any moment from LSN {first} to {last}, or")));
+                rows.push(row("", format!("from {from} to {to}")));
             }
-            None => row("can go back to", "nothing was committed yet".into()),
-        });
+            None => rows.push(row("can go back to", "nothing was committed yet".into())),
+        }
         rows.push(row("opened", many(self.incarnation, "time", "times")));
         if self.quarantined > 0 {
             rows.push(row(
@@ -193,6 +220,9 @@ impl Info {
         for path in &self.away {
             let what = "is not there; moments that need it are out of reach until it is back";
             rows.push(row("AWAY", format!("{} {what}", path.display())));
+        }
+        for path in &self.missing {
+            rows.push(row("MISSING", format!("{}; `ecsdb verify` says what needs it", path.display())));
         }
         if let Some((lsn, what)) = &self.lost {
             rows.push(row("LOST", format!("from LSN {lsn} on: {what}")));
@@ -207,6 +237,10 @@ impl Info {
         out.table(&[], self.rows())?;
         snapshots(&self.snapshots, out)
     }
+}
+
+fn paths(files: &[PathBuf]) -> Vec<Json> {
+    files.iter().map(|file| output::path(file)).collect()
 }
 
 fn snapshots(entries: &[Entry], out: &mut Output) -> Result<()> {
@@ -224,21 +258,27 @@ fn snapshots(entries: &[Entry], out: &mut Output) -> Result<()> {
 
 /// `ecsdb snapshot --list`
 pub(crate) fn list_snapshots(place: &Place, out: &mut Output) -> Result<()> {
-    let entries = place.look(|look| Ok(entries(look)))?;
+    let listed = |look: &Look<'_>| {
+        let mut missing = missing_files(look.vfs(), look.layout, look.manifest)?;
+        missing.retain(|path| path.starts_with(look.layout.snapshot_dir()));
+        Ok((entries(look, &missing), missing))
+    };
+    let (entries, missing) = place.look_closely(listed, |(_, missing)| missing.clone())?;
     if out.is_json() {
         let all: Vec<Json> = entries.iter().map(Entry::json).collect();
-        return out.json(&json!({ "snapshots": all }));
+        return out.json(&json!({ "snapshots": all, "missing": paths(&missing) }));
     }
     if entries.is_empty() {
-        return out.line("no snapshots");
+        out.line("no snapshots")?;
     }
-    snapshots(&entries, out)
+    snapshots(&entries, out)?;
+    missing.iter().try_for_each(|path| out.line(format_args!("MISSING {}", path.display())))
 }
 
 pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     if options.watch {
         return watch::run(&options.place, out);
     }
-    let info = options.place.look_closely(Info::of, |info| info.away.clone())?;
+    let info = options.place.look_closely(Info::of, |info| (info.away.clone(), info.missing.clone()))?;
     if out.is_json() { out.json(&info.json()) } else { info.print(out) }
 }

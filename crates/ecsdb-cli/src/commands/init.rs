@@ -35,6 +35,7 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
         Err(other) => return Err(other.into()),
     }
     target::for_database(dir)?;
+    layout.data_dirs().into_iter().try_for_each(target::can_write)?;
     if !options.dry_run {
         // It is too short to be interrupted: whole, or not begun.
         interrupt::hold();

@@ -1,22 +1,21 @@
 //! What of the past a snapshot or a compaction gives up: foreseen, or told afterwards.
 
-use std::path::PathBuf;
-
 use anyhow::Result;
-use ecsdb::Lsn;
+use ecsdb::{Database, Lsn, Policy};
 use ecsdb_compactor::{Event, Events, StoreSettings, foresee};
 use ecsdb_io::Disk;
-use ecsdb_recovery::{archive_away, earliest, log_dirs};
-use ecsdb_snapshot::Manifest;
+use ecsdb_recovery::{archive_away, earliest, log_dirs, take_off_the_list};
+use ecsdb_snapshot::{Manifest, SnapshotEntry};
 use ecsdb_wal::{LogScan, SegmentReader, segment_files};
 use serde_json::{Value as Json, json};
 
-use crate::failure;
+use crate::opening::Opening;
 use crate::output::many;
-use crate::place::Look;
+use crate::place::{Look, Seen, Settled};
+use crate::{failure, target};
 
 /// What can be given up.
-pub(crate) struct Past {
+struct Past {
     manifest: Manifest,
     /// Numbers of the segments of log and archive.
     segments: Vec<u64>,
@@ -25,7 +24,7 @@ pub(crate) struct Past {
 }
 
 impl Past {
-    pub(crate) fn of(look: &Look<'_>) -> Result<Past> {
+    fn of(look: &Look<'_>) -> Result<Past> {
         let mut segments = Vec::new();
         for file in segment_files(&Disk, &log_dirs(look.layout, look.manifest))? {
             match SegmentReader::open(&Disk, &file.path) {
@@ -54,14 +53,8 @@ impl Past {
             snapshots: snapshots.map(|entry| entry.sequence).collect(),
             segments: self.segments.iter().filter(|number| **number < after.first_archived).count() as u64,
             moments_before: first.filter(|first| self.first.is_some_and(|was| was < *first)),
-            away: Vec::new(),
-            writes: newest(after) != newest(&self.manifest),
+            writes: newest(after) > newest(&self.manifest),
         }
-    }
-
-    /// What has been given up, by how it looks now.
-    pub(crate) fn lost_to(&self, look: &Look<'_>) -> Result<GivenUp> {
-        Ok(self.given_up(look.manifest, first(look, look.manifest)?))
     }
 }
 
@@ -81,25 +74,87 @@ pub(crate) struct GivenUp {
     segments: u64,
     /// Where moments could be gone back to that cannot be any more.
     moments_before: Option<Lsn>,
-    /// What of the archive is not there, where that was looked at.
-    away: Vec<PathBuf>,
     /// A snapshot is written, or would be.
     pub(crate) writes: bool,
 }
 
-impl GivenUp {
-    /// What a snapshot of the state at `lsn`, or a compaction of it, would give up.
-    pub(crate) fn foreseen(
-        look: &Look<'_>,
-        settings: &StoreSettings,
-        lsn: Lsn,
-        is_compaction: bool,
-    ) -> Result<GivenUp> {
-        let after = foresee(&Disk, look.layout, look.manifest, settings, lsn, is_compaction)?;
-        let given_up = Past::of(look)?.given_up(&after, first(look, &after)?);
-        Ok(GivenUp { away: archive_away(&Disk, look.layout, look.manifest)?, ..given_up })
+/// A change of what is kept, from before the database is opened until it is closed.
+pub(crate) struct Change {
+    before: Past,
+    opening: Opening,
+    events: Events,
+}
+
+impl Change {
+    /// Opens the database.
+    pub(crate) fn begin(settled: &Settled) -> Result<(Database, Change)> {
+        // What the opening itself gives up counts, too. One that has lost its manifests can be looked at only once it is open.
+        let before = settled.look(Past::of).ok();
+        let (db, opening) = settled.open()?;
+        let before = before.map_or_else(|| settled.look(Past::of), Ok)?;
+        let events = db.events();
+        Ok((db, Change { before, opening, events }))
     }
 
+    /// Closes it. Says what failed beside what was asked for: an archive that is away, say.
+    pub(crate) fn end(mut self, settled: &Settled, db: Database) -> Result<(GivenUp, Opening)> {
+        db.close()?;
+        while let Some(event) = self.events.try_next() {
+            if let Event::Failed { error, .. } = event {
+                failure::warn(&error);
+            }
+        }
+        let given_up =
+            settled.look(|look| Ok(self.before.given_up(look.manifest, first(look, look.manifest)?)))?;
+        Ok((given_up, self.opening))
+    }
+}
+
+/// What a dry run says of a snapshot or a compaction.
+pub(crate) struct Foreseen {
+    pub(crate) seen: Seen,
+    /// The newest snapshot, once it is open.
+    pub(crate) newest: Option<SnapshotEntry>,
+    pub(crate) given_up: GivenUp,
+    pub(crate) opening: Opening,
+}
+
+impl Foreseen {
+    /// What [`Change`] would come to: what would refuse it is refused, and what the opening would do is said.
+    pub(crate) fn of(settled: &Settled, settings: &StoreSettings, is_compaction: bool) -> Result<Foreseen> {
+        settled.check_opening()?;
+        let (foreseen, away) = settled.look(|look| {
+            let mut seen = look.see_as_opened()?;
+            // As the opening would leave it.
+            let mut opened = look.manifest.clone();
+            let damaged = take_off_the_list(look.vfs(), look.layout, &mut opened, &mut seen.report)?;
+            seen.report.set_aside.extend(damaged);
+            if look.config.recovery.policy == Policy::Salvage && opened.snapshots.is_empty() {
+                // So somebody says that they are gone for good.
+                opened.away.clear();
+            }
+            let newest = opened.snapshots.last().copied();
+            let after = foresee(&Disk, look.layout, &opened, settings, seen.view.lsn(), is_compaction)?;
+            let given_up = GivenUp {
+                writes: self::newest(&after) > newest.map(|newest| newest.sequence),
+                ..Past::of(look)?.given_up(&after, first(look, &after)?)
+            };
+            let opening = Opening::foreseen(seen.report.clone());
+            let away = archive_away(&Disk, look.layout, look.manifest)?;
+            Ok((Foreseen { seen, newest, given_up, opening }, away))
+        })?;
+        if foreseen.given_up.writes {
+            target::can_write(settled.layout()?.snapshot_dir())?;
+        }
+        foreseen.opening.warn(false);
+        for path in away {
+            failure::warn(&format!("{} is away: the archive has a hole until it is back", path.display()));
+        }
+        Ok(foreseen)
+    }
+}
+
+impl GivenUp {
     pub(crate) fn json(&self) -> Json {
         json!({
             "snapshots": self.snapshots, "segments": self.segments,
@@ -107,33 +162,23 @@ impl GivenUp {
         })
     }
 
-    /// Says what of the archive is away.
-    pub(crate) fn warn(&self) {
-        for path in &self.away {
-            failure::warn(&format!("{} is away: the archive has a hole until it is back", path.display()));
-        }
-    }
-
     pub(crate) fn line(&self, is_done: bool) -> String {
         let (is, cannot) = if is_done { ("is", "cannot") } else { ("would be", "could not") };
-        if self.snapshots.is_empty() && self.segments == 0 {
-            return format!("nothing of the past {is} given up");
+        let (snapshots, segments) = (self.snapshots.len() as u64, self.segments);
+        let mut what = Vec::new();
+        if snapshots + segments > 0 {
+            what.push(format!(
+                "{}, {}",
+                many(snapshots, "snapshot", "snapshots"),
+                many(segments, "segment of log or archive", "segments of log or archive")
+            ));
         }
-        let snapshots = many(self.snapshots.len() as u64, "snapshot", "snapshots");
-        let segments = many(self.segments, "segment of log or archive", "segments of log or archive");
-        let moments = match self.moments_before {
-            Some(lsn) => format!("; moments before LSN {lsn} {cannot} be gone back to any more"),
-            None => String::new(),
-        };
-        format!("of the past {is} given up: {snapshots}, {segments}{moments}")
-    }
-}
-
-/// Says what failed beside what was asked for: an archive that is away, say.
-pub(crate) fn warn_of_failures(events: &mut Events) {
-    while let Some(event) = events.try_next() {
-        if let Event::Failed { error, .. } = event {
-            failure::warn(&error);
+        if let Some(lsn) = self.moments_before {
+            what.push(format!("moments before LSN {lsn} {cannot} be gone back to any more"));
+        }
+        match what.is_empty() {
+            true => format!("nothing of the past {is} given up"),
+            false => format!("of the past {is} given up: {}", what.join("; ")),
         }
     }
 }

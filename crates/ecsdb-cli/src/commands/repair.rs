@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use ecsdb::{DataLoss, Lsn, Policy, RecoveryReport};
 use ecsdb_io::{Disk, Layout};
-use ecsdb_recovery::{look, mark};
+use ecsdb_recovery::verify_files;
 use serde_json::{Value as Json, json};
 
 use crate::output::Output;
@@ -29,28 +29,35 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     interrupt::hold();
     let settled = options.place.settle()?;
     if options.dry_run {
+        settled.check_opening()?;
         let (copy, moved) = copied(&settled)?;
         let repaired =
             repair(&settled.at(copy.path())).map_err(|e| failure::told(&e, |text| moved.text(text)))?;
-        return tell(&repaired, &options.place.dir, Some(&moved), out);
+        return tell(&repaired, &settled.layout()?, Some(&moved), out);
     }
-    tell(&repair(&settled)?, &options.place.dir, None, out)
+    tell(&repair(&settled)?, &settled.layout()?, None, out)
 }
 
 struct Repaired {
     report: RecoveryReport,
+    /// What is wrong with files that it leaves as they are, since the state does not need them.
+    left: Vec<String>,
     /// The number that the state has from now on: that of the last transaction there ever was.
     lsn: Lsn,
 }
 
 /// Opens with the policy that keeps whatever verifies.
 fn repair(settled: &Settled) -> Result<Repaired> {
-    let db = settled.open(Some(Policy::Salvage))?;
+    let db = settled.open_by(Policy::Salvage)?;
     let report = db.recovery_report().context("the report of the recovery")?.clone();
     interrupt::check()?;
     let lsn = follow(db.snapshot()?)?.lsn;
     db.close()?;
-    Ok(Repaired { report, lsn })
+    let left = settled.look(|look| {
+        let checked = verify_files(look.vfs(), look.layout, look.manifest, &mut |_| {})?;
+        Ok(checked.faults)
+    })?;
+    Ok(Repaired { report, left, lsn })
 }
 
 /// Directories of a copy, and those that they are copies of: what is found in the one is said of the other.
@@ -74,26 +81,15 @@ impl Moved {
 /// A copy of all files, with every directory at its usual place. The original is read, and nothing of it opened for writing.
 fn copied(settled: &Settled) -> Result<(tempfile::TempDir, Moved)> {
     let layout = settled.layout()?;
-    if let Ok(manifest) = look(&Disk, &layout) {
-        // As a repair would be.
-        for dir in [layout.log_dir(), layout.snapshot_dir()] {
-            mark(&Disk, &layout, dir, manifest.database)?;
-        }
-    }
     let copy = tempfile::tempdir()?;
     let to = Layout::new(copy.path()).real(&Disk)?;
     let mut moved = Vec::new();
     // What is within another one comes first, to be told from it.
     let own = [layout.log_dir(), layout.snapshot_dir(), layout.archive_dir(), layout.root()];
     let copies = [to.log_dir(), to.snapshot_dir(), to.archive_dir(), to.root()];
-    let config = &settled.config;
-    let named = [&config.wal.dir, &config.snapshot.dir, &config.archive.dir, &Some(config.dir.clone())];
-    for ((from, to), name) in own.into_iter().zip(copies).zip(named) {
+    for (from, to) in own.into_iter().zip(copies) {
         copy_files(from, to).with_context(|| format!("copying {}", from.display()))?;
-        // As it is called.
-        if let Some(name) = name {
-            moved.push((to.display().to_string(), name.display().to_string()));
-        }
+        moved.push((to.display().to_string(), from.display().to_string()));
     }
     Ok((copy, Moved(moved)))
 }
@@ -118,24 +114,30 @@ fn copy_files(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// Says what was found, or in a copy, of the original.
-fn tell(repaired: &Repaired, dir: &Path, moved: Option<&Moved>, out: &mut Output) -> Result<()> {
-    let Repaired { report, lsn } = repaired;
+fn tell(repaired: &Repaired, layout: &Layout, moved: Option<&Moved>, out: &mut Output) -> Result<()> {
+    let Repaired { report, left, lsn } = repaired;
     let dry_run = moved.is_some();
     if out.is_json() {
         let mut report = serde_json::to_value(report)?;
         if let Some(moved) = moved {
             moved.json(&mut report);
         }
+        let left: Vec<_> =
+            left.iter().map(|fault| moved.map_or(fault.clone(), |moved| moved.text(fault))).collect();
         return out.json(&json!({
-            "written": !dry_run, "data_loss": report["data_loss"], "last_lsn": report["last_lsn"],
+            "written": !dry_run, "left": left, "data_loss": report["data_loss"], "last_lsn": report["last_lsn"],
             "lsn": lsn.0, "entities": report["entities"], "lost": report["lost"], "set_aside": report["set_aside"],
             "passed_over": report["rejected"], "unlisted": report["unlisted"],
         }));
     }
     let text = report.to_string();
     out.line(moved.map_or(text.clone(), |moved| moved.text(&text)))?;
+    for fault in left {
+        let fault = moved.map_or(fault.clone(), |moved| moved.text(fault));
+        out.line(format_args!("left as it is, since the last state does not need it: {fault}"))?;
+    }
     let lost = report.data_loss == DataLoss::Acknowledged;
-    let aside = dir.join("quarantine");
+    let aside = layout.quarantine_dir();
     if lost && *lsn > report.last_lsn {
         let (will, last) = (if dry_run { "would be" } else { "is" }, report.last_lsn);
         out.line(format_args!(

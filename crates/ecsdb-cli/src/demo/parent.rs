@@ -15,7 +15,7 @@ use super::data::Dataset;
 use super::twin::{Progress, Twin};
 use super::{Options, REPORT_BYTES, dataset, summary};
 use crate::output::{self, Output, many};
-use crate::{interrupt, target};
+use crate::{failure, interrupt, target};
 
 /// The uninterrupted run, in memory, brought forward as far as the comparison needs.
 struct Reference {
@@ -155,7 +155,8 @@ fn write_until(
     acknowledged: &mut u64,
 ) -> Result<bool> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["demo", "--child", "--dir"]).arg(dir);
+    // What it says is read by this program.
+    command.args(["demo", "--json", "--child", "--dir"]).arg(dir);
     if let Some(flights) = flights {
         command.arg("--flights").arg(flights.to_string());
     }
@@ -196,13 +197,18 @@ fn write_until(
     Ok(true)
 }
 
-/// What the child says is wrong, which is the parent's to tell. What else it says is passed on.
+/// What the child says is wrong, which is the parent's to tell. What else it says is passed on, once.
 fn said_by(errors: impl Read) -> Option<String> {
     let mut said = None;
     for line in BufReader::new(errors).lines().map_while(Result::ok) {
-        match line.strip_prefix("error: ") {
-            Some(what) => said = Some(what.to_string()),
-            None => eprintln!("{line}"),
+        let told: Json = serde_json::from_str(&line).unwrap_or_default();
+        let text = |key: &str| told.get(key).and_then(Json::as_str);
+        match (text("error"), text("warning"), text("log")) {
+            (Some(what), ..) => said = Some(what.to_string()),
+            (_, Some(warning), _) => failure::warn(warning),
+            (.., Some(log)) => drop(failure::pass_on(log)),
+            // A panic's.
+            _ => failure::warn(&format!("the process that writes: {line}")),
         }
     }
     said

@@ -155,8 +155,7 @@ fn a_snapshot_of_nothing_new_is_none() {
     }
     let info = fixture.ok(&["info", "world"]);
     assert!(
-        info.contains("as of LSN 5, in a snapshot of ")
-            && info.contains("any moment from LSN 0 to 5, or from "),
+        info.contains("as of LSN 5, in a snapshot of ") && info.contains("any moment from LSN 0 to 5, or"),
         "{info}"
     );
 }

@@ -12,4 +12,5 @@ mod page;
 mod reading;
 mod settings;
 mod targets;
+mod told;
 mod writing;

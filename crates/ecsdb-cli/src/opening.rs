@@ -1,0 +1,144 @@
+//! Opening a database for changing it: what would refuse it, and what the opening did beside what was asked for. Every command says that, so that
+//! nothing is lost, cut or set aside without a word.
+
+use std::fs::{File, TryLockError};
+use std::io::ErrorKind;
+
+use anyhow::{Context, Result};
+use ecsdb::{DataLoss, Database, Policy, RecoveryError, RecoveryReport};
+use ecsdb_io::{Disk, Layout, LockKind, Vfs};
+use ecsdb_recovery::{look, mark};
+use serde_json::{Value as Json, json};
+
+use crate::failure::Failure;
+use crate::place::Settled;
+use crate::{failure, output, target};
+
+/// What an opening did, or would do.
+pub(crate) struct Opening(RecoveryReport);
+
+impl Settled {
+    /// Opens it for changing it by the policy of its settings, and says what that did.
+    pub(crate) fn open(&self) -> Result<(Database, Opening)> {
+        let db = self.open_by(self.config.recovery.policy)?;
+        let report = db.recovery_report().context("the report of the recovery")?.clone();
+        let opening = Opening(report);
+        opening.warn(true);
+        Ok((db, opening))
+    }
+
+    /// Opens it for changing it, with nothing running by itself, showing the steps. What that did is the caller's to say.
+    pub(crate) fn open_by(&self, policy: Policy) -> Result<Database> {
+        self.check_opening()?;
+        let bar = output::spinner();
+        let steps = bar.clone();
+        let builder = self.builder().policy(policy);
+        // One that has lost its manifests is there, too: a repair may open it.
+        let opened = builder.progress(move |step| steps.set_message(step.to_string())).open_existing();
+        bar.finish_and_clear();
+        Ok(opened?)
+    }
+
+    /// Refuses what an opening for changing would be refused for before it reads anything: somebody has it open, a directory is another's, or
+    /// nothing can be written there. A dry run asks the same. Nothing is written.
+    pub(crate) fn check_opening(&self) -> Result<()> {
+        let layout = self.layout()?;
+        refuse_locked(&layout)?;
+        if let Ok(manifest) = look(&Disk, &layout) {
+            for dir in [layout.log_dir(), layout.snapshot_dir()] {
+                mark(&Disk, &layout, dir, manifest.database)?;
+            }
+        }
+        [layout.root(), layout.log_dir()].into_iter().try_for_each(target::can_write)
+    }
+}
+
+/// Refuses a database that somebody has open. The lock is tried for a moment, on the file that is there: where none is, nobody has it.
+fn refuse_locked(layout: &Layout) -> Result<()> {
+    let path = Layout::lock_file(layout.root());
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(e).with_context(|| format!("opening {}", path.display())),
+    };
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => match Disk.try_lock(&path, LockKind::Exclusive, "") {
+            Err(e) => Err(RecoveryError::from(e).into()),
+            Ok(_) => Ok(()),
+        },
+        // Whatever else is wrong with it, the opening says.
+        _ => Ok(()),
+    }
+}
+
+impl Opening {
+    /// What an opening would do, by what was read without one.
+    pub(crate) fn foreseen(report: RecoveryReport) -> Opening {
+        Opening(report)
+    }
+
+    /// Says it on standard error.
+    pub(crate) fn warn(&self, is_done: bool) {
+        let report = &self.0;
+        let is = if is_done { "is" } else { "would be" };
+        for lost in &report.lost {
+            failure::warn(&format!("what had been acknowledged {is} lost: {}", lsns(lost)));
+        }
+        if report.data_loss == DataLoss::Possible {
+            failure::warn("what came after the newest snapshot, if anything did, is lost");
+        }
+        if let Some(tail) = &report.tail {
+            let cut = match report.cut_bytes {
+                0 => format!("the end of the log {is} cut"),
+                bytes => format!("{} {is} cut off the end of the log", output::many(bytes, "byte", "bytes")),
+            };
+            failure::warn(&format!("{cut}: {tail}"));
+        }
+        if let Some(lsn) = report.rolled_back {
+            failure::warn(&format!("the incomplete transaction {lsn}, never acknowledged, {is} rolled back"));
+        }
+        for rejected in &report.rejected {
+            let back = if rejected.away { " (once it is back, it counts again)" } else { "" };
+            let (path, reason) = (rejected.path.display(), &rejected.reason);
+            failure::warn(&format!("{path} {is} passed over: {reason}{back}"));
+        }
+        for path in &report.unlisted {
+            let path = path.display();
+            failure::warn(&format!("{path} {is} taken in, which the manifest is older than"));
+        }
+        if !report.set_aside.is_empty() {
+            let paths: Vec<_> = report.set_aside.iter().map(|path| path.display().to_string()).collect();
+            failure::warn(&format!("{is} set aside: {}", paths.join(", ")));
+        }
+    }
+
+    pub(crate) fn json(&self) -> Result<Json> {
+        let report = serde_json::to_value(&self.0)?;
+        Ok(json!({
+            "data_loss": report["data_loss"], "lost": report["lost"], "passed_over": report["rejected"],
+            "unlisted": report["unlisted"], "torn_tail": report["tail"], "cut_bytes": report["cut_bytes"],
+            "rolled_back": report["rolled_back"], "set_aside": report["set_aside"],
+        }))
+    }
+
+    /// Ends with the exit code of damage where what had been acknowledged is lost, whatever else was done.
+    pub(crate) fn end(&self) -> Result<()> {
+        if self.0.data_loss != DataLoss::Acknowledged {
+            return Ok(());
+        }
+        let report = self.0.incarnation;
+        Err(Failure::Damaged(format!(
+            "it is done, but the opening gave up what had been acknowledged: `recovery.policy` is `salvage`; the report of opening {report} \
+             lists it, and what was set aside is kept"
+        ))
+        .into())
+    }
+}
+
+/// Which transactions are lost, and why.
+fn lsns(lost: &ecsdb_recovery::Lost) -> String {
+    match lost.last {
+        Some(last) => format!("LSN {} to {last}: {}", lost.first, lost.why),
+        None => format!("from LSN {} on: {}", lost.first, lost.why),
+    }
+}

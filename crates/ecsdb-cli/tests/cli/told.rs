@@ -1,0 +1,294 @@
+//! What an opening did is told, a dry run says what the real one does, and what is damaged or gone is told with what helps.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ecsdb::prelude::*;
+use serde_json::Value as Json;
+
+use crate::fixture::Fixture;
+
+/// `world` with four segments, two of them in the archive, and two snapshots.
+fn segments() -> Fixture {
+    let fixture = Fixture { dir: tempfile::tempdir().unwrap() };
+    let db = fixture.open("world");
+    for _ in 0..2 {
+        db.rotate_log().unwrap();
+        db.write(|tx| Ok(tx.spawn_batch((0..50).map(|_| ())).len())).unwrap();
+    }
+    db.close().unwrap();
+    fixture.ok(&["snapshot", "world"]);
+    let db = Database::builder(fixture.path("world")).keep_all().open().unwrap();
+    db.write(|tx| Ok(tx.spawn(()))).unwrap();
+    db.close().unwrap();
+    fixture
+}
+
+/// Those files of a directory whose names end like that, in their order.
+fn ending(dir: &Path, end: &str) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    let mut all: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    all.retain(|path| path.to_string_lossy().ends_with(end));
+    all.sort();
+    all
+}
+
+/// Damages what a file holds in its middle, or at its end.
+fn spoil(file: &Path, at_end: bool) {
+    let mut bytes = fs::read(file).unwrap();
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    // Behind a segment's header, where there is one.
+    let at = match end {
+        _ if at_end => end - 2,
+        4097.. => 4096 + (end - 4096) / 2,
+        _ => end / 2,
+    };
+    bytes[at] ^= 0xff;
+    fs::write(file, bytes).unwrap();
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &to.join(entry.file_name())),
+            false => drop(fs::copy(entry.path(), to.join(entry.file_name())).unwrap()),
+        }
+    }
+}
+
+#[test]
+fn a_loss_by_salvage_is_told_whatever_was_asked_for() {
+    for command in ["snapshot", "compact"] {
+        for json in [false, true] {
+            let fixture = Fixture { dir: tempfile::tempdir().unwrap() };
+            let db = fixture.open("world");
+            db.rotate_log().unwrap();
+            db.write(|tx| Ok(tx.spawn(()))).unwrap();
+            db.close().unwrap();
+            spoil(&fixture.path("world/log/0000000000000001.seg"), false);
+            fs::write(fixture.path("world/ecsdb.toml"), "[recovery]\npolicy = \"salvage\"\n").unwrap();
+            let arguments = [&[command, "world"][..], if json { &["--json"] } else { &[] }].concat();
+            let (code, _, _) = fixture.run(&[&arguments[..], &["--dry-run"]].concat());
+            assert_eq!(code, 4, "as the real one");
+            let (code, out, error) = fixture.run(&arguments);
+            assert!(
+                code == 4 && error.contains("what had been acknowledged is lost: LSN "),
+                "{code} {error}"
+            );
+            if json {
+                let told: Json = serde_json::from_str(&out).unwrap();
+                assert_eq!(told["opening"]["data_loss"], "acknowledged");
+                assert!(told["opening"]["lost"][0]["last"] == 6 && told["written"] == true, "{told}");
+                assert!(error.lines().all(|line| serde_json::from_str::<Json>(line).is_ok()), "{error}");
+            } else {
+                assert!(!out.contains("nothing"), "{out}");
+            }
+            // Once it is told, it is done with.
+            assert_eq!(fixture.json(&[command, "world"])["opening"]["data_loss"], "none");
+        }
+    }
+}
+
+#[test]
+fn what_an_opening_cuts_and_sets_aside_is_told() {
+    let fixture = segments();
+    let snapshot = ending(&fixture.path("world/snapshots"), ".snap").pop().unwrap();
+    spoil(&snapshot, false);
+    for (is, dry) in [("would be", &["--dry-run"][..]), ("is", &[])] {
+        let (code, _, error) = fixture.run(&[&["snapshot", "world"], dry].concat());
+        assert!(code == 0 && error.contains(&format!("{is} passed over")), "{code} {error}");
+        assert!(error.contains(&format!("{is} set aside")), "{error}");
+    }
+    // What a kill leaves: no end is noted in the manifest.
+    let db = fixture.open("open");
+    copy(&fixture.path("open"), &fixture.path("killed"));
+    db.close().unwrap();
+    spoil(&fixture.path("killed/log/0000000000000001.seg"), true);
+    for (is, dry) in [("would be", &["--dry-run"][..]), ("is", &[])] {
+        let (code, _, error) = fixture.run(&[&["compact", "killed"], dry].concat());
+        assert!(code == 0 && error.contains(is) && error.contains("the end of the log"), "{code} {error}");
+    }
+}
+
+/// Whatever state a directory is in, a dry run ends as the real one does, and says what that comes to.
+#[test]
+fn a_dry_run_says_what_the_real_one_does_whatever_there_is() {
+    let base = segments();
+    base.ok(&["compact", "world"]);
+    let mut random = fastrand::Rng::with_seed(11);
+    let mut codes = std::collections::BTreeSet::new();
+    for step in 0..60 {
+        drop(fs::remove_dir_all(base.path("now")));
+        copy(&base.path("world"), &base.path("now"));
+        let now = base.path("now");
+        if random.bool() {
+            let db = Database::builder(&now).keep_all().open().unwrap();
+            db.write(|tx| Ok(tx.spawn(()))).unwrap();
+            db.close().unwrap();
+        }
+        let pick = |random: &mut fastrand::Rng, dir: &str, end: &str| {
+            let all = ending(&now.join(dir), end);
+            (!all.is_empty()).then(|| all[random.usize(..all.len())].clone())
+        };
+        let mut lock = None;
+        let mut done = Vec::new();
+        for _ in 0..random.usize(..3) {
+            let what = random.u8(..9);
+            done.push(what);
+            match what {
+                0 => drop(fs::remove_dir_all(now.join("snapshots"))),
+                1 => drop(fs::remove_dir_all(now.join("archive"))),
+                2 => drop(pick(&mut random, "snapshots", ".snap").map(|file| spoil(&file, false))),
+                3 => drop(pick(&mut random, "snapshots", ".snap").map(fs::remove_file)),
+                4 => drop(pick(&mut random, "log", ".seg").map(|file| spoil(&file, random.bool()))),
+                5 => drop(pick(&mut random, "log", ".seg").map(fs::remove_file)),
+                6 => drop(pick(&mut random, "archive", ".seg").map(|file| spoil(&file, false))),
+                7 => drop(pick(&mut random, "archive", ".seg").map(fs::remove_file)),
+                _ if lock.is_some() => {}
+                _ => {
+                    let file = fs::File::open(now.join("LOCK")).unwrap();
+                    match random.bool() {
+                        true => file.try_lock().unwrap(),
+                        // Somebody who only reads.
+                        false => file.try_lock_shared().unwrap(),
+                    }
+                    lock = Some(file);
+                }
+            }
+        }
+        let policy = ["truncate-tail", "strict", "salvage"][random.usize(..3)];
+        let settings = format!("[recovery]\npolicy = \"{policy}\"\n");
+        fs::write(now.join("ecsdb.toml"), settings).unwrap();
+        let command = ["snapshot", "compact", "repair"][random.usize(..3)];
+        let (would, would_say, why) = base.run(&[command, "now", "--dry-run", "--json"]);
+        let (was, said, error) = base.run(&[command, "now", "--json"]);
+        let state =
+            format!("{step}: {command} after {done:?} by {policy}: {why}{would_say}then {error}{said}");
+        assert_eq!(would, was, "{state}");
+        codes.insert(was);
+        if was == 0 {
+            let (would, was): (Json, Json) =
+                (serde_json::from_str(&would_say).unwrap(), serde_json::from_str(&said).unwrap());
+            if command == "repair" {
+                assert_eq!(
+                    (&would["data_loss"], &would["left"]),
+                    (&was["data_loss"], &was["left"]),
+                    "{state}"
+                );
+            } else {
+                assert_eq!(would["would_write"], was["written"], "{state}");
+                assert_eq!(would["given_up"], was["given_up"], "{state}");
+                assert_eq!(would["opening"]["data_loss"], was["opening"]["data_loss"], "{state}");
+            }
+        }
+        drop(lock);
+    }
+    assert!([0, 1, 4, 5].iter().all(|code| codes.contains(code)), "{codes:?}");
+}
+
+#[test]
+fn verify_says_what_helps_and_repair_what_it_leaves() {
+    let fixture = segments();
+    fixture.ok(&["compact", "world"]);
+    let archived = ending(&fixture.path("world/archive"), ".seg");
+    let first = archived[0].clone();
+    spoil(&first, false);
+    for _ in 0..2 {
+        let (code, out, error) = fixture.run(&["verify", "world"]);
+        assert!(code == 4 && error.contains("there is nothing to repair"), "{code} {error}");
+        assert!(out.contains("cannot be gone back to for that"), "{out}");
+        let name = first.file_name().unwrap().to_str().unwrap();
+        let text = fixture.ok(&["repair", "world"]);
+        assert!(text.contains("left as it is") && text.contains(name), "{text}");
+    }
+    // One that is missing, and all of them.
+    let damaged = fs::read(&first).unwrap();
+    fs::remove_file(&first).unwrap();
+    let one = fixture.ok(&["verify", "world"]);
+    fs::rename(fixture.path("world/archive"), fixture.path("elsewhere")).unwrap();
+    let all = fixture.ok(&["verify", "world"]);
+    for text in [one, all] {
+        assert!(text.contains("away: ") && text.ends_with("everything that is there verifies\n"), "{text}");
+    }
+    // What is damaged beside a hole is told all the same.
+    fs::rename(fixture.path("elsewhere"), fixture.path("world/archive")).unwrap();
+    fs::write(&first, damaged).unwrap();
+    fs::remove_file(&archived[2]).unwrap();
+    let (code, out, _) = fixture.run(&["verify", "world"]);
+    assert!(code == 4 && out.contains("away: ") && out.contains("DAMAGED "), "{code} {out}");
+    // Where recovery needs it.
+    let fixture = segments();
+    let segment = ending(&fixture.path("world/log"), ".seg");
+    let with = segment.iter().rev().find(|path| fs::metadata(path).unwrap().len() > 4096).unwrap();
+    spoil(with, false);
+    let (code, _, error) = fixture.run(&["verify", "world"]);
+    assert!(code == 4 && error.contains("let `ecsdb repair` go on"), "{code} {error}");
+}
+
+#[test]
+fn what_is_gone_is_told_and_not_counted() {
+    let fixture = segments();
+    let told = |arguments: &[&str]| fixture.json(arguments);
+    let named = told(&["info", "world"])["snapshots"].as_array().unwrap().len();
+    let snapshots = fixture.path("world/snapshots");
+    assert!(named > 0 && told(&["info", "world"])["missing"] == serde_json::json!([]));
+    fs::rename(&snapshots, fixture.path("elsewhere")).unwrap();
+    for arguments in [&["info", "world"][..], &["snapshot", "world", "--list"]] {
+        let now = told(arguments);
+        assert_eq!(
+            (now["snapshots"].as_array().unwrap().len(), now["missing"].as_array().unwrap().len()),
+            (0, named)
+        );
+        assert!(fixture.ok(arguments).contains("MISSING"), "{arguments:?}");
+    }
+    fs::rename(fixture.path("elsewhere"), &snapshots).unwrap();
+    let log = ending(&fixture.path("world/log"), ".seg");
+    assert!(log.len() > 2, "{log:?}");
+    fs::remove_file(&log[1]).unwrap();
+    let missing = told(&["info", "world"])["missing"].clone();
+    assert_eq!(
+        missing,
+        serde_json::json!([fs::canonicalize(&snapshots)
+            .unwrap()
+            .parent()
+            .unwrap()
+            .join("log")
+            .join(log[1].file_name().unwrap())])
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_to_nothing_is_no_place_for_something_new() {
+    let fixture = Fixture::new();
+    fixture.ok(&["dump", "world", "--output", "dumped"]);
+    std::os::unix::fs::symlink("nowhere", fixture.path("link")).unwrap();
+    for command in [
+        &["init", "link"][..],
+        &["init", "link/new"],
+        &["load", "link", "dumped"],
+        &["restore", "world", "link"],
+        &["backup", "world", "link"],
+    ] {
+        for dry in [&["--dry-run"][..], &[]] {
+            let (code, _, error) = fixture.run(&[command, dry].concat());
+            assert!(code == 6 && error.contains("is a link to nothing"), "{command:?}: {code} {error}");
+        }
+    }
+}
+
+/// Who may write everywhere is refused only where nobody may.
+#[cfg(unix)]
+#[test]
+fn where_nothing_can_be_written_a_dry_run_fails_too() {
+    use std::os::unix::fs::PermissionsExt;
+    let fixture = Fixture::new();
+    fs::create_dir(fixture.path("closed")).unwrap();
+    fs::set_permissions(fixture.path("closed"), fs::Permissions::from_mode(0o500)).unwrap();
+    for command in [&["init", "closed/new"][..], &["backup", "world", "closed/new"]] {
+        let (would, _, why) = fixture.run(&[command, &["--dry-run"]].concat());
+        let (was, _, error) = fixture.run(command);
+        assert_eq!(would, was, "{command:?}: {why}then {error}");
+    }
+}
