@@ -246,36 +246,3 @@ fn init_and_load_judge_a_place_alike() {
         std::fs::rename(fixture.path("new"), fixture.path(&format!("made-{i}"))).unwrap();
     }
 }
-
-/// A hole in the log is listed, and what is behind it is there.
-#[test]
-fn the_last_transactions_are_shown_behind_a_hole_that_a_snapshot_covers() {
-    let fixture = Fixture::new();
-    for _ in 0..3 {
-        let db = Database::builder(fixture.path("world"))
-            .config(|config| config.archive.enabled = Some(true))
-            .open()
-            .unwrap();
-        db.write(|tx| Ok(tx.spawn(()))).unwrap();
-        db.close().unwrap();
-        fixture.ok(&["snapshot", "world"]);
-    }
-    let all = fixture.json(&["wal", "ls", "world"]);
-    let last = all["last_lsn"].as_u64().unwrap();
-    assert_eq!((&all["tail"], &all["holes"]), (&"clean".into(), &serde_json::json!([])));
-    let archived: Vec<_> =
-        all["segments"].as_array().unwrap().iter().filter(|it| it["archived"] == true).collect();
-    let gone = archived[1];
-    std::fs::remove_file(fixture.dir.path().join(gone["file"].as_str().unwrap())).unwrap();
-    let (code, out, error) = fixture.run(&["wal", "ls", "world", "--json"]);
-    let holed: serde_json::Value = serde_json::from_str(&out).unwrap();
-    assert_eq!((code, &holed["last_lsn"]), (4, &last.into()), "{error}");
-    assert_eq!(holed["holes"][0]["number"], gone["number"]);
-    let (code, out, error) = fixture.run(&["wal", "ls", "world"]);
-    assert!(code == 4 && out.contains("MISSING"), "{out}{error}");
-    assert!(out.contains(&format!("the last transaction that is there is {last}")), "{out}");
-    let tail = fixture.lines(&["wal", "tail", "world", "-n", "1"]);
-    assert_eq!(tail.last().unwrap()["lsn"], last);
-    let (code, _, error) = fixture.run(&["wal", "tail", "world", "-n", "99"]);
-    assert!(code == 4 && error.contains("the archive has lost") && error.contains(".seg.zst"), "{error}");
-}
