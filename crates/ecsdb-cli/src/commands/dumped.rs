@@ -258,6 +258,11 @@ mod tests {
     /// Brackets count outside of text alone, however that is escaped.
     #[test]
     fn depth_is_bounded_before_anything_is_parsed() {
+        let reader = std::thread::Builder::new().stack_size(64 << 20);
+        reader.spawn(lines_about_as_deep_as_they_may_be).unwrap().join().unwrap();
+    }
+
+    fn lines_about_as_deep_as_they_may_be() {
         let mut random = fastrand::Rng::with_seed(3);
         for _ in 0..200 {
             let depth = random.usize(DEPTH_MAX - 3..DEPTH_MAX + 4);

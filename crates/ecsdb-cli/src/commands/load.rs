@@ -40,7 +40,7 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     let dir = &options.place.dir;
     let (settled, layout) = target::for_database(&options.place)?;
     let dumped = if options.file == Path::new("-") {
-        read(&mut io::stdin().lock()).context("standard input")?
+        read(&mut BufReader::new(io::stdin())).context("standard input")?
     } else {
         let name = || options.file.display().to_string();
         let file = match File::open(&options.file) {
@@ -100,7 +100,20 @@ struct Load {
     defined: bool,
 }
 
-fn read(from: &mut dyn BufRead) -> Result<Loaded> {
+/// Of the stack on which a line is read: what is as deep as a line may be passes, however it was compiled.
+const STACK_BYTES: usize = 64 << 20;
+
+fn read(from: &mut (dyn BufRead + Send)) -> Result<Loaded> {
+    std::thread::scope(|scope| {
+        let reader = std::thread::Builder::new().stack_size(STACK_BYTES);
+        match reader.spawn_scoped(scope, || read_here(from))?.join() {
+            Ok(read) => read,
+            Err(_) => anyhow::bail!("reading the dump panicked; this is a bug of ecsdb"),
+        }
+    })
+}
+
+fn read_here(from: &mut dyn BufRead) -> Result<Loaded> {
     let lines = &mut Lines::new(from);
     let Some(first) = lines.next()? else { return wrong("it is empty, and no dump of ecsdb") };
     let mut load = Load::begin(&first).map_err(|e| match e.downcast_ref() {
