@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use comfy_table::{ContentArrangement, LineStyle, Table, TableStyle};
+use comfy_table::{ColumnConstraint, ContentArrangement, LineStyle, Table, TableStyle, Width};
 use ecsdb_recovery::PathText;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value as Json, json};
@@ -58,19 +58,9 @@ impl Output {
 
     /// A table; nothing without rows.
     pub(crate) fn table(&mut self, head: &[&str], rows: Vec<Vec<String>>) -> Result<()> {
-        if rows.is_empty() {
-            return Ok(());
-        }
-        let mut table = Table::new();
-        table.load_style(TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─')));
-        table.set_content_arrangement(ContentArrangement::Dynamic);
-        if !head.is_empty() {
-            table.set_header(head.iter().copied());
-        }
-        for row in rows {
-            table.add_row(row.into_iter().map(harmless));
-        }
-        self.line(table.trim_fmt())
+        let mut table = Rows::new(head);
+        rows.into_iter().try_for_each(|row| table.push(row, self))?;
+        table.finish(self)
     }
 
     /// Bytes as they are.
@@ -83,6 +73,64 @@ impl Output {
         Ok(self.out.flush()?)
     }
 }
+
+/// Rows of a table that are kept before they are printed, and their bytes: what is bounded is memory, and the wait for the first of them.
+const KEPT_ROWS: usize = 1000;
+const KEPT_BYTES: usize = 1 << 20;
+
+/// A table of any length, of which only a part is kept: the first rows say how wide the columns are.
+pub(crate) struct Rows {
+    head: Vec<String>,
+    kept: Vec<Vec<String>>,
+    bytes: usize,
+    /// Of the columns, once something was printed.
+    widths: Vec<u16>,
+}
+
+impl Rows {
+    pub(crate) fn new(head: &[&str]) -> Rows {
+        let head = head.iter().map(|name| name.to_string()).collect();
+        Rows { head, kept: Vec::new(), bytes: 0, widths: Vec::new() }
+    }
+
+    pub(crate) fn push(&mut self, row: Vec<String>, out: &mut Output) -> Result<()> {
+        self.bytes += row.iter().map(String::len).sum::<usize>();
+        self.kept.push(row.into_iter().map(harmless).collect());
+        match self.kept.len() >= KEPT_ROWS || self.bytes >= KEPT_BYTES {
+            true => self.print(out),
+            false => Ok(()),
+        }
+    }
+
+    /// Prints what is kept.
+    fn print(&mut self, out: &mut Output) -> Result<()> {
+        if self.kept.is_empty() {
+            return Ok(());
+        }
+        let mut table = Table::new();
+        table.load_style(TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─')));
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+        if !self.head.is_empty() {
+            table.set_header(std::mem::take(&mut self.head));
+        }
+        self.bytes = 0;
+        table.add_rows(self.kept.drain(..));
+        for (column, width) in table.column_iter_mut().zip(&self.widths) {
+            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(*width)));
+        }
+        if self.widths.is_empty() {
+            self.widths = table.column_max_content_widths().iter().map(|width| width + PADDING).collect();
+        }
+        out.line(table.trim_fmt())
+    }
+
+    pub(crate) fn finish(mut self, out: &mut Output) -> Result<()> {
+        self.print(out)
+    }
+}
+
+/// Blanks beside what is in a cell, which count for the width of its column.
+const PADDING: u16 = 2;
 
 /// A path for programs: every one goes through here, since a plain one that is no Unicode cannot be told.
 pub(crate) fn path(path: &Path) -> Json {
@@ -114,14 +162,32 @@ pub(crate) fn harmless(text: impl Display) -> String {
     for c in text.to_string().chars() {
         match c {
             '\n' => out.push(c),
-            c if c.is_control() => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c if c.is_control() || turns(c) => out.push_str(&format!("\\u{:04x}", u32::from(c))),
             c => out.push(c),
         }
     }
     out
 }
 
+/// A character that changes the direction of what is beside it: what is shown would read as something else than it is.
+fn turns(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// A number with the word for it.
 pub(crate) fn many(n: u64, one: &str, more: &str) -> String {
     format!("{} {}", indicatif::HumanCount(n), if n == 1 { one } else { more })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_is_shown_does_anything_to_a_terminal_or_to_what_is_beside_it() {
+        assert_eq!(
+            harmless("a\u{1b}[2Jb\nc\u{202e}d\u{2066}\u{61c}é"),
+            "a\\u001b[2Jb\nc\\u202ed\\u2066\\u061cé"
+        );
+    }
 }

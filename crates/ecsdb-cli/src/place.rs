@@ -80,7 +80,7 @@ pub(crate) struct Seen {
 }
 
 /// The name of the file with a database's settings, in its directory.
-pub(crate) const SETTINGS: &str = "ecsdb.toml";
+pub(crate) const SETTINGS: &str = ecsdb_compactor::copy::SETTINGS;
 /// How long files are read again that somebody is writing, before what is wrong with them is believed.
 const LOOKED_FOR: Duration = Duration::from_secs(60);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);

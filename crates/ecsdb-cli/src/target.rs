@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use ecsdb_io::{Disk, FileKind, Layout, Owner, Vfs};
+use ecsdb_recovery::{Error as RecoveryError, look};
 use ecsdb_snapshot::Manifest;
 
 use crate::failure::Failure;
-use crate::place::SETTINGS;
+use crate::place::{Place, SETTINGS, Settled};
 
 /// Refuses a place within the directories of a database: of that which is read, or of whichever lies around it. Whoever writes there by name
 /// takes its files for something else than they are. Gives the place's real name.
@@ -57,11 +58,35 @@ pub(crate) fn no_file(to: &Path) -> Result<()> {
     }
 }
 
-/// A directory for a new database: not there yet, or with nothing in it but the file of its settings.
-pub(crate) fn for_database(to: &Path) -> Result<Layout> {
+fn has_settings_alone(layout: &Layout) -> bool {
     let is_settings =
         |entry: std::io::Result<fs::DirEntry>| entry.is_ok_and(|entry| entry.file_name() == SETTINGS);
-    new(None, to, |layout| fs::read_dir(layout.root()).is_ok_and(|mut entries| entries.all(is_settings)))
+    fs::read_dir(layout.root()).is_ok_and(|mut entries| entries.all(is_settings))
+}
+
+/// The directory of a demonstration, which begins anew.
+pub(crate) fn for_demo(to: &Path) -> Result<Layout> {
+    new(None, to, has_settings_alone)
+}
+
+/// The directories of a new database, with its settings: not there yet, or with nothing in them but the file of these, or what another attempt has
+/// left unfinished.
+pub(crate) fn for_database(place: &Place) -> Result<(Settled, Layout)> {
+    // Where no database may be, nobody's settings are read.
+    refuse(None, &place.dir)?;
+    no_file(&place.dir)?;
+    let settled = place.settle_new()?;
+    let layout = settled.layout()?;
+    refuse_elsewhere(&layout)?;
+    match look(&Disk, &layout) {
+        Ok(_) => return Err(RecoveryError::DatabaseExists { dir: place.dir.clone() }.into()),
+        Err(RecoveryError::NoDatabase { .. } | RecoveryError::Unfinished { .. }) => {}
+        Err(RecoveryError::Io(e)) if e.is_not_found() => {}
+        Err(other) => return Err(other.into()),
+    }
+    new(None, &place.dir, |layout| layout.unfinished_file().exists() || has_settings_alone(layout))?;
+    for_copy_elsewhere(&layout)?;
+    Ok((settled, layout))
 }
 
 /// The file in a directory of tables that says that they are not all there yet.
@@ -115,8 +140,8 @@ pub(crate) fn for_copy(own: Option<&Layout>, to: &Path) -> Result<Layout> {
     new(own, to, |layout| layout.unfinished_file().exists())
 }
 
-/// As [`for_copy`], for those directories of a new database that lie elsewhere than in its own.
-pub(crate) fn for_copy_elsewhere(layout: &Layout) -> Result<()> {
+/// The same of those directories of a new database that lie elsewhere than in its own.
+fn for_copy_elsewhere(layout: &Layout) -> Result<()> {
     let is_unfinished = layout.unfinished_file().exists();
     for dir in elsewhere(layout) {
         let is_ours = |dir: &Path| {
@@ -128,7 +153,7 @@ pub(crate) fn for_copy_elsewhere(layout: &Layout) -> Result<()> {
 }
 
 /// Refuses places of log, snapshots and archive that are within another database.
-pub(crate) fn refuse_elsewhere(layout: &Layout) -> Result<()> {
+fn refuse_elsewhere(layout: &Layout) -> Result<()> {
     elsewhere(layout).try_for_each(|dir| refuse(None, dir).map(drop))
 }
 

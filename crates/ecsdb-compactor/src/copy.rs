@@ -76,6 +76,9 @@ pub fn refuse_within(own: &Layout, copy: &Layout) -> Result<()> {
     Ok(())
 }
 
+/// The file of a database's settings, which may be there before the database.
+pub const SETTINGS: &str = "ecsdb.toml";
+
 /// Writes `view` into the directory of `layout` as a new database: one full snapshot and a manifest. It has an identity of its
 /// own, since from here on it has a history of its own: log segments of the original never count as its. LSNs go on after the
 /// view's. What was noted of retention and archive of the original, `kept`, and what the settings say of them goes on to hold there (CKP-11).
@@ -96,7 +99,8 @@ pub fn write_database(
     let root = layout.root();
     // An attempt that was interrupted is begun again; nothing else is touched.
     let unfinished = vfs.file_len(&layout.unfinished_file())?.is_some();
-    if !unfinished && vfs.file_len(root)?.is_some() && !vfs.read_dir(root)?.is_empty() {
+    let is_free = || Ok::<_, Error>(vfs.read_dir(root)?.iter().all(|entry| *entry.name == *SETTINGS));
+    if !unfinished && vfs.file_len(root)?.is_some() && !is_free()? {
         return Err(Error::TargetNotEmpty(root.into()));
     }
     create_dir_durably(vfs, root)?;

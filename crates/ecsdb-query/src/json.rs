@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ecsdb_core::describe::{Description, Field, Primitive, Shape, TypeIndex, Value};
+use ecsdb_core::describe::{Description, Field, LEVELS_MAX, Primitive, Shape, TypeIndex, Value};
 use serde_json::{Map, Number, Value as Json};
 
 use crate::error::Unfit;
@@ -10,6 +10,9 @@ use crate::hex::{from_hex, hex};
 
 /// The component's own type.
 pub const ROOT: TypeIndex = TypeIndex(0);
+
+/// Levels of lists and objects of any value as JSON: a variant is an object, and its fields another; so are a map of pairs, and each pair.
+pub const JSON_DEPTH_MAX: usize = 2 * (LEVELS_MAX + 1);
 
 /// Levels of types that are looked through for what a value is in the end.
 const DEPTH_MAX: usize = 128;
@@ -224,8 +227,8 @@ impl Parse<'_> {
             Some(Shape::Option(inner)) => match json {
                 Json::Null => Ok(Value::None),
                 Json::Object(some) if can_be_null(description, *inner) => match some.get("some") {
-                    Some(value) => Ok(Value::Some(Box::new(self.value(*inner, value)?))),
-                    None => expected("null or {\"some\": …}"),
+                    Some(value) if some.len() == 1 => Ok(Value::Some(Box::new(self.value(*inner, value)?))),
+                    _ => expected("null or {\"some\": …}"),
                 },
                 value => Ok(Value::Some(Box::new(self.value(*inner, value)?))),
             },
@@ -310,15 +313,21 @@ fn primitive_from_json(primitive: Primitive, json: &Json) -> Result<Value, Strin
         }
         F32 => match json.as_f64() {
             // By way of the text, so that it is rounded once.
-            Some(number) => number.to_string().parse().ok().map(Value::F32),
+            Some(number) => number.to_string().parse().ok().filter(|it: &f32| it.is_finite()).map(Value::F32),
             None => float(json, f32::NAN.to_bits().into())
-                .map(|bits| bits.map_or_else(|value| value as f32, |bits| f32::from_bits(bits as u32)))
+                .and_then(|bits| match bits {
+                    Ok(bits) => u32::try_from(bits).ok().map(f32::from_bits).filter(|it| it.is_nan()),
+                    Err(infinite) => Some(infinite as f32),
+                })
                 .map(Value::F32),
         },
         F64 => match json.as_f64() {
             Some(number) => Some(Value::F64(number)),
             None => float(json, f64::NAN.to_bits())
-                .map(|bits| bits.map_or_else(|value| value, f64::from_bits))
+                .and_then(|bits| match bits {
+                    Ok(bits) => Some(f64::from_bits(bits)).filter(|it| it.is_nan()),
+                    Err(infinite) => Some(infinite),
+                })
                 .map(Value::F64),
         },
         String | BoxStr => json.as_str().map(|text| Value::Text(text.into())),
@@ -371,6 +380,20 @@ mod tests {
         c: f32,
         d: u64,
         e: i64,
+    }
+
+    #[test]
+    fn what_no_number_of_the_type_is_is_not_taken_for_one() {
+        let number = |b: &str| {
+            let text = format!(r#"{{"a":0.5,"b":{b},"c":1,"d":1,"e":1}}"#);
+            from_json(Numbers::description(), &serde_json::from_str(&text).unwrap())
+        };
+        for fine in ["3.4e38", "\"NaN\"", "\"NaN:7fc00001\"", "\"-Infinity\""] {
+            assert!(number(fine).is_ok(), "{fine}");
+        }
+        for other in ["1e300", "\"NaN:0\"", "\"NaN:7ff8000000000001\"", "null"] {
+            assert_eq!(number(other).unwrap_err().at, ["b"], "{other}");
+        }
     }
 
     #[test]

@@ -97,6 +97,20 @@ pub enum Error {
         /// The directory of the log.
         dir: PathBuf,
     },
+    /// A part of the past is missing or damaged, which only the archive had. No state that is built from a later snapshot needs it.
+    #[error(
+        "the archive has lost transactions from LSN {first_lost} on: {what}. The archive was looked for in {}: a directory that is wrong \
+         or not mounted looks the same. If it is the right one, put the file back from a backup of the archive; opening the database \
+         does not need it, and what comes after the loss is there (`ecsdb wal ls`)", dir.display()
+    )]
+    ArchiveLost {
+        /// The first LSN that is lost.
+        first_lost: u64,
+        /// Where and why.
+        what: String,
+        /// The directory of the archive.
+        dir: PathBuf,
+    },
     /// The log does not go back to the newest snapshot that validates.
     #[error(
         "the log begins after LSN {log_begins}, but the newest snapshot that validates ends with LSN {snapshot}: the \

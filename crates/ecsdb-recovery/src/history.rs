@@ -363,6 +363,11 @@ impl<'a> History<'a> {
         }
     }
 
+    /// Above this the log is without a hole, up to its end, or to what is [lost](History::lost).
+    pub fn logged_from(&self) -> Lsn {
+        self.logged_from
+    }
+
     /// The first transaction that is lost although it had been durable, and what is damaged there; `None` when nothing is.
     pub fn lost(&self) -> Option<(Lsn, &str)> {
         let lost = self.given_up.as_ref().or(self.lost.as_ref());
@@ -412,6 +417,10 @@ impl<'a> History<'a> {
         match e {
             Error::Log(LogError::Lost { first, damage, evidence, shown }) => {
                 let what = format!("{damage} ({evidence}). Before that there is {there}");
+                if damage.path.starts_with(self.layout.archive_dir()) {
+                    let dir = self.layout.archive_dir().into();
+                    return Error::ArchiveLost { first_lost: first.0, what, dir };
+                }
                 Error::Corrupt { first_lost: first.0, what, shown, dir: self.layout.log_dir().into() }
             }
             other => other,

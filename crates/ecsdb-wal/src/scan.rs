@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 use ecsdb_io::frame::FrameDamage;
-use ecsdb_io::{NumberedFile, Vfs};
+use ecsdb_io::{FileKind, NumberedFile, Vfs};
 
 use crate::error::{LogError, Result};
 use crate::files::{LogDir, is_of, segment_files};
@@ -589,7 +589,7 @@ fn look_at(vfs: &dyn Vfs, path: &Path) -> Result<Found> {
 /// was listed.
 fn is_followed_now(vfs: &dyn Vfs, last: &ScannedSegment) -> bool {
     let number = last.header.sequence + 1;
-    let path = last.path.with_file_name(ecsdb_io::FileKind::Segment.name(number));
+    let path = last.path.with_file_name(FileKind::Segment.name(number));
     matches!(SegmentReader::open(vfs, &path), Ok(Some(next)) if next.header().previous == last.end
         && next.header().database == last.header.database && next.header().sequence == number)
 }
@@ -611,7 +611,10 @@ fn missed(number: u64, dirs: &[LogDir<'_>], headless: &[Headless]) -> Damage {
         return file.damage.clone();
     }
     let dir = dirs.iter().find(|dir| number >= dir.first).or(dirs.first());
-    let name = PathBuf::from(ecsdb_io::FileKind::Segment.name(number));
+    // What is archived may lie there without compression, too.
+    let is_archived = dir.is_some_and(|dir| dir.archive);
+    let kind = if is_archived { FileKind::CompressedSegment } else { FileKind::Segment };
+    let name = PathBuf::from(kind.name(number));
     let path = dir.map_or_else(|| name.clone(), |dir| dir.path.join(&name));
     Damage::new(&path, 0, Lsn::ZERO, "the segment is missing")
 }

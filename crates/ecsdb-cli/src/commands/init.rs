@@ -3,8 +3,6 @@
 use anyhow::Result;
 use clap::Args;
 use ecsdb::RecoveryError;
-use ecsdb_io::Disk;
-use ecsdb_recovery::look;
 use serde_json::json;
 
 use crate::output::{self, Output};
@@ -23,19 +21,11 @@ pub(crate) struct Options {
 
 pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     let dir = &options.place.dir;
-    target::refuse(None, dir)?;
-    target::no_file(dir)?;
-    let settled = options.place.settle_new()?;
-    let layout = settled.layout()?;
-    target::refuse_elsewhere(&layout)?;
-    match look(&Disk, &layout) {
-        Ok(_) => return Err(RecoveryError::DatabaseExists { dir: dir.clone() }.into()),
-        Err(RecoveryError::NoDatabase { .. }) => {}
-        Err(RecoveryError::Io(e)) if e.is_not_found() => {}
-        Err(other) => return Err(other.into()),
+    let (settled, layout) = target::for_database(&options.place)?;
+    // What another attempt has left unfinished is for that to go on with.
+    if layout.unfinished_file().exists() {
+        return Err(RecoveryError::Unfinished { dir: dir.clone() }.into());
     }
-    target::for_database(dir)?;
-    layout.data_dirs().into_iter().try_for_each(target::can_write)?;
     if !options.dry_run {
         // It is too short to be interrupted: whole, or not begun.
         interrupt::hold();

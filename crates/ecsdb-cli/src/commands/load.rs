@@ -18,6 +18,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::copy;
 use super::dump::FORMAT;
+use super::dumped::{Keys, Lines, wrong};
 use crate::failure::Failure;
 use crate::output::{self, Output, many};
 use crate::place::Place;
@@ -37,12 +38,9 @@ pub(crate) struct Options {
 
 pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     let dir = &options.place.dir;
-    target::for_copy(None, dir)?;
-    let settled = options.place.settle_new()?;
-    let layout = settled.layout()?;
-    target::for_copy_elsewhere(&layout)?;
+    let (settled, layout) = target::for_database(&options.place)?;
     let dumped = if options.file == Path::new("-") {
-        read(&mut io::stdin().lock()).context("standard input")?
+        read(&mut BufReader::new(io::stdin())).context("standard input")?
     } else {
         let name = || options.file.display().to_string();
         let file = match File::open(&options.file) {
@@ -102,86 +100,90 @@ struct Load {
     defined: bool,
 }
 
-fn wrong<T>(what: impl Into<String>) -> Result<T> {
-    Err(Failure::Usage(what.into()).into())
+/// Of the stack on which a line is read: what is as deep as a line may be passes, however it was compiled.
+const STACK_BYTES: usize = 64 << 20;
+
+fn read(from: &mut (dyn BufRead + Send)) -> Result<Loaded> {
+    std::thread::scope(|scope| {
+        let reader = std::thread::Builder::new().stack_size(STACK_BYTES);
+        match reader.spawn_scoped(scope, || read_here(from))?.join() {
+            Ok(read) => read,
+            Err(_) => anyhow::bail!("reading the dump panicked; this is a bug of ecsdb"),
+        }
+    })
 }
 
-fn read(from: &mut dyn BufRead) -> Result<Loaded> {
-    let mut load: Option<Load> = None;
-    let mut end = None;
-    let mut text = String::new();
-    let mut number = 0;
-    loop {
-        crate::interrupt::check()?;
-        text.clear();
-        number += 1;
-        let read = from.read_line(&mut text).map_err(|e| match e.kind() {
-            io::ErrorKind::InvalidData => anyhow::Error::from(Failure::Usage(format!(
-                "line {number} is no text: it is no dump of ecsdb"
-            ))),
-            io::ErrorKind::IsADirectory => {
-                Failure::Usage("it is a directory, and no dump of ecsdb".into()).into()
-            }
-            _ => e.into(),
-        })?;
-        if read == 0 {
-            break;
+fn read_here(from: &mut dyn BufRead) -> Result<Loaded> {
+    let lines = &mut Lines::new(from);
+    let Some(first) = lines.next()? else { return wrong("it is empty, and no dump of ecsdb") };
+    let mut load = Load::begin(&first).map_err(|e| match e.downcast_ref() {
+        Some(Failure::Version(what)) => Failure::Version(lines.at(what).to_string()),
+        _ => lines.at(e),
+    })?;
+    let end = loop {
+        let Some(line) = lines.next()? else { return wrong("it ends too early: its last line is missing") };
+        if line.get("end").is_some() {
+            break line;
         }
-        if text.trim().is_empty() {
-            continue;
-        }
-        let at = |e: &dyn std::fmt::Display| Failure::Usage(format!("line {number}: {e}"));
-        let line: Json =
-            serde_json::from_str(text.trim_end()).map_err(|e| match e.is_eof() && !text.ends_with('\n') {
-                true => at(&"the dump ends too early, in the middle of this line"),
-                // It counts lines of its own.
-                false => at(&e.to_string().replace(" at line 1 column ", " at character ")),
-            })?;
-        if end.is_some() {
-            return Err(at(&"there is more after the end").into());
-        }
-        match &mut load {
-            None if line["ecsdb_dump"].as_u64().is_some_and(|format| format != FORMAT) => {
-                let other = &line["ecsdb_dump"];
-                let text =
-                    format!("line {number}: it is a dump of format {other}, and this program reads {FORMAT}");
-                return Err(Failure::Version(text).into());
-            }
-            None => load = Some(Load::begin(&line).map_err(|e| at(&e))?),
-            Some(_) if line.get("end").is_some() => end = Some(line["end"].clone()),
-            Some(load) => load.line(&line).map_err(|e| at(&e))?,
-        }
+        load.line(&line).map_err(|e| lines.at(e))?;
+    };
+    let end = End::of(&end).map_err(|e| lines.at(e))?;
+    let found = load.entities.len() as u64;
+    if end.entities != found {
+        let said = end.entities;
+        let what = format!(
+            "there are {said} entities by the end of the dump, and {found} in it: some are missing, or it was edited, and has to say {found}"
+        );
+        return Err(lines.at(what).into());
     }
-    let Some(load) = load else { return wrong("it is empty, and no dump of ecsdb") };
-    let Some(end) = end else { return wrong("it ends too early: its last line is missing") };
+    if lines.next()?.is_some() {
+        return Err(lines.at("there is more after the end").into());
+    }
     // What is wrong with all of it together is wrong with the dump, too.
     let view = load.finish().map_err(|e| Failure::Usage(e.to_string()))?;
     let digest = view.digest()?.to_string();
-    Ok(Loaded { same: end["digest"] == *digest, view })
+    Ok(Loaded { same: end.digest == digest, view })
+}
+
+/// What the last line says.
+struct End {
+    entities: u64,
+    digest: String,
+}
+
+impl End {
+    fn of(line: &Json) -> Result<End> {
+        let line = Keys::of("the last line", line, &["end"])?;
+        let end = Keys::of("end", line.get("end").unwrap_or(&Json::Null), &["entities", "digest"])?;
+        Ok(End { entities: end.number("entities", u32::MAX.into())?, digest: end.needed("digest")?.into() })
+    }
 }
 
 impl Load {
     fn begin(line: &Json) -> Result<Load> {
         match line.get("ecsdb_dump").and_then(Json::as_u64) {
-            Some(_) => {}
             None => return wrong("it is no dump of ecsdb"),
+            Some(FORMAT) => {}
+            Some(other) => {
+                let text = format!("it is a dump of format {other}, and this program reads {FORMAT}");
+                return Err(Failure::Version(text).into());
+            }
         }
-        let number = |name: &str, most: u64| match line.get(name) {
-            None | Some(Json::Null) => Ok(0),
-            Some(n) => n.as_u64().filter(|n| *n <= most).ok_or_else(|| {
-                Failure::Usage(format!("{name} is {n}, but has to be a whole number of at most {most}"))
-            }),
-        };
-        let u32_of = |name: &str| Ok::<_, Failure>(number(name, u32::MAX.into())? as u32);
-        let lsn = number("lsn", u64::MAX)?.max(1);
+        let known = ["ecsdb_dump", "database", "lsn", "time", "slots", "floor", "free"];
+        let line = Keys::of("the first line", line, &known)?;
+        line.text("database")?;
+        line.text("time")?;
+        let lsn = line.number("lsn", u64::MAX)?.max(1);
         if !Lsn(lsn).is_reachable() {
             return wrong(format!("lsn is {lsn}, which no database comes to"));
         }
-        let free = line.get("free").and_then(Json::as_array).map(Vec::as_slice).unwrap_or(&[]);
-        let mut allocators =
-            Allocators { slots: u32_of("slots")?, floor: u32_of("floor")?, ..Allocators::default() };
-        for id in free {
-            let id: Entity = id.as_str().unwrap_or_default().parse()?;
+        let (slots, floor) = (line.u32("slots")?, line.u32("floor")?);
+        let mut allocators = Allocators { slots, floor, ..Allocators::default() };
+        for id in line.list("free")? {
+            let id: Entity = match id.as_str().map(str::parse) {
+                Some(id) => id?,
+                None => return wrong(format!("free has {id}, which is no entity id such as \"12v3\"")),
+            };
             allocators.free.push((id.index(), id.generation()));
         }
         Ok(Load {
@@ -197,48 +199,52 @@ impl Load {
     }
 
     fn line(&mut self, line: &Json) -> Result<()> {
-        let object = line.as_object().map_or_else(Map::new, Clone::clone);
-        if let Some(name) = object.get("component").and_then(Json::as_str) {
-            return self.define(name, &object);
+        if line.get("component").is_some() {
+            return self.define(line);
         }
         self.defined = true;
-        if let Some(name) = object.get("resource").and_then(Json::as_str) {
-            let id = self.component(name)?.id;
-            let mut bytes = Vec::new();
-            put_value(
-                &mut bytes,
-                &self.stored(name, object.get("value"), object.get("stored"))?,
-                self.component(name)?,
-            );
-            return Ok(self.builder.resource(id, self.lsn, &bytes)?);
+        if line.get("resource").is_some() {
+            let line = Keys::of("a resource", line, &["resource", "value", "stored"])?;
+            let name = line.needed("resource")?;
+            let (id, value) = self.value(name, line.get("value"), line.get("stored"))?;
+            return Ok(self.builder.resource(id, self.lsn, &value)?);
         }
-        let Some(id) = object.get("entity").and_then(Json::as_str) else {
-            return wrong("it is neither component, resource, entity nor end");
-        };
-        let entity: Entity = id.parse()?;
-        self.entity(entity, &object)
+        if line.get("entity").is_some() {
+            let line = Keys::of("an entity", line, &["entity", "components", "stored"])?;
+            return self.entity(line.needed("entity")?.parse()?, line);
+        }
+        let key = line.as_object().and_then(|object| object.keys().next());
+        let near = key.map(|key| unknown("key", key, ["component", "resource", "entity", "end"].into_iter()));
+        let near = near.map_or_else(String::new, |near| format!(": {near}"));
+        wrong(format!("it is neither component, resource, entity nor end{near}"))
     }
 
-    fn define(&mut self, name: &str, line: &Map<String, Json>) -> Result<()> {
+    fn define(&mut self, line: &Json) -> Result<()> {
+        let known = ["component", "kind", "version", "size", "type", "description"];
+        let line = Keys::of("a component", line, &known)?;
+        let name = line.needed("component")?;
         if self.defined {
             return wrong(format!("component {name} is defined after the first value"));
         }
-        let text = |key: &str| line.get(key).and_then(Json::as_str).unwrap_or_default();
-        let number = |key: &str| line.get(key).and_then(Json::as_u64).and_then(|n| u32::try_from(n).ok());
-        let Some(description) = from_hex(text("description")) else {
-            return wrong(format!("component {name} has no description"));
+        line.text("type")?;
+        let Some(description) = from_hex(line.needed("description")?) else {
+            return wrong(format!("component {name}: its description is not hexadecimal"));
         };
-        let kind = match text("kind") {
+        let kind = match line.needed("kind")? {
             "plain" => StorageKind::Plain,
             "archived" => StorageKind::Archived,
-            other => return wrong(format!("component {name} is of no kind `{other}`")),
+            other => {
+                return wrong(format!(
+                    "component {name}: kind is \"{other}\", but has to be \"plain\" or \"archived\""
+                ));
+            }
         };
         let def = ComponentDef {
             id: ComponentId(self.components.len() as u32),
             name: name.into(),
-            version: number("version").unwrap_or(0),
+            version: line.u32("version")?,
             kind,
-            size: number("size").unwrap_or(0),
+            size: line.u32("size")?,
             description: Arc::new(Description::from_bytes(&description)?),
         };
         self.builder.define(def.clone())?;
@@ -251,40 +257,49 @@ impl Load {
         Ok(found.ok_or_else(|| unknown("component", name, self.components.keys().map(String::as_str)))?)
     }
 
-    /// The stored bytes of a value: those given, or those of what is written for people.
-    fn stored(&self, name: &str, value: Option<&Json>, stored: Option<&Json>) -> Result<Vec<u8>> {
+    /// A value as it stands in a column: the bytes that are given, or those of what is written for people. It is what reading a column takes, by itself.
+    fn value(
+        &self,
+        name: &str,
+        value: Option<&Json>,
+        stored: Option<&Json>,
+    ) -> Result<(ComponentId, Vec<u8>)> {
         let def = self.component(name)?;
-        if let Some(stored) = stored {
-            let bytes = stored.as_str().and_then(from_hex);
-            let Some(bytes) = bytes else {
-                return wrong(format!("{name}: the stored bytes are not hexadecimal"));
-            };
-            return Ok(bytes);
-        }
-        let value = from_json(&def.description, value.unwrap_or(&Json::Null));
-        let value = value.map_err(|e| Failure::Usage(format!("{name}: {e}")))?;
-        let values = Values::of(&def.description);
-        let bytes = values.and_then(|values| values.write(&value));
-        bytes.map_err(|e| Failure::Usage(format!("{name}: {e}")).into())
+        let stored = match (stored, value) {
+            (Some(Json::String(text)), _) => match from_hex(text) {
+                Some(bytes) => bytes,
+                None => return wrong(format!("{name}: the stored bytes are not hexadecimal")),
+            },
+            (Some(other), _) => {
+                return wrong(format!("{name}: stored is {other}, but has to be hexadecimal text"));
+            }
+            (None, None) => return wrong(format!("{name}: it has neither value nor stored")),
+            (None, Some(value)) => {
+                let value = from_json(&def.description, value);
+                let value = value.map_err(|e| Failure::Usage(format!("{name}: {e}")))?;
+                let bytes = Values::of(&def.description).and_then(|values| values.write(&value));
+                bytes.map_err(|e| Failure::Usage(format!("{name}: {e}")))?
+            }
+        };
+        let mut out = Vec::new();
+        put_value(&mut out, &stored, def);
+        self.builder.columns().load(Some(def.id), 1, self.lsn, &out)?;
+        Ok((def.id, out))
     }
 
-    fn entity(&mut self, entity: Entity, line: &Map<String, Json>) -> Result<()> {
+    fn entity(&mut self, entity: Entity, line: Keys<'_>) -> Result<()> {
         if !self.entities.insert(entity.index()) {
             return wrong(format!("there are two entities with the index of {entity}"));
         }
         let none = Map::new();
-        let map = |key: &str| line.get(key).and_then(Json::as_object).unwrap_or(&none);
-        let (values, bytes) = (map("components"), map("stored"));
+        let map = |key: &str| Ok::<_, anyhow::Error>(line.object(key)?.unwrap_or(&none));
+        let (values, bytes) = (map("components")?, map("stored")?);
         let mut columns: BTreeMap<ComponentId, Vec<u8>> = BTreeMap::new();
         for name in values.keys().chain(bytes.keys()) {
-            let def = self.component(name)?;
-            if columns.contains_key(&def.id) {
-                continue;
+            if self.components.get(name).is_none_or(|def| !columns.contains_key(&def.id)) {
+                let (id, value) = self.value(name, values.get(name), bytes.get(name))?;
+                columns.insert(id, value);
             }
-            let stored = self.stored(name, values.get(name), bytes.get(name))?;
-            let mut value = Vec::new();
-            put_value(&mut value, &stored, def);
-            columns.insert(def.id, value);
         }
         let ids: Vec<ComponentId> = columns.keys().copied().collect();
         let rows_log2 = self.rows_log2(&ids);

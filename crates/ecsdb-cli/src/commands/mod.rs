@@ -8,6 +8,7 @@ pub(crate) mod config;
 pub(crate) mod copy;
 pub(crate) mod diff;
 pub(crate) mod dump;
+mod dumped;
 pub(crate) mod export;
 pub(crate) mod hash;
 pub(crate) mod history;

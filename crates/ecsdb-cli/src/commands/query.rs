@@ -5,7 +5,7 @@ use clap::Args;
 use ecsdb_query::{Components, Question, Search};
 use serde_json::{Map, Value as Json, json};
 
-use crate::output::{Output, many};
+use crate::output::{Output, Rows, many};
 use crate::place::{Place, When};
 
 /// Options of `query`.
@@ -49,7 +49,7 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     if out.is_json() {
         out.json(&json!({ "state": seen.json() }))?;
     }
-    let (mut rows, mut found, mut more) = (Vec::new(), 0, false);
+    let (mut rows, mut found, mut more) = (Rows::new(&head), 0, false);
     search.each(&seen.view, |row| -> Result<()> {
         if options.limit == Some(found) {
             more = true;
@@ -67,14 +67,14 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
                 Json::String(text) if !text.contains(char::is_control) => text,
                 other => other.to_string(),
             }));
-            rows.push(cells);
+            rows.push(cells, out)?;
         }
         Ok(())
     })?;
     if out.is_json() {
         return out.json(&json!({ "entities": found, "more": more }));
     }
-    out.table(&head, rows)?;
+    rows.finish(out)?;
     let more = if more { ", and there are more" } else { "" };
     out.line(format_args!("{}{more}, {}", many(found as u64, "entity", "entities"), seen.line()))
 }

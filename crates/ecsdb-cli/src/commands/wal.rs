@@ -2,20 +2,22 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use ecsdb::{ComponentId, Entity, Lsn, Moment};
 use ecsdb_core::{Change, changes};
+use ecsdb_io::NumberedFile;
 use ecsdb_query::Components;
 use ecsdb_recovery::{History, log_dirs};
-use ecsdb_wal::{Known, LogScan, Tail, Transaction};
+use ecsdb_wal::{Known, LogScan, Tail, Transaction, segment_files};
 use indicatif::HumanBytes;
 use serde_json::{Value as Json, json};
 
-use crate::failure::{self, Failure};
-use crate::output::{self, Output, many};
+use crate::failure::Failure;
+use crate::output::{self, Output, Rows, many};
 use crate::place::{Look, Place};
 use crate::times;
 
@@ -72,65 +74,55 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
                 let text = format!("--from {from} is behind --to {to}: there is nothing between");
                 return Err(Failure::Usage(text).into());
             }
-            let (names, transactions) = (&mut Names::new(), &mut VecDeque::new());
-            let (after, to) = (Lsn(from.saturating_sub(1)), Lsn(to));
-            let read = place.look(|look| read(look, names, after, to, usize::MAX, transactions));
-            if transactions.is_empty() {
-                read?;
-                return Err(
-                    Failure::Missing("no transaction of these is in the log or the archive".into()).into()
-                );
+            let shown = &mut Shown::after(Lsn(from.saturating_sub(1)), true);
+            let read = place.look(|look| shown.read(look, Lsn(to), out));
+            let any = shown.any;
+            shown.rest(out)?;
+            match read {
+                Ok(()) if !any => {
+                    let text = "no transaction of these is in the log or the archive";
+                    Err(Failure::Missing(text.into()).into())
+                }
+                read => read,
             }
-            print(transactions, true, out)?;
-            read
         }
         What::Tail { place, n, follow } => {
-            let (names, transactions) = (&mut Names::new(), &mut VecDeque::new());
-            let mut last = Lsn::ZERO;
+            let shown = &mut Shown::after(Lsn::ZERO, true);
             let read = place.look(|look| {
-                // What is not in the log any more is not to come.
-                last = look.manifest.snapshots.last().map_or(Lsn::ZERO, |newest| Lsn(newest.lsn));
-                tail(look, names, *n, transactions)
+                let (after, read) = last(look, *n);
+                // What was shown before the files had changed is not shown again.
+                shown.last = shown.last.max(after);
+                shown.read(look, Lsn::MAX, out).and(read)
             });
-            last = transactions.back().map_or(last, |newest| Lsn(newest.lsn));
-            if *n == 0 {
-                transactions.clear();
-            } else if read.is_ok() && transactions.is_empty() && !follow && !out.is_json() {
+            let any = shown.any;
+            shown.rest(out)?;
+            if read.is_ok() && !any && *n > 0 && !follow && !out.is_json() {
                 return out.line("no transaction is in the log or the archive");
-            }
-            if read.is_ok() || !transactions.is_empty() {
-                print(transactions, true, out)?;
             }
             read?;
             if !follow {
                 return Ok(());
             }
-            go_on(place, names, last, out)
+            go_on(place, shown, out)
         }
     }
 }
 
-/// Shows what comes after `last`, for ever. Whoever writes the log deletes what a snapshot covers, and waits for nobody who reads it.
-fn go_on(place: &Place, names: &mut Names, mut last: Lsn, out: &mut Output) -> Result<()> {
+/// Shows what comes after what was shown, for ever. Whoever writes the log deletes what a snapshot covers, and waits for nobody who reads it.
+fn go_on(place: &Place, shown: &mut Shown, out: &mut Output) -> Result<()> {
+    shown.follows = true;
     loop {
         out.flush()?;
-        let mut new = VecDeque::new();
-        place.look(|look| match read(look, names, last, Lsn::MAX, usize::MAX, &mut new) {
+        let before = shown.last;
+        place.look(|look| match shown.read(look, Lsn::MAX, out) {
             // What comes next was deleted while it was read; what came before it is whole.
-            Err(_) if !new.is_empty() => Ok(()),
+            Err(_) if shown.last > before => Ok(()),
             done => done,
         })?;
-        let (Some(first), Some(newest)) =
-            (new.front().map(|it| Lsn(it.lsn)), new.back().map(|it| Lsn(it.lsn)))
-        else {
+        shown.rest(out)?;
+        if shown.last == before {
             std::thread::sleep(LOOK_EVERY);
-            continue;
-        };
-        if first > last.next() {
-            skipped(last.0 + 1, first.0 - 1, out)?;
         }
-        print(&new, false, out)?;
-        last = newest;
     }
 }
 
@@ -146,16 +138,26 @@ fn ls(place: &Place, out: &mut Output) -> Result<()> {
     let look = |look: &Look<'_>| {
         let dirs = log_dirs(look.layout, look.manifest);
         let scan = LogScan::run(look.vfs(), &dirs, look.manifest.database, Known::default(), 0)?;
-        Ok((scan, look.layout.archive_dir().to_path_buf()))
+        let holes = holes(&scan, &segment_files(look.vfs(), &dirs)?);
+        Ok((scan, holes, look.layout.archive_dir().to_path_buf()))
     };
-    let (scan, archive) = place.look_closely(look, |(scan, _)| match &scan.tail {
+    let (scan, holes, archive) = place.look_closely(look, |(scan, ..)| match &scan.tail {
         Tail::Corrupt { damage, .. } => Some(damage.clone()),
         _ => None,
     })?;
+    let last = scan.segments.iter().map(|segment| segment.end.last_lsn).max().unwrap_or(scan.last_lsn);
     let tail = match &scan.tail {
         Tail::Clean => "clean".to_string(),
         Tail::Torn { damage, .. } => format!("torn: {damage}"),
         Tail::Corrupt { damage, evidence, .. } => format!("DAMAGED: {damage} ({evidence})"),
+    };
+    // It was listed what there is; what had been acknowledged and is not has an exit code.
+    let end = || match &scan.tail {
+        Tail::Corrupt { damage, evidence, first_lost, .. } => {
+            let text = format!("transactions are lost from LSN {first_lost} on: {damage} ({evidence})");
+            Err(Failure::Damaged(text).into())
+        }
+        _ => Ok(()),
     };
     if out.is_json() {
         let segments: Vec<Json> = scan
@@ -179,90 +181,193 @@ fn ls(place: &Place, out: &mut Output) -> Result<()> {
             Tail::Torn { .. } => "torn",
             Tail::Corrupt { .. } => "corrupt",
         };
-        return out.json(&json!({
-            "last_lsn": scan.last_lsn.0, "segments": segments, "unused": unused, "tail": kind, "tail_text": tail,
-        }));
+        let holes: Vec<Json> = holes
+            .iter()
+            .map(|hole| {
+                json!({
+                    "number": hole.number, "first_lsn": hole.first.0, "last_lsn": hole.last.0,
+                    "file": hole.file.as_deref().map(output::path),
+                })
+            })
+            .collect();
+        out.json(&json!({
+            "last_lsn": last.0, "segments": segments, "holes": holes, "unused": unused, "tail": kind,
+            "tail_text": tail,
+        }))?;
+        return end();
     }
     let rows = scan.segments.iter().map(|segment| {
         let name = segment.path.file_name().unwrap_or_default().to_string_lossy();
         let place = if segment.path.starts_with(&archive) { "archive" } else { "log" };
         let (first, last) = (segment.header.first_lsn, segment.end.last_lsn);
-        vec![
+        let damaged = segment.damage.as_ref().map_or("", |_| ", then DAMAGED");
+        let transactions = if last < first { "none".into() } else { format!("{first} to {last}") };
+        let row = vec![
             place.to_string(),
             name.to_string(),
-            if last < first { "none".into() } else { format!("{first} to {last}") },
+            transactions + damaged,
             HumanBytes(segment.end.offset).to_string(),
             times::local(segment.header.created_unix_ns),
-        ]
+        ];
+        (segment.header.sequence, row)
     });
+    let mut rows: Vec<(u64, Vec<String>)> = rows.collect();
+    rows.extend(holes.iter().map(|hole| {
+        let what = if hole.file.is_some() { "DAMAGED" } else { "MISSING" };
+        let name = hole.file.as_deref().and_then(Path::file_name);
+        let name = name.map_or_else(|| hole.number.to_string(), |name| name.to_string_lossy().into());
+        let range = format!("{} to {}", hole.first, hole.last);
+        (hole.number, vec![what.into(), name, range, String::new(), String::new()])
+    }));
+    rows.sort_by_key(|(number, _)| *number);
+    let rows = rows.into_iter().map(|(_, row)| row);
     out.table(&["in", "segment", "transactions", "used", "begun"], rows.collect())?;
     let unused = scan.unused.len() as u64;
     if unused > 0 {
         out.line(format_args!("{} prepared and not used yet", many(unused, "file is", "files are")))?;
     }
-    out.line(format_args!("the last transaction is {}; the end of the log is {tail}", scan.last_lsn))
+    match &scan.tail {
+        Tail::Corrupt { .. } => out.line(format_args!("the last transaction that is there is {last}"))?,
+        _ => out.line(format_args!("the last transaction is {last}; the end of the log is {tail}"))?,
+    }
+    end()
 }
 
-/// A transaction, read for showing it.
-struct Shown {
-    lsn: u64,
-    unix_ns: u64,
-    bytes: usize,
-    changes: Vec<Json>,
-    text: Vec<String>,
+/// Segments that others say to have been there, between two that are.
+struct Hole {
+    number: u64,
+    /// The damaged file that is there.
+    file: Option<PathBuf>,
+    /// What was in it, and in those that are missing beside it.
+    first: Lsn,
+    last: Lsn,
+}
+
+fn holes(scan: &LogScan, files: &[NumberedFile]) -> Vec<Hole> {
+    let pairs = scan.segments.iter().zip(scan.segments.iter().skip(1));
+    let between = pairs.flat_map(|(before, after)| {
+        let (first, last) = (before.end.last_lsn.next(), after.header.previous.last_lsn);
+        // A segment follows the one that it names, and not always the number before its own.
+        let missing = before.header.sequence + 1..=after.header.previous.segment;
+        missing.map(move |number| Hole { number, file: None, first, last })
+    });
+    let file = |number| files.iter().find(|file| file.number == number).map(|file| file.path.clone());
+    between.map(|hole| Hole { file: file(hole.number), ..hole }).collect()
 }
 
 /// Names of components, by their numbers.
 type Names = BTreeMap<ComponentId, String>;
 
-/// The last `n` transactions: those after the newest snapshot, and where these are too few, those before it, if nothing of them is lost.
-fn tail(look: &Look<'_>, names: &mut Names, n: usize, last: &mut VecDeque<Shown>) -> Result<()> {
-    let newest = look.manifest.snapshots.last().map_or(Lsn::ZERO, |newest| Lsn(newest.lsn));
-    // Where none is asked for, the last one still says which are to come.
-    read(look, names, newest, Lsn::MAX, n.max(1), last)?;
-    if last.len() < n && newest > Lsn::ZERO {
-        let mut all = VecDeque::new();
-        match read(look, names, Lsn::ZERO, Lsn::MAX, n, &mut all) {
-            Ok(()) => *last = all,
-            Err(e) => failure::warn(&format!("what comes before the newest snapshot is not shown: {e}")),
-        }
-    }
-    Ok(())
+/// Transactions that are shown as they are read, each once, however often the files are looked at.
+struct Shown {
+    names: Names,
+    /// The last one; what is shown comes after it.
+    last: Lsn,
+    any: bool,
+    /// What was deleted before it was read is said.
+    follows: bool,
+    rows: Rows,
 }
 
-/// Reads the transactions above `after` up to `to` into `last`, the last `n` of them, at least one, up to where the log has lost something. Names that are
-/// not known yet are looked for in the newest snapshot, and in the log up to there.
-fn read(
-    look: &Look<'_>,
-    names: &mut Names,
-    after: Lsn,
-    to: Lsn,
-    n: usize,
-    last: &mut VecDeque<Shown>,
-) -> Result<()> {
-    last.clear();
-    let history = look.history()?;
-    if names.is_empty() {
-        let mut from = Lsn::ZERO;
-        if let Some(newest) = look.manifest.snapshots.last()
-            // One that is damaged has no names to give, and the log is as good without.
-            && let Ok(seen) = look.see_by(&history, Moment::Snapshot(newest.sequence))
-        {
-            names.extend(Components::of(&seen.view).all().map(|def| (def.id, def.name.to_string())));
-            from = Lsn(newest.lsn);
-        }
-        // Where the log has lost something they have none.
-        drop(transactions(&history, from, after, |_, _, changes| define(names, &changes)));
+const HEAD: [&str; 4] = ["LSN", "time", "bytes", "changes"];
+
+impl Shown {
+    fn after(last: Lsn, head: bool) -> Shown {
+        let rows = Rows::new(if head { &HEAD } else { &[] });
+        Shown { names: Names::new(), last, any: false, follows: false, rows }
     }
-    transactions(&history, after, to, |transaction, bytes, changes| {
-        define(names, &changes);
-        if last.len() >= n {
-            last.pop_front();
+
+    /// Prints what is kept of the table; what comes then has no head.
+    fn rest(&mut self, out: &mut Output) -> Result<()> {
+        std::mem::replace(&mut self.rows, Rows::new(&[])).finish(out)
+    }
+
+    /// Shows the transactions up to `to`, up to where the log has lost something. Names that are not known yet are looked for in the newest snapshot,
+    /// and in the log up to there.
+    fn read(&mut self, look: &Look<'_>, to: Lsn, out: &mut Output) -> Result<()> {
+        let history = look.history()?;
+        if self.names.is_empty() {
+            let mut from = Lsn::ZERO;
+            if let Some(newest) = look.manifest.snapshots.last()
+                // One that is damaged has no names to give, and the log is as good without.
+                && let Ok(seen) = look.see_by(&history, Moment::Snapshot(newest.sequence))
+            {
+                self.names.extend(Components::of(&seen.view).all().map(|def| (def.id, def.name.to_string())));
+                from = Lsn(newest.lsn);
+            }
+            // Where the log has lost something they have none.
+            drop(transactions(&history, from, self.last, |_, _, changes| {
+                define(&mut self.names, &changes);
+                Ok(())
+            }));
         }
-        let (changes, text) = changes.iter().map(|change| show(change, names)).unzip();
-        let (lsn, unix_ns) = (transaction.lsn.0, transaction.unix_ns);
-        last.push_back(Shown { lsn, unix_ns, bytes, changes, text });
-    })
+        transactions(&history, self.last, to, |transaction, bytes, changes| {
+            crate::interrupt::check()?;
+            define(&mut self.names, &changes);
+            if self.follows && transaction.lsn > self.last.next() {
+                self.rest(out)?;
+                skipped(self.last.0 + 1, transaction.lsn.0 - 1, out)?;
+            }
+            (self.last, self.any) = (transaction.lsn, true);
+            let shown = changes.iter().map(|change| show(change, &self.names));
+            if out.is_json() {
+                let changes: Vec<Json> = shown.map(|(json, _)| json).collect();
+                return out.json(&json!({
+                    "lsn": transaction.lsn.0, "time": times::json(transaction.unix_ns), "bytes": bytes,
+                    "changes": changes,
+                }));
+            }
+            let text: Vec<String> = shown.map(|(_, text)| text).collect();
+            let time = times::local(transaction.unix_ns);
+            self.rows.push(vec![transaction.lsn.to_string(), time, bytes.to_string(), text.join("\n")], out)
+        })
+    }
+}
+
+/// What the last `n` transactions come after: those after the newest snapshot, and where these are too few, those before it, as far as nothing between
+/// them is lost. Beside it, what keeps it from being as many.
+fn last(look: &Look<'_>, n: usize) -> (Lsn, Result<()>) {
+    let newest = look.manifest.snapshots.last().map_or(Lsn::ZERO, |newest| Lsn(newest.lsn));
+    let history = match look.history() {
+        Ok(history) => history,
+        Err(e) => return (newest, Err(e)),
+    };
+    if n == 0 {
+        let (_, last) = history.range().unwrap_or_default();
+        return (last.0, Ok(()));
+    }
+    let mut lsns = VecDeque::new();
+    let mut from = |after: Lsn| {
+        lsns.clear();
+        let read = history.transactions(after, Lsn::MAX, |transaction, _| {
+            lsns.push_back(transaction.lsn);
+            if lsns.len() > n {
+                lsns.pop_front();
+            }
+            ControlFlow::Continue(())
+        });
+        let first = lsns.front().map_or(after, |first| Lsn(first.0 - 1));
+        (first, lsns.len(), read.map_err(anyhow::Error::from))
+    };
+    let (first, found, read) = from(newest);
+    if found >= n || read.is_err() {
+        return (first, Ok(()));
+    }
+    match from(Lsn::ZERO) {
+        (first, _, Ok(())) => (first, Ok(())),
+        // It was deleted while it was read: what comes after the snapshot is there.
+        (_, _, Err(e)) if !is_loss(&e) => (first, Ok(())),
+        // What is above the hole is there all the same.
+        (_, _, Err(hole)) => match from(history.logged_from()) {
+            (first, found, Ok(())) => (first, if found < n { Err(hole) } else { Ok(()) }),
+            (_, _, Err(_)) => (newest, Err(hole)),
+        },
+    }
+}
+
+fn is_loss(e: &anyhow::Error) -> bool {
+    use ecsdb_recovery::Error;
+    matches!(e.downcast_ref(), Some(Error::Corrupt { .. } | Error::ArchiveLost { .. }))
 }
 
 /// Calls back with each transaction above `after` up to `to`: how many bytes it has, and what it changed.
@@ -270,20 +375,16 @@ fn transactions(
     history: &History<'_>,
     after: Lsn,
     to: Lsn,
-    mut each: impl FnMut(Transaction, usize, Vec<Change>),
+    mut each: impl FnMut(Transaction, usize, Vec<Change>) -> Result<()>,
 ) -> Result<()> {
-    let mut failed = None;
-    history.transactions(after, to, |transaction, bytes| match changes(bytes) {
-        Ok(changes) => {
-            each(transaction, bytes.len(), changes);
-            ControlFlow::Continue(())
-        }
-        Err(e) => {
-            failed = Some(e);
-            ControlFlow::Break(())
-        }
+    let mut failed = Ok(());
+    history.transactions(after, to, |transaction, bytes| {
+        failed = changes(bytes)
+            .map_err(anyhow::Error::from)
+            .and_then(|changes| each(transaction, bytes.len(), changes));
+        if failed.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;
-    failed.map_or(Ok(()), |e| Err(e.into()))
+    failed
 }
 
 fn define(names: &mut Names, changes: &[Change]) {
@@ -332,21 +433,4 @@ fn show(change: &Change, names: &Names) -> (Json, String) {
             (json!({ "op": "floor", "generation": floor }), format!("new ids from generation {floor} on"))
         }
     }
-}
-
-fn print(transactions: &VecDeque<Shown>, head: bool, out: &mut Output) -> Result<()> {
-    if out.is_json() {
-        for shown in transactions {
-            out.json(&json!({
-                "lsn": shown.lsn, "time": times::json(shown.unix_ns), "bytes": shown.bytes, "changes": shown.changes,
-            }))?;
-        }
-        return Ok(());
-    }
-    let head: &[&str] = if head { &["LSN", "time", "bytes", "changes"] } else { &[] };
-    let rows = transactions.iter().map(|shown| {
-        let time = times::local(shown.unix_ns);
-        vec![shown.lsn.to_string(), time, shown.bytes.to_string(), shown.text.join("\n")]
-    });
-    out.table(head, rows.collect())
 }

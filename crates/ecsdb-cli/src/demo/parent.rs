@@ -43,7 +43,7 @@ impl Reference {
 }
 
 pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
-    let target = options.dir.as_deref().map(target::for_database).transpose()?;
+    let target = options.dir.as_deref().map(target::for_demo).transpose()?;
     let started = Instant::now();
     let data = dataset(options.flights)?;
     // Up to here there is nothing to be removed.

@@ -132,7 +132,7 @@ fn a_dump_that_is_none_is_named() {
     for (file, wanted, what) in [
         ("cut", 2, "cut: line 12: the dump ends too early"),
         ("short", 2, "short: it ends too early: its last line is missing"),
-        ("other", 2, "other: line 1: expected value"),
+        ("other", 2, "other: line 1: it does not begin with {"),
         ("nowhere", 3, "there is no file nowhere"),
         (".", 2, ".: it is a directory"),
     ] {

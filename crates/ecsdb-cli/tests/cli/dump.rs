@@ -62,6 +62,7 @@ fn an_edited_dump_is_loaded_and_a_broken_one_refused_with_its_line() {
     // One value changed, one entity taken out, one added in a slot of its own.
     let mut lines: Vec<String> = dump.lines().map(|line| line.replace("\"now\":7,", "\"now\":8,")).collect();
     lines.retain(|line| !line.contains("\"entity\":\"3v1\""));
+    // Another one in its place, so that the number stays the same.
     let new = r#"{"entity":"9v1","components":{"game.name":"new"}}"#;
     lines.insert(lines.len() - 1, new.to_string());
     let (code, out, error) = load(&lines.join("\n"), "edited");
@@ -82,6 +83,12 @@ fn an_edited_dump_is_loaded_and_a_broken_one_refused_with_its_line() {
         ("{\"end\"", "", "line "),
         ("\"entity\":\"0v1\"", "\"entity\":\"4294967295v1\"", "one of index 4294967295 is too far away"),
         ("\"slots\":4", "\"slots\":4294967039", "it has 4294967039 slots, and says of 4 what is in them"),
+        ("\"slots\":4", "\"slotz\":4", "line 1: the first line: there is no key slotz: did you mean slots?"),
+        ("\"free\":[]", "\"free\":\"x\"", "free is \"x\", but has to be a list"),
+        ("\"version\":1", "\"version\":\"abc\"", "version is \"abc\", but has to be a whole number"),
+        ("\"components\":{", "\"components_\":{", "there is no key components_: did you mean components?"),
+        ("{\"entity\":\"0v1\"", "{\"entitty\":\"0v1\"", "there is no key entitty: did you mean entity?"),
+        ("\"entities\":4", "\"entities\":99", "there are 99 entities by the end of the dump, and 4 in it"),
         ("\"slots\":4", "\"slots\":-1", "slots is -1, but has to be a whole number"),
         ("\"free\":[]", "\"free\":[\"9v5\",\"9v5\"]", "a slot is listed as free twice"),
         ("\"free\":[]", "\"free\":[\"9v5\"]", "the number of entity slots does not fit"),
@@ -144,4 +151,98 @@ fn an_empty_database_and_a_large_one_are_loaded() {
     };
     assert_eq!(next(&large), next(&copy));
     assert_eq!(large.view().unwrap().digest().unwrap(), copy.view().unwrap().digest().unwrap());
+}
+
+#[derive(Component, Clone, Debug, PartialEq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[component(name = "game.nested", archived)]
+#[rkyv(serialize_bounds(__S: rkyv::ser::Writer + rkyv::ser::Allocator, __S::Error: rkyv::rancor::Source))]
+#[rkyv(deserialize_bounds(__D::Error: rkyv::rancor::Source))]
+#[rkyv(bytecheck(bounds(__C: rkyv::validation::ArchiveContext, __C::Error: rkyv::rancor::Source)))]
+enum Nested {
+    Leaf,
+    Node {
+        name: u8,
+        #[rkyv(omit_bounds)]
+        within: Box<Nested>,
+    },
+}
+
+#[test]
+fn values_of_any_depth_that_is_stored_are_loaded_again() {
+    let fixture = Fixture { dir: tempfile::tempdir().unwrap() };
+    let db = Database::create_new(fixture.path("deep")).unwrap();
+    let mut stored = 0;
+    for depth in [1, 40, 41, 42, 47, 48, 60, 100, 126, 127, 128, 129, 200] {
+        let value = (0..depth)
+            .fold(Nested::Leaf, |within, name| Nested::Node { name: name as u8, within: Box::new(within) });
+        stored += usize::from(db.write(|tx| Ok(tx.spawn(value))).is_ok());
+    }
+    assert!((9..13).contains(&stored), "{stored}");
+    db.close().unwrap();
+    fixture.ok(&["dump", "deep", "--output", "deep.jsonl"]);
+    assert!(!fixture.ok(&["dump", "deep"]).contains("\"stored\":"));
+    assert_eq!(fixture.json(&["load", "again", "deep.jsonl"])["as_dumped"], true);
+    assert!(fixture.ok(&["diff", "deep", "again"]).contains("the same"));
+    fixture.ok(&["inspect", "again", "0v1", "--json"]);
+    fixture.ok(&["query", "again", "--where", "game.nested = Node"]);
+    for bad in ["[".repeat(1_000_000), "{\"a\":".repeat(1_000_000)] {
+        let dump = format!("{{\"ecsdb_dump\":1,\"slots\":0}}\n{{\"a\":{bad}");
+        std::fs::write(fixture.path("bad"), dump).unwrap();
+        let (code, _, error) = fixture.run(&["load", "new", "bad"]);
+        assert!(code == 2 && error.contains("line 2: at character ") && error.contains("deep"), "{error}");
+    }
+}
+
+/// Each value is held against its own component, not the sum of a column.
+#[test]
+fn bytes_of_another_length_are_refused_with_their_line() {
+    let fixture = Fixture::new();
+    let dump = fixture.ok(&["dump", "world"]);
+    let mut random = fastrand::Rng::with_seed(1);
+    for _ in 0..12 {
+        let cut = random.usize(0..8);
+        let of = |line: &str, bytes: usize| {
+            let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
+            line["stored"]["game.health"] = "07".repeat(bytes).into();
+            line.to_string()
+        };
+        let mut first = None;
+        let mut lines = Vec::new();
+        for (i, line) in dump.lines().enumerate() {
+            let bytes = match (line.contains("\"entity\":\"2v1\""), line.contains("\"entity\":\"3v1\"")) {
+                (true, _) => cut,
+                (_, true) => 16 - cut,
+                _ => {
+                    lines.push(line.to_string());
+                    continue;
+                }
+            };
+            first.get_or_insert(i + 1);
+            lines.push(of(line, bytes));
+        }
+        std::fs::write(fixture.path("edited"), lines.join("\n")).unwrap();
+        let (code, _, error) = fixture.run(&["load", "new", "edited"]);
+        let line = format!("line {}: ", first.unwrap());
+        assert!(code == 2 && error.contains(&line) && error.contains("game.health"), "{cut}: {code} {error}");
+        assert!(!fixture.path("new").exists());
+    }
+}
+
+#[test]
+fn init_and_load_judge_a_place_alike() {
+    let fixture = Fixture { dir: tempfile::tempdir().unwrap() };
+    fixture.ok(&["init", "empty"]);
+    fixture.ok(&["dump", "empty", "--output", "dump"]);
+    std::fs::create_dir(fixture.path("used")).unwrap();
+    std::fs::write(fixture.path("used/mine"), "").unwrap();
+    for (i, command) in [&["init", "new"][..], &["load", "new", "dump"]].into_iter().enumerate() {
+        std::fs::create_dir(fixture.path("new")).unwrap();
+        std::fs::write(fixture.path("new/ecsdb.toml"), "").unwrap();
+        let mut elsewhere = fixture.command(command);
+        let refused = elsewhere.env("ECDB_SNAPSHOT_DIR", fixture.path("used")).output().unwrap();
+        assert_eq!(refused.status.code(), Some(6), "{command:?} {refused:?}");
+        fixture.ok(command);
+        assert_eq!(fixture.run(command).0, 6);
+        std::fs::rename(fixture.path("new"), fixture.path(&format!("made-{i}"))).unwrap();
+    }
 }

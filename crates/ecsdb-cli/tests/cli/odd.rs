@@ -172,7 +172,7 @@ fn what_is_no_such_file_has_its_exit_code() {
     std::fs::write(fixture.path("large.toml"), " ".repeat(2 << 20)).unwrap();
     unfinished(&fixture.path("half"));
     for (arguments, wanted, what) in [
-        (&["load", "new", "file"][..], 2, "file: line 1 is no text"),
+        (&["load", "new", "file"][..], 2, "file: line 1: it does not begin with {"),
         (&["load", "new", "dir"], 2, "dir: it is a directory"),
         (&["load", "new", "newer"], 7, "newer: line 1: it is a dump of format 9"),
         (&["init", "file"], 6, "file is there, and no directory"),

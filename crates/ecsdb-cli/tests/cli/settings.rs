@@ -388,3 +388,42 @@ fn an_archive_that_is_away_or_has_lost_segments_is_told_by_every_command_that_lo
         }
     }
 }
+
+/// The segments that are missing are listed, and what is behind them is there.
+#[test]
+fn the_last_transactions_are_shown_behind_a_hole_in_the_archive() {
+    let fixture = empty();
+    with_past(&fixture, 6);
+    let all = fixture.json(&["wal", "ls", "world"]);
+    let last = all["last_lsn"].as_u64().unwrap();
+    assert_eq!((&all["tail"], &all["holes"]), (&"clean".into(), &json!([])));
+    let gone = all["segments"].as_array().unwrap()[1].clone();
+    assert_eq!(gone["archived"], true, "{all}");
+    let file = fixture.dir.path().join(gone["file"].as_str().unwrap());
+    let bytes = std::fs::read(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    for damaged in [false, true] {
+        if damaged {
+            std::fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
+        }
+        let (code, out, error) = fixture.run(&["wal", "ls", "world", "--json"]);
+        let holed: Json = serde_json::from_str(&out).unwrap();
+        assert_eq!(
+            (code, &holed["last_lsn"], &holed["tail"]),
+            (4, &last.into(), &"corrupt".into()),
+            "{error}"
+        );
+        let (code, out, error) = fixture.run(&["wal", "ls", "world"]);
+        assert!(code == 4 && error.contains("transactions are lost from LSN"), "{out}{error}");
+        assert!(out.contains(if damaged { "DAMAGED" } else { "MISSING" }), "{out}");
+        assert!(out.contains(&format!("the last transaction that is there is {last}")), "{out}");
+        if !damaged {
+            assert_eq!(holed["holes"][0]["number"], gone["number"]);
+        }
+        let tail = fixture.lines(&["wal", "tail", "world", "-n", "1"]);
+        assert_eq!((tail.len(), &tail[0]["lsn"]), (1, &last.into()));
+        let (code, out, error) = fixture.run(&["wal", "tail", "world", "-n", "99", "--json"]);
+        assert!(code == 4 && error.contains("the archive has lost") && error.contains(".seg.zst"), "{error}");
+        assert!(out.lines().last().unwrap().contains(&format!("\"lsn\":{last},")), "{out}");
+    }
+}

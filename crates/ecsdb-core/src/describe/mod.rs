@@ -15,7 +15,7 @@ mod visit;
 
 pub(crate) use description::nested_bytes_max;
 pub use description::{Description, Field, Primitive, Shape, TypeIndex, Types, Variant};
-pub use dynamic::{Value, ValueError, Values};
+pub use dynamic::{LEVELS_MAX, Value, ValueError, Values};
 pub use visit::{TooDeep, Visitor};
 pub(crate) use visit::{canonical, check_depth};
 

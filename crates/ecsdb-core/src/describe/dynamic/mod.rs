@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::{Description, TypeIndex};
 use crate::entity::Entity;
+use crate::limits;
 use layout::Layout;
 
 /// A value, whatever its type.
@@ -87,6 +88,8 @@ pub struct Values<'d> {
     layouts: Vec<Layout>,
 }
 
+/// Levels of parts of a [`Value`] that is read, of which structs and enums count here, too.
+pub const LEVELS_MAX: usize = limits::VALUE_DEPTH_MAX * 4;
 /// The archive format that is read: little-endian, aligned, offsets of 32 bits. What rkyv makes unless told otherwise.
 const USUAL_ARCHIVE: u8 = 0x82;
 /// Entries of a node of an archived tree.

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use super::layout::{Layout, TreeNode};
-use super::{TREE_ENTRIES, Value, ValueError, Values};
+use super::{LEVELS_MAX, TREE_ENTRIES, Value, ValueError, Values};
 use crate::describe::{Field, Primitive, Shape, TypeIndex};
 use crate::entity::Entity;
-use crate::limits;
 
 pub(super) struct Read<'a> {
     values: &'a Values<'a>,
@@ -17,8 +16,6 @@ pub(super) struct Read<'a> {
 
 type Result<T> = std::result::Result<T, ValueError>;
 
-/// Levels of parts, of which structs count here, too.
-const DEPTH_MAX: usize = limits::VALUE_DEPTH_MAX * 4;
 /// Parts for each byte, and in any case: more than any value that was written has, but for long lists of nothing.
 const PARTS_PER_BYTE: usize = 8;
 const PARTS_MIN: usize = 4096;
@@ -43,7 +40,7 @@ impl<'a> Read<'a> {
     }
 
     fn value(&mut self, ty: TypeIndex, at: usize, depth: usize) -> Result<Value> {
-        if depth > DEPTH_MAX {
+        if depth > LEVELS_MAX {
             return malformed("it is nested too deeply");
         }
         self.left = self.left.checked_sub(1).ok_or(ValueError::Malformed("it has more parts than bytes"))?;
@@ -171,7 +168,7 @@ impl<'a> Read<'a> {
         depth: usize,
         entries: &mut Vec<(Value, Value)>,
     ) -> Result<()> {
-        if depth > DEPTH_MAX {
+        if depth > LEVELS_MAX {
             return malformed("it is nested too deeply");
         }
         let (key_layout, value_layout) = (self.values.layout(key), self.layout_or_unit(value));
