@@ -48,4 +48,5 @@ mod testing;
 mod unread;
 mod unreadable;
 mod waiting;
+mod wakers;
 mod watch;
