@@ -380,6 +380,86 @@ fn refused(dir: &Path, resource: &str, max: u64) {
     println!("refused {resource}: done, threads now {}, files {}", threads_now(), files_now());
 }
 
+struct Listener(Mutex<(Option<ecsdb::Events>, fastrand::Rng)>, Arc<dyn Fn(&mut fastrand::Rng) + Send + Sync>);
+impl Wake for Listener {
+    fn wake(self: Arc<Self>) {
+        let w = Waker::from(self.clone());
+        loop {
+            let Some(mut g) = self.0.try_lock().ok() else { return };
+            let Some(ev) = g.0.as_mut() else { return };
+            let r = { let mut n = Box::pin(ev.next()); n.as_mut().poll(&mut Context::from_waker(&w)) };
+            let mut rng = g.1.fork();
+            match r { Poll::Ready(Some(_)) => { drop(g); (self.1)(&mut rng) } _ => return }
+        }
+    }
+}
+
+/// Configuration files followed, listeners that do anything, handles dropped anywhere.
+fn follow(secs: f64, seed: u64) {
+    let began = Instant::now();
+    let mut lives = 0u64;
+    let stage: Arc<Mutex<String>> = Arc::default();
+    let s2 = stage.clone();
+    let beat = watchdog(move || s2.lock().unwrap().clone(), 30);
+    let calls = Arc::new(AtomicU64::new(0));
+    while began.elapsed().as_secs_f64() < secs {
+        let seed = seed.wrapping_mul(1_000_003) + lives;
+        lives += 1;
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let tmp = tempfile::tempdir_in("/dev/shm").unwrap();
+        std::fs::create_dir(tmp.path().join("etc")).unwrap();
+        let file = tmp.path().join("etc/ecsdb.toml");
+        let put = |i: u64| std::fs::write(&file, format!("dir = \"../w\"\n[wal]\nsegment_bytes_first = \"64KiB\"\nsegment_bytes_max = \"64KiB\"\n[snapshot]\nchain_max = {}\nafter_transactions = {}\nbytes_per_second_max = \"{}\"\n", 1 + i % 3, 1 + i % 7, ["0", "1B", "100KiB", "1MiB"][(i % 4) as usize])).unwrap();
+        put(seed);
+        *stage.lock().unwrap() = format!("follow {seed} open");
+        let db = Database::new_with_persistence(PersistenceConfig::from_file(&file).unwrap()).unwrap();
+        *stage.lock().unwrap() = format!("follow {seed} running");
+        let watches: Arc<Mutex<Vec<ecsdb::ConfigWatch>>> = Arc::default();
+        for _ in 0..rng.usize(1..4) { let w = db.watch_config(&file, |c| c.snapshot.threads = 1).unwrap(); watches.lock().unwrap().push(w); }
+        let ws = watches.clone();
+        let slot: Arc<Mutex<Option<Database>>> = Arc::new(Mutex::new(Some(db.clone())));
+        let sl = slot.clone();
+        let calls2 = calls.clone();
+        let act: Arc<dyn Fn(&mut fastrand::Rng) + Send + Sync> = Arc::new(move |rng| {
+            calls2.fetch_add(1, Ordering::Relaxed);
+            let Some(db) = sl.lock().unwrap().clone() else { return };
+            match rng.u8(0..16) {
+                0 => drop(db.snapshot()), 1 => drop(db.view_at(Moment::Latest)),
+                2 => { if let Ok(j) = db.compact() { j.pause(); drop(j) } }
+                3 => drop(ecsdb_tests::reconfigure(&db, |c| c.snapshot.bytes_per_second_max = ByteSize(1))),
+                4 => drop(db.write(|tx| Ok(tx.spawn(Counter(1))))),
+                5 => drop(db.config()), 6 => drop(db.sync()), 7 => drop(db.rotate_log()),
+                8 => { db.pause_background(); db.resume_background() }
+                9 => { let w = ws.lock().unwrap().pop(); drop(w) }
+                10 => { if rng.u8(0..10) == 0 { *sl.lock().unwrap() = None; } }
+                11 => { if rng.u8(0..10) == 0 { drop(db.close()) } }
+                12 => { if let Ok(j) = db.snapshot() { j.cancel(); drop(j) } }
+                13 => drop(pollster::block_on(db.write_async(|tx| Ok(tx.spawn(Counter(2)))))),
+                14 => { if std::env::var("CAREFUL").is_ok() { drop(db.snapshots()) } else { drop(db.stats()) } }
+                _ => {}
+            }
+        });
+        for i in 0..2 { Arc::new(Listener(Mutex::new((Some(db.events()), fastrand::Rng::with_seed(seed + i))), act.clone())).wake(); }
+        let mut ths = Vec::new();
+        for t in 0..2u64 { let db = db.clone(); let mut rng = fastrand::Rng::with_seed(seed ^ t); ths.push(std::thread::spawn(move || for i in 0..rng.u64(1..200) { if db.write_with(Durability::Batched, |tx| Ok(tx.spawn((Counter(i), Name("n".repeat(1000)))))).is_err() { break } })); }
+        for i in 0..rng.u64(1..6) { put(seed + i); std::thread::sleep(Duration::from_millis(rng.u64(0..130))); }
+        *stage.lock().unwrap() = format!("follow {seed} ending");
+        match rng.u8(0..3) { 0 => { if let Err(e) = db.close() { println!("follow {seed} close {e}") } drop(db) } 1 => drop(db), _ => { let w: Vec<_> = std::mem::take(&mut *watches.lock().unwrap()); drop(w); drop(db) } }
+        for t in ths { t.join().unwrap(); }
+        let d = slot.lock().unwrap().take();
+        drop(d);
+        drop(act);
+        let w: Vec<_> = std::mem::take(&mut *watches.lock().unwrap());
+        drop(w);
+        *stage.lock().unwrap() = format!("follow {seed} reopening");
+        let t = Instant::now();
+        loop { match Database::open(tmp.path().join("w")) { Ok(d) => { let f = d.verify(|_| {}).unwrap().faults; if !f.is_empty() { println!("FAULTS {f:?}"); } break } Err(e) => { if t.elapsed() > Duration::from_secs(10) { println!("follow {seed} NOT REOPENED {e}"); break } std::thread::sleep(Duration::from_millis(5)) } } }
+        beat.fetch_add(1, Ordering::Relaxed);
+    }
+    beat.store(u64::MAX, Ordering::Relaxed);
+    println!("follow: {lives} lives, {} calls in wakers", calls.load(Ordering::Relaxed));
+}
+
 fn main() {
     let a: Vec<String> = std::env::args().collect();
     std::panic::set_hook(Box::new(|i| { let s = i.to_string(); if !s.contains("meant") { eprintln!("PANIC {s}"); } }));
@@ -387,6 +467,7 @@ fn main() {
     match a[1].as_str() {
         "writer" => writer(&PathBuf::from(&a[2]), f(3), f(4) as u64),
         "stress" => stress(f(2), f(3) as u64),
+        "follow" => follow(f(2), f(3) as u64),
         "starve" => starve(f(2)),
         "refused" => refused(Path::new(&a[2]), &a[3], f(4) as u64),
         _ => panic!("mode"),

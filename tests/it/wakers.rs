@@ -113,3 +113,72 @@ fn who_is_told_of_an_event_and_waits_for_a_job_does_not_wait_for_itself() {
     ends("closing", move || db.close().unwrap());
     done.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
 }
+
+/// Dropping the watch waits for the thread that follows the file, also on a thread that closing waits for; and that thread may be closing (`over`, or
+/// a listener that is told of changed settings).
+#[test]
+fn who_is_told_of_an_event_and_drops_the_watch_does_not_wait_for_who_closes() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("ecsdb.toml");
+    let put = |chain_max: u32| {
+        let text = format!("dir = \"world\"\n[snapshot]\nchain_max = {chain_max}\n");
+        std::fs::write(&file, text).unwrap();
+    };
+    put(1);
+    let db = open(&dir.path().join("world"));
+    let (of_over, calls) = (db.clone(), std::sync::atomic::AtomicU32::new(0));
+    let watch = db
+        .watch_config(&file, move |_| {
+            if calls.fetch_add(1, std::sync::atomic::Ordering::SeqCst) > 0 {
+                drop(of_over.close());
+            }
+        })
+        .unwrap();
+    let watch = Mutex::new(Some(watch));
+    Listener::listen(db.events(), move |event| {
+        if matches!(event, Event::SnapshotTaken(_)) {
+            // Until the other thread closes.
+            std::thread::sleep(Duration::from_secs(2));
+            drop(watch.lock().unwrap().take());
+        }
+    });
+    db.write(|tx| Ok(tx.spawn(Counter(1)))).unwrap();
+    let job = db.snapshot().unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    put(2);
+    std::thread::sleep(Duration::from_millis(800));
+    ends("the job", move || drop(job.wait()));
+    ends("closing", move || db.close().unwrap());
+}
+
+/// On the thread of the log (WAL-13).
+#[test]
+fn who_is_told_that_a_transaction_is_durable_may_wait_for_jobs_and_commits() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(dir.path());
+    struct Once<F>(Mutex<Option<F>>);
+    impl<F: FnOnce() + Send + 'static> Wake for Once<F> {
+        fn wake(self: Arc<Self>) {
+            let f = self.0.lock().unwrap().take();
+            if let Some(f) = f {
+                f();
+            }
+        }
+    }
+    let (sender, done) = channel();
+    let of_waker = db.clone();
+    let waker = Waker::from(Arc::new(Once(Mutex::new(Some(move || {
+        of_waker.write(|tx| Ok(tx.spawn(Counter(2)))).unwrap();
+        of_waker.snapshot().unwrap().wait().unwrap();
+        of_waker.write_with(Durability::Batched, |tx| Ok(tx.spawn(Counter(3)))).unwrap();
+        of_waker.sync().unwrap();
+        of_waker.stats().unwrap();
+        of_waker.view_at(ecsdb::Moment::Latest).unwrap().wait().unwrap();
+        of_waker.rotate_log().unwrap();
+        sender.send(()).unwrap();
+    })))));
+    let mut ticket = db.submit(|tx| Ok(tx.spawn(Counter(1)))).unwrap();
+    assert!(std::pin::Pin::new(&mut ticket).poll(&mut Context::from_waker(&waker)).is_pending());
+    done.recv_timeout(PATIENCE).expect("it waits for itself");
+    ends("closing", move || db.close().unwrap());
+}
