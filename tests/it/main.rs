@@ -16,6 +16,7 @@ mod bounds;
 mod calls;
 mod clocks;
 mod closed_meanwhile;
+mod copied_meanwhile;
 mod covered;
 mod crash_lifecycle;
 mod crash_points;

@@ -173,7 +173,7 @@ fn who_is_told_that_a_transaction_is_durable_may_wait_for_jobs_and_commits() {
         of_waker.write_with(Durability::Batched, |tx| Ok(tx.spawn(Counter(3)))).unwrap();
         of_waker.sync().unwrap();
         of_waker.stats().unwrap();
-        of_waker.view_at(ecsdb::Moment::Latest).unwrap().wait().unwrap();
+        of_waker.view_at(Moment::Latest).unwrap().wait().unwrap();
         of_waker.rotate_log().unwrap();
         sender.send(()).unwrap();
     })))));
