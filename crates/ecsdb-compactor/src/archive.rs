@@ -10,7 +10,8 @@ use ecsdb_snapshot::Manifest;
 use ecsdb_wal::{LogDir, LogError, LogScan, Lsn, ScannedSegment, SegmentEnd, SegmentReader, segment_files};
 
 use crate::error::{Error, Result};
-use crate::event::{Event, Task};
+use crate::event::Event;
+use crate::info::Task;
 use crate::store::{Store, Work};
 
 /// Bytes copied at once.

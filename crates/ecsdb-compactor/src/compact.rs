@@ -1,7 +1,5 @@
 //! Merging: the log since the newest snapshot, and the chain of increments, into one full snapshot.
 
-use std::time::Duration;
-
 use ecsdb_core::View;
 use ecsdb_io::FileKind;
 use ecsdb_io::sync::Instant;
@@ -11,24 +9,8 @@ use ecsdb_wal::Lsn;
 use crate::control::Control;
 use crate::error::Result;
 use crate::event::Event;
-use crate::snapshot::SnapshotInfo;
+use crate::info::{CompactionInfo, SnapshotInfo};
 use crate::store::{Store, Work};
-
-/// A compaction that is done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct CompactionInfo {
-    /// LSN of the full snapshot that it leaves.
-    pub lsn: Lsn,
-    /// That snapshot's number.
-    pub sequence: u64,
-    /// Bytes of snapshots, log and archive before.
-    pub bytes_before: u64,
-    /// Bytes of them after. When the one before is kept to fall back to, more is freed with the next snapshot.
-    pub bytes_after: u64,
-    /// How long it took.
-    pub duration: Duration,
-}
 
 impl Store {
     /// Folds the log into the newest snapshot, merges its chain into one full file, and deletes what that covers: all

@@ -11,35 +11,12 @@ use ecsdb_io::{GivenUp, Urgency, Waiting};
 use ecsdb_snapshot::Stopped;
 
 use crate::error::{Error, Result};
-use crate::event::{Event, EventSender, Task};
+use crate::event::{Event, EventSender};
+use crate::info::{Progress, Task};
 use crate::turn::{Turn, Turns};
 
 /// Time between two progress events.
 const REPORT_EVERY: Duration = Duration::from_millis(500);
-
-/// How far some work is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Progress {
-    /// Parts done; what a part is depends on the work (blocks of a snapshot, say).
-    pub done: u64,
-    /// Parts in all; 0 while that is not known.
-    pub total: u64,
-    /// Bytes written.
-    pub bytes: u64,
-    /// How long it will still take if it goes on as it went; `None` while that is not known.
-    pub remaining: Option<Duration>,
-}
-
-impl std::fmt::Display for Progress {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} of {} done, {} bytes written", self.done, self.total, self.bytes)?;
-        match self.remaining {
-            Some(left) => write!(f, ", about {:.1} s left", left.as_secs_f64()),
-            None => Ok(()),
-        }
-    }
-}
 
 /// The control handle of one piece of work; clones are the same handle.
 #[derive(Debug, Clone)]

@@ -14,8 +14,8 @@ use ecsdb_snapshot::{Kept, Manifest, SnapshotEntry, WriteOptions, write};
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::event::Event;
+use crate::info::SnapshotInfo;
 use crate::settings::StoreSettings;
-use crate::snapshot::SnapshotInfo;
 use crate::store::Store;
 
 impl Store {

@@ -14,43 +14,10 @@ use tokio::sync::broadcast;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
-use crate::compact::CompactionInfo;
-use crate::control::Progress;
-use crate::snapshot::SnapshotInfo;
+use crate::info::{CompactionInfo, Failure, Progress, SnapshotInfo, Task};
 
 /// Events kept for a listener that does not keep up.
 const BACKLOG: usize = 256;
-
-/// Work in the background.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Task {
-    /// Taking a snapshot.
-    Snapshot,
-    /// Merging snapshots and log, and sparse chunks in memory.
-    Compaction,
-    /// Writing a copy of the database.
-    Copy,
-    /// Going back to an earlier moment.
-    Restore,
-    /// Archiving and dropping log segments, dropping old snapshots.
-    Retention,
-    /// Changing the settings of the running database.
-    Reconfigure,
-}
-
-impl std::fmt::Display for Task {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Task::Snapshot => "snapshot",
-            Task::Compaction => "compaction",
-            Task::Copy => "copy",
-            Task::Restore => "restore",
-            Task::Retention => "retention",
-            Task::Reconfigure => "change of settings",
-        })
-    }
-}
 
 /// Something that happened.
 #[derive(Debug, Clone)]
@@ -108,18 +75,6 @@ pub enum Event {
         /// When it is tried again; `None` for work that somebody asked for and was told.
         retry_in: Option<Duration>,
     },
-}
-
-/// How a kind of work failed last.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Failure {
-    /// Which.
-    pub task: Task,
-    /// Why.
-    pub error: String,
-    /// How often it has failed since the opening.
-    pub times: u64,
 }
 
 /// Where events come from. Clones are the same source.

@@ -9,62 +9,12 @@ use ecsdb_io::FileKind;
 use ecsdb_io::sync::Instant;
 use ecsdb_recovery::bring_back;
 use ecsdb_snapshot::{Directory, FileRef, Manifest, Snapshot, SnapshotEntry, WriteOptions, Written, write};
-use ecsdb_wal::Lsn;
 
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::event::{Event, Task};
+use crate::event::Event;
+use crate::info::{SnapshotInfo, Task};
 use crate::store::{Store, Work};
-
-/// A snapshot that is published and verified.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct SnapshotInfo {
-    /// The file's number.
-    pub sequence: u64,
-    /// LSN of the last transaction in it.
-    pub lsn: Lsn,
-    /// Bytes of the file.
-    pub bytes: u64,
-    /// Bytes of its columns before compression.
-    pub raw_bytes: u64,
-    /// The file it is an increment of; 0 for a full snapshot.
-    pub parent: u64,
-    /// Columns in the file.
-    pub blocks_written: u64,
-    /// Columns found unchanged in older files.
-    pub blocks_shared: u64,
-    /// How long it took; zero when the newest snapshot was up to date.
-    pub duration: Duration,
-}
-
-impl SnapshotInfo {
-    pub(crate) fn new(written: &Written, duration: Duration) -> Self {
-        SnapshotInfo {
-            sequence: written.header.sequence,
-            lsn: Lsn(written.header.lsn),
-            bytes: written.bytes,
-            raw_bytes: written.raw_bytes,
-            parent: written.header.parent,
-            blocks_written: written.blocks_written,
-            blocks_shared: written.blocks_shared,
-            duration,
-        }
-    }
-
-    fn existing(entry: &SnapshotEntry) -> Self {
-        SnapshotInfo {
-            sequence: entry.sequence,
-            lsn: Lsn(entry.lsn),
-            bytes: entry.bytes,
-            raw_bytes: 0,
-            parent: entry.parent,
-            blocks_written: 0,
-            blocks_shared: 0,
-            duration: Duration::ZERO,
-        }
-    }
-}
 
 /// The newest snapshot's directory: what the next one may share.
 pub(crate) struct Newest {

@@ -8,8 +8,7 @@ use ecsdb_snapshot::{Directory, Snapshot};
 use ecsdb_wal::{Lsn, segment_files};
 
 use crate::error::Result;
-use crate::event::Failure;
-use crate::snapshot::SnapshotInfo;
+use crate::info::{Failure, SnapshotInfo};
 use crate::store::{Store, Work};
 
 /// What a store has on disk, and what it did last.

@@ -12,11 +12,13 @@ mod run;
 mod sample;
 mod state;
 mod summary;
+mod ticks;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
+use tempfile::TempDir;
 
 pub(crate) use child::{Args as ChildArgs, run as child};
 use state::State;
@@ -35,12 +37,18 @@ pub(crate) struct Args {
     /// For the same choices again; how the threads take turns is not repeated.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Entities, about.
-    #[arg(long, default_value_t = 100_000)]
-    entities: usize,
+    /// Entities, about; 100,000 unless set, with `--ticks` 1,000,000.
+    #[arg(long)]
+    entities: Option<usize>,
     /// Which part of each second the load runs at full speed, from 0 to 1.
     #[arg(long, default_value_t = 0.25)]
     duty: f64,
+    /// One process without faults instead, whose world ticks 60 times a second: how long the ticks take.
+    #[arg(long, conflicts_with_all = ["resume", "duty", "seed"])]
+    ticks: bool,
+    /// Entities that each tick moves.
+    #[arg(long, default_value_t = 100_000, requires = "ticks")]
+    moving: usize,
     /// Draw what was measured over time into this PNG.
     #[arg(long)]
     plot: Option<PathBuf>,
@@ -54,21 +62,22 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     anyhow::ensure!(some, "a soak takes some time: --minutes {}", args.minutes);
     anyhow::ensure!(args.duty > 0.0 && args.duty <= 1.0, "--duty is above 0 and at most 1");
     let time = Duration::from_secs_f64(args.minutes * 60.0);
-    std::fs::create_dir_all("target")?;
     let mut own = None;
+    if args.ticks {
+        let options = ticks::Options {
+            time,
+            entities: args.entities.unwrap_or(1_000_000),
+            moving: args.moving,
+            plot: args.plot.as_deref(),
+            json: args.json.as_deref(),
+        };
+        return ticks::run(&empty_dir(args.dir.as_deref(), &mut own)?, &options);
+    }
     let (dir, state) = if let Some(dir) = &args.resume {
         (dir.clone(), State::load(dir).with_context(|| format!("nothing to resume in {}", dir.display()))?)
     } else {
-        let dir = match &args.dir {
-            Some(dir) => dir.clone(),
-            None => own
-                .insert(tempfile::Builder::new().prefix("soak-").tempdir_in("target")?)
-                .path()
-                .to_path_buf(),
-        };
-        let empty = !dir.exists() || std::fs::read_dir(&dir)?.next().is_none();
-        anyhow::ensure!(empty, "{} is not empty; --resume goes on with a run", dir.display());
-        (dir, State::new(args.seed, args.entities, args.duty))
+        let dir = empty_dir(args.dir.as_deref(), &mut own)?;
+        (dir, State::new(args.seed, args.entities.unwrap_or(100_000), args.duty))
     };
     let samples_before = sample::read(&dir)?;
     let (state, samples) = run::run(&dir, time, state, samples_before)?;
@@ -79,7 +88,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         std::fs::write(path, text + "\n").with_context(|| format!("writing {}", path.display()))?;
     }
     if let Some(path) = &args.plot {
-        plot::draw(&samples, path).with_context(|| format!("drawing {}", path.display()))?;
+        plot::draw(&sample::PANELS, &samples, path).with_context(|| format!("drawing {}", path.display()))?;
     }
     summary.print();
     let verdict = summary.verdict();
@@ -89,4 +98,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         println!("seed {}; what it left is in {}", state.seed, own.keep().display());
     }
     verdict
+}
+
+/// That one, or one of its own, which goes away with `own`.
+fn empty_dir(dir: Option<&Path>, own: &mut Option<TempDir>) -> anyhow::Result<PathBuf> {
+    let Some(dir) = dir else {
+        std::fs::create_dir_all("target")?;
+        let made = tempfile::Builder::new().prefix("soak-").tempdir_in("target")?;
+        return Ok(own.insert(made).path().to_path_buf());
+    };
+    let empty = !dir.exists() || std::fs::read_dir(dir)?.next().is_none();
+    anyhow::ensure!(empty, "{} is not empty; --resume goes on with a run", dir.display());
+    Ok(dir.to_path_buf())
 }

@@ -5,86 +5,65 @@ use std::path::Path;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-use super::sample::{Engine, Sample};
 use crate::font::{self, FONT};
 
 const SIZE: (u32, u32) = (1600, 1500);
-const MIB: f64 = (1 << 20) as f64;
-/// Points of a line at most; of a longer run the means of as many parts are drawn.
+pub(super) const MIB: f64 = (1 << 20) as f64;
+/// Points of a line at most; of a longer run the means of as many parts are drawn, or their peaks.
 const POINTS: usize = 800;
 
-const BLACK: RGBColor = RGBColor(20, 20, 20);
-const BLUE: RGBColor = RGBColor(31, 119, 180);
-const GREEN: RGBColor = RGBColor(44, 160, 44);
-const RED: RGBColor = RGBColor(214, 39, 40);
+pub(super) const BLACK: RGBColor = RGBColor(20, 20, 20);
+pub(super) const BLUE: RGBColor = RGBColor(31, 119, 180);
+pub(super) const GREEN: RGBColor = RGBColor(44, 160, 44);
+pub(super) const RED: RGBColor = RGBColor(214, 39, 40);
 
-struct Line {
+/// What is noted over time.
+pub(super) trait Timeline {
+    /// Since the beginning of the run.
+    fn seconds(&self) -> f64;
+}
+
+pub(super) struct Line<S: 'static> {
     name: &'static str,
     color: RGBColor,
-    of: fn(&Sample) -> Option<f64>,
+    of: fn(&S) -> Option<f64>,
+    /// What of a part of the samples is drawn.
+    fold: fn(&[f64]) -> f64,
 }
 
-struct Panel {
-    unit: &'static str,
-    lines: &'static [Line],
+pub(super) struct Panel<S: 'static> {
+    pub(super) unit: &'static str,
+    pub(super) lines: &'static [Line<S>],
 }
 
-const fn line(name: &'static str, color: RGBColor, of: fn(&Sample) -> Option<f64>) -> Line {
-    Line { name, color, of }
+/// Drawn by its means.
+pub(super) const fn line<S>(name: &'static str, color: RGBColor, of: fn(&S) -> Option<f64>) -> Line<S> {
+    Line { name, color, of, fold: |values| values.iter().sum::<f64>() / values.len() as f64 }
 }
 
-fn mib(sample: &Sample, of: fn(&Engine) -> u64) -> Option<f64> {
-    Some(of(sample.engine.as_ref()?) as f64 / MIB)
+/// Drawn by its peaks, of which none is left out.
+pub(super) const fn peak<S>(name: &'static str, color: RGBColor, of: fn(&S) -> Option<f64>) -> Line<S> {
+    Line { name, color, of, fold: |values| values.iter().copied().fold(0.0, f64::max) }
 }
 
-const PANELS: [Panel; 4] = [
-    Panel {
-        unit: "commits in a second",
-        lines: &[line("while under load", BLUE, |s| (s.commits > 0).then_some(s.commits as f64))],
-    },
-    Panel {
-        unit: "memory, MiB",
-        lines: &[
-            line("of the process", BLACK, |s| Some(s.resident_bytes as f64 / MIB)),
-            line("components, old values included", BLUE, |s| mib(s, |engine| engine.memory_bytes)),
-        ],
-    },
-    Panel {
-        unit: "number",
-        lines: &[
-            line("file handles", BLUE, |s| Some(s.handles as f64)),
-            line("threads", RED, |s| Some(s.threads as f64)),
-        ],
-    },
-    Panel {
-        unit: "disk, MiB",
-        lines: &[
-            line("all files", BLACK, |s| Some(s.disk_bytes as f64 / MIB)),
-            line("snapshots", BLUE, |s| mib(s, |engine| engine.snapshot_bytes)),
-            line("archive", GREEN, |s| mib(s, |engine| engine.archive_bytes)),
-            line("log", RED, |s| mib(s, |engine| engine.log_bytes)),
-        ],
-    },
-];
-
-pub(super) fn draw(samples: &[Sample], path: &Path) -> anyhow::Result<()> {
+pub(super) fn draw<S: Timeline>(panels: &[Panel<S>], samples: &[S], path: &Path) -> anyhow::Result<()> {
     font::register()?;
     let area = BitMapBackend::new(path, SIZE).into_drawing_area();
     area.fill(&WHITE)?;
-    for (panel, area) in PANELS.iter().zip(area.split_evenly((PANELS.len(), 1))) {
+    for (panel, area) in panels.iter().zip(area.split_evenly((panels.len(), 1))) {
         draw_panel(panel, samples, &area)?;
     }
     area.present()?;
     Ok(())
 }
 
-fn draw_panel(
-    panel: &Panel,
-    samples: &[Sample],
+fn draw_panel<S: Timeline>(
+    panel: &Panel<S>,
+    samples: &[S],
     area: &DrawingArea<BitMapBackend<'_>, Shift>,
 ) -> anyhow::Result<()> {
-    let end = samples.last().map_or(0.0, |last| last.seconds / 60.0).max(0.01);
-    let lines: Vec<_> = panel.lines.iter().map(|line| (line, points(samples, line.of))).collect();
+    let end = samples.last().map_or(0.0, |last| last.seconds() / 60.0).max(0.01);
+    let lines: Vec<_> = panel.lines.iter().map(|line| (line, points(samples, line))).collect();
     let values = lines.iter().flat_map(|(_, points)| points.iter().map(|&(_, value)| value));
     let top = values.fold(1.0, f64::max) * 1.15;
     let mut chart = ChartBuilder::on(area)
@@ -120,13 +99,13 @@ fn draw_panel(
     Ok(())
 }
 
-/// Minutes and means.
-fn points(samples: &[Sample], of: fn(&Sample) -> Option<f64>) -> Vec<(f64, f64)> {
+/// Minutes and values.
+fn points<S: Timeline>(samples: &[S], line: &Line<S>) -> Vec<(f64, f64)> {
     let parts = samples.chunks(samples.len().div_ceil(POINTS).max(1));
-    let means = parts.filter_map(|part| {
-        let values: Vec<f64> = part.iter().filter_map(of).collect();
-        let mean = values.iter().sum::<f64>() / values.len() as f64;
-        Some((part.first()?.seconds / 60.0, mean)).filter(|_| !values.is_empty())
+    let points = parts.filter_map(|part| {
+        let values: Vec<f64> = part.iter().filter_map(line.of).collect();
+        let minutes = part.first()?.seconds() / 60.0;
+        (!values.is_empty()).then(|| (minutes, (line.fold)(&values)))
     });
-    means.collect()
+    points.collect()
 }

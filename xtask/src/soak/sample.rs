@@ -7,6 +7,7 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 use super::lines::Stats;
+use super::plot::{BLACK, BLUE, GREEN, MIB, Panel, RED, Timeline, line};
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Sample {
@@ -38,21 +39,57 @@ pub(super) struct Engine {
     pub(super) archive_bytes: u64,
 }
 
+impl Timeline for Sample {
+    fn seconds(&self) -> f64 {
+        self.seconds
+    }
+}
+
+/// What is drawn of a run.
+pub(super) const PANELS: [Panel<Sample>; 4] = [
+    Panel {
+        unit: "commits in a second",
+        lines: &[line("while under load", BLUE, |s| (s.commits > 0).then_some(s.commits as f64))],
+    },
+    Panel {
+        unit: "memory, MiB",
+        lines: &[
+            line("of the process", BLACK, |s| Some(s.resident_bytes as f64 / MIB)),
+            line("components, old values included", BLUE, |s| mib(s, |engine| engine.memory_bytes)),
+        ],
+    },
+    Panel {
+        unit: "number",
+        lines: &[
+            line("file handles", BLUE, |s| Some(s.handles as f64)),
+            line("threads", RED, |s| Some(s.threads as f64)),
+        ],
+    },
+    Panel {
+        unit: "disk, MiB",
+        lines: &[
+            line("all files", BLACK, |s| Some(s.disk_bytes as f64 / MIB)),
+            line("snapshots", BLUE, |s| mib(s, |engine| engine.snapshot_bytes)),
+            line("archive", GREEN, |s| mib(s, |engine| engine.archive_bytes)),
+            line("log", RED, |s| mib(s, |engine| engine.log_bytes)),
+        ],
+    },
+];
+
+fn mib(sample: &Sample, of: fn(&Engine) -> u64) -> Option<f64> {
+    Some(of(sample.engine.as_ref()?) as f64 / MIB)
+}
+
 impl Sample {
     pub(super) fn new(seconds: f64, life: u64, process: u32, stats: Option<Stats>, disk_bytes: u64) -> Self {
-        let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-        let field = |name: &str| -> u64 {
-            let line = status.lines().find_map(|line| line.strip_prefix(name));
-            line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
-        };
-        let handles = std::fs::read_dir(format!("/proc/{process}/fd")).map_or(0, Iterator::count);
+        let Process { resident_bytes, threads, handles } = Process::of(process);
         Sample {
             seconds,
             life,
             commits: stats.map_or(0, |stats| stats.commits),
-            resident_bytes: field("VmRSS:") << 10,
-            threads: field("Threads:"),
-            handles: handles as u64,
+            resident_bytes,
+            threads,
+            handles,
             disk_bytes,
             engine: stats.map(|stats| Engine {
                 entities: stats.entities,
@@ -63,6 +100,26 @@ impl Sample {
                 archive_bytes: stats.archive_bytes,
             }),
         }
+    }
+}
+
+/// What the system says of a process.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Process {
+    pub(super) resident_bytes: u64,
+    pub(super) threads: u64,
+    pub(super) handles: u64,
+}
+
+impl Process {
+    pub(super) fn of(process: u32) -> Self {
+        let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+        let field = |name: &str| -> u64 {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+        };
+        let handles = std::fs::read_dir(format!("/proc/{process}/fd")).map_or(0, Iterator::count);
+        Process { resident_bytes: field("VmRSS:") << 10, threads: field("Threads:"), handles: handles as u64 }
     }
 }
 

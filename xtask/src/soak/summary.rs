@@ -148,14 +148,14 @@ fn table_of_four(part: &str) -> Table {
     table(["by the median", &format!("first {part}"), &format!("last {part}"), "max", "flat"])
 }
 
-fn table<const N: usize>(header: [&str; N]) -> Table {
+pub(super) fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY);
     table.set_header(header);
     table
 }
 
-fn right(mut table: Table, columns: usize) -> Table {
+pub(super) fn right(mut table: Table, columns: usize) -> Table {
     for column in 1..=columns {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
