@@ -268,7 +268,7 @@ impl Hooks for Holds {
             && let Some((began, leave)) = self.0.lock().unwrap().take()
         {
             began.send(()).unwrap();
-            drop(leave.recv_timeout(PATIENCE));
+            let _ = leave.recv_timeout(PATIENCE);
         }
         Ok(())
     }
