@@ -22,6 +22,7 @@ impl Store {
     pub fn compact(&self, view: View, keep: Option<usize>, control: &Control) -> Result<CompactionInfo> {
         let started = Instant::now();
         let _span = tracing::info_span!("compaction").entered();
+        self.until_durable(&view)?;
         let (_turn, mut work) = self.turn(control)?;
         let bytes_before = self.stats_with(&mut work)?.total_bytes();
         self.write_snapshot(&mut work, view, control)?;

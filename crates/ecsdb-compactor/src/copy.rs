@@ -26,8 +26,7 @@ impl Store {
     pub fn copy_to(&self, layout: &Layout, view: View, control: &Control) -> Result<SnapshotInfo> {
         self.begin(control)?;
         refuse_within(&self.layout, layout)?;
-        // A copy holds nothing whose commit may still be reported as failed.
-        self.log.wait(view.lsn())?;
+        self.until_durable(&view)?;
         let kept = self.manifest().kept;
         let info = write_database(&*self.vfs, layout, view, &self.settings(), kept, control)?;
         self.events.send(Event::Copied(info));

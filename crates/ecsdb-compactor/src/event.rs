@@ -15,6 +15,7 @@ use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
 use crate::info::{CompactionInfo, Failure, Progress, SnapshotInfo, Task};
+use crate::waking::{Handed, Waking, WakingThread};
 
 /// Events kept for a listener that does not keep up.
 const BACKLOG: usize = 256;
@@ -77,26 +78,60 @@ pub enum Event {
     },
 }
 
-/// Where events come from. Clones are the same source.
+/// Where events come from. Clones are the same source. Unless it has a thread to wake listeners on, they are woken where it happens.
 #[derive(Debug, Clone)]
 pub struct EventSender(Arc<Source>);
 
 #[derive(Debug)]
 struct Source {
     /// `None` once it is closed.
-    sender: Mutex<Option<broadcast::Sender<Event>>>,
+    channel: Mutex<Option<Arc<Channel>>>,
     /// One of each kind of work that ever failed.
     failures: Mutex<Vec<Failure>>,
 }
 
+#[derive(Debug)]
+struct Channel {
+    /// `None` only while this is dropped.
+    sender: Option<broadcast::Sender<Event>>,
+    /// Dropped after the sender, whose end wakes all listeners.
+    thread: Option<WakingThread>,
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        let sender = self.sender.take();
+        waking(|| drop(sender));
+    }
+}
+
+/// Does what may wake listeners on this thread: a panic of theirs is not its end.
+fn waking(wakes: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(wakes)).is_err() {
+        tracing::error!("whoever listens to events panicked when it was woken");
+    }
+}
+
 impl Default for EventSender {
     fn default() -> Self {
-        let sender = Mutex::new(Some(broadcast::channel(BACKLOG).0));
-        EventSender(Arc::new(Source { sender, failures: Mutex::default() }))
+        EventSender::with(None)
     }
 }
 
 impl EventSender {
+    /// A source with a thread to wake listeners on, whose first act is `begin`. It ends with the source, once it has woken all.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn with_thread(begin: impl FnOnce() + Send + 'static) -> std::io::Result<Self> {
+        Ok(EventSender::with(Some(WakingThread::start(begin)?)))
+    }
+
+    fn with(thread: Option<WakingThread>) -> Self {
+        let channel = Arc::new(Channel { sender: Some(broadcast::channel(BACKLOG).0), thread });
+        EventSender(Arc::new(Source { channel: Mutex::new(Some(channel)), failures: Mutex::default() }))
+    }
+
     /// Tells all listeners, if there are any, and the `tracing` log.
     pub fn send(&self, event: Event) {
         match &event {
@@ -108,10 +143,22 @@ impl EventSender {
             Event::Progress(task, progress) => tracing::info!(%task, "{progress}"),
             other => tracing::info!(event = ?other, "background"),
         }
-        // Whoever listens is woken, and may do anything then: under no lock, and a panic of its own is not this thread's end.
-        let Some(sender) = self.0.sender.lock().clone() else { return };
-        if catch_unwind(AssertUnwindSafe(|| drop(sender.send(event)))).is_err() {
-            tracing::error!("whoever listens to events panicked when it was woken");
+        // Under no lock: without a thread whoever listens is woken here, and may do anything then.
+        let Some(channel) = self.channel() else { return };
+        if let Some(sender) = &channel.sender {
+            waking(|| drop(sender.send(event)));
+        }
+    }
+
+    fn channel(&self) -> Option<Arc<Channel>> {
+        self.0.channel.lock().clone()
+    }
+
+    /// Runs `call` where listeners are woken: on the thread, if there is one, and otherwise here.
+    pub fn call(&self, call: impl FnOnce() + Send + 'static) {
+        match self.channel().as_ref().and_then(|channel| channel.thread.as_ref()) {
+            Some(thread) => thread.waking().call(call),
+            None => call(),
         }
     }
 
@@ -129,29 +176,40 @@ impl EventSender {
 
     /// A listener for what happens from here on; for nothing once the source is closed.
     pub fn listen(&self) -> Events {
-        let sender = self.0.sender.lock();
-        let receiver = sender.as_ref().map_or_else(|| broadcast::channel(1).1, broadcast::Sender::subscribe);
-        Events(BroadcastStream::new(receiver))
+        let channel = self.channel();
+        let sender = channel.as_ref().and_then(|channel| channel.sender.as_ref());
+        let receiver = sender.map_or_else(|| broadcast::channel(1).1, broadcast::Sender::subscribe);
+        let thread = channel.as_ref().and_then(|channel| channel.thread.as_ref());
+        let waking = thread.map(|thread| thread.waking().clone());
+        Events { stream: BroadcastStream::new(receiver), waking }
     }
 
     /// Ends the streams of all listeners, once they have taken what there is.
     pub fn close(&self) {
-        let sender = self.0.sender.lock().take();
-        drop(sender);
+        let channel = self.0.channel.lock().take();
+        drop(channel);
     }
 }
 
 /// A stream of events. A listener that does not keep up loses the oldest ones, and is told how many ([`Event::Missed`]).
+///
+/// Wakers are called on a thread of the database that does nothing else, one after the other: one may do anything but wait there for another
+/// listener to be woken. A database that was opened without threads calls them where the event happens, where they must not wait for the database.
+/// `tracing` subscribers and `metrics` recorders are called where it happens in any case.
 #[derive(Debug)]
-pub struct Events(BroadcastStream<Event>);
+pub struct Events {
+    stream: BroadcastStream<Event>,
+    /// `None` for waking where it happens.
+    waking: Option<Arc<Waking>>,
+}
 
 impl Stream for Events {
     type Item = Event;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Event>> {
-        Pin::new(&mut self.0).poll_next(context).map(|next| {
-            next.map(|event| event.unwrap_or_else(|BroadcastStreamRecvError::Lagged(n)| Event::Missed(n)))
-        })
+        let Some(waking) = self.waking.clone() else { return self.poll_here(context) };
+        let handed = Waker::from(Arc::new(Handed { waker: context.waker().clone(), waking }));
+        self.poll_here(&mut Context::from_waker(&handed))
     }
 }
 
@@ -163,14 +221,22 @@ impl Events {
 
     /// As [`Events::next`], blocking the thread. Not for async code: use [`Events::next`] there.
     pub fn blocking_next(&mut self) -> Option<Event> {
-        block_on(self.next())
+        // Its waker is ours, and waits for nothing.
+        block_on(poll_fn(|context| self.poll_here(context)))
     }
 
     /// The next event if there is one already.
     pub fn try_next(&mut self) -> Option<Event> {
-        match Pin::new(self).poll_next(&mut Context::from_waker(Waker::noop())) {
+        match self.poll_here(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(event) => event,
             Poll::Pending => None,
         }
+    }
+
+    /// As polled, to be woken by whoever sends.
+    fn poll_here(&mut self, context: &mut Context<'_>) -> Poll<Option<Event>> {
+        Pin::new(&mut self.stream).poll_next(context).map(|next| {
+            next.map(|event| event.unwrap_or_else(|BroadcastStreamRecvError::Lagged(n)| Event::Missed(n)))
+        })
     }
 }

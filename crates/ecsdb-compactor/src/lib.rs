@@ -26,6 +26,7 @@ mod stats;
 mod store;
 mod trim;
 mod turn;
+mod waking;
 
 pub use control::Control;
 pub use error::{Error, Result};

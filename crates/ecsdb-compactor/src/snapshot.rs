@@ -29,12 +29,20 @@ impl Store {
     /// # Errors
     /// When it fails or is cancelled; nothing of it remains then. A failure of what comes after is an event, not an error.
     pub fn snapshot(&self, view: View, control: &Control) -> Result<SnapshotInfo> {
+        self.until_durable(&view)?;
         let (_turn, mut work) = self.turn(control)?;
         let info = self.write_snapshot(&mut work, view, control)?;
         self.trim_after(&mut work);
         Ok(info)
     }
 
+    /// What a snapshot or a copy holds must be durable in the log first: were the log to fail now, it would bring back transactions whose commit was
+    /// reported as failed. Waited for without the turn, since whoever waits for the log may wake others (WAL-13).
+    pub(crate) fn until_durable(&self, view: &View) -> Result<()> {
+        Ok(self.log.wait(view.lsn())?)
+    }
+
+    /// Of a view that is durable.
     pub(crate) fn write_snapshot(
         &self,
         work: &mut Work,
@@ -44,9 +52,6 @@ impl Store {
         let started = Instant::now();
         let lsn = view.lsn();
         let _span = tracing::info_span!("snapshot", lsn = lsn.0).entered();
-        // What a snapshot holds must be durable in the log first: were the log to fail now, the snapshot would bring back
-        // transactions whose commit was reported as failed.
-        self.log.wait(lsn)?;
         self.check_not_away()?;
         // Of two that were captured one after the other, the older may get its turn last: snapshots never go back.
         if let Some(newest) = self.manifest().snapshots.last().filter(|newest| newest.lsn >= lsn.0) {

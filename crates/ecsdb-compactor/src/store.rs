@@ -212,11 +212,18 @@ impl Store {
     /// Refuses to go on where another database lies by now, or nothing: a directory that is away is back one day, and knows nothing of what was
     /// done without it (CKP-11); or where another process may have this one open (REC-12).
     pub(crate) fn check_owner(&self) -> Result<()> {
-        let manifest = self.manifest();
+        let mut manifest = self.manifest();
         for dir in [self.layout.log_dir(), self.layout.snapshot_dir()] {
             Owner::check_claimed(&*self.direct_vfs, dir, manifest.database)?;
         }
-        manifest.check_there(&*self.direct_vfs, &self.layout)?;
+        while let Err(e) = manifest.check_there(&*self.direct_vfs, &self.layout) {
+            // Looked for beside whoever publishes: it goes once the next but one is there.
+            let newer = self.manifest();
+            if newer.generation == manifest.generation {
+                return Err(e.into());
+            }
+            manifest = newer;
+        }
         let mut locks = self.locks.lock();
         let Some((snapshots, others)) = locks.split_last_mut() else { return Ok(()) };
         others.iter().try_for_each(|lock| lock.check())?;
@@ -385,7 +392,7 @@ impl Store {
 
     /// Deletes what the published manifest does not need, what earlier attempts left over included. That ends a trim by `settings`.
     fn remove_garbage(&self, work: &mut Work, settings: &StoreSettings) -> Result<()> {
-        // Held to the end: a pin taken meanwhile sees only what stays.
+        // Held until they are gone: a pin taken meanwhile sees only what stays.
         let pins = self.pins.lock();
         if *pins > 0 || self.uncertain.load(Ordering::Acquire) {
             return Ok(());
@@ -408,7 +415,7 @@ impl Store {
         if *settings_now == *settings {
             self.owes_trim.store(false, Ordering::Release);
         }
-        drop(settings_now);
+        drop((settings_now, pins));
         if files > 0 {
             metrics::counter!("ecsdb_removed_bytes_total").increment(bytes);
             self.events.send(Event::Removed { files, bytes });

@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::error::{Error, Result};
+use crate::nesting::own_thread;
 
 /// Without work for so long, the thread ends.
 const IDLE: Duration = Duration::from_secs(1);
@@ -66,7 +67,11 @@ impl Helper {
         if queue.thread.is_none() {
             let shared = self.0.clone();
             let thread = thread::Builder::new().name("ecsdb-blocking".into());
-            let thread = thread.spawn(move || shared.run()).map_err(Error::Thread)?;
+            let run = move || {
+                own_thread::serve();
+                shared.run();
+            };
+            let thread = thread.spawn(run).map_err(Error::Thread)?;
             queue.thread = Some(thread.thread().id());
         }
         queue.work.push_back(work);

@@ -174,6 +174,10 @@ impl Builder {
             Some(scheduler) => scheduler.vfs(self.vfs.clone(), priority),
             None => self.vfs.clone(),
         };
+        let events = match self.threads {
+            Threads::None => EventSender::default(),
+            Threads::Background => EventSender::with_thread(own_thread::serve).map_err(Error::Thread)?,
+        };
         let log_options = ecsdb_wal::LogOptions { threads: self.threads, ..self.config.log_options() };
         let log = Log::start(
             self.vfs.clone(),
@@ -183,7 +187,6 @@ impl Builder {
             recovered.log_start.clone(),
         )?;
         recovered.complete(&*self.vfs, &layout, &mut self.progress)?;
-        let events = EventSender::default();
         let store = Arc::new(Store::new(
             StoreFiles {
                 snapshot: class(Priority::Snapshot),

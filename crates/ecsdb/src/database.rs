@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use ecsdb_config::PersistenceConfig;
 use ecsdb_core::{Transaction, View, WeakView, World};
+use ecsdb_io::sync::Mutex;
 use ecsdb_io::sync::atomic::{AtomicBool, Ordering};
-use ecsdb_io::sync::{Mutex, thread};
 use ecsdb_recovery::RecoveryReport;
 use ecsdb_wal::{Durability, Log, Lsn, Payload};
 
@@ -547,13 +547,12 @@ impl Drop for Inner {
                 tracing::error!(error = %e, "closing the database failed; what was acknowledged is safe");
             }
         };
-        if !persistence.is_own_thread() {
-            return close(persistence);
-        }
-        // A waker dropped the last handle on a thread that closing waits for.
-        let thread = thread::Builder::new().name("ecsdb-close".into());
-        if let Err(e) = thread.spawn(move || close(persistence)) {
-            tracing::error!(error = %e, "the database could not be closed; what was acknowledged is safe");
+        if persistence.is_own_thread() {
+            // A waker dropped the last handle on a thread that closing waits for. It does not wait for the one that wakes listeners.
+            let events = persistence.events.clone();
+            events.call(move || close(persistence));
+        } else {
+            close(persistence);
         }
     }
 }

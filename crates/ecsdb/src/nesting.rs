@@ -1,4 +1,4 @@
-//! Telling a call that would wait for itself, from within a transaction or on a thread that closing waits for, from one of another
+//! Telling a call that would wait for itself, from within a transaction or on a thread of a database, from one of another
 //! thread, which may wait.
 
 use std::cell::RefCell;
@@ -35,21 +35,48 @@ impl Drop for Nesting {
     }
 }
 
-/// The threads that closing waits for. They call wakers, and a waker may do anything.
+/// The threads of databases. They call wakers, and a waker may do anything.
 pub(crate) mod own_thread {
     use std::cell::Cell;
 
-    ecsdb_io::sync::thread_local! {
-        /// The database that this thread works for, by an address of its own; 0 for none.
-        static OWNER: Cell<usize> = const { Cell::new(0) };
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    enum Role {
+        /// It is the application's.
+        Foreign,
+        /// Closing this database, by an address of its own, waits for it.
+        Of(usize),
+        /// It calls what others brought, and they may wait for that.
+        Serving,
     }
 
-    /// This thread works for `owner` until it ends.
+    ecsdb_io::sync::thread_local! {
+        static ROLE: Cell<Role> = const { Cell::new(Role::Foreign) };
+    }
+
+    fn set(role: Role) {
+        let _ = ROLE.try_with(|own| own.set(role));
+    }
+
+    fn get() -> Role {
+        ROLE.try_with(Cell::get).unwrap_or(Role::Foreign)
+    }
+
+    /// This thread works for `owner` until it ends: closing waits for it.
     pub(crate) fn enter(owner: usize) {
-        let _ = OWNER.try_with(|own| own.set(owner));
+        set(Role::Of(owner));
+    }
+
+    /// This thread calls what others bring until it ends: closing does not wait for it.
+    pub(crate) fn serve() {
+        set(Role::Serving);
     }
 
     pub(crate) fn is_of(owner: usize) -> bool {
-        OWNER.try_with(Cell::get).is_ok_and(|own| own == owner)
+        get() == Role::Of(owner)
+    }
+
+    /// True on any thread of any database.
+    pub(crate) fn is_any() -> bool {
+        get() != Role::Foreign
     }
 }

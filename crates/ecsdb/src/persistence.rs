@@ -262,9 +262,15 @@ impl Persistence {
         }
         let name = format!("ecsdb-{task}");
         let owner = self.address();
+        // Kept here meanwhile: without a thread it is dropped under no lock, and what is in it may do anything then.
+        let run = Arc::new(Mutex::new(Some(run)));
+        let of_thread = run.clone();
         let background = move || {
             own_thread::enter(owner);
-            run();
+            let run = of_thread.lock().take();
+            if let Some(run) = run {
+                run();
+            }
         };
         // Under the lock: closing ends every job that was begun, and none is begun after it.
         let mut jobs = self.jobs.lock();
@@ -326,6 +332,14 @@ impl Persistence {
     /// True on the threads that [`Persistence::close`] waits for.
     pub(crate) fn is_own_thread(&self) -> bool {
         own_thread::is_of(self.address()) || self.log.is_own_thread()
+    }
+
+    /// True where nobody may wait for a thread that may be closing: closing waits for this one, or for what it has yet to call.
+    pub(crate) fn is_in_the_way_of_closing(&self) -> bool {
+        let this = thread::current().id();
+        own_thread::is_any()
+            || self.is_own_thread()
+            || matches!(&*self.closing.lock(), Closing::By(thread) if *thread == this)
     }
 
     /// Ends the background work, closes the log, and releases the directory, in this order. Whoever comes second waits, and is told the

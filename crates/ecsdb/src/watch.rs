@@ -13,6 +13,7 @@ use ecsdb_io::{FileOp, IoError, Process};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
 use crate::error::{Error, Result};
+use crate::nesting::own_thread;
 use crate::persistence::Persistence;
 
 /// Without an event for so long, a file is taken for written.
@@ -23,11 +24,13 @@ const PATIENCE: Duration = Duration::from_secs(1);
 type Over = Box<dyn Fn(&mut PersistenceConfig) + Send>;
 
 /// Follows a configuration file for as long as it lives; see [`Database::watch_config`](crate::Database::watch_config). It does not keep the database open.
+/// Dropping it waits until nothing is put into force any more; but not on a thread of a database, as in a waker: closing may be waiting for that.
 #[derive(Debug)]
 #[must_use = "the file is followed only while this lives"]
 pub struct ConfigWatch {
     /// Whose the threads are.
     process: Process,
+    persistence: Weak<Persistence>,
     shared: Arc<Shared>,
     /// Tells of changes.
     watcher: Option<Teller>,
@@ -109,8 +112,8 @@ impl ConfigWatch {
             .name("ecsdb-config".into())
             .spawn(move || run(&for_thread, &weak, follower))
             .map_err(Error::Thread)?;
-        let process = Process::current();
-        Ok(ConfigWatch { process, shared, watcher: Some(watcher), thread: Some(thread) })
+        let (process, persistence) = (Process::current(), Arc::downgrade(persistence));
+        Ok(ConfigWatch { process, persistence, shared, watcher: Some(watcher), thread: Some(thread) })
     }
 }
 
@@ -121,8 +124,14 @@ impl Drop for ConfigWatch {
             return std::mem::forget((self.watcher.take(), self.thread.take()));
         }
         self.shared.tell(|state| state.stopped = true);
-        // The thread itself drops this when `over` keeps it, or a value of a world of which nobody has more than the thread.
-        if let Some(thread) = self.thread.take().filter(|it| it.thread().id() != thread::current().id())
+        // The thread itself drops this when `over` keeps it, or a value of a world of which nobody has more than the thread; and `over` may be
+        // closing the database.
+        let is_in_the_way = match self.persistence.upgrade() {
+            Some(persistence) => persistence.is_in_the_way_of_closing(),
+            None => own_thread::is_any(),
+        };
+        let is_another = |it: &JoinHandle<()>| it.thread().id() != thread::current().id();
+        if let Some(thread) = self.thread.take().filter(|it| !is_in_the_way && is_another(it))
             && thread.join().is_err()
         {
             tracing::error!("a value of the database panicked when it was dropped");
@@ -151,6 +160,10 @@ impl Shared {
         state.changed = false;
         !state.stopped
     }
+
+    fn is_stopped(&self) -> bool {
+        self.state.lock().stopped
+    }
 }
 
 fn run(shared: &Shared, persistence: &Weak<Persistence>, mut follower: Follower) {
@@ -158,6 +171,10 @@ fn run(shared: &Shared, persistence: &Weak<Persistence>, mut follower: Follower)
         let read = catch_unwind(AssertUnwindSafe(|| follower.read()));
         // Whoever drops the database meanwhile closes it: this is no handle of it.
         let Some(persistence) = persistence.upgrade() else { return };
+        // Whoever dropped the watch has not always waited.
+        if shared.is_stopped() {
+            return;
+        }
         match read {
             Ok(None) => {}
             Ok(Some(read)) => {
