@@ -674,7 +674,8 @@ fn an_older_manifest_names_no_snapshot_that_a_newer_one_has_given_up() {
     let newest =
         manifests.iter().filter(|path| path.extension().is_some_and(|e| e == "manifest")).max().unwrap();
     // The manifest of before the last deletion, as the only one that can be read.
-    disk.inject(Fault::on(FileOp::Open).of_names_ending(newest.file_name().unwrap().to_str().unwrap()));
+    let name = newest.file_name().unwrap().to_str().unwrap();
+    disk.inject(Fault::on(FileOp::Open).of_names_ending(name).times(4));
     let db = builder().open().unwrap();
     assert_eq!((db.view().unwrap().len(), db.recovery_report().unwrap().rejected.len()), (8, 1));
     db.close().unwrap();
