@@ -114,7 +114,7 @@ pub enum CodecError {
     },
     /// rkyv refused to encode the value, or the bytes did not validate.
     #[error("{0}")]
-    Archive(rancor::Error),
+    Archive(rancor::BoxedError),
     /// The bytes are no value of the plain type: a `bool` that is neither 0 nor 1, say.
     #[error("the bytes are no value of the type")]
     Invalid,
@@ -170,9 +170,9 @@ impl<T> Storage<T> {
         T: Component
             + Describe
             + rkyv::Archive
-            + for<'a> rkyv::Serialize<HighSerializer<Buffer, ArenaHandle<'a>, rancor::Error>>,
-        T::Archived: for<'a> CheckBytes<HighValidator<'a, rancor::Error>>
-            + rkyv::Deserialize<T, HighDeserializer<rancor::Error>>,
+            + for<'a> rkyv::Serialize<HighSerializer<Buffer, ArenaHandle<'a>, rancor::BoxedError>>,
+        T::Archived: for<'a> CheckBytes<HighValidator<'a, rancor::BoxedError>>
+            + rkyv::Deserialize<T, HighDeserializer<rancor::BoxedError>>,
     {
         Storage {
             kind: StorageKind::Archived,
@@ -193,7 +193,7 @@ impl<T> Storage<T> {
                 let mut buffer = SCRATCH.take();
                 buffer.0.extend_from_slice(bytes);
                 let value = validated::<T::Archived>(&buffer.0).and_then(|archived| {
-                    rkyv::api::high::deserialize::<T, rancor::Error>(archived).map_err(CodecError::Archive)
+                    rkyv::api::high::deserialize::<T, rancor::BoxedError>(archived).map_err(CodecError::Archive)
                 });
                 buffer.keep();
                 value
@@ -275,9 +275,9 @@ impl rkyv::ser::Positional for Buffer {
     }
 }
 
-impl rkyv::ser::Writer<rancor::Error> for Buffer {
+impl rkyv::ser::Writer<rancor::BoxedError> for Buffer {
     #[inline]
-    fn write(&mut self, bytes: &[u8]) -> Result<(), rancor::Error> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), rancor::BoxedError> {
         limits::check_value(self.0.len().saturating_add(bytes.len())).map_err(rancor::Source::new)?;
         self.0.extend_from_slice(bytes);
         Ok(())
@@ -287,7 +287,7 @@ impl rkyv::ser::Writer<rancor::Error> for Buffer {
 /// Looks at an archive, bounded in size and depth: the one function for what was just written and for what is read.
 fn validated<A>(bytes: &[u8]) -> Result<&A, CodecError>
 where
-    A: Portable + for<'a> CheckBytes<HighValidator<'a, rancor::Error>>,
+    A: Portable + for<'a> CheckBytes<HighValidator<'a, rancor::BoxedError>>,
 {
     limits::check_value(bytes.len())?;
     // rkyv counts the root as a level, and goes one level less deep than its bound says.
@@ -295,7 +295,7 @@ where
     let mut validator =
         Validator::new(ArchiveValidator::with_max_depth(bytes, depth), SharedValidator::new());
     let at = rkyv::api::root_position::<A>(bytes.len());
-    rkyv::api::access_pos_with_context::<A, _, rancor::Error>(bytes, at, &mut validator)
+    rkyv::api::access_pos_with_context::<A, _, rancor::BoxedError>(bytes, at, &mut validator)
         .map_err(CodecError::Archive)
 }
 
