@@ -193,7 +193,8 @@ impl<T> Storage<T> {
                 let mut buffer = SCRATCH.take();
                 buffer.0.extend_from_slice(bytes);
                 let value = validated::<T::Archived>(&buffer.0).and_then(|archived| {
-                    rkyv::api::high::deserialize::<T, rancor::BoxedError>(archived).map_err(CodecError::Archive)
+                    rkyv::api::high::deserialize::<T, rancor::BoxedError>(archived)
+                        .map_err(CodecError::Archive)
                 });
                 buffer.keep();
                 value
