@@ -16,6 +16,11 @@ pub trait Hooks: Send + Sync + 'static {
         Ok(())
     }
 
+    /// The same of reading so many bytes there.
+    fn reads(&self, _path: &Path, _offset: u64, _len: u64) -> Result<()> {
+        Ok(())
+    }
+
     /// What gets to the disk instead of the bytes of a write, if not those.
     fn garbled(&self, _path: &Path, _bytes: &[IoSlice<'_>]) -> Option<Vec<u8>> {
         None
@@ -145,6 +150,7 @@ impl<H: Hooks> VfsFile for File<H> {
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize> {
         self.hooks.before(FileOp::Read, self.path())?;
+        self.hooks.reads(self.path(), offset, buf.len() as u64)?;
         self.file.read_at(buf, offset)
     }
 

@@ -288,3 +288,42 @@ fn a_copy_whose_snapshot_is_not_there_misses_its_snapshot() {
         assert!(e.to_string().contains(&name) && !e.to_string().contains("--lsn"), "{e}");
     }
 }
+
+/// What came before it was told to be the moment of a snapshot that did not load, where the end of the log was damaged, too.
+#[test]
+fn the_moment_of_a_damaged_snapshot_is_not_an_earlier_one() {
+    for (before, older, closed) in
+        (0..3).flat_map(|n| [(n, false, false), (n, false, true), (n, true, false), (n, true, true)])
+    {
+        let disk = crashed::disk(1);
+        let db = builder(&disk, by_hand).open().unwrap();
+        let write = |value| db.write(|tx| Ok(tx.spawn(Counter(value)))).map(drop).unwrap();
+        (0..before).for_each(write);
+        if older {
+            db.snapshot().unwrap().wait().unwrap();
+        }
+        if before > 0 {
+            db.rotate_log().unwrap();
+        }
+        write(9);
+        let last = state(&db);
+        let newest = db.snapshot().unwrap().wait().unwrap().sequence;
+        if closed {
+            db.close().unwrap();
+        }
+        disk.power_off();
+        drop(db);
+        let disk = disk.crash(CrashVariant::KEPT);
+        let is_used = |path: &std::path::PathBuf| disk.read(path).unwrap().iter().any(|byte| *byte != 0);
+        let segment = files(&disk, ".seg").into_iter().rfind(is_used).unwrap();
+        disk.corrupt(crashed::snapshot_file(newest), 20, &[7; 64]).unwrap();
+        disk.corrupt(&segment, 4096, &[9; 64]).unwrap();
+        let (vfs, layout) = (disk.vfs(), Layout::new(DIR));
+        let (_lock, manifest) = lock_closed(&*vfs, &layout).unwrap();
+        let history = History::of_closed(&*vfs, &layout, &manifest).unwrap();
+        for moment in [Moment::Lsn(last.0), Moment::Snapshot(newest), Moment::Latest] {
+            let told = told(&history, moment);
+            assert!(told.is_err(), "{before} before, older {older}, closed {closed}: {moment}");
+        }
+    }
+}

@@ -11,6 +11,7 @@ mod archive_waits;
 mod away;
 mod away_at_random;
 mod bad_files;
+mod bad_sectors;
 mod blamed;
 mod bounds;
 mod calls;

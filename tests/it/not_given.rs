@@ -231,3 +231,28 @@ fn a_segment_that_holds_more_than_was_foreseen_and_is_cut_is_damaged() {
         );
     }
 }
+
+/// A copy was in the archive and not on the list by which the past is given up.
+#[test]
+fn a_copy_that_is_not_read_back_for_once_loses_nothing() {
+    let mut fired = 0;
+    for (op, skip, segment) in [FileOp::Open, FileOp::Read, FileOp::Metadata]
+        .into_iter()
+        .flat_map(|op| (0..6).flat_map(move |skip| (1..4).map(move |segment| (op, skip, segment))))
+    {
+        let disk = crashed::disk(1);
+        let db = open(&disk, Policy::Strict);
+        let mut states: Vec<State> = (0..4).map(|i| large(&db, i)).collect();
+        let name = format!("{segment}.seg.zst");
+        disk.inject(Fault::on(op).of_names_ending(&name).skip(skip).failing(Failure::Io));
+        for i in 4..8 {
+            db.snapshot().unwrap().wait().unwrap();
+            states.push(large(&db, i));
+        }
+        fired += disk.faults_fired();
+        disk.clear_faults();
+        db.close().unwrap();
+        past::every_moment_is_there(&disk, &states, &format!("{op:?} of {name}, after {skip}"));
+    }
+    assert!(fired > 0);
+}

@@ -107,6 +107,15 @@ impl Store {
 
     /// Copies the sealed segments below `first_needed` into the archive, those that are not there yet. Nothing is deleted here.
     pub(crate) fn archive_below(&self, work: &mut Work, first_needed: u64) -> Result<()> {
+        let archived = self.archive_each(work, first_needed);
+        if archived.is_err() {
+            // What is there by now may not be on the list, by which the past is given up.
+            work.archived = None;
+        }
+        archived
+    }
+
+    fn archive_each(&self, work: &mut Work, first_needed: u64) -> Result<()> {
         self.claim_archive(work)?;
         let first = self.manifest().first_archived;
         let [log, _] = log_dirs(&self.layout, &self.manifest());
@@ -130,6 +139,7 @@ impl Store {
             // Where a segment ends is said by the one after it.
             let declared = match SegmentReader::open(&*self.direct_vfs, &next.path) {
                 Ok(next) => next.map(|next| next.header().previous).filter(|end| end.segment == file.number),
+                Err(e) if e.is_of_the_medium() && work.waits_for(&next.path) => return Err(e.into()),
                 Err(e) if e.is_damage() => None,
                 Err(e) => return Err(e.into()),
             };
@@ -139,53 +149,41 @@ impl Store {
                 let kinds = [FileKind::ArchivedSegment, FileKind::CompressedSegment];
                 copies = Some(numbered_files(&*self.archive_vfs, self.layout.archive_dir(), &kinds)?);
             }
-            let scanned = self.scan(&file.path);
-            if let Err(e) = &scanned
-                && e.is_of_the_medium()
-                && work.waits_for(&file.path)
-            {
-                return scanned.map(drop).map_err(Error::from);
-            }
+            let scanned = self.scan_patiently(work, &file.path)?;
             if self.has_archived(work, copies.as_deref().unwrap_or_default(), file.number, &scanned)? {
                 continue;
             }
-            // What is damaged is kept as it is, and keeps nobody else waiting: a part of it may still be good for something.
-            let archived = match scanned {
-                Ok(scanned) => {
-                    let declared = declared.filter(|end| *end != scanned.end);
-                    if declared.is_some() {
-                        let damage = scanned.damage.as_ref().map_or_else(String::new, ToString::to_string);
-                        self.report_damage("is damaged, and is archived as it is", &damage);
+            // What is damaged is kept as it is, and keeps nobody else waiting: a part of it may still be good for something. Where neither the next one
+            // nor it itself says where it ends, that is at the end of the file.
+            let own = scanned.as_ref().ok();
+            let end = declared.or(own.filter(|own| own.followed).map(|own| own.end));
+            let is_damaged = own.is_none_or(|own| declared.is_some_and(|end| end != own.end));
+            let len = end.map_or(file.bytes, |end| end.offset.min(file.bytes));
+            let archived = match self.archive_one(file.number, &file.path, own, end, len) {
+                Ok(archived) => archived,
+                // Not even the bytes are to be had. CKP-3: what has no copy is not deleted, and it may be read one day.
+                Err(Error::Io(cause)) if cause.is_of_the_file() && cause.path == file.path => {
+                    if cause.is_of_the_medium() && work.waits_for(&file.path) {
+                        return Err(Error::Io(cause));
                     }
-                    let len = declared.map_or(scanned.end.offset, |end| end.offset.min(file.bytes));
-                    self.archive_one(file.number, &file.path, Some(&scanned), len)?
+                    let what = match move_aside(&*self.archive_vfs, &self.layout, &file.path) {
+                        Ok(aside) => format!("cannot be read, and was moved to {}", aside.display()),
+                        Err(e) => format!("cannot be read, nor moved ({e}), and is not archived"),
+                    };
+                    self.report_damage(&what, &cause.to_string());
+                    continue;
                 }
-                Err(e) if e.is_damage() => {
-                    let len = declared.map_or(file.bytes, |end| end.offset.min(file.bytes));
-                    match self.archive_one(file.number, &file.path, None, len) {
-                        Ok(archived) => {
-                            self.report_damage("is damaged, and is archived as it is", &e.to_string());
-                            let last_lsn = declared.map(|end| end.last_lsn);
-                            ArchivedSegment { last_lsn, ..archived }
-                        }
-                        // Not even the bytes are to be had. CKP-3: what has no copy is not deleted, and it may be read one day.
-                        Err(Error::Io(cause)) if cause.is_of_the_file() && cause.path == file.path => {
-                            if cause.is_of_the_medium() && work.waits_for(&file.path) {
-                                return Err(Error::Io(cause));
-                            }
-                            let what = match move_aside(&*self.archive_vfs, &self.layout, &file.path) {
-                                Ok(aside) => format!("cannot be read, and was moved to {}", aside.display()),
-                                Err(e) => format!("cannot be read, nor moved ({e}), and is not archived"),
-                            };
-                            self.report_damage(&what, &e.to_string());
-                            continue;
-                        }
-                        Err(other) => return Err(other),
-                    }
-                }
-                Err(e) => return Err(e.into()),
+                Err(e) => return Err(e),
             };
+            if is_damaged {
+                let damage = match &scanned {
+                    Ok(scanned) => scanned.damage.as_ref().map_or_else(String::new, ToString::to_string),
+                    Err(e) => e.to_string(),
+                };
+                self.report_damage("is damaged, and is archived as it is", &damage);
+            }
             work.not_given.remove(&file.path);
+            work.not_given.remove(&next.path);
             let there = self.archived(work)?;
             there.insert(there.partition_point(|segment| segment.number < archived.number), archived);
         }
@@ -215,15 +213,15 @@ impl Store {
         };
         let mut is_there = false;
         for copy in copies.iter().filter(is_passed_over) {
-            let is_it = match (scanned, self.scan(&copy.path)) {
+            let is_it = match (scanned, self.scan_patiently(work, &copy.path)?) {
                 (Ok(own), Ok(copied)) => (own.header, own.end) == (copied.header, copied.end),
-                (Ok(_), Err(e)) if e.is_of_the_medium() && work.waits_for(&copy.path) => return Err(e.into()),
                 (Ok(_), Err(e)) if e.is_of_the_file() => false,
                 (Ok(_), Err(e)) => return Err(e.into()),
                 // There is nothing to tell it from, and nothing better.
                 (Err(_), _) => true,
             };
             if is_it {
+                work.not_given.remove(&copy.path);
                 is_there = true;
                 continue;
             }
@@ -249,12 +247,26 @@ impl Store {
         self.urgency.once(|| LogScan::file(&*self.archive_vfs, path))
     }
 
-    /// Copies `len` bytes of a segment; of one without a valid header `scanned` is `None`.
+    /// What a file holds, or why that is not known for good. What the medium does not give is an error of all the work, which is tried again later.
+    fn scan_patiently(&self, work: &mut Work, path: &Path) -> Result<Result<ScannedSegment, LogError>> {
+        let scanned = self.scan(path);
+        let is_given = match &scanned {
+            Ok(scanned) => !scanned.not_given,
+            Err(e) => !e.is_of_the_medium(),
+        };
+        match scanned.and_then(ScannedSegment::given) {
+            Err(e) if !is_given && work.waits_for(path) => Err(e.into()),
+            scanned => Ok(scanned),
+        }
+    }
+
+    /// Copies `len` bytes of a segment, which ends where others say, if they do; of one without a valid header `scanned` is `None`.
     fn archive_one(
         &self,
         number: u64,
         from: &Path,
         scanned: Option<&ScannedSegment>,
+        declared: Option<SegmentEnd>,
         len: u64,
     ) -> Result<ArchivedSegment> {
         let _span = tracing::info_span!("archive", segment = number).entered();
@@ -280,18 +292,20 @@ impl Store {
             }
             return Err(e);
         }
-        let mut last_lsn = None;
         if let Some(ScannedSegment { end, .. }) = scanned {
-            // CKP-2: read back before anything relies on it.
-            let copied = self.scan(&path)?;
-            // What was damaged is so in the copy, too.
-            if copied.end != *end {
+            // CKP-2: read back before anything relies on it. What was damaged is so in the copy, too.
+            let copied = self.scan(&path).and_then(ScannedSegment::given);
+            let what = match &copied {
+                Ok(copied) if copied.end == *end || Some(copied.end) == declared => None,
+                Ok(copied) => Some(format!("it ends with LSN {}, not {}", copied.end.last_lsn, end.last_lsn)),
+                Err(e) => Some(e.to_string()),
+            };
+            if let Some(what) = what {
                 vfs.remove(&path)?;
-                let what = format!("it ends with LSN {}, not {}", copied.end.last_lsn, end.last_lsn);
                 return Err(Error::NotVerified { path, what });
             }
-            last_lsn = Some(end.last_lsn);
         }
+        let last_lsn = declared.map(|end| end.last_lsn);
         let bytes = vfs.file_len(&path)?.unwrap_or(0);
         metrics::counter!("ecsdb_archived_bytes_total").increment(bytes);
         self.events.send(Event::Archived { segment: number, last_lsn: last_lsn.unwrap_or_default(), bytes });
@@ -339,7 +353,7 @@ pub(crate) fn list_archive(
         // Where a segment ends stands in the next one.
         segment.last_lsn = match ends.iter().find(|end| end.segment == segment.number) {
             Some(end) => Some(end.last_lsn),
-            None => match LogScan::file(vfs, path) {
+            None => match LogScan::file(vfs, path).and_then(ScannedSegment::given) {
                 Ok(scanned) => Some(scanned.end.last_lsn),
                 Err(e) if e.is_of_the_file() => None,
                 Err(e) => return Err(e.into()),

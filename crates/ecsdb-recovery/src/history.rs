@@ -58,7 +58,8 @@ pub struct History<'a> {
     lost: Option<(Lsn, String)>,
     /// What a salvage that is not at its end gives up: from where on, and why.
     given_up: Option<(Lsn, String)>,
-    known: Known,
+    /// What the log had synced, of a database that is open; of any other the manifest says it.
+    durable: Option<Lsn>,
     /// What was written after the end of the log, if anything was.
     beyond: Option<String>,
     /// What comes after is not looked at: somebody may be writing it.
@@ -158,8 +159,8 @@ fn logged_from(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<(L
                         before.filter(|_| !salvaged && header.previous.last_lsn > newest.0)
                     {
                         // What comes after a loss is no part of any past. The newest snapshot is one, wherever the hole begins.
-                        let reaches =
-                            LogScan::file(vfs, &path).is_ok_and(|scan| scan.end.last_lsn >= newest.0);
+                        let reaches = LogScan::file(vfs, &path)
+                            .is_ok_and(|scan| !scan.not_given && scan.end.last_lsn >= newest.0);
                         from = if reaches { from } else { newest };
                         break;
                     }
@@ -208,7 +209,7 @@ impl<'a> History<'a> {
         manifest: &'a Manifest,
         durable: Lsn,
     ) -> Result<History<'a>> {
-        History::look(vfs, layout, manifest, Known { durable, ..Known::default() }, durable)
+        History::look(vfs, layout, manifest, Some(durable))
     }
 
     /// The same of a database that nobody has open, or whose manifest was [looked](look) at before: its log ends no earlier than the manifest
@@ -217,9 +218,7 @@ impl<'a> History<'a> {
     /// # Errors
     /// As [`History::read`].
     pub fn of_closed(vfs: &'a dyn Vfs, layout: &'a Layout, manifest: &'a Manifest) -> Result<History<'a>> {
-        let newest = manifest.snapshots.last().map_or(Lsn::ZERO, |entry| Lsn(entry.lsn));
-        let known = find::known(manifest, newest);
-        let mut history = History::look(vfs, layout, manifest, known, Until::END.lsn)?;
+        let mut history = History::look(vfs, layout, manifest, None)?;
         history.given_up = find::given_up(manifest).map(|lost| (lost.first, lost.why));
         if history.given_up.is_none() && history.lost.is_none() {
             let last = history.last.0;
@@ -233,8 +232,7 @@ impl<'a> History<'a> {
         vfs: &'a dyn Vfs,
         layout: &'a Layout,
         manifest: &'a Manifest,
-        known: Known,
-        end: Lsn,
+        durable: Option<Lsn>,
     ) -> Result<History<'a>> {
         let newest = manifest.snapshots.last().map_or((Lsn::ZERO, 0), |e| (Lsn(e.lsn), e.created_unix_ns));
         let (logged_from, logged_from_unix_ns) = logged_from(vfs, layout, manifest)?;
@@ -247,9 +245,9 @@ impl<'a> History<'a> {
             last: newest,
             lost: None,
             given_up: None,
-            known,
+            durable,
             beyond: None,
-            end,
+            end: durable.unwrap_or(Until::END.lsn),
         };
         let scan = history.scan(newest.0)?;
         if let Tail::Corrupt { damage, first_lost, evidence, .. } = &scan.tail {
@@ -263,7 +261,12 @@ impl<'a> History<'a> {
     fn scan(&self, after: Lsn) -> Result<LogScan> {
         let dirs = log_dirs(self.layout, self.manifest);
         let from = LogScan::first_needed(self.vfs, &dirs, after)?;
-        let mut scan = LogScan::run(self.vfs, &dirs, self.manifest.database, self.known, from)?;
+        // Of what is known to have been durable, that counts which is not in what the log goes on from: a newer snapshot need not load.
+        let known = match self.durable {
+            Some(durable) => Known { durable, ..Known::default() },
+            None => find::known(self.manifest, after),
+        };
+        let mut scan = LogScan::run(self.vfs, &dirs, self.manifest.database, known, from)?;
         if let Some(beyond) = &self.beyond
             && !matches!(scan.tail, Tail::Corrupt { .. })
         {

@@ -223,10 +223,17 @@ impl SegmentReader {
     fn bytes(&mut self, offset: u64, n: u64) -> Result<&[u8], NoFrame> {
         let within = offset >= self.window_at && offset + n <= self.window_at + self.window.len() as u64;
         if !within {
-            let len = n.max(WINDOW_BYTES).min(self.len.saturating_sub(offset));
+            let mut len = n.max(WINDOW_BYTES).min(self.len.saturating_sub(offset));
             self.window.resize(len as usize, 0);
             self.window_at = offset;
-            if let Err(e) = self.file.read_exact_at(&mut self.window, offset) {
+            let mut read = self.file.read_exact_at(&mut self.window, offset);
+            if read.is_err() && n < len {
+                // What lies behind need not be readable.
+                len = n;
+                self.window.truncate(n as usize);
+                read = self.file.read_exact_at(&mut self.window, offset);
+            }
+            if let Err(e) = read {
                 self.window.clear();
                 return Err(NoFrame::Failed(e.into()));
             }

@@ -32,6 +32,8 @@ pub struct ScannedSegment {
     pub bytes: u64,
     /// Damage before that end's due.
     pub damage: Option<Damage>,
+    /// It ends where the medium did not give what is there: it may the next time.
+    pub not_given: bool,
     /// When its last group was written, in nanoseconds since 1970-01-01 UTC.
     pub last_unix_ns: u64,
     /// Up to here its own records say that it had been on stable storage. What follows may be with the operating system alone, and after a sync
@@ -39,6 +41,21 @@ pub struct ScannedSegment {
     pub durable_to: u64,
     /// It says itself that the next one was there, with its header.
     pub followed: bool,
+}
+
+impl ScannedSegment {
+    /// Itself, if the medium gave all of it.
+    ///
+    /// # Errors
+    /// [`LogError::Damaged`], with the place that it did not give.
+    pub fn given(self) -> Result<ScannedSegment> {
+        if !self.not_given {
+            return Ok(self);
+        }
+        let what = "the disk does not give what is there";
+        let here = || Damage::new(&self.path, self.end.offset, self.end.last_lsn.next(), what);
+        Err(self.damage.clone().unwrap_or_else(here).into())
+    }
 }
 
 /// How a log ends.
@@ -380,6 +397,7 @@ impl LogScan {
             end: walked.end,
             bytes: reader.file_len(),
             damage: walked.stop,
+            not_given: walked.unreadable,
             last_unix_ns: walked.last_unix_ns,
             durable_to: walked.durable_to,
             followed: walked.followed,
@@ -475,6 +493,7 @@ impl LogScan {
             end: walked.end,
             bytes: reader.file_len(),
             damage,
+            not_given: walked.unreadable,
             last_unix_ns: walked.last_unix_ns,
             durable_to: walked.durable_to,
             followed: walked.followed,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use ecsdb_config::PersistenceConfig;
 use ecsdb_core::{Transaction, View, WeakView, World};
-use ecsdb_io::sync::Mutex;
 use ecsdb_io::sync::atomic::{AtomicBool, Ordering};
+use ecsdb_io::sync::{Mutex, thread};
 use ecsdb_recovery::RecoveryReport;
 use ecsdb_wal::{Durability, Log, Lsn, Payload};
 
@@ -547,12 +547,21 @@ impl Drop for Inner {
                 tracing::error!(error = %e, "closing the database failed; what was acknowledged is safe");
             }
         };
-        if persistence.is_own_thread() {
-            // A waker dropped the last handle on a thread that closing waits for. It does not wait for the one that wakes listeners.
-            let events = persistence.events.clone();
-            events.call(move || close(persistence));
-        } else {
-            close(persistence);
+        if !persistence.is_own_thread() {
+            return close(persistence);
+        }
+        // A waker dropped the last handle on a thread that closing waits for. Without another one, the one that wakes listeners closes, once it has none
+        // to wake.
+        let events = persistence.events.clone();
+        let handed = Arc::new(Mutex::new(Some(persistence)));
+        let close = move || {
+            let persistence = handed.lock().take();
+            persistence.into_iter().for_each(close);
+        };
+        let thread = thread::Builder::new().name("ecsdb-close".into());
+        if let Err(e) = thread.spawn(close.clone()) {
+            tracing::warn!(error = %e, "there is no thread for closing the database");
+            events.call(close);
         }
     }
 }
