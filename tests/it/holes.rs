@@ -327,3 +327,30 @@ fn the_moment_of_a_damaged_snapshot_is_not_an_earlier_one() {
         }
     }
 }
+
+/// It was told from where the segment began, with the advice to look at what was before that.
+#[test]
+fn what_a_snapshot_holds_is_not_told_to_be_lost() {
+    let disk = crashed::disk(1);
+    let db = builder(&disk, by_hand).open().unwrap();
+    for i in 0..5 {
+        db.write(|tx| Ok(tx.spawn(Counter(i)))).unwrap();
+    }
+    let last = state(&db);
+    db.snapshot().unwrap().wait().unwrap();
+    db.write(|tx| Ok(tx.spawn(Counter(9)))).unwrap();
+    disk.power_off();
+    drop(db);
+    let disk = disk.crash(CrashVariant::KEPT);
+    let is_used = |path: &std::path::PathBuf| disk.read(path).unwrap().iter().any(|byte| *byte != 0);
+    let segment = files(&disk, ".seg").into_iter().rfind(is_used).unwrap();
+    disk.erase(&segment).unwrap();
+    let (vfs, layout) = (disk.vfs(), Layout::new(DIR));
+    let (_lock, manifest) = lock_closed(&*vfs, &layout).unwrap();
+    let history = History::of_closed(&*vfs, &layout, &manifest).unwrap();
+    match told(&history, Moment::Latest) {
+        Err(RecoveryError::Corrupt { first_lost, .. }) => assert_eq!(first_lost, last.0.next().0),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(told(&history, Moment::Lsn(last.0)).unwrap(), last.1);
+}

@@ -323,7 +323,7 @@ impl<'a> History<'a> {
         let from = bases.iter().find(|entry| Lsn(entry.lsn) == base);
         let from = (base, from.map_or(self.logged_from_unix_ns, |entry| entry.created_unix_ns));
         let unix_ns = replay::apply(vfs, &mut world, &scan, until, options.threads, &mut report, follow)
-            .map_err(|e| self.lost_behind(e, &range_text(from, last_of(&scan).max(from))))?;
+            .map_err(|e| self.lost_behind(e, base, &range_text(from, last_of(&scan).max(from))))?;
         if let Tail::Torn { damage, .. } = &scan.tail
             && world.lsn() >= scan.last_lsn
         {
@@ -356,8 +356,8 @@ impl<'a> History<'a> {
         let mut bytes = Vec::new();
         loop {
             let next = replay.next(&mut bytes).map_err(Error::from);
-            let next =
-                next.map_err(|e| self.lost_behind(e, &format!("the log up to LSN {}", scan.last_lsn)))?;
+            let next = next
+                .map_err(|e| self.lost_behind(e, after, &format!("the log up to LSN {}", scan.last_lsn)))?;
             match next {
                 Some(transaction) if each(transaction, &bytes).is_continue() => bytes.clear(),
                 Some(_) => return Ok(()),
@@ -415,10 +415,12 @@ impl<'a> History<'a> {
         }
     }
 
-    /// The error for a loss that a replay came to; `there` is what there is before it.
-    fn lost_behind(&self, e: Error, there: &str) -> Error {
+    /// The error for a loss that a replay from `base` on came to; `there` is what there is before it.
+    fn lost_behind(&self, e: Error, base: Lsn, there: &str) -> Error {
         match e {
             Error::Log(LogError::Lost { first, damage, evidence, shown }) => {
+                // What the base holds is not lost.
+                let first = first.max(base.next());
                 let what = format!("{damage} ({evidence}). Before that there is {there}");
                 if damage.path.starts_with(self.layout.archive_dir()) {
                     let dir = self.layout.archive_dir().into();
