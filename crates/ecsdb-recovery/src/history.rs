@@ -291,34 +291,30 @@ impl<'a> History<'a> {
     pub fn reconstruct(&self, moment: Moment, options: Options, follow: Follow<'_>) -> Result<Reconstructed> {
         let _span = tracing::info_span!("reconstruct", %moment).entered();
         let until = self.until(moment)?;
-        let reaches = |entry: &&SnapshotEntry| {
-            let lsn = Lsn(entry.lsn);
-            let whole = lsn >= self.logged_from || lsn == until.lsn;
-            whole && lsn <= until.lsn && entry.created_unix_ns <= until.unix_ns
-        };
-        let bases: Vec<SnapshotEntry> = self.manifest.snapshots.iter().filter(reaches).copied().collect();
-        if bases.is_empty() && self.logged_from > Lsn::ZERO {
-            return Err(self.unfounded(moment)?);
-        }
+        let is_before =
+            |entry: &&SnapshotEntry| Lsn(entry.lsn) <= until.lsn && entry.created_unix_ns <= until.unix_ns;
+        let bases: Vec<SnapshotEntry> = self.manifest.snapshots.iter().filter(is_before).copied().collect();
         let Self { vfs, layout, manifest, .. } = *self;
         let mut report = RecoveryReport::default();
         let mut options = options;
         let mut world = replay::load(vfs, layout, manifest, &bases, &mut options, &mut report, follow)?;
-        if report.snapshot.is_none() && self.logged_from > Lsn::ZERO {
-            let what = report.rejected.into_iter().next().map_or_else(String::new, |first| first.reason);
-            return Err(Error::NoBase { asked: moment.to_string(), what });
-        }
         let base = world.lsn();
         step(follow, &Step::Verify)?;
         let scan = self.scan(base)?;
         report.segments = scan.segments.len();
-        // What the log does not lead to from the base is not there.
-        if let Some(first) = scan.segments.first()
-            && first.header.previous.last_lsn > base
-            && until.lsn > base
-        {
-            // What the headers say has no such hole.
-            return Err(self.out_of_range(moment));
+        // What the log does not lead to from the base is not there. Where it has a hole behind the base, it leads as far as that.
+        let begins = scan.segments.first().map(|first| first.header.previous.last_lsn);
+        let leads = match begins {
+            Some(begins) if begins > base => false,
+            Some(_) => base >= self.logged_from || until.lsn <= scan.last_lsn,
+            None => base >= self.logged_from,
+        };
+        if !leads && until.lsn != base {
+            return Err(match report.rejected.into_iter().next() {
+                Some(first) => Error::NoBase { asked: moment.to_string(), what: first.reason },
+                None if bases.is_empty() => self.unfounded(moment)?,
+                None => self.out_of_range(moment),
+            });
         }
         let from = bases.iter().find(|entry| Lsn(entry.lsn) == base);
         let from = (base, from.map_or(self.logged_from_unix_ns, |entry| entry.created_unix_ns));
