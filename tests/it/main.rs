@@ -22,6 +22,7 @@ mod covered;
 mod crash_lifecycle;
 mod crash_points;
 mod crash_scheduler;
+mod cut_short;
 mod damage;
 mod damage_at_random;
 mod facade;

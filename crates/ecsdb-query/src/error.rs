@@ -98,9 +98,29 @@ fn hint(near: Option<&str>) -> String {
 
 /// There is nothing of this name; the nearest of what is known is suggested.
 pub fn unknown<'a>(what: &'static str, name: &str, known: impl Iterator<Item = &'a str>) -> Error {
+    // Of names of which one is twice as long, half of the longer one differs: whatever is asked for, it costs no more than what there is.
+    let length = name.chars().count();
+    let known = known.filter(|known| length < 2 * known.chars().count());
     let near = known.map(|known| (strsim::normalized_damerau_levenshtein(known, name), known));
     let near = near.filter(|(likeness, _)| *likeness > 0.5).max_by(|a, b| a.0.total_cmp(&b.0));
-    Error::Unknown { what, of: None, name: name.into(), near: near.map(|(_, near)| near.into()) }
+    Error::Unknown {
+        what,
+        of: None,
+        name: shortened(name, NAME_BYTES),
+        near: near.map(|(_, near)| near.into()),
+    }
+}
+
+/// Bytes of a name that are shown: as many as one may have.
+const NAME_BYTES: usize = 255;
+
+/// As much of a text as helps, in so many bytes and an ellipsis.
+pub fn shortened(text: &str, bytes: usize) -> String {
+    let ends = text.char_indices().map(|(at, character)| at + character.len_utf8());
+    match ends.take_while(|end| *end <= bytes).last().unwrap_or(0) {
+        end if end == text.len() => text.into(),
+        end => format!("{}…", &text[..end]),
+    }
 }
 
 /// JSON that is no value of the type.

@@ -1,11 +1,12 @@
 //! Values as JSON and back, by their descriptions. `docs/command-line.md` has the table.
 
+use std::io;
 use std::time::Duration;
 
 use ecsdb_core::describe::{Description, Field, LEVELS_MAX, Primitive, Shape, TypeIndex, Value};
 use serde_json::{Map, Number, Value as Json};
 
-use crate::error::Unfit;
+use crate::error::{Unfit, shortened};
 use crate::hex::{from_hex, hex};
 
 /// The component's own type.
@@ -13,6 +14,10 @@ pub const ROOT: TypeIndex = TypeIndex(0);
 
 /// Levels of lists and objects of any value as JSON: a variant is an object, and its fields another; so are a map of pairs, and each pair.
 pub const JSON_DEPTH_MAX: usize = 2 * (LEVELS_MAX + 1);
+
+/// Bytes that are shown of a value, or of a name, which does not fit; and of all the names that would.
+const SHOWN_BYTES: usize = 100;
+const NAMES_BYTES: usize = 400;
 
 /// Levels of types that are looked through for what a value is in the end.
 const DEPTH_MAX: usize = 128;
@@ -152,6 +157,25 @@ fn not_finite(is_nan: bool, value: f64, bits: u64, usual: u64) -> Json {
     }
 }
 
+/// As much of it as helps where it is refused, however large it is.
+pub fn brief(json: &Json) -> String {
+    struct Head(Vec<u8>);
+    impl io::Write for Head {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            // No more is written once it is full.
+            let room = (SHOWN_BYTES + 4 - self.0.len()).min(bytes.len());
+            self.0.extend_from_slice(&bytes[..room]);
+            Ok(room)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut head = Head(Vec::new());
+    let _ = serde_json::to_writer(&mut head, json);
+    shortened(&String::from_utf8_lossy(&head.0), SHOWN_BYTES)
+}
+
 /// The value that JSON stands for.
 ///
 /// # Errors
@@ -181,7 +205,7 @@ impl Parse<'_> {
 
     fn value(&mut self, ty: TypeIndex, json: &Json) -> Result<Value, String> {
         let description = self.description;
-        let expected = |what: &str| Err(format!("expected {what}, found {json}"));
+        let expected = |what: &str| Err(format!("expected {what}, found {}", brief(json)));
         match description.shape(ty) {
             Some(Shape::Box(inner)) => self.value(*inner, json),
             Some(Shape::Struct(fields)) => Ok(Value::Struct(self.fields(fields, json)?)),
@@ -196,7 +220,7 @@ impl Parse<'_> {
                 };
                 let Some(place) = variants.iter().position(|variant| variant.name == *name) else {
                     let names: Vec<&str> = variants.iter().map(|variant| &*variant.name).collect();
-                    return expected(&format!("one of {}", names.join(", ")));
+                    return expected(&format!("one of {}", shortened(&names.join(", "), NAMES_BYTES)));
                 };
                 Ok(Value::Variant(place, self.fields(&variants[place].fields, fields)?))
             }
@@ -246,18 +270,21 @@ impl Parse<'_> {
         match json {
             Json::Object(object) if has_text_keys(self.description, key) => {
                 for (name, of) in object {
-                    entries.push((Value::Text(name.clone()), self.within(name.clone(), value, of)?));
+                    entries.push((
+                        Value::Text(name.clone()),
+                        self.within(shortened(name, SHOWN_BYTES), value, of)?,
+                    ));
                 }
             }
             Json::Array(list) => {
                 for (i, pair) in list.iter().enumerate() {
                     let Some([its, of]) = pair.as_array().map(Vec::as_slice) else {
-                        return Err(format!("expected a pair of key and value, found {pair}"));
+                        return Err(format!("expected a pair of key and value, found {}", brief(pair)));
                     };
                     entries.push((self.value(key, its)?, self.within(i.to_string(), value, of)?));
                 }
             }
-            _ => return Err(format!("expected an object or a list of pairs, found {json}")),
+            _ => return Err(format!("expected an object or a list of pairs, found {}", brief(json))),
         }
         Ok(Value::Map(entries))
     }
@@ -274,7 +301,7 @@ impl Parse<'_> {
             Json::Object(object) if !is_tuple(fields) => {
                 if let Some(other) = object.keys().find(|key| fields.iter().all(|field| field.name != **key))
                 {
-                    return Err(format!("there is no field `{other}`"));
+                    return Err(format!("there is no field `{}`", shortened(other, SHOWN_BYTES)));
                 }
                 let each = fields.iter().map(|field| match object.get(&field.name) {
                     Some(json) => self.within(field.name.clone(), field.ty, json),
@@ -282,8 +309,8 @@ impl Parse<'_> {
                 });
                 each.collect()
             }
-            _ if is_tuple(fields) => Err(format!("expected a list of {count}, found {json}")),
-            _ => Err(format!("expected an object, found {json}")),
+            _ if is_tuple(fields) => Err(format!("expected a list of {count}, found {}", brief(json))),
+            _ => Err(format!("expected an object, found {}", brief(json))),
         }
     }
 }
@@ -344,7 +371,7 @@ fn primitive_from_json(primitive: Primitive, json: &Json) -> Result<Value, Strin
             Duration => "a duration such as \"1.500000000s\"",
             _ => "an integer",
         };
-        format!("expected {what}, found {json}")
+        format!("expected {what}, found {}", brief(json))
     })
 }
 

@@ -42,8 +42,8 @@ mod path;
 mod search;
 mod stored;
 
-pub use error::{Error, Result, Unfit, unknown};
+pub use error::{Error, Result, Unfit, shortened, unknown};
 pub use hex::{from_hex, hex};
-pub use json::{JSON_DEPTH_MAX, ROOT, from_json, inner, to_json};
+pub use json::{JSON_DEPTH_MAX, ROOT, brief, from_json, inner, to_json};
 pub use search::{Question, Row, Search};
 pub use stored::{Components, Reader, Stored};

@@ -47,7 +47,8 @@ pub(crate) fn set_tail_aside(
 }
 
 /// Writes once more what the last segment does not say to have been durable, and syncs it: after a sync that failed, in a process that is gone,
-/// the system takes these pages for clean, and another sync would prove nothing (REC-4, WAL-5). The bytes are those that are there.
+/// the system takes these pages for clean, and another sync would prove nothing (REC-4, WAL-5). The bytes are those that are there, and the zeros
+/// after the last record, where the file ends within them: a record is whole without, but whoever copies it takes them for bytes of the file.
 pub(crate) fn rewrite_end(vfs: &dyn Vfs, layout: &Layout, scan: &LogScan) -> Result<()> {
     let Some(last) = scan.segments.last() else { return Ok(()) };
     let from = last.durable_to - last.durable_to % SECTOR_BYTES;
@@ -55,7 +56,10 @@ pub(crate) fn rewrite_end(vfs: &dyn Vfs, layout: &Layout, scan: &LogScan) -> Res
         return Ok(());
     }
     let file = vfs.open(&last.path, OpenMode::ReadWrite)?;
-    copy_range(&*file, from..last.end.offset, &*file, from)?;
+    copy_range(&*file, from..last.end.offset.min(last.bytes), &*file, from)?;
+    if last.bytes < last.end.offset {
+        file.set_len(last.end.offset)?;
+    }
     file.sync_data()?;
     Ok(())
 }

@@ -3,16 +3,19 @@
 use std::io::{self, BufRead};
 
 use anyhow::Result;
-use ecsdb_query::{JSON_DEPTH_MAX, unknown};
+use ecsdb_query::{JSON_DEPTH_MAX, brief, shortened, unknown};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 
+use super::unique::Unique;
 use crate::failure::Failure;
 
 /// Bytes of a line: of one entity with all its values, of a resource, of the ids that are free. `docs/command-line.md` has it.
 pub(crate) const LINE_BYTES_MAX: u64 = 4 << 30;
 /// Levels of lists and objects of a line: those of a value, the entity's line and its components around it.
 const DEPTH_MAX: usize = JSON_DEPTH_MAX + 2;
+/// Bytes of the beginning and of the end of what is wrong with a line: whatever a dump has, an error of it is short.
+const WRONG_BYTES: (usize, usize) = (600, 100);
 
 pub(crate) fn wrong<T>(what: impl Into<String>) -> Result<T> {
     Err(Failure::Usage(what.into()).into())
@@ -34,7 +37,16 @@ impl<'r> Lines<'r> {
 
     /// What is wrong, with the line that was read last.
     pub(crate) fn at(&self, what: impl std::fmt::Display) -> Failure {
-        Failure::Usage(format!("line {}: {what}", self.number))
+        let what = what.to_string();
+        let (first, last) = WRONG_BYTES;
+        let tail = what.char_indices().map(|(at, _)| at).find(|at| at + last >= what.len());
+        match tail.filter(|tail| *tail > first) {
+            Some(tail) => {
+                let (head, tail) = (shortened(&what, first), &what[tail..]);
+                Failure::Usage(format!("line {}: {head} {tail}", self.number))
+            }
+            None => Failure::Usage(format!("line {}: {what}", self.number)),
+        }
     }
 
     /// The next line that has anything in it; `None` at the end.
@@ -48,17 +60,18 @@ impl<'r> Lines<'r> {
             if self.text.trim_ascii().is_empty() {
                 continue;
             }
-            let Ok(text) = std::str::from_utf8(&self.text) else {
+            let Ok(text) = std::str::from_utf8(self.text.trim_ascii_end()) else {
                 return wrong(format!("line {} is no text: it is no dump of ecsdb", self.number));
             };
             let mut parser = serde_json::Deserializer::from_str(text);
             // The depth was looked at as the line was read.
             parser.disable_recursion_limit();
-            let line = Json::deserialize(&mut parser).and_then(|line| parser.end().map(|()| line));
-            return Ok(Some(line.map_err(|e| match e.is_eof() && !ended {
-                true => self.at("the dump ends too early, in the middle of this line"),
+            let line = Unique::deserialize(&mut parser).and_then(|Unique(line)| parser.end().map(|()| line));
+            return Ok(Some(line.map_err(|e| match (e.is_eof(), ended) {
+                (true, false) => self.at("the dump ends too early, in the middle of this line"),
+                (true, true) => self.at("the line ends in its middle: it was cut, or broken in two"),
                 // It counts lines of its own.
-                false => self.at(e.to_string().replace(" at line 1 column ", " at character ")),
+                (false, _) => self.at(e.to_string().replace(" at line 1 column ", " at character ")),
             })?));
         }
     }
@@ -103,6 +116,8 @@ struct Check {
     bytes: u64,
     /// It has begun, with an object.
     begun: bool,
+    /// There was a carriage return since.
+    returned: bool,
     in_text: bool,
     escaped: bool,
     depth: usize,
@@ -113,12 +128,18 @@ impl Check {
         self.bytes += 1;
         let at = self.bytes;
         match byte {
-            b'\t' | b'\r' => {}
+            b'\t' => {}
+            b'\r' => self.returned = self.begun,
             // JSON has none of these, in text neither.
             0..b' ' => {
                 return Err(format!("byte {byte:#04x} at character {at} is no text: it is no dump of ecsdb"));
             }
             b' ' if !self.begun => {}
+            _ if self.returned && byte != b' ' => {
+                return Err(format!(
+                    "there is more at character {at}, after a carriage return: lines of a dump end with a line feed"
+                ));
+            }
             _ if !self.begun && byte != b'{' => {
                 return Err("it does not begin with {, as each line of a dump of ecsdb does".into());
             }
@@ -171,28 +192,41 @@ impl<'j> Keys<'j> {
         wrong(format!("{}: {key} is {}, but has to be {wanted}", self.what, brief(found)))
     }
 
-    pub(crate) fn text(&self, key: &str) -> Result<Option<&'j str>> {
-        match self.get(key) {
-            None | Some(Json::Null) => Ok(None),
-            Some(Json::String(text)) => Ok(Some(text)),
-            Some(other) => self.misfit(key, other, "text"),
+    /// What has to be there.
+    pub(crate) fn needed(&self, key: &str) -> Result<&'j Json> {
+        self.get(key).map_or_else(|| wrong(format!("{}: {key} is missing", self.what)), Ok)
+    }
+
+    pub(crate) fn text(&self, key: &str) -> Result<&'j str> {
+        match self.needed(key)? {
+            Json::String(text) => Ok(text),
+            other => self.misfit(key, other, "text"),
         }
     }
 
-    /// Text that has to be there.
-    pub(crate) fn needed(&self, key: &str) -> Result<&'j str> {
-        let text = self.text(key)?;
-        text.map_or_else(|| wrong(format!("{}: {key} is missing", self.what)), Ok)
+    /// A time; `null` where none is known.
+    pub(crate) fn time(&self, key: &str) -> Result<()> {
+        match self.needed(key)? {
+            Json::Null => Ok(()),
+            Json::String(text) if crate::times::parse(text).is_ok() => Ok(()),
+            other => self.misfit(key, other, "a time in RFC 3339, or null"),
+        }
     }
 
-    /// A number; 0 where there is none.
+    /// 128 bits.
+    pub(crate) fn hexadecimal(&self, key: &str) -> Result<&'j str> {
+        let text = self.text(key)?;
+        if text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Ok(text);
+        }
+        self.misfit(key, self.needed(key)?, "32 hexadecimal digits")
+    }
+
     pub(crate) fn number(&self, key: &str, most: u64) -> Result<u64> {
-        match self.get(key) {
-            None | Some(Json::Null) => Ok(0),
-            Some(found) => match found.as_u64().filter(|n| *n <= most) {
-                Some(n) => Ok(n),
-                None => self.misfit(key, found, &format!("a whole number of at most {most}")),
-            },
+        let found = self.needed(key)?;
+        match found.as_u64().filter(|n| *n <= most) {
+            Some(n) => Ok(n),
+            None => self.misfit(key, found, &format!("a whole number of at most {most}")),
         }
     }
 
@@ -201,30 +235,19 @@ impl<'j> Keys<'j> {
     }
 
     pub(crate) fn list(&self, key: &str) -> Result<&'j [Json]> {
-        match self.get(key) {
-            None => Ok(&[]),
-            Some(Json::Array(list)) => Ok(list),
-            Some(other) => self.misfit(key, other, "a list"),
+        match self.needed(key)? {
+            Json::Array(list) => Ok(list),
+            other => self.misfit(key, other, "a list"),
         }
     }
 
-    /// Pieces by names that are not known here.
+    /// Pieces by names that are not known here; `None` where the key is not there.
     pub(crate) fn object(&self, key: &str) -> Result<Option<&'j Map<String, Json>>> {
         match self.get(key) {
             None => Ok(None),
             Some(Json::Object(object)) => Ok(Some(object)),
             Some(other) => self.misfit(key, other, "an object"),
         }
-    }
-}
-
-/// As much of it as helps.
-fn brief(json: &Json) -> String {
-    const CHARACTERS: usize = 60;
-    let text = json.to_string();
-    match text.char_indices().nth(CHARACTERS) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
     }
 }
 
@@ -253,6 +276,10 @@ mod tests {
         assert!(read(b"[1]").starts_with("line 1: it does not begin with {"));
         assert!(read(b"{\"a").contains("line 1: the dump ends too early"));
         assert!(read(b"{\"\xff\"}\n").contains("line 1 is no text"));
+        assert_eq!(read(b"{\"a\":1}\r\n\r\n"), "{\"a\":1}");
+        assert!(read(b"{\"a\r\n").contains("line 1: the line ends in its middle"));
+        assert!(read(b"{}\r{}\r").contains("after a carriage return"));
+        assert!(read(b"{\"a\":\r1}").contains("after a carriage return"));
     }
 
     /// Brackets count outside of text alone, however that is escaped.

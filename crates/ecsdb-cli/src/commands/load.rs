@@ -12,7 +12,7 @@ use ecsdb::{ComponentDef, ComponentId, Description, Entity, Lsn, StorageKind, Vi
 use ecsdb_core::World;
 use ecsdb_core::describe::Values;
 use ecsdb_core::parts::{Allocators, WorldBuilder};
-use ecsdb_query::{from_hex, from_json, unknown};
+use ecsdb_query::{brief, from_hex, from_json, shortened, unknown};
 use ecsdb_snapshot::Kept;
 use serde_json::{Map, Value as Json, json};
 
@@ -63,20 +63,24 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
         }));
     }
     let (n, dir) = (many(view.len() as u64, "entity", "entities"), dir.display());
-    let same = if same { "as it was dumped" } else { "not as it was dumped: the dump was edited" };
+    let same = if same { "as they were dumped" } else { "not as they were dumped: the dump was edited" };
     match info {
-        Some(_) => out.line(format_args!("{dir} has {n}; the digest is {same}")),
-        None => out.line(format_args!("{dir} would have {n}; the digest would be {same}")),
+        Some(_) => out.line(format_args!("{dir} has {n}; the values are {same}")),
+        None => out.line(format_args!("{dir} would have {n}; the values would be {same}")),
     }
 }
 
 /// Slots of which a dump that was edited may say nothing: each takes memory as long as the database is open.
 const GAPS_MAX: usize = 1 << 20;
 
+/// The floor of generations up to which a database can be written to for long: one that is rolled back raises it by 257, and from the greatest
+/// number on there are no ids.
+const FLOOR_MAX: u32 = u32::MAX - (1 << 16);
+
 /// What a dump holds.
 struct Loaded {
     view: View,
-    /// The digest is that which the dump ends with.
+    /// The digest, which is of all values, is that which the dump ends with, and nothing shows that the rest was edited.
     same: bool,
 }
 
@@ -99,6 +103,9 @@ struct Load {
     /// Components that are given values are all known by then.
     defined: bool,
 }
+
+/// Bytes that are shown of a name: as many as one may have.
+const NAME_BYTES: usize = 255;
 
 /// Of the stack on which a line is read: what is as deep as a line may be passes, however it was compiled.
 const STACK_BYTES: usize = 64 << 20;
@@ -140,9 +147,9 @@ fn read_here(from: &mut dyn BufRead) -> Result<Loaded> {
         return Err(lines.at("there is more after the end").into());
     }
     // What is wrong with all of it together is wrong with the dump, too.
-    let view = load.finish().map_err(|e| Failure::Usage(e.to_string()))?;
+    let (view, fits) = load.finish().map_err(|e| Failure::Usage(e.to_string()))?;
     let digest = view.digest()?.to_string();
-    Ok(Loaded { same: end.digest == digest, view })
+    Ok(Loaded { same: fits && end.digest.eq_ignore_ascii_case(&digest), view })
 }
 
 /// What the last line says.
@@ -155,7 +162,10 @@ impl End {
     fn of(line: &Json) -> Result<End> {
         let line = Keys::of("the last line", line, &["end"])?;
         let end = Keys::of("end", line.get("end").unwrap_or(&Json::Null), &["entities", "digest"])?;
-        Ok(End { entities: end.number("entities", u32::MAX.into())?, digest: end.needed("digest")?.into() })
+        Ok(End {
+            entities: end.number("entities", u32::MAX.into())?,
+            digest: end.hexadecimal("digest")?.into(),
+        })
     }
 }
 
@@ -171,18 +181,25 @@ impl Load {
         }
         let known = ["ecsdb_dump", "database", "lsn", "time", "slots", "floor", "free"];
         let line = Keys::of("the first line", line, &known)?;
-        line.text("database")?;
-        line.text("time")?;
+        line.hexadecimal("database")?;
+        line.time("time")?;
         let lsn = line.number("lsn", u64::MAX)?.max(1);
         if !Lsn(lsn).is_reachable() {
             return wrong(format!("lsn is {lsn}, which no database comes to"));
         }
         let (slots, floor) = (line.u32("slots")?, line.u32("floor")?);
+        if floor > FLOOR_MAX {
+            return wrong(format!(
+                "floor is {floor}, which leaves no ids for new entities: it is at most {FLOOR_MAX}"
+            ));
+        }
         let mut allocators = Allocators { slots, floor, ..Allocators::default() };
         for id in line.list("free")? {
-            let id: Entity = match id.as_str().map(str::parse) {
-                Some(id) => id?,
-                None => return wrong(format!("free has {id}, which is no entity id such as \"12v3\"")),
+            let id: Entity = match id.as_str().and_then(|id| id.parse().ok()) {
+                Some(id) => id,
+                None => {
+                    return wrong(format!("free has {}, which is no entity id such as \"12v3\"", brief(id)));
+                }
             };
             allocators.free.push((id.index(), id.generation()));
         }
@@ -205,13 +222,18 @@ impl Load {
         self.defined = true;
         if line.get("resource").is_some() {
             let line = Keys::of("a resource", line, &["resource", "value", "stored"])?;
-            let name = line.needed("resource")?;
+            let name = line.text("resource")?;
             let (id, value) = self.value(name, line.get("value"), line.get("stored"))?;
             return Ok(self.builder.resource(id, self.lsn, &value)?);
         }
         if line.get("entity").is_some() {
             let line = Keys::of("an entity", line, &["entity", "components", "stored"])?;
-            return self.entity(line.needed("entity")?.parse()?, line);
+            let id = line.text("entity")?;
+            let Ok(id) = id.parse() else {
+                let id = shortened(id, NAME_BYTES);
+                return wrong(format!("entity is {id:?}, which is no entity id such as \"12v3\""));
+            };
+            return self.entity(id, line);
         }
         let key = line.as_object().and_then(|object| object.keys().next());
         let near = key.map(|key| unknown("key", key, ["component", "resource", "entity", "end"].into_iter()));
@@ -222,20 +244,22 @@ impl Load {
     fn define(&mut self, line: &Json) -> Result<()> {
         let known = ["component", "kind", "version", "size", "type", "description"];
         let line = Keys::of("a component", line, &known)?;
-        let name = line.needed("component")?;
+        let name = line.text("component")?;
+        let shown = shortened(name, NAME_BYTES);
         if self.defined {
-            return wrong(format!("component {name} is defined after the first value"));
+            return wrong(format!("component {shown} is defined after the first value"));
         }
         line.text("type")?;
-        let Some(description) = from_hex(line.needed("description")?) else {
-            return wrong(format!("component {name}: its description is not hexadecimal"));
+        let Some(description) = from_hex(line.text("description")?) else {
+            return wrong(format!("component {shown}: its description is not hexadecimal"));
         };
-        let kind = match line.needed("kind")? {
+        let kind = match line.text("kind")? {
             "plain" => StorageKind::Plain,
             "archived" => StorageKind::Archived,
             other => {
+                let other = shortened(other, NAME_BYTES);
                 return wrong(format!(
-                    "component {name}: kind is \"{other}\", but has to be \"plain\" or \"archived\""
+                    "component {shown}: kind is {other:?}, but has to be \"plain\" or \"archived\""
                 ));
             }
         };
@@ -271,7 +295,7 @@ impl Load {
                 None => return wrong(format!("{name}: the stored bytes are not hexadecimal")),
             },
             (Some(other), _) => {
-                return wrong(format!("{name}: stored is {other}, but has to be hexadecimal text"));
+                return wrong(format!("{name}: stored is {}, but has to be hexadecimal text", brief(other)));
             }
             (None, None) => return wrong(format!("{name}: it has neither value nor stored")),
             (None, Some(value)) => {
@@ -291,6 +315,7 @@ impl Load {
         if !self.entities.insert(entity.index()) {
             return wrong(format!("there are two entities with the index of {entity}"));
         }
+        line.needed("components")?;
         let none = Map::new();
         let map = |key: &str| Ok::<_, anyhow::Error>(line.object(key)?.unwrap_or(&none));
         let (values, bytes) = (map("components")?, map("stored")?);
@@ -336,7 +361,8 @@ impl Load {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<View> {
+    /// The world, and whether its slots are as any dump says them.
+    fn finish(mut self) -> Result<(View, bool)> {
         for (ids, rows) in std::mem::take(&mut self.archetypes) {
             if rows.rows > 0 {
                 self.chunk(&ids, rows)?;
@@ -345,9 +371,11 @@ impl Load {
         let mut allocators = std::mem::take(&mut self.allocators);
         allocators.next_chunk = self.next_chunk;
         let above = self.entities.last().map_or(0, |last| last.saturating_add(1));
-        allocators.slots = allocators.slots.max(above);
+        let (slots, free) = (allocators.slots, allocators.free.len());
+        allocators.slots = slots.max(above);
         // A slot that an edited dump has given to an entity is free no more, and one that it took an entity from is.
         allocators.free.retain(|(index, _)| !self.entities.contains(index));
+        let fits = slots >= above && allocators.free.len() == free;
         let listed: BTreeSet<u32> = allocators.free.iter().map(|(index, _)| *index).collect();
         if listed.len() < allocators.free.len() {
             return wrong("a slot is listed as free twice");
@@ -364,7 +392,7 @@ impl Load {
             (0..allocators.slots).filter(|index| !listed.contains(index) && !self.entities.contains(index));
         allocators.free.extend(gaps.map(|index| (index, floor)).collect::<Vec<_>>());
         let world: World = self.builder.finish(Lsn(self.lsn), &allocators.to_bytes())?;
-        Ok(world.view())
+        Ok((world.view(), fits))
     }
 }
 

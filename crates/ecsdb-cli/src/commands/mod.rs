@@ -23,6 +23,7 @@ pub(crate) mod repair;
 pub(crate) mod restore;
 pub(crate) mod snapshot;
 pub(crate) mod stored;
+mod unique;
 pub(crate) mod verify;
 pub(crate) mod wal;
 pub(crate) mod watch;

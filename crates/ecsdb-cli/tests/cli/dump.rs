@@ -185,8 +185,10 @@ fn values_of_any_depth_that_is_stored_are_loaded_again() {
     assert!(fixture.ok(&["diff", "deep", "again"]).contains("the same"));
     fixture.ok(&["inspect", "again", "0v1", "--json"]);
     fixture.ok(&["query", "again", "--where", "game.nested = Node"]);
+    let dump = fixture.ok(&["dump", "deep"]);
+    let first = dump.lines().next().unwrap();
     for bad in ["[".repeat(1_000_000), "{\"a\":".repeat(1_000_000)] {
-        let dump = format!("{{\"ecsdb_dump\":1,\"slots\":0}}\n{{\"a\":{bad}");
+        let dump = format!("{first}\n{{\"a\":{bad}");
         std::fs::write(fixture.path("bad"), dump).unwrap();
         let (code, _, error) = fixture.run(&["load", "new", "bad"]);
         assert!(code == 2 && error.contains("line 2: at character ") && error.contains("deep"), "{error}");

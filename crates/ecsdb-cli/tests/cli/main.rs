@@ -4,6 +4,7 @@
 mod calls;
 mod closed;
 mod dump;
+mod edited;
 mod examples;
 mod export;
 mod fixture;
