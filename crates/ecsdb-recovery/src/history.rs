@@ -260,7 +260,7 @@ impl<'a> History<'a> {
     }
 
     /// The log and the archive from the segment on that has what comes after `after`.
-    fn scan(&self, after: Lsn) -> Result<LogScan> {
+    pub(crate) fn scan(&self, after: Lsn) -> Result<LogScan> {
         let dirs = log_dirs(self.layout, self.manifest);
         let from = LogScan::first_needed(self.vfs, &dirs, after)?;
         let mut scan = LogScan::run(self.vfs, &dirs, self.manifest.database, self.known, from)?;
