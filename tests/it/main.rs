@@ -38,6 +38,7 @@ mod model;
 mod not_given;
 mod odd_numbers;
 mod one_at_a_time;
+mod out_of_reach;
 mod own_files;
 mod owned;
 mod past;

@@ -81,6 +81,7 @@ impl Opening {
     pub(crate) fn warn(&self, is_done: bool) {
         let report = &self.0;
         let is = if is_done { "is" } else { "would be" };
+        let are = |n: u64| if is_done && n != 1 { "are" } else { is };
         for lost in &report.lost {
             failure::warn(&format!("what had been acknowledged {is} lost: {}", lsns(lost)));
         }
@@ -90,7 +91,11 @@ impl Opening {
         if let Some(tail) = &report.tail {
             let cut = match report.cut_bytes {
                 0 => format!("the end of the log {is} cut"),
-                bytes => format!("{} {is} cut off the end of the log", output::many(bytes, "byte", "bytes")),
+                bytes => format!(
+                    "{} {} cut off the end of the log",
+                    output::many(bytes, "byte", "bytes"),
+                    are(bytes)
+                ),
             };
             failure::warn(&format!("{cut}: {tail}"));
         }
@@ -108,7 +113,7 @@ impl Opening {
         }
         if !report.set_aside.is_empty() {
             let paths: Vec<_> = report.set_aside.iter().map(|path| path.display().to_string()).collect();
-            failure::warn(&format!("{is} set aside: {}", paths.join(", ")));
+            failure::warn(&format!("{} {} set aside", paths.join(", "), are(paths.len() as u64)));
         }
     }
 

@@ -258,11 +258,15 @@ impl Look<'_> {
 
     /// The last state, as an opening with the policy of the settings would find it. What only a salvage gets over is damage here.
     pub(crate) fn see_as_opened(&self) -> Result<Seen> {
-        let policy = match self.config.recovery.policy {
+        self.see_with(&self.history()?, Moment::Latest, self.policy())
+    }
+
+    /// The policy of an opening that gives nothing up.
+    pub(crate) fn policy(&self) -> Policy {
+        match self.config.recovery.policy {
             Policy::Salvage => Policy::TruncateTail,
             other => other,
-        };
-        self.see_with(&self.history()?, Moment::Latest, policy)
+        }
     }
 
     /// The state at a moment, with values as they are stored.

@@ -107,8 +107,8 @@ pub fn foresee(
         && had_some(manifest)
         && mark(vfs, layout, layout.archive_dir(), manifest.database)? == Mark::Empty
     {
-        // It is away: nothing goes before it is back.
-        return Ok(next);
+        // It is away: nothing goes before it is back, and a compaction is done when what it gives up is gone.
+        return if is_compaction { Err(Error::ArchiveAway(layout.archive_dir().into())) } else { Ok(next) };
     }
     let least = if is_compaction { Some(1) } else { needed(&next.snapshots) };
     let fallback = least.and_then(|least| next.snapshots.iter().rev().nth(least - 1).copied());

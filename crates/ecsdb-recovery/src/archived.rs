@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use ecsdb_io::{FileKind, Layout, Vfs};
 use ecsdb_snapshot::Manifest;
-use ecsdb_wal::{SegmentReader, segment_files};
+use ecsdb_wal::{Lsn, SegmentHeader, SegmentReader, segment_files};
 
 use crate::error::Result;
 use crate::find::{self, log_dirs};
@@ -19,6 +19,16 @@ pub fn missing_segments(first: u64, links: impl IntoIterator<Item = (u64, u64)>)
         (!is_there).then_some(previous)
     });
     missing.collect()
+}
+
+/// Up to here it is not known what of log and archive is still wanted: where the newest manifest does not validate, it may have given up what an
+/// older one names, once its snapshot held that.
+pub(crate) fn not_known_before(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<Lsn> {
+    let newest = Manifest::generations(vfs, layout)?.last().copied();
+    let read = newest.map(|number| Manifest::read(vfs, &layout.file(FileKind::Manifest, number)));
+    let is_older = matches!(read, Some(Err(e)) if e.is_damage());
+    let covered = manifest.snapshots.last().filter(|_| is_older);
+    Ok(covered.map_or(Lsn::ZERO, |newest| Lsn(newest.lsn)))
 }
 
 /// Files that the manifest names, or that others name as the one before them, and that are not where they should be: snapshots, and
@@ -36,11 +46,12 @@ pub fn missing_files(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Res
         return Ok(missing);
     }
     let [log, _] = log_dirs(layout, manifest);
+    let not_known = not_known_before(vfs, layout, manifest)?;
     let mut links = Vec::new();
     for file in segment_files(vfs, &[log])? {
         match SegmentReader::open(vfs, &file.path) {
             Ok(Some(reader)) if reader.header().database == manifest.database => {
-                links.push((file.number, reader.header().previous.segment));
+                links.push((file.number, previous_of(reader.header(), not_known)));
             }
             Ok(_) => {}
             // Damaged is not missing.
@@ -55,6 +66,11 @@ pub fn missing_files(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Res
     Ok(missing)
 }
 
+/// The segment that was before one, if it is known that it is wanted.
+fn previous_of(header: &SegmentHeader, not_known: Lsn) -> u64 {
+    if header.previous.last_lsn > not_known { header.previous.segment } else { 0 }
+}
+
 /// The archive's segments that the manifest wants and that are not there: a file for each gap, or the directory where there is none at all.
 /// Reads headers. O(segments).
 ///
@@ -65,11 +81,12 @@ pub fn archive_away(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Resu
     if manifest.salvage != 0 || first >= manifest.first_segment {
         return Ok(Vec::new());
     }
+    let not_known = not_known_before(vfs, layout, manifest)?;
     let (mut links, mut archived) = (Vec::new(), 0);
     for file in segment_files(vfs, &log_dirs(layout, manifest))? {
         let previous = match SegmentReader::open(vfs, &file.path) {
             Ok(Some(reader)) if reader.header().database != manifest.database => continue,
-            Ok(Some(reader)) => reader.header().previous.segment,
+            Ok(Some(reader)) => previous_of(reader.header(), not_known),
             Ok(None) => continue,
             // Damaged is not away: it is there, and what was before it stands in it no more.
             Err(e) if e.is_of_the_file() => links.last().map_or(0, |(number, _)| *number),

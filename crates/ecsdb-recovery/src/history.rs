@@ -258,7 +258,7 @@ impl<'a> History<'a> {
     }
 
     /// The log and the archive from the segment on that has what comes after `after`.
-    fn scan(&self, after: Lsn) -> Result<LogScan> {
+    pub(crate) fn scan(&self, after: Lsn) -> Result<LogScan> {
         let dirs = log_dirs(self.layout, self.manifest);
         let from = LogScan::first_needed(self.vfs, &dirs, after)?;
         // Of what is known to have been durable, that counts which is not in what the log goes on from: a newer snapshot need not load.

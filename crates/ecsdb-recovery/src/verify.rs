@@ -1,6 +1,6 @@
 //! Checking every file of a database that nobody has open. Changes nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use ecsdb_io::{FileKind, Layout, Vfs};
@@ -11,6 +11,7 @@ use crate::archived::archive_away;
 use crate::error::Result;
 use crate::find::{self, log_dirs};
 use crate::history::lock_closed;
+use crate::logged::{lost_before, unreachable};
 use crate::report::{Lost, Step};
 
 /// What was found.
@@ -35,7 +36,9 @@ pub struct Verified {
     pub away: Vec<PathBuf>,
     /// What is damaged or missing, each with its file and place.
     pub faults: Vec<String>,
-    /// The first and the last of the moments that cannot be gone back to for a fault of log or archive which a snapshot covers.
+    /// The first and the last of the moments that cannot be gone back to for that, of all up to the last one that is there: those that
+    /// [`crate::History::reconstruct`] refuses. What came after that one is lost, and the faults say from where on. Empty where a stranger's
+    /// segment lies in the place of one of the log.
     pub unreachable: Vec<(Lsn, Lsn)>,
 }
 
@@ -72,24 +75,30 @@ pub fn verify_files(
     }
     let path = |entry: &SnapshotEntry| layout.file(FileKind::Snapshot, entry.sequence);
     verified.away = manifest.away.iter().map(path).chain(archive_away(vfs, layout, manifest)?).collect();
+    // Of each snapshot the files that it needs; of one that does not open it is not known.
+    let mut needs: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
     let mut needed = BTreeSet::new();
     for entry in &manifest.snapshots {
         let path = layout.file(FileKind::Snapshot, entry.sequence);
         needed.insert(entry.sequence);
         let opened = Snapshot::open(vfs, &path).and_then(|snapshot| {
             snapshot.expect(manifest.database, entry)?;
-            needed.extend(snapshot.needs());
+            needs.insert(entry.sequence, snapshot.needs().chain([entry.sequence]).collect());
             Ok(())
         });
         verified.note(opened)?;
     }
+    needed.extend(needs.values().flatten());
+    let mut damaged = BTreeSet::new();
     for sequence in needed {
         let path = layout.file(FileKind::Snapshot, sequence);
         let bytes = vfs.file_len(&path)?.unwrap_or(0);
         progress(&Step::Snapshot { sequence, bytes });
         verified.snapshots += 1;
         verified.bytes += bytes;
-        verified.note(Snapshot::open(vfs, &path).and_then(|snapshot| snapshot.verify_own()))?;
+        if !verified.note(Snapshot::open(vfs, &path).and_then(|snapshot| snapshot.verify_own()))? {
+            damaged.insert(sequence);
+        }
     }
     if let Some(Lost { first, why, .. }) = find::given_up(manifest) {
         verified
@@ -125,9 +134,8 @@ pub fn verify_files(
         Tail::Torn { damage, .. } => verified.torn_tail = Some(damage.to_string()),
         // It is what is given up.
         Tail::Corrupt { first_lost, .. } if given_up.is_some_and(|after| *first_lost > after) => {}
-        Tail::Corrupt { damage, evidence, first_lost, .. } => {
+        Tail::Corrupt { damage, evidence, .. } => {
             verified.faults.push(format!("{damage} ({evidence})"));
-            verified.note_unreachable(manifest, *first_lost);
         }
     }
     verified.faults.extend(find::ends_short(manifest, &scan, Lsn(covered)));
@@ -142,6 +150,19 @@ pub fn verify_files(
             "{}{path} begins after LSN {begins}, and the newest snapshot ends with LSN {covered}",
             missed.map_or_else(String::new, |missed| format!("{missed}: "))
         ));
+    } else if let Some(before) = lost_before(vfs, layout, manifest)? {
+        // What is away of the archive is none; what is damaged there beside that was checked piece by piece.
+        if is_whole || before.number >= manifest.first_segment {
+            verified
+                .faults
+                .push(format!("LSN {} to {} are lost: {}", before.first, before.last, before.what));
+        }
+    }
+    if !(verified.faults.is_empty() && verified.away.is_empty()) {
+        let is_whole = |sequence| {
+            needs.get(&sequence).is_some_and(|files| files.iter().all(|file| !damaged.contains(file)))
+        };
+        verified.unreachable = unreachable(vfs, layout, manifest, is_whole)?;
     }
     progress(&Step::Done);
     Ok(verified)
@@ -184,30 +205,22 @@ impl Verified {
                 let last = end.last_lsn;
                 self.faults
                     .push(format!("{damage} (the next segment says that this one ends with LSN {last})"));
-                self.note_unreachable(manifest, piece.end.last_lsn.next());
             }
         }
         Ok(())
     }
 
-    /// What is lost from `first` on is out of reach up to the next snapshot. Without one it is lost.
-    fn note_unreachable(&mut self, manifest: &Manifest, first: Lsn) {
-        let next = manifest.snapshots.iter().map(|entry| Lsn(entry.lsn)).find(|lsn| *lsn >= first);
-        if let Some(next) = next.filter(|next| *next > first) {
-            self.unreachable.push((first, Lsn(next.0 - 1)));
-        }
-    }
-
-    fn note(&mut self, checked: ecsdb_snapshot::Result<()>) -> Result<()> {
+    /// Whether it is whole; what is wrong with it otherwise is a fault.
+    fn note(&mut self, checked: ecsdb_snapshot::Result<()>) -> Result<bool> {
         match checked {
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(true),
             Err(e) if e.is_damage() => {
                 // One that is opened twice is damaged once.
                 let fault = e.to_string();
                 if !self.faults.contains(&fault) {
                     self.faults.push(fault);
                 }
-                Ok(())
+                Ok(false)
             }
             Err(e) => Err(e.into()),
         }

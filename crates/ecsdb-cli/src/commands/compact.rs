@@ -55,7 +55,7 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
 }
 
 fn nothing_to_merge(number: u64, lsn: u64) -> String {
-    format!("snapshot {number} is full and has everything already, up to LSN {lsn}")
+    format!("snapshot {number} lies in one file and has everything already, up to LSN {lsn}")
 }
 
 /// Bytes of snapshots, log and archive: what a closed database takes. While it is open it has segments with room for what is to come.

@@ -4,7 +4,7 @@ use anyhow::Result;
 use ecsdb::{Database, Lsn, Policy};
 use ecsdb_compactor::{Event, Events, StoreSettings, foresee};
 use ecsdb_io::Disk;
-use ecsdb_recovery::{archive_away, earliest, log_dirs, take_off_the_list};
+use ecsdb_recovery::{archive_away, earliest, log_dirs, rejected_manifests, take_off_the_list};
 use ecsdb_snapshot::{Manifest, SnapshotEntry};
 use ecsdb_wal::{LogScan, SegmentReader, segment_files};
 use serde_json::{Value as Json, json};
@@ -124,11 +124,15 @@ impl Foreseen {
     pub(crate) fn of(settled: &Settled, settings: &StoreSettings, is_compaction: bool) -> Result<Foreseen> {
         settled.check_opening()?;
         let (foreseen, away) = settled.look(|look| {
+            let manifests = rejected_manifests(look.vfs(), look.layout, look.policy())?;
             let mut seen = look.see_as_opened()?;
             // As the opening would leave it.
             let mut opened = look.manifest.clone();
             let damaged = take_off_the_list(look.vfs(), look.layout, &mut opened, &mut seen.report)?;
             seen.report.set_aside.extend(damaged);
+            let aside = manifests.iter().filter(|manifest| !manifest.away);
+            seen.report.set_aside.extend(aside.map(|manifest| manifest.path.clone()));
+            seen.report.rejected.splice(0..0, manifests);
             if look.config.recovery.policy == Policy::Salvage && opened.snapshots.is_empty() {
                 // So somebody says that they are gone for good.
                 opened.away.clear();

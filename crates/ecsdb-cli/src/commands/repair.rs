@@ -106,8 +106,11 @@ fn copy_files(from: &Path, to: &Path) -> Result<()> {
         let entry = entry?;
         let name = entry.file_name();
         let is_ours = !["LOCK", "LOCK.holder", "OWNER", SETTINGS].iter().any(|other| name == *other);
-        if is_ours && entry.file_type()?.is_file() {
-            fs::copy(entry.path(), to.join(&name))?;
+        match fs::metadata(entry.path()) {
+            Ok(there) if is_ours && there.is_file() => drop(fs::copy(entry.path(), to.join(&name))?),
+            // In the place of a file it is in the way, whatever is in it.
+            Ok(there) if is_ours && there.is_dir() => fs::create_dir_all(to.join(&name))?,
+            _ => {}
         }
     }
     Ok(())

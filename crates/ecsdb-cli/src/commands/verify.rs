@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 use clap::Args;
-use ecsdb::Moment;
-use ecsdb_recovery::{Step, Verified, verify_files};
+use ecsdb::{Moment, Policy};
+use ecsdb_recovery::{Step, Verified, rejected_manifests, verify_files};
 use indicatif::HumanBytes;
 use serde_json::json;
 
@@ -100,7 +100,14 @@ impl Advice {
             let passed = seen.report.rejected.iter().filter(|one| one.away == away);
             passed.map(|one| one.path.display().to_string()).collect::<Vec<_>>().join(", ")
         };
+        let manifests =
+            place.look(|look| Ok(rejected_manifests(look.vfs(), look.layout, Policy::TruncateTail)?))?;
+        let manifests: Vec<_> = manifests.iter().map(|one| one.path.display().to_string()).collect();
         let next = match (passed(true), passed(false)) {
+            (away, damaged) if away.is_empty() && damaged.is_empty() && !manifests.is_empty() => format!(
+                "opening passes over {} for an older one. `ecsdb snapshot` sets it aside",
+                manifests.join(", ")
+            ),
             (away, damaged) if away.is_empty() && damaged.is_empty() => {
                 "there is nothing to repair. Put the file back from a backup, or leave it: `ecsdb repair` leaves it as well, and it goes once the \
                  retention gives up what it belongs to"

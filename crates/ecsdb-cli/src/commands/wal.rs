@@ -11,8 +11,9 @@ use ecsdb::{ComponentId, Entity, Lsn, Moment};
 use ecsdb_core::{Change, changes};
 use ecsdb_io::NumberedFile;
 use ecsdb_query::Components;
-use ecsdb_recovery::{History, log_dirs};
-use ecsdb_wal::{Known, LogScan, Tail, Transaction, segment_files};
+use ecsdb_recovery::{History, LostBefore, log_dirs, lost_before, scan_log};
+use ecsdb_snapshot::Manifest;
+use ecsdb_wal::{LogScan, Tail, Transaction, segment_files};
 use indicatif::HumanBytes;
 use serde_json::{Value as Json, json};
 
@@ -75,7 +76,10 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
                 return Err(Failure::Usage(text).into());
             }
             let shown = &mut Shown::after(Lsn(from.saturating_sub(1)), true);
-            let read = place.look(|look| shown.read(look, Lsn(to), out));
+            let read = place.look(|look| {
+                shown.read(look, Lsn(to), out)?;
+                begins(look, Lsn(from), Lsn(to))
+            });
             let any = shown.any;
             shown.rest(out)?;
             match read {
@@ -88,11 +92,14 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
         }
         What::Tail { place, n, follow } => {
             let shown = &mut Shown::after(Lsn::ZERO, true);
+            let mut to = Lsn::MAX;
             let read = place.look(|look| {
-                let (after, read) = last(look, *n);
-                // What was shown before the files had changed is not shown again.
-                shown.last = shown.last.max(after);
-                shown.read(look, Lsn::MAX, out).and(read)
+                let (after, end, read) = last(look, *n);
+                // What was shown before the files had changed is not shown again, and of what was written since nothing is among the last ones.
+                if !shown.any {
+                    (shown.last, to) = (after, end);
+                }
+                shown.read(look, to, out).and(read)
             });
             let any = shown.any;
             shown.rest(out)?;
@@ -136,15 +143,17 @@ fn skipped(from: u64, to: u64, out: &mut Output) -> Result<()> {
 
 fn ls(place: &Place, out: &mut Output) -> Result<()> {
     let look = |look: &Look<'_>| {
-        let dirs = log_dirs(look.layout, look.manifest);
-        let scan = LogScan::run(look.vfs(), &dirs, look.manifest.database, Known::default(), 0)?;
-        let holes = holes(&scan, &segment_files(look.vfs(), &dirs)?);
-        Ok((scan, holes, look.layout.archive_dir().to_path_buf()))
+        let scan = scan_log(look.vfs(), look.layout, look.manifest)?;
+        let before = lost_before(look.vfs(), look.layout, look.manifest)?;
+        let files = segment_files(look.vfs(), &log_dirs(look.layout, look.manifest))?;
+        let holes = holes(&scan, before.as_ref(), look.manifest, &files);
+        Ok((scan, before, holes, look.layout.archive_dir().to_path_buf()))
     };
-    let (scan, holes, archive) = place.look_closely(look, |(scan, ..)| match &scan.tail {
-        Tail::Corrupt { damage, .. } => Some(damage.clone()),
-        _ => None,
-    })?;
+    let doubts = |(scan, before, ..): &(LogScan, Option<LostBefore>, _, _)| match &scan.tail {
+        Tail::Corrupt { damage, .. } => (Some(damage.clone()), before.clone()),
+        _ => (None, before.clone()),
+    };
+    let (scan, before, holes, archive) = place.look_closely(look, doubts)?;
     let last = scan.segments.iter().map(|segment| segment.end.last_lsn).max().unwrap_or(scan.last_lsn);
     let tail = match &scan.tail {
         Tail::Clean => "clean".to_string(),
@@ -152,11 +161,12 @@ fn ls(place: &Place, out: &mut Output) -> Result<()> {
         Tail::Corrupt { damage, evidence, .. } => format!("DAMAGED: {damage} ({evidence})"),
     };
     // It was listed what there is; what had been acknowledged and is not has an exit code.
-    let end = || match &scan.tail {
-        Tail::Corrupt { damage, evidence, first_lost, .. } => {
+    let end = || match (&scan.tail, &before) {
+        (Tail::Corrupt { damage, evidence, first_lost, .. }, _) => {
             let text = format!("transactions are lost from LSN {first_lost} on: {damage} ({evidence})");
             Err(Failure::Damaged(text).into())
         }
+        (_, Some(before)) => Err(Failure::Damaged(before_text(before)).into()),
         _ => Ok(()),
     };
     if out.is_json() {
@@ -185,7 +195,7 @@ fn ls(place: &Place, out: &mut Output) -> Result<()> {
             .iter()
             .map(|hole| {
                 json!({
-                    "number": hole.number, "first_lsn": hole.first.0, "last_lsn": hole.last.0,
+                    "number": hole.number, "first_lsn": hole.first.0, "last_lsn": hole.last.map(|last| last.0),
                     "file": hole.file.as_deref().map(output::path),
                 })
             })
@@ -216,7 +226,10 @@ fn ls(place: &Place, out: &mut Output) -> Result<()> {
         let what = if hole.file.is_some() { "DAMAGED" } else { "MISSING" };
         let name = hole.file.as_deref().and_then(Path::file_name);
         let name = name.map_or_else(|| hole.number.to_string(), |name| name.to_string_lossy().into());
-        let range = format!("{} to {}", hole.first, hole.last);
+        let range = match hole.last {
+            Some(last) => format!("{} to {last}", hole.first),
+            None => format!("{} on", hole.first),
+        };
         (hole.number, vec![what.into(), name, range, String::new(), String::new()])
     }));
     rows.sort_by_key(|(number, _)| *number);
@@ -233,26 +246,41 @@ fn ls(place: &Place, out: &mut Output) -> Result<()> {
     end()
 }
 
-/// Segments that others say to have been there, between two that are.
+/// A segment that another one, or the manifest, says to have been there.
 struct Hole {
     number: u64,
     /// The damaged file that is there.
     file: Option<PathBuf>,
-    /// What was in it, and in those that are missing beside it.
+    /// What was in it, and in those that are missing beside it. Nothing says what the last one of all ended with.
     first: Lsn,
-    last: Lsn,
+    last: Option<Lsn>,
 }
 
-fn holes(scan: &LogScan, files: &[NumberedFile]) -> Vec<Hole> {
+fn holes(
+    scan: &LogScan,
+    before: Option<&LostBefore>,
+    manifest: &Manifest,
+    files: &[NumberedFile],
+) -> Vec<Hole> {
+    let hole = |number, first, last| Hole { number, file: None, first, last };
     let pairs = scan.segments.iter().zip(scan.segments.iter().skip(1));
     let between = pairs.flat_map(|(before, after)| {
         let (first, last) = (before.end.last_lsn.next(), after.header.previous.last_lsn);
         // A segment follows the one that it names, and not always the number before its own.
         let missing = before.header.sequence + 1..=after.header.previous.segment;
-        missing.map(move |number| Hole { number, file: None, first, last })
+        missing.map(move |number| hole(number, first, Some(last)))
     });
+    let before = before.map(|before| hole(before.number, before.first, Some(before.last)));
+    // The last one that the manifest knows of was there, whatever was before it. A salvage begins with others.
+    let (last, end) =
+        scan.segments.last().map_or((0, Lsn::ZERO), |last| (last.header.sequence, last.end.last_lsn));
+    let known = manifest.next_segment.saturating_sub(1);
+    let durable = Lsn(manifest.durable_lsn.max(manifest.seen_lsn));
+    let behind = (manifest.salvage == 0 && known > last)
+        .then(|| hole(known, end.next(), (durable > end).then_some(durable)));
     let file = |number| files.iter().find(|file| file.number == number).map(|file| file.path.clone());
-    between.map(|hole| Hole { file: file(hole.number), ..hole }).collect()
+    let holes = before.into_iter().chain(between).chain(behind);
+    holes.map(|hole| Hole { file: file(hole.number), ..hole }).collect()
 }
 
 /// Names of components, by their numbers.
@@ -324,18 +352,33 @@ impl Shown {
     }
 }
 
-/// What the last `n` transactions come after: those after the newest snapshot, and where these are too few, those before it, as far as nothing between
-/// them is lost. Beside it, what keeps it from being as many.
-fn last(look: &Look<'_>, n: usize) -> (Lsn, Result<()>) {
+/// An error where transactions of these are missing before the first one that is there.
+fn begins(look: &Look<'_>, from: Lsn, to: Lsn) -> Result<()> {
+    match lost_before(look.vfs(), look.layout, look.manifest)? {
+        Some(lost) if lost.first <= to && lost.last >= from => {
+            Err(Failure::Damaged(before_text(&lost)).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn before_text(LostBefore { first, last, what, .. }: &LostBefore) -> String {
+    format!("transactions are lost from LSN {first} to {last}: {what}")
+}
+
+/// What the last `n` transactions come after, and the last of them, behind which somebody may write more: those after the newest snapshot, and where
+/// these are too few, those before it, as far as nothing between them is lost. Beside it, what keeps it from being as many.
+fn last(look: &Look<'_>, n: usize) -> (Lsn, Lsn, Result<()>) {
     let newest = look.manifest.snapshots.last().map_or(Lsn::ZERO, |newest| Lsn(newest.lsn));
     let history = match look.history() {
         Ok(history) => history,
-        Err(e) => return (newest, Err(e)),
+        Err(e) => return (newest, Lsn::MAX, Err(e)),
     };
     if n == 0 {
         let (_, last) = history.range().unwrap_or_default();
-        return (last.0, Ok(()));
+        return (last.0, if history.lost().is_some() { Lsn::MAX } else { last.0 }, Ok(()));
     }
+    let mut end = Lsn::MAX;
     let mut lsns = VecDeque::new();
     let mut from = |after: Lsn| {
         lsns.clear();
@@ -347,22 +390,25 @@ fn last(look: &Look<'_>, n: usize) -> (Lsn, Result<()>) {
             ControlFlow::Continue(())
         });
         let first = lsns.front().map_or(after, |first| Lsn(first.0 - 1));
+        end = if read.is_ok() { lsns.back().copied().unwrap_or(after) } else { Lsn::MAX };
         (first, lsns.len(), read.map_err(anyhow::Error::from))
     };
     let (first, found, read) = from(newest);
     if found >= n || read.is_err() {
-        return (first, Ok(()));
+        return (first, end, Ok(()));
     }
-    match from(Lsn::ZERO) {
+    let (after, read) = match from(Lsn::ZERO) {
+        (first, found, Ok(())) if found < n => (first, begins(look, Lsn::ZERO, Lsn::MAX)),
         (first, _, Ok(())) => (first, Ok(())),
         // It was deleted while it was read: what comes after the snapshot is there.
-        (_, _, Err(e)) if !is_loss(&e) => (first, Ok(())),
+        (first, _, Err(e)) if !is_loss(&e) => (first, Ok(())),
         // What is above the hole is there all the same.
         (_, _, Err(hole)) => match from(history.logged_from()) {
             (first, found, Ok(())) => (first, if found < n { Err(hole) } else { Ok(()) }),
             (_, _, Err(_)) => (newest, Err(hole)),
         },
-    }
+    };
+    (after, end, read)
 }
 
 fn is_loss(e: &anyhow::Error) -> bool {

@@ -537,3 +537,24 @@ fn a_log_that_is_clean_has_no_damage() {
     open.close().unwrap();
     assert!(fixture.ok(&["wal", "tail", "new"]).contains("no transaction is in the log"));
 }
+
+#[test]
+fn the_last_transactions_of_a_log_that_grows_are_as_many_as_were_asked_for() {
+    let fixture = Fixture::new();
+    let db = Database::open(fixture.path("world")).unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                db.write_with(Durability::Buffered, |tx| Ok(tx.spawn(()))).unwrap();
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let counts: Vec<_> = (0..10)
+            .map(|_| fixture.run(&["wal", "tail", "world", "-n", "3", "--json"]).1.lines().count())
+            .collect();
+        done.store(true, Ordering::Relaxed);
+        assert_eq!(counts, [3; 10]);
+    });
+    db.close().unwrap();
+}

@@ -292,3 +292,106 @@ fn where_nothing_can_be_written_a_dry_run_fails_too() {
         assert_eq!(would, was, "{command:?}: {why}then {error}");
     }
 }
+
+/// A database without snapshots that was not closed: three segments in the log.
+fn logged() -> (Fixture, Vec<PathBuf>) {
+    let fixture = Fixture { dir: tempfile::tempdir().unwrap() };
+    let db = fixture.open("open");
+    for _ in 0..2 {
+        db.rotate_log().unwrap();
+        for _ in 0..3 {
+            db.write(|tx| Ok(tx.spawn(()))).unwrap();
+        }
+    }
+    copy(&fixture.path("open"), &fixture.path("world"));
+    fs::remove_file(fixture.path("world/LOCK")).unwrap();
+    db.close().unwrap();
+    let segments = ending(&fixture.path("world/log"), ".seg");
+    (fixture, segments)
+}
+
+#[test]
+fn a_log_that_has_lost_its_beginning_is_shown_with_the_loss() {
+    let (fixture, segments) = logged();
+    assert_eq!(fixture.json(&["wal", "ls", "world"])["holes"], serde_json::json!([]));
+    fs::remove_file(&segments[0]).unwrap();
+    for (command, shown, code) in [
+        (&["wal", "show", "world"][..], 6, 4),
+        (&["wal", "show", "world", "--from", "2", "--to", "7"], 2, 4),
+        (&["wal", "show", "world", "--to", "4"], 0, 4),
+        (&["wal", "show", "world", "--from", "6"], 6, 0),
+        (&["wal", "show", "world", "--from", "99"], 0, 3),
+        (&["wal", "tail", "world", "-n", "6"], 6, 0),
+        (&["wal", "tail", "world", "-n", "7"], 6, 4),
+    ] {
+        let (found, out, error) = fixture.run(&[command, &["--json"]].concat());
+        assert_eq!((out.lines().count(), found), (shown, code), "{command:?}: {out}{error}");
+        assert!(code != 4 || error.contains("lost from LSN 1 to 5"), "{command:?}: {error}");
+    }
+    let (code, out, error) = fixture.run(&["wal", "ls", "world", "--json"]);
+    let listed: Json = serde_json::from_str(&out).unwrap();
+    let hole = serde_json::json!({ "number": 1, "first_lsn": 1, "last_lsn": 5, "file": null });
+    assert_eq!((code, &listed["holes"]), (4, &serde_json::json!([hole])), "{error}");
+}
+
+#[test]
+fn a_log_that_has_lost_its_end_or_all_is_not_clean() {
+    let fixture = segments();
+    let segments = ending(&fixture.path("world/log"), ".seg");
+    let listed = |lost: &str| {
+        assert_eq!(fixture.run(&["verify", "world"]).0, 4, "{lost}");
+        let (code, out, error) = fixture.run(&["wal", "ls", "world", "--json"]);
+        let listed: Json = serde_json::from_str(&out).unwrap();
+        assert_eq!((code, &listed["tail"]), (4, &"corrupt".into()), "{lost}: {out}{error}");
+        let (code, out, _) = fixture.run(&["wal", "ls", "world"]);
+        assert!(code == 4 && out.contains("MISSING"), "{lost}: {out}");
+        listed["holes"].as_array().unwrap().len()
+    };
+    fs::remove_file(segments.last().unwrap()).unwrap();
+    assert_eq!(listed("the newest"), 1);
+    fs::rename(fixture.path("world/log"), fixture.path("elsewhere")).unwrap();
+    fs::create_dir(fixture.path("world/log")).unwrap();
+    assert_eq!(listed("all"), 1);
+}
+
+#[test]
+fn what_a_newer_manifest_has_given_up_is_not_missing_where_it_does_not_validate() {
+    let fixture = Fixture { dir: tempfile::tempdir().unwrap() };
+    let db = fixture.open("world");
+    for _ in 0..2 {
+        db.rotate_log().unwrap();
+        db.write(|tx| Ok(tx.spawn(()))).unwrap();
+        db.snapshot().unwrap().wait().unwrap();
+    }
+    db.close().unwrap();
+    let newest = ending(&fixture.path("world"), ".manifest").pop().unwrap();
+    spoil(&newest, false);
+    assert_eq!(fixture.json(&["info", "world"])["missing"], serde_json::json!([]));
+    let name = newest.file_name().unwrap().to_str().unwrap();
+    let (code, _, error) = fixture.run(&["verify", "world"]);
+    assert!(code == 4 && error.contains("`ecsdb snapshot` sets it aside"), "{code} {error}");
+    for command in ["snapshot", "compact"] {
+        let opening = fixture.json(&[command, "world", "--dry-run"])["opening"].clone();
+        assert!(opening["passed_over"].to_string().contains(name), "{command}: {opening}");
+        assert!(opening["set_aside"].to_string().contains(name), "{command}: {opening}");
+    }
+    let opening = fixture.json(&["snapshot", "world"])["opening"].clone();
+    assert!(opening["passed_over"].to_string().contains(name), "{opening}");
+    assert!(opening["set_aside"].to_string().contains(name), "{opening}");
+    assert_eq!(fixture.run(&["verify", "world"]).0, 0);
+}
+
+#[test]
+fn a_directory_in_the_place_of_a_file_is_one_for_a_dry_run_too() {
+    let fixture = segments();
+    let snapshot = ending(&fixture.path("world/snapshots"), ".snap").pop().unwrap();
+    fs::remove_file(&snapshot).unwrap();
+    fs::create_dir(&snapshot).unwrap();
+    let told = |arguments: &[&str]| {
+        let (code, out, error) = fixture.run(arguments);
+        let told: Json = serde_json::from_str(&out).unwrap_or_default();
+        (code, told["passed_over"].clone(), error)
+    };
+    let would = told(&["repair", "world", "--dry-run", "--json"]);
+    assert_eq!(would, told(&["repair", "world", "--json"]));
+}
