@@ -352,8 +352,9 @@ impl<'a> History<'a> {
         let mut bytes = Vec::new();
         loop {
             let next = replay.next(&mut bytes).map_err(Error::from);
-            let next = next
-                .map_err(|e| self.lost_behind(e, after, &format!("the log up to LSN {}", scan.last_lsn)))?;
+            let next = next.map_err(|e| {
+                self.lost_behind(e, Lsn::ZERO, &format!("the log up to LSN {}", scan.last_lsn))
+            })?;
             match next {
                 Some(transaction) if each(transaction, &bytes).is_continue() => bytes.clear(),
                 Some(_) => return Ok(()),

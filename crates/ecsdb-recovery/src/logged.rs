@@ -51,7 +51,12 @@ pub struct LostBefore {
 pub fn lost_before(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<Option<LostBefore>> {
     let Some(header) = first_header(vfs, layout, manifest)? else { return Ok(None) };
     let (number, last) = (header.previous.segment, header.previous.last_lsn);
-    if manifest.salvage != 0 || last <= not_known_before(vfs, layout, manifest)? {
+    // Without an archive nobody wants what is behind the snapshot that recovery falls back to, and it need not be there.
+    let is_there = segment_files(vfs, &log_dirs(layout, manifest))?.iter().any(|file| file.number == number);
+    let fallback = manifest.snapshots.iter().rev().nth(1);
+    let is_unwanted =
+        !is_there && manifest.kept.archive == 0 && fallback.is_some_and(|fallback| fallback.lsn >= last.0);
+    if is_unwanted || manifest.salvage != 0 || last <= not_known_before(vfs, layout, manifest)? {
         return Ok(None);
     }
     let before = manifest.snapshots.iter().rev().find(|entry| entry.lsn < last.0);
