@@ -7,6 +7,7 @@
 use crate::backlinks::Backlinks;
 use crate::entity::Entity;
 use crate::error::{Error, Result};
+use crate::raw::prefetch;
 use crate::spine::Spine;
 
 const LEAF_BITS: u32 = 10;
@@ -102,6 +103,14 @@ impl EntityIndex {
         let slot = self.slot(entity.index())?;
         (slot.generation == entity.generation() && slot.archetype != VACANT)
             .then_some(Location { archetype: slot.archetype, row: slot.row })
+    }
+
+    /// Has an entity's slot brought into the cache while other work goes on.
+    #[inline]
+    pub(crate) fn prefetch(&self, index: u32) {
+        if let Some(slot) = self.slot(index) {
+            prefetch(slot);
+        }
     }
 
     /// Takes a free id, or a new one. Its location must be set before anything else happens.

@@ -27,6 +27,15 @@ pub struct Applied {
 }
 
 impl World {
+    /// Has on its way what applying this change set will look at first: most of the time of small ones is spent waiting for memory. Of any
+    /// bytes.
+    #[inline]
+    pub fn prefetch(&self, change_set: &[u8]) {
+        if let Some(entity) = Operation::first_id(change_set) {
+            self.root.index.prefetch(entity.index());
+        }
+    }
+
     /// Applies a change set that was logged under `lsn`. Change sets are applied in the order of their LSNs; one
     /// that the world holds already (`lsn` not above [`World::lsn`]) is not applied again (REC-6).
     ///
@@ -328,10 +337,10 @@ impl Replay<'_> {
     }
 }
 
-/// How many ids of a run, from its `i`-th on, stand in this order in a chunk, from `row` on.
+/// How many ids of a run, from its `i`-th on, stand in this order in a chunk, from `row` on, where the `i`-th is. A single one costs no look.
 fn span(chunk: &Chunk, row: usize, run: IdRun, i: u32) -> usize {
-    let ids = chunk.ids()[row..].iter().zip(i..run.len);
-    ids.take_while(|&(&found, i)| found == run.entity(i)).count()
+    let more = (i + 1..run.len).zip(row + 1..);
+    1 + more.take_while(|&(i, row)| chunk.ids().get(row) == Some(&run.entity(i))).count()
 }
 
 /// The values of a column.

@@ -10,11 +10,13 @@
 #![forbid(unsafe_code)]
 
 mod archived;
+mod batches;
 mod claim;
 mod error;
 mod find;
 mod history;
 mod logged;
+mod look;
 mod path_text;
 mod policy;
 mod recover;

@@ -7,18 +7,18 @@ use std::sync::Arc;
 use ecsdb_core::{Unreadable, World};
 use ecsdb_io::sync::Instant;
 use ecsdb_io::{
-    DirLock, FileKind, IoError, Layout, LockKind, OpenMode, Vfs, create_dir_durably, next_free_number,
-    numbered_files, publish,
+    DirLock, FileKind, IoError, Layout, LockKind, Vfs, create_dir_durably, next_free_number, numbered_files,
+    publish,
 };
-use ecsdb_snapshot::{Manifest, Snapshot};
-use ecsdb_wal::{Known, LogDir, LogScan, LogStart, Lsn, Replay, SegmentEnd, SegmentHeader, Tail};
+use ecsdb_snapshot::Manifest;
+use ecsdb_wal::{LogScan, LogStart, Lsn, SegmentEnd, SegmentHeader, Tail};
 
 use crate::claim::{claim, lock, mark};
 use crate::error::{Error, Result};
+use crate::look::{goes_on_from_newer, look, replay_log};
 use crate::policy::{Existence, Options, Policy};
-use crate::replay::{Follow, Until, step};
-use crate::report::{ClosedComponent, DataLoss, LoadedSnapshot, Lost, RecoveryReport, Step};
-use crate::{find, history, repair, replay};
+use crate::report::{ClosedComponent, DataLoss, RecoveryReport, Step};
+use crate::{find, history, repair};
 
 /// Numbers of files that there must be for an opening: more than any will ever use.
 const NUMBERS_MIN: u64 = 1 << 40;
@@ -98,31 +98,10 @@ pub fn recover(
             }
         }
     }
-    let Found { mut world, mut scan, mut whole } = found;
-    let resumes = find::given_up_after(&manifest, world.lsn());
-    whole.lsn = whole.lsn.min(resumes.unwrap_or(whole.lsn));
-
-    step(&mut follow, &Step::Replay { done: 0, total: report.log_bytes })?;
-    let mut applied = replay::apply(vfs, &mut world, &scan, whole, options.threads, &mut report, &mut follow);
-    if options.register
-        && matches!(&applied, Err(Error::Apply { cause: ecsdb_core::Error::Codec { .. }, .. }))
-    {
-        // A value that its type refuses closes its component, not the database: all over again, with the bytes as they are.
-        options.register = false;
-        world = load(vfs, layout, &manifest, &mut options, &mut report, &mut follow)?;
-        applied = replay::apply(vfs, &mut world, &scan, whole, options.threads, &mut report, &mut follow);
-    }
-    match applied {
-        Err(Error::Apply { lsn, cause }) if options.policy == Policy::Salvage => {
-            // The world holds a part of that transaction: build it once more, without it and what follows.
-            report.lost.push(Lost { first: Lsn(lsn), last: None, why: cause.to_string() });
-            report.data_loss = DataLoss::Acknowledged;
-            world = load(vfs, layout, &manifest, &mut options, &mut report, &mut follow)?;
-            let until = Until { lsn: Lsn(lsn - 1), ..whole };
-            replay::apply(vfs, &mut world, &scan, until, options.threads, &mut report, &mut follow)?;
-        }
-        other => drop(other?),
-    }
+    // REC-17: what a salvage gave up, if it is still to be gone on from.
+    let resumes = find::given_up_after(&manifest, found.snapshot);
+    let (mut world, mut scan) =
+        replay_log(vfs, layout, &manifest, found, &mut options, &mut report, &mut follow)?;
     if wanted {
         for Unreadable { component, why } in world.register_linked()? {
             tracing::warn!(
@@ -296,234 +275,6 @@ fn replaceable(layout: &Layout, scan: &LogScan) -> Option<SegmentHeader> {
     (is_empty && last.path.parent() == Some(layout.log_dir())).then_some(last.header)
 }
 
-/// REC-4: a process that crashed leaves written pages which only the operating system has. What recovery builds on must be
-/// on stable storage first.
-fn sync_log(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<(), IoError> {
-    let mut files = numbered_files(vfs, layout.log_dir(), &[FileKind::Segment])?;
-    files.retain(|file| file.number >= manifest.first_segment);
-    for file in files {
-        match vfs.open(&file.path, OpenMode::ReadWrite) {
-            // A file that this user may only read is built on all the same.
-            Err(e) if e.is_denied() => vfs.open(&file.path, OpenMode::Read)?.sync_data()?,
-            opened => opened?.sync_data()?,
-        }
-    }
-    match vfs.sync_dir(layout.log_dir()) {
-        Err(e) if e.is_not_found() => Ok(()),
-        synced => synced,
-    }
-}
-
-fn scan_log(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest, after: Lsn) -> Result<LogScan> {
-    let known = find::known(manifest, after);
-    let all = find::log_dirs(layout, manifest);
-    let scan = |dirs: &[LogDir<'_>]| -> Result<LogScan> {
-        // REC-11: segments that the snapshot covers are not read.
-        let from = LogScan::first_needed(vfs, dirs, after)?;
-        Ok(LogScan::run(vfs, dirs, manifest.database, known, from)?)
-    };
-    // REC-14: the archive is looked at only when a snapshot that is not valid makes older log needed again (REC-8).
-    let own = scan(&all[..1])?;
-    let reaches = own.segments.first().is_none_or(|first| first.header.previous.last_lsn <= after);
-    if reaches { Ok(own) } else { scan(&all) }
-}
-
-/// What there is, before the log is replayed.
-struct Found {
-    /// As of the snapshot.
-    world: World,
-    scan: LogScan,
-    /// Up to where the log counts.
-    whole: Until,
-}
-
-/// The world of the newest snapshot that holds.
-fn load(
-    vfs: &dyn Vfs,
-    layout: &Layout,
-    manifest: &Manifest,
-    options: &mut Options,
-    report: &mut RecoveryReport,
-    follow: Follow<'_>,
-) -> Result<World> {
-    replay::load(vfs, layout, manifest, &manifest.snapshots, options, report, follow)
-}
-
-/// Loads the newest snapshot, and verifies the log.
-fn look(
-    vfs: &dyn Vfs,
-    layout: &Layout,
-    manifest: &Manifest,
-    options: &mut Options,
-    report: &mut RecoveryReport,
-    clock: &mut Clock,
-    follow: Follow<'_>,
-) -> Result<Found> {
-    let world = load(vfs, layout, manifest, options, report, follow)?;
-    clock.lap("snapshot", report);
-    step(follow, &Step::Verify)?;
-    sync_log(vfs, layout, manifest)?;
-    let mut scan = scan_log(vfs, layout, manifest, world.lsn())?;
-    if options.policy == Policy::Salvage && matches!(scan.tail, Tail::Corrupt { .. }) {
-        // REC-17: what the medium does not give for once is not given up.
-        scan = scan_log(vfs, layout, manifest, world.lsn())?;
-    }
-    report.segments = scan.segments.len();
-    report.log_bytes = scan.segments.iter().map(|segment| segment.end.offset).sum();
-    let mut whole = judge(vfs, layout, manifest, &scan, world.lsn(), options.policy, report)?;
-    let ends = scan.last_lsn.max(world.lsn());
-    if report.lost.is_empty()
-        && let Some(beyond) = find::beyond(vfs, layout, manifest, scan.seen_lsn.max(ends))?
-    {
-        let (first, dir) = (ends.next(), layout.log_dir().into());
-        let error = Error::Corrupt { first_lost: first.0, what: beyond, shown: true, dir };
-        whole = lost(&scan, first, error, options.policy, report)?;
-    }
-    clock.lap("verify", report);
-    Ok(Found { world, scan, whole })
-}
-
-/// Whether what was found goes on from a snapshot that `manifest` does not know of, and the log is that one's. A log that ends earlier is not whole.
-fn goes_on_from_newer(
-    vfs: &dyn Vfs,
-    layout: &Layout,
-    manifest: &Manifest,
-    found: &Found,
-    report: &mut RecoveryReport,
-) -> Result<bool> {
-    let Some(LoadedSnapshot { sequence, lsn }) = report.snapshot else { return Ok(false) };
-    let path = layout.file(FileKind::Snapshot, sequence);
-    if manifest.snapshots.iter().any(|entry| entry.sequence == sequence) {
-        return Ok(false);
-    }
-    if found.scan.last_lsn > lsn {
-        let created = Snapshot::open(vfs, &path)?.header().created_unix_ns;
-        let [own, _] = find::log_dirs(layout, manifest);
-        let from = LogScan::first_needed(vfs, &[own], Lsn(lsn.0 - 1))?;
-        let scan = LogScan::run(vfs, &[own], manifest.database, Known::default(), from)?;
-        let mut replay = Replay::new(vfs, &scan, Lsn(lsn.0 - 1), lsn);
-        let is_its = match replay.next(&mut Vec::new())? {
-            // IO-2: what it ends with was written before it.
-            Some(last) if last.lsn == lsn => last.unix_ns <= created,
-            // Nothing tells, but that the log is newer than the manifest, too.
-            _ => scan.incarnation > manifest.incarnation,
-        };
-        if !is_its {
-            return Ok(false);
-        }
-    }
-    if report.lost.is_empty() && found.scan.last_lsn < lsn {
-        let why = format!("the log ends before LSN {lsn}, which {} was written after", path.display());
-        report.lost.push(Lost { first: lsn.next(), last: None, why });
-        report.data_loss = DataLoss::Acknowledged;
-    }
-    report.unlisted.push(path);
-    Ok(true)
-}
-
-/// Decides whether the log may be used as it is (REC-2), and up to where it is whole: what comes after a loss was made for another
-/// state than the one before it.
-fn judge(
-    vfs: &dyn Vfs,
-    layout: &Layout,
-    manifest: &Manifest,
-    scan: &LogScan,
-    snapshot: Lsn,
-    policy: Policy,
-    report: &mut RecoveryReport,
-) -> Result<Until> {
-    let given_up = find::given_up_after(manifest, snapshot);
-    let is_given_up = |first: Lsn| given_up.is_some_and(|after| first > after);
-    if let Some(first) = scan.segments.first()
-        && first.header.previous.last_lsn > snapshot
-        && !is_given_up(snapshot.next())
-    {
-        let (snapshot, log_begins) = (snapshot.0, first.header.previous.last_lsn.0);
-        let gap =
-            Error::Gap { snapshot, log_begins, looked: looked(vfs, layout, manifest, &first.header, report) };
-        return lost(scan, Lsn(snapshot + 1), gap, policy, report);
-    }
-    if let Some(what) = find::ends_short(manifest, scan, snapshot) {
-        if policy == Policy::Strict {
-            return Err(Error::Strict { what });
-        }
-        report.data_loss = report.data_loss.max(DataLoss::Possible);
-        report.tail = Some(what);
-    }
-    match &scan.tail {
-        Tail::Clean => Ok(Until::END),
-        Tail::Torn { .. } => {
-            report.data_loss = report.data_loss.max(DataLoss::Unacknowledged);
-            Ok(Until::END)
-        }
-        Tail::Corrupt { damage, first_lost, evidence, shown } => {
-            let (what, dir) = (format!("{damage} ({evidence})"), layout.log_dir().into());
-            // What the snapshot holds is not lost.
-            let first = snapshot.next().max(*first_lost);
-            if is_given_up(first) {
-                return Ok(Until::END);
-            }
-            // What a snapshot has that did not load is lost by that, and not by the log.
-            let rejected = rejected_snapshots(layout, report);
-            let newest = manifest.snapshots.last().map_or(0, |entry| entry.lsn);
-            let error = match rejected {
-                Some(looked) if scan.segments.is_empty() => {
-                    Error::Gap { snapshot: snapshot.0, log_begins: newest, looked }
-                }
-                Some(looked) if first.0 <= newest => {
-                    let what = format!("{what}. {looked}");
-                    Error::Corrupt { first_lost: first.0, what, shown: *shown, dir }
-                }
-                _ => Error::Corrupt { first_lost: first.0, what, shown: *shown, dir },
-            };
-            lost(scan, first, error, policy, report)
-        }
-    }
-}
-
-/// Which snapshots were not to be had, and where, or which segment before the `first`.
-fn looked(
-    vfs: &dyn Vfs,
-    layout: &Layout,
-    manifest: &Manifest,
-    first: &SegmentHeader,
-    report: &RecoveryReport,
-) -> String {
-    rejected_snapshots(layout, report).unwrap_or_else(|| find::gap(vfs, layout, manifest, Some(first)))
-}
-
-/// Which snapshots did not load, if any, in words.
-fn rejected_snapshots(layout: &Layout, report: &RecoveryReport) -> Option<String> {
-    let dir = layout.snapshot_dir();
-    let of_snapshots = report.rejected.iter().filter(|rejected| rejected.path.parent() == Some(dir));
-    let reasons: Vec<&str> = of_snapshots.map(|rejected| rejected.reason.as_str()).collect();
-    let hint = "a directory that is wrong or not mounted looks the same as one that was emptied";
-    let told = || format!("Snapshots were looked for in {} ({hint}): {}", dir.display(), reasons.join("; "));
-    (!reasons.is_empty()).then(told)
-}
-
-/// Everything from `first` on is lost: an error, but for a salvage, which goes on with what was before.
-fn lost(
-    scan: &LogScan,
-    first: Lsn,
-    error: Error,
-    policy: Policy,
-    report: &mut RecoveryReport,
-) -> Result<Until> {
-    if policy != Policy::Salvage {
-        return Err(error);
-    }
-    let last = (scan.seen_lsn >= first).then_some(scan.seen_lsn);
-    let why = match error {
-        Error::Corrupt { what, shown: true, .. } => what,
-        Error::Corrupt { what, .. } => format!("{what}; nothing shows that it had transactions"),
-        other => other.to_string(),
-    };
-    report.lost.push(Lost { first, last, why });
-    report.data_loss = DataLoss::Acknowledged;
-    Ok(Until { lsn: Lsn(first.0 - 1), ..Until::END })
-}
-
 fn write_report(vfs: &dyn Vfs, layout: &Layout, report: &RecoveryReport) -> Result<(), IoError> {
     create_dir_durably(vfs, layout.report_dir())?;
     let path = layout.file(FileKind::Report, report.incarnation);
@@ -538,14 +289,14 @@ fn write_report(vfs: &dyn Vfs, layout: &Layout, report: &RecoveryReport) -> Resu
 }
 
 /// Times the steps.
-struct Clock(Instant);
+pub(crate) struct Clock(Instant);
 
 impl Clock {
     fn new() -> Self {
         Clock(Instant::now())
     }
 
-    fn lap(&mut self, step: &'static str, report: &mut RecoveryReport) {
+    pub(crate) fn lap(&mut self, step: &'static str, report: &mut RecoveryReport) {
         report.timings.push((step, self.0.elapsed()));
         self.0 = Instant::now();
     }

@@ -3,19 +3,14 @@
 use std::ops::ControlFlow;
 
 use ecsdb_core::World;
-use ecsdb_io::sync::{help, mpsc::sync_channel, thread};
 use ecsdb_io::{FileKind, Layout, Vfs};
 use ecsdb_snapshot::{LoadOptions, Manifest, Snapshot, SnapshotEntry};
 use ecsdb_wal::{LogScan, Lsn, Replay, Transaction};
 
+use crate::batches::{Batches, pipe};
 use crate::error::{Error, Result};
 use crate::policy::{Options, Policy};
 use crate::report::{LoadedSnapshot, RecoveryReport, Rejected, Step};
-
-/// Bytes of transactions that are read ahead at a time, and how many such batches. One that is larger, since it has a large
-/// transaction, is applied and gone before anything else is read (IO-1).
-const BATCH_BYTES: usize = 1 << 20;
-const BATCHES_AHEAD: usize = 8;
 
 /// How far the log is replayed: up to and with the last transaction that is not beyond either.
 #[derive(Debug, Clone, Copy)]
@@ -85,25 +80,8 @@ pub(crate) fn load(
     Ok(World::new())
 }
 
-/// Transactions read from the log, one after another in `bytes`.
-#[derive(Default)]
-struct Batch {
-    bytes: Vec<u8>,
-    /// LSN, time of writing, end in `bytes`.
-    transactions: Vec<(Lsn, u64, usize)>,
-    /// Bytes of log read so far, and in all.
-    progress: (u64, u64),
-}
-
-impl Batch {
-    fn is_large(&self) -> bool {
-        self.bytes.len() > 2 * BATCH_BYTES
-    }
-}
-
-/// Applies the log above the world's LSN, up to `until`, and gives the time of the last transaction (0 for none). With more
-/// than one thread the log is read ahead of what is applied. On a transaction that cannot be applied the world is spoiled,
-/// and the transaction's LSN is in the error.
+/// Applies the log above the world's LSN, up to `until`, and gives the time of the last transaction (0 for none). On a transaction that
+/// cannot be applied the world is spoiled, and the transaction's LSN is in the error.
 pub(crate) fn apply(
     vfs: &dyn Vfs,
     world: &mut World,
@@ -113,77 +91,59 @@ pub(crate) fn apply(
     report: &mut RecoveryReport,
     follow: Follow<'_>,
 ) -> Result<u64> {
-    (report.transactions, report.operations, report.skipped) = (0, 0, 0);
-    let mut last_unix_ns = 0;
     let after = world.lsn();
-    let mut apply = |batch: &Batch| -> Result<()> {
-        let mut from = 0;
-        for &(lsn, unix_ns, end) in &batch.transactions {
-            let applied = world
-                .apply(lsn, &batch.bytes[from..end])
-                .map_err(|cause| Error::Apply { lsn: lsn.0, cause })?;
-            report.transactions += 1;
-            report.operations += applied.operations;
-            report.skipped += applied.skipped;
-            (from, last_unix_ns) = (end, unix_ns);
-        }
-        let (done, total) = batch.progress;
-        step(follow, &Step::Replay { done, total })
-    };
-    let is_helped = threads > 1
-        && thread::scope(|scope| {
-            let (sender, receiver) = sync_channel(BATCHES_AHEAD);
-            let (applied, is_applied) = sync_channel(1);
-            let is_helped = help(scope, move || {
-                // A receiver that is gone has failed, and has told so itself.
-                let sent = read(vfs, scan, after, until, |batch: Batch| {
-                    let waits = batch.is_large();
-                    Ok(sender.send(Ok(batch)).is_ok() && (!waits || is_applied.recv().is_ok()))
-                });
-                if let Err(e) = sent {
-                    drop(sender.send(Err(e)));
-                }
-            });
-            // Without a thread that reads ahead nothing comes.
-            receiver.into_iter().try_for_each(|batch: Result<Batch>| {
-                let batch = batch?;
-                apply(&batch)?;
-                let waits = batch.is_large();
-                drop(batch);
-                // A reader that is gone waits for nothing any more.
-                let _: bool = !waits || applied.send(()).is_ok();
-                Ok::<(), Error>(())
-            })?;
-            Ok::<_, Error>(is_helped)
-        })?;
-    if !is_helped {
-        read(vfs, scan, after, until, |batch| apply(&batch).map(|()| true))?;
+    if let Some(first) = scan.whole().first()
+        && first.header.previous.last_lsn > after
+        && until.lsn > after
+    {
+        // What the world was built from is not what the log was looked at for.
+        let (snapshot, log_begins) = (after.0, first.header.previous.last_lsn.0);
+        return Err(Error::Gap {
+            snapshot,
+            log_begins,
+            looked: "A newer snapshot did not load again".into(),
+        });
     }
-    Ok(last_unix_ns)
+    let (read, applied) =
+        pipe(world, threads, report, follow, |take| read(vfs, scan, after, until, Batches::new(take)));
+    let last_unix_ns = applied?;
+    read.map(|()| last_unix_ns)
 }
 
-/// Reads the transactions above `after` in batches, until `take` wants no more.
-fn read(
-    vfs: &dyn Vfs,
-    scan: &LogScan,
-    after: Lsn,
-    until: Until,
-    mut take: impl FnMut(Batch) -> Result<bool>,
-) -> Result<()> {
+/// Reads the transactions above `after`, until no more are wanted.
+fn read(vfs: &dyn Vfs, scan: &LogScan, after: Lsn, until: Until, mut batches: Batches<'_>) -> Result<()> {
     let mut replay = Replay::new(vfs, scan, after, until.lsn);
-    let mut batch = Batch::default();
-    loop {
-        let transaction = replay.next(&mut batch.bytes)?;
-        let transaction = transaction.filter(|t| t.unix_ns <= until.unix_ns);
-        let at_end = transaction.is_none();
-        if let Some(Transaction { lsn, unix_ns }) = transaction {
-            batch.transactions.push((lsn, unix_ns, batch.bytes.len()));
-        }
-        if at_end || batch.bytes.len() >= BATCH_BYTES {
-            batch.progress = replay.progress();
-            if !take(std::mem::take(&mut batch))? || at_end {
-                return Ok(());
+    while let Some(Transaction { lsn, unix_ns }) = replay.next(&mut batches.filling.bytes)?
+        && unix_ns <= until.unix_ns
+        && batches.whole(lsn, unix_ns, || replay.progress())
+    {}
+    batches.end(replay.progress());
+    Ok(())
+}
+
+/// Applies the log above the world's LSN while it is verified, so that it is read once: the log is what `scan` finds, given what to do with its
+/// transactions. Whatever was applied means something only when the scan finds the log whole, and nothing failed.
+pub(crate) fn apply_while_verifying<T: Send>(
+    world: &mut World,
+    bytes: u64,
+    threads: usize,
+    report: &mut RecoveryReport,
+    follow: Follow<'_>,
+    scan: impl Fn(&mut dyn FnMut(Lsn, &[u8], bool)) -> Result<T> + Sync,
+) -> (Result<T>, Result<()>) {
+    let after = world.lsn();
+    let (scan, applied) = pipe(world, threads, report, follow, |take| {
+        let mut batches = Batches::new(take);
+        let (mut done, mut wanted) = (0, true);
+        let scan = scan(&mut |lsn, part, is_last| {
+            done += part.len() as u64;
+            if lsn > after && wanted {
+                batches.filling.bytes.extend_from_slice(part);
+                wanted = !is_last || batches.whole(lsn, 0, || (done, bytes));
             }
-        }
-    }
+        });
+        batches.end((bytes, bytes));
+        scan
+    });
+    (scan, applied.map(drop))
 }

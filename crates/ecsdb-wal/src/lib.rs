@@ -24,6 +24,7 @@ mod scan;
 mod stamps;
 mod stats;
 mod waiters;
+mod walk;
 mod writer;
 
 pub use ecsdb_id::Lsn;

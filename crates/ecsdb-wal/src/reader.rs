@@ -224,14 +224,21 @@ impl SegmentReader {
         let within = offset >= self.window_at && offset + n <= self.window_at + self.window.len() as u64;
         if !within {
             let mut len = n.max(WINDOW_BYTES).min(self.len.saturating_sub(offset));
+            // What is here already is not read again.
+            let known = (offset.checked_sub(self.window_at)).map_or(0..0, |from| {
+                let here = self.window.len();
+                here.min(from as usize)..here
+            });
+            self.window.copy_within(known.clone(), 0);
+            let known = known.len();
             self.window.resize(len as usize, 0);
             self.window_at = offset;
-            let mut read = self.file.read_exact_at(&mut self.window, offset);
+            let mut read = self.file.read_exact_at(&mut self.window[known..], offset + known as u64);
             if read.is_err() && n < len {
                 // What lies behind need not be readable.
                 len = n;
                 self.window.truncate(n as usize);
-                read = self.file.read_exact_at(&mut self.window, offset);
+                read = self.file.read_exact_at(&mut self.window[known..], offset + known as u64);
             }
             if let Err(e) = read {
                 self.window.clear();

@@ -6,17 +6,16 @@
 //! validates after a break says, at its group's head or end, up to which LSN everything was durable when it was written. Valid
 //! frames after a break alone prove nothing: un-synced sectors reach the disk in any order.
 
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
-use ecsdb_io::frame::FrameDamage;
 use ecsdb_io::{FileKind, NumberedFile, Vfs};
 
 use crate::error::{LogError, Result};
 use crate::files::{LogDir, is_of, segment_files};
-use crate::format::{CLOSE, CONTINUES, FOLLOWED, GROUP, GroupInfo, PAGE, SegmentHeader, TRANSACTION};
+use crate::format::{CLOSE, FOLLOWED, GROUP, GroupInfo, SegmentHeader};
 use crate::options::SegmentEnd;
-use crate::reader::{Damage, NoFrame, Remains, SegmentReader};
+use crate::reader::{Damage, Remains, SegmentReader};
+use crate::walk::{Take, Walked, walk};
 use ecsdb_id::Lsn;
 
 /// A used segment.
@@ -127,32 +126,6 @@ struct Headless {
     remains: Remains,
 }
 
-/// A segment walked to its end.
-struct Walked {
-    end: SegmentEnd,
-    /// Where the walk is, and what the next frame links to.
-    at: u64,
-    link: u32,
-    /// Ends of groups that nothing says yet to have been durable.
-    ends: VecDeque<(Lsn, u64)>,
-    /// Where and why the walk stopped before the end of the file.
-    stop: Option<Damage>,
-    blank: bool,
-    /// It stopped where no frame validates.
-    unframed: bool,
-    /// The last frame is one of a clean end.
-    closed: bool,
-    /// It ends where the next segment was begun.
-    followed: bool,
-    /// The disk would not give what is there.
-    unreadable: bool,
-    incomplete: Option<Lsn>,
-    seen: Lsn,
-    last_unix_ns: u64,
-    /// Up to here later records say that it was on stable storage.
-    durable_to: u64,
-}
-
 impl LogScan {
     /// The number of the first segment that can hold a transaction above `after`: what a replay from there needs. Reads
     /// headers only; 0 when none is readable.
@@ -188,8 +161,26 @@ impl LogScan {
         vfs: &dyn Vfs,
         dirs: &[LogDir<'_>],
         database: u128,
+        known: Known,
+        from: u64,
+    ) -> Result<LogScan> {
+        LogScan::run_through(vfs, dirs, database, known, from, &mut |_, _, _| {})
+    }
+
+    /// As [`LogScan::run`], and gives each transaction to `take` as it is verified, with its bytes in one or more parts, of which the last
+    /// is said to be it: its number, the part, whether it is the last one. These are the transactions of a log that ends
+    /// [`Tail::Clean`] or [`Tail::Torn`], whole and in order, but that the parts of one that is torn lack the last. Of a log that does not
+    /// end so they mean nothing.
+    ///
+    /// # Errors
+    /// As [`LogScan::run`].
+    pub fn run_through(
+        vfs: &dyn Vfs,
+        dirs: &[LogDir<'_>],
+        database: u128,
         mut known: Known,
         from: u64,
+        take: Take<'_>,
     ) -> Result<LogScan> {
         let mut scan = LogScan {
             segments: Vec::new(),
@@ -219,7 +210,7 @@ impl LogScan {
                     if header.database == database && header.sequence == number {
                         let declared = header.previous;
                         if let Some(mut before) = before.replace(reader) {
-                            scan.segment(&mut before, Some(declared), (dirs, &headless), &mut broken)?;
+                            scan.segment(&mut before, Some(declared), (dirs, &headless), &mut broken, take)?;
                         }
                         continue;
                     }
@@ -243,7 +234,7 @@ impl LogScan {
             headless.push(Headless { number, damage, bytes, remains });
         }
         if let Some(mut last) = before {
-            cut_short = scan.segment(&mut last, None, (dirs, &headless), &mut broken)?;
+            cut_short = scan.segment(&mut last, None, (dirs, &headless), &mut broken, take)?;
         }
         if let Some(last) = scan.segments.last()
             && last.followed
@@ -390,7 +381,7 @@ impl LogScan {
         let mut reader = SegmentReader::open(vfs, path)?.ok_or_else(|| {
             LogError::Damaged(Damage::new(path, 0, Lsn::ZERO, "the segment was never used"))
         })?;
-        let walked = walk(&mut reader, u64::MAX)?;
+        let walked = walk(&mut reader, u64::MAX, &mut |_, _, _| {})?;
         Ok(ScannedSegment {
             path: path.into(),
             header: *reader.header(),
@@ -412,6 +403,7 @@ impl LogScan {
         declared: Option<SegmentEnd>,
         (dirs, headless): (&[LogDir<'_>], &[Headless]),
         broken: &mut Option<Tail>,
+        take: Take<'_>,
     ) -> Result<Option<Damage>> {
         let header = *reader.header();
         self.incarnation = self.incarnation.max(header.incarnation);
@@ -441,7 +433,7 @@ impl LogScan {
         let declared = declared.filter(|end| end.segment == header.sequence);
         let intact = broken.is_none();
         let limit = declared.map_or(u64::MAX, |end| end.offset);
-        let mut walked = walk(reader, limit)?;
+        let mut walked = walk(reader, limit, take)?;
         let mut behind = Behind::default();
         while is_last && let Some(stop) = walked.stop.as_ref().filter(|_| !walked.unreadable) {
             behind = Behind::look(reader, stop.offset)?;
@@ -449,7 +441,7 @@ impl LogScan {
             if !(behind.leftovers && walked.unframed && reader.reread(stop.offset)) {
                 break;
             }
-            walked.go_on(reader, limit)?;
+            walked.go_on(reader, limit, take)?;
         }
         self.seen_lsn = self.seen_lsn.max(walked.seen);
         // Nothing but zeros behind the end is how a log ends that was not closed.
@@ -641,106 +633,4 @@ fn missed(number: u64, dirs: &[LogDir<'_>], headless: &[Headless]) -> Damage {
 fn corrupt(damage: Damage, evidence: String) -> Tail {
     let first_lost = damage.lsn;
     Tail::Corrupt { damage, first_lost, evidence, shown: true }
-}
-
-/// Walks the frames of a segment up to `limit`, or to the first thing that is no frame of it.
-fn walk(reader: &mut SegmentReader, limit: u64) -> Result<Walked> {
-    let header = *reader.header();
-    let last_lsn = Lsn(header.first_lsn.0.saturating_sub(1));
-    let mut walked = Walked {
-        end: SegmentEnd { segment: header.sequence, last_lsn, offset: PAGE, link: header.link() },
-        at: PAGE,
-        link: header.link(),
-        ends: VecDeque::new(),
-        stop: None,
-        blank: false,
-        unframed: false,
-        closed: false,
-        followed: false,
-        unreadable: false,
-        incomplete: None,
-        seen: last_lsn,
-        last_unix_ns: header.created_unix_ns,
-        durable_to: PAGE,
-    };
-    walked.go_on(reader, limit)?;
-    Ok(walked)
-}
-
-impl Walked {
-    /// Walks on from where it stopped.
-    fn go_on(&mut self, reader: &mut SegmentReader, limit: u64) -> Result<()> {
-        let path = reader.path().to_path_buf();
-        (self.stop, self.blank, self.unframed) = (None, false, false);
-        while self.at < limit {
-            let expected = self.end.last_lsn.next();
-            let here = self.at;
-            let stop = |what: String| Some(Damage::new(&path, here, expected, what));
-            let frame = match reader.frame(here, limit) {
-                Ok(frame) => frame,
-                Err(NoFrame::Failed(e)) if !e.is_damage() => return Err(e),
-                Err(NoFrame::Failed(e)) => {
-                    self.unreadable = true;
-                    self.stop = stop(format!("it cannot be read: {e}"));
-                    break;
-                }
-                Err(NoFrame::Damaged(damage)) => {
-                    // The end of the file is an end like any other, if nothing but zeros is left of it.
-                    // But no segment that was made is shorter than its header page.
-                    self.blank = matches!(damage, FrameDamage::Blank | FrameDamage::HeaderCut)
-                        && reader.file_len() >= PAGE;
-                    self.unframed = true;
-                    self.stop = stop(damage.to_string());
-                    break;
-                }
-            };
-            if frame.header.link != self.link {
-                self.stop = stop("the frame does not follow from the one before".into());
-                break;
-            }
-            if frame.header.sequence != expected.0 {
-                self.stop = stop(format!("the frame has LSN {}", frame.header.sequence));
-                break;
-            }
-            (self.at, self.link) = (frame.end, frame.sum);
-            self.closed = frame.header.kind == CLOSE;
-            match frame.header.kind {
-                TRANSACTION => {
-                    self.seen = expected;
-                    if frame.header.flags & CONTINUES != 0 {
-                        self.incomplete = Some(expected);
-                        continue;
-                    }
-                    self.incomplete = None;
-                    self.end.last_lsn = expected;
-                }
-                GROUP | CLOSE | FOLLOWED if self.incomplete.is_none() => {
-                    let Some(info) = GroupInfo::decode(frame.payload) else {
-                        self.stop = stop("a group frame has a wrong length".into());
-                        break;
-                    };
-                    self.last_unix_ns = info.unix_ns;
-                    self.ends.push_back((self.end.last_lsn, here));
-                    while let Some(&(lsn, end)) = self.ends.front()
-                        && lsn.0 <= info.durable
-                    {
-                        self.ends.pop_front();
-                        self.durable_to = end;
-                    }
-                    // It is behind the end that the next segment names.
-                    self.followed = frame.header.kind == FOLLOWED;
-                    if self.followed {
-                        break;
-                    }
-                }
-                kind => {
-                    self.stop = stop(format!("a frame of kind {kind} does not belong here"));
-                    break;
-                }
-            }
-            self.end.offset = self.at;
-            self.end.link = self.link;
-        }
-        Ok(())
-    }
 }

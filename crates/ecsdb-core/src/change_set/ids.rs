@@ -90,6 +90,13 @@ impl<'a> Ids<'a> {
         Ok(ids)
     }
 
+    /// The first id, if there is one.
+    #[inline]
+    pub(crate) fn first(reader: &mut Reader<'a>) -> Option<Entity> {
+        let runs = reader.varint().ok()?;
+        (runs > 0).then(|| take_run(reader, &mut 0).ok())?.map(|run| run.entity(0))
+    }
+
     /// The ids one by one.
     pub(crate) fn entities(self) -> impl Iterator<Item = Entity> {
         self.flat_map(IdRun::ids)

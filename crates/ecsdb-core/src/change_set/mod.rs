@@ -109,6 +109,15 @@ pub(crate) enum Operation<'a> {
 }
 
 impl<'a> Operation<'a> {
+    /// The first entity that a change set names, if that is what it begins with. O(1).
+    #[inline]
+    pub(crate) fn first_id(change_set: &[u8]) -> Option<Entity> {
+        let mut reader = Reader::new(change_set);
+        let code = reader.byte().ok()?;
+        let names = [Code::Despawn, Code::Put, Code::Remove].into_iter().any(|named| named as u8 == code);
+        names.then(|| Ids::first(&mut reader))?
+    }
+
     /// Reads the next operation, whose values are checked when they are decoded. O(its ids and columns).
     pub(crate) fn decode(reader: &mut Reader<'a>) -> Result<Operation<'a>> {
         let byte = reader.byte()?;
