@@ -1,0 +1,263 @@
+//! Several damages in one life: what can be gone back to is what was, what is said of it is so, and no opening takes any of it away.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ecsdb::prelude::*;
+use ecsdb::{DataLoss, Digest, Moment, PersistenceConfig, RecoveryError};
+use ecsdb_io::Layout;
+use ecsdb_recovery::{Existence, History, Options, Policy, lock_closed, verify};
+use ecsdb_sim::{CrashVariant, SimDisk};
+use ecsdb_tests::crashed::{self, DIR, builder, files};
+
+use crate::components::{Counter, Name};
+use crate::lifecycle::{by_hand, large, state};
+use crate::model::cases;
+
+#[derive(Clone, Copy, Debug)]
+struct Was {
+    lsn: Lsn,
+    world: Digest,
+    until: SystemTime,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Settings {
+    archive: bool,
+    level: i32,
+    chain: usize,
+    keep: usize,
+}
+
+impl Settings {
+    fn set(self, config: &mut PersistenceConfig) {
+        by_hand(config);
+        config.archive.enabled = Some(self.archive);
+        config.archive.compression_level = self.level;
+        config.snapshot.chain_max = self.chain.try_into().unwrap();
+        config.retention.snapshots_max = self.keep.try_into().unwrap();
+    }
+}
+
+struct Life {
+    disk: SimDisk,
+    settings: Settings,
+    states: Vec<Was>,
+}
+
+impl Life {
+    fn open(&self, policy: Policy) -> ecsdb::Result<Database> {
+        let settings = self.settings;
+        builder(&self.disk, move |config| settings.set(config)).policy(policy).open()
+    }
+
+    fn note(&mut self, db: &Database) {
+        let (lsn, world) = state(db);
+        self.disk.advance(Duration::from_secs(5));
+        let until = UNIX_EPOCH + Duration::from_nanos(self.disk.vfs().now_unix_ns());
+        self.disk.advance(Duration::from_secs(5));
+        self.states.push(Was { lsn, world, until });
+    }
+
+    fn end(&mut self, db: Database, random: &mut fastrand::Rng) {
+        if random.bool() {
+            db.close().unwrap();
+        } else {
+            self.disk.power_off();
+            drop(db);
+            self.disk = self.disk.crash(CrashVariant::KEPT);
+        }
+    }
+
+    fn act(&mut self, mut db: Database, n: usize, random: &mut fastrand::Rng) -> Database {
+        for _ in 0..n {
+            match random.u32(..16) {
+                0..4 => {
+                    large(&db, random.u64(..));
+                    self.note(&db);
+                }
+                4..8 => {
+                    let len = random.usize(..200);
+                    db.write(|tx| Ok(tx.spawn((Counter(random.u64(..)), Name("n".repeat(len)))))).map(drop).unwrap();
+                    self.note(&db);
+                }
+                8..11 => drop(db.snapshot().unwrap().wait().unwrap()),
+                11 => drop(db.compact().unwrap().wait().unwrap()),
+                12 => db.rotate_log().unwrap(),
+                _ => {
+                    self.end(db, random);
+                    db = self.open(Policy::TruncateTail).unwrap();
+                }
+            }
+        }
+        db
+    }
+
+    fn new(seed: u64, random: &mut fastrand::Rng) -> Life {
+        let settings = Settings {
+            archive: random.bool(),
+            level: [0, 3][random.usize(..2)],
+            chain: random.usize(1..4),
+            keep: [2, 3, 100, 100][random.usize(..4)],
+        };
+        let mut life = Life { disk: crashed::disk(seed), settings, states: Vec::new() };
+        let db = life.open(Policy::Strict).unwrap();
+        let db = life.act(db, random.usize(4..18), random);
+        life.end(db, random);
+        life
+    }
+
+    /// What is reached of all moments.
+    fn reached(&self) -> (Vec<Result<Digest, RecoveryError>>, Vec<Result<Digest, RecoveryError>>, Option<(Lsn, Lsn)>) {
+        let (vfs, layout) = (self.disk.vfs(), Layout::new(DIR));
+        let (_lock, manifest) = lock_closed(&*vfs, &layout).unwrap();
+        let history = History::of_closed(&*vfs, &layout, &manifest).unwrap();
+        let (existence, policy) = (Existence::Required, Policy::TruncateTail);
+        let options = Options { existence, policy, threads: 1, register: true };
+        let at = |moment| {
+            history
+                .reconstruct(moment, options, &mut |_| ControlFlow::Continue(()))
+                .map(|past| past.world.view().digest().unwrap())
+        };
+        let lsns = self.states.iter().map(|was| at(Moment::Lsn(was.lsn))).collect();
+        let times = self.states.iter().map(|was| at(Moment::Time(was.until))).collect();
+        (lsns, times, history.range().map(|(first, last)| (first.0, last.0)))
+    }
+}
+
+fn hurt(disk: &SimDisk, random: &mut fastrand::Rng) -> Option<String> {
+    let ends = [".seg", ".seg.zst", ".snap"];
+    let mut all: Vec<PathBuf> = ends.into_iter().flat_map(|end| files(disk, end)).collect();
+    all.retain(|path| !path.to_string_lossy().contains("quarantine"));
+    let path = all.get(random.usize(..all.len().max(1)))?;
+    let bytes = disk.read(path).unwrap();
+    let len = bytes.len() as u64;
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0) as u64 + 1;
+    let how = random.u32(..8);
+    match how {
+        0 => disk.erase(path).unwrap(),
+        1 => disk.truncate(path, 0).unwrap(),
+        2 => disk.corrupt(path, 0, &[7; 64]).unwrap(),
+        3 => disk.truncate(path, random.u64(..len.max(1))).unwrap(),
+        4 => disk.truncate(path, end.saturating_sub(random.u64(..64))).unwrap(),
+        5 => disk.corrupt(path, end.saturating_sub(1 + random.u64(..end.min(200))), &[0; 8]).unwrap(),
+        6 if len >= 8192 => disk.corrupt(path, 4096 * random.u64(..len / 4096), &[0; 4096]).unwrap(),
+        _ if len < 200 => return None,
+        _ => disk.corrupt(path, random.u64(..end.max(100) - 64), &[9; 64]).unwrap(),
+    }
+    Some(format!("{how} {} of {end}/{len}", path.display()))
+}
+
+fn attack(seed: u64) -> (usize, usize) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut life = Life::new(seed, &mut random);
+    if life.states.is_empty() {
+        return (0, 0);
+    }
+    let (before, before_times, _) = life.reached();
+    for (found, was) in before.iter().zip(&life.states).chain(before_times.iter().zip(&life.states)) {
+        if let Ok(found) = found {
+            assert_eq!(*found, was.world, "{seed}: before: {was:?}");
+        }
+    }
+    let last = *life.states.last().unwrap();
+    let done: Vec<_> = (0..random.usize(1..4)).filter_map(|_| hurt(&life.disk, &mut random)).collect();
+    let (vfs, layout) = (life.disk.vfs(), Layout::new(DIR));
+    let verified = verify(&*vfs, &layout, &mut |_| {}).unwrap_or_else(|e| panic!("{seed}: {done:?}: {e}"));
+    let (after, times, range) = life.reached();
+    let settings = life.settings;
+    let texts: Vec<String> = after.iter().zip(&life.states).map(|(found, was)| format!("{}: {:?}", was.lsn, found.as_ref().map_err(ToString::to_string))).collect();
+    let context = format!("{seed}: {settings:?} {done:?}\n {verified:#?}\n range {range:?}\n{texts:#?} {:?}", life.disk.files());
+    for (found, was) in after.iter().zip(&life.states) {
+        if let Ok(found) = found {
+            assert_eq!(*found, was.world, "lsn {was:?} {context}");
+        }
+    }
+    for (found, was) in times.iter().zip(&life.states) {
+        if let Ok(found) = found {
+            assert_eq!(*found, was.world, "time {was:?} {context}");
+        }
+    }
+    // What is said to be out of reach is.
+    for (i, was) in life.states.iter().enumerate() {
+        let said = verified.unreachable.iter().any(|(first, last)| (first.0..=last.0).contains(&was.lsn.0));
+        if before[i].is_ok() {
+            let end = after.iter().rposition(Result::is_ok).map_or(0, |at| at + 1);
+            if i < end {
+                assert_eq!(said, after[i].is_err(), "said {said} {was:?} {context}");
+            } else if said {
+                assert!(after[i].is_err(), "said {said} {was:?} {context}");
+            }
+            let is_told = !verified.faults.is_empty() || !verified.away.is_empty() || verified.torn_tail.is_some();
+            assert!(after[i].is_ok() || is_told, "not told {was:?} {context}");
+        }
+    }
+    if let Some((first, end)) = range {
+        let no_snapshot_hurt = !done.iter().any(|what| what.contains(".snap"));
+        for (found, was) in after.iter().zip(&life.states) {
+            if was.lsn >= first && was.lsn <= end && no_snapshot_hurt {
+                assert!(found.is_ok(), "within the range {was:?}: {:?} {context}", found.as_ref().err());
+            }
+        }
+    }
+    // An opening.
+    let db = match life.open(Policy::TruncateTail) {
+        Ok(db) => db,
+        Err(e) => {
+            assert!(matches!(e.kind(), ErrorKind::Damaged | ErrorKind::NotFound), "{e} {context}");
+            return (0, 1);
+        }
+    };
+    let report = db.recovery_report().unwrap();
+    if state(&db).1 != last.world {
+        assert!(report.data_loss > DataLoss::None, "{report} {context}");
+        if done.iter().all(|what| !what.contains(".seg") ) {
+            panic!("{report} {context}");
+        }
+    }
+    let count = life.states.len();
+    db.close().unwrap();
+    let still = |life: &Life, what: &str| {
+        let (found, _, _) = life.reached();
+        for (i, was) in life.states[..count].iter().enumerate() {
+            if after[i].is_ok() && was.lsn <= report.last_lsn {
+                assert_eq!(found[i].as_ref().ok(), Some(&was.world), "{what}: {was:?} {:?} {report} {context} {:?}", found[i].as_ref().err(), life.disk.files());
+            }
+        }
+    };
+    still(&life, "after opening");
+    if settings.keep == 100 && settings.archive {
+        let db = life.open(Policy::TruncateTail).unwrap_or_else(|e| panic!("again {e} {report} {context}"));
+        for _ in 0..random.usize(1..4) {
+            large(&db, 3);
+            drop(db.snapshot().and_then(|job| job.wait()));
+        }
+        db.close().unwrap();
+        still(&life, "after snapshots");
+    }
+    let verified = verify(&*vfs, &layout, &mut |_| {}).unwrap();
+    drop(verified);
+    let _ = &mut life;
+    (1, 0)
+}
+
+#[test]
+fn several_damages_in_one_life() {
+    let from: u64 = std::env::var("FROM").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
+    let (mut opened, mut refused, mut failed) = (0, 0, 0);
+    for seed in from..from + u64::from(cases(300)) {
+        match std::panic::catch_unwind(|| attack(seed)) {
+            Ok((o, r)) => (opened, refused) = (opened + o, refused + r),
+            Err(e) => {
+                failed += 1;
+                let text = e.downcast_ref::<String>().cloned().unwrap_or_default();
+                if failed < 30 {
+                    eprintln!("FAILED {seed}: {}", &text.lines().take(8).collect::<Vec<_>>().join("|").chars().take(400).collect::<String>());
+                }
+            }
+        }
+    }
+    eprintln!("{opened} opened, {refused} refused, {failed} failed");
+    assert_eq!(failed, 0);
+}
