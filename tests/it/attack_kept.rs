@@ -231,7 +231,7 @@ fn attack(seed: u64, features: u32) {
             let there = now.get(id);
             if there.is_none_or(|there| there < last) {
                 let log = &life.around.hooks.0.lock().log;
-                let tail = &log[log.len().saturating_sub(12)..];
+                let tail = &log[log.len().saturating_sub(40)..];
                 panic!("{seed}: segment {id:?} held up to LSN {last}, and by now {there:?}: {what:?}\n{tail:#?} {:?}", life.disk.files());
             }
         }

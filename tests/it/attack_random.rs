@@ -267,3 +267,150 @@ fn several_damages_in_one_life() {
     eprintln!("{opened} opened, {refused} refused, {failed} failed");
     assert_eq!(failed, 0);
 }
+
+struct NowAndThen(ecsdb_io::sync::Mutex<(fastrand::Rng, u32)>);
+
+impl ecsdb_tests::around::Hooks for NowAndThen {
+    fn before(&self, op: ecsdb::FileOp, path: &std::path::Path) -> Result<(), ecsdb::IoError> {
+        let mut of = self.0.lock();
+        let is_reading = matches!(op, ecsdb::FileOp::Open | ecsdb::FileOp::Read | ecsdb::FileOp::Metadata);
+        let rate = of.1;
+        if is_reading && of.0.u32(..1000) < rate {
+            return Err(ecsdb::IoError::new(op, path, std::io::Error::from_raw_os_error(5)));
+        }
+        Ok(())
+    }
+}
+
+/// Looks at a past while the medium fails now and then. Gives how many were told, refused, and refused as out of range though they are there.
+fn look(seed: u64) -> (usize, usize, usize) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut life = Life::new(seed, &mut random);
+    let hurts = random.usize(0..3);
+    let done: Vec<_> = (0..hurts).filter_map(|_| hurt(&life.disk, &mut random)).collect();
+    let (whole, whole_times, _) = life.reached();
+    let disk = life.disk.vfs();
+    let around = ecsdb_tests::around::Around::new(disk, NowAndThen(ecsdb_io::sync::Mutex::new((random.fork(), [2, 10, 40][random.usize(..3)]))));
+    let layout = Layout::new(DIR);
+    let (_lock, manifest) = lock_closed(&*life.disk.vfs(), &layout).unwrap();
+    let (existence, policy) = (Existence::Required, Policy::TruncateTail);
+    let options = Options { existence, policy, threads: 1, register: true };
+    let (mut told, mut refused, mut wrong) = (0, 0, 0);
+    for (i, was) in life.states.iter().enumerate() {
+        for (moment, there) in [(Moment::Lsn(was.lsn), &whole[i]), (Moment::Time(was.until), &whole_times[i])] {
+            let Ok(history) = History::of_closed(&around, &layout, &manifest) else { continue };
+            let found = history.reconstruct(moment, options, &mut |_| ControlFlow::Continue(()));
+            match found {
+                Ok(past) => {
+                    told += 1;
+                    let world = past.world.view().digest().unwrap();
+                    assert_eq!(Some(&world), there.as_ref().ok(), "{seed}: {done:?} {moment}: it is {:?} without faults", there.as_ref().map_err(ToString::to_string));
+                }
+                Err(RecoveryError::OutOfRange { .. }) if there.is_ok() => wrong += 1,
+                Err(_) => refused += 1,
+            }
+        }
+    }
+    let _ = &mut life;
+    (told, refused, wrong)
+}
+
+#[test]
+fn a_look_while_the_medium_fails_now_and_then() {
+    let from: u64 = std::env::var("FROM").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
+    let (mut told, mut refused, mut wrong, mut failed) = (0, 0, 0, 0);
+    for seed in from..from + u64::from(cases(300)) {
+        match std::panic::catch_unwind(|| look(seed)) {
+            Ok((t, r, w)) => {
+                (told, refused, wrong) = (told + t, refused + r, wrong + w);
+            }
+            Err(e) => {
+                failed += 1;
+                if failed < 20 {
+                    eprintln!("FAILED {seed}: {}", e.downcast_ref::<String>().cloned().unwrap_or_default().replace('\n', "|"));
+                }
+            }
+        }
+    }
+    eprintln!("{told} told, {refused} refused, {wrong} wrongly out of range, {failed} failed");
+    assert_eq!(failed, 0);
+}
+
+/// A salvage of a whole database, of which some file is not given for once.
+fn salvage_once(seed: u64) -> (usize, usize) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut life = Life::new(seed, &mut random);
+    life.settings.keep = 100;
+    let Some(last) = life.states.last().copied() else { return (0, 0) };
+    if random.bool() {
+        // So that the archive, or all of the log, is needed.
+        for path in files(&life.disk, ".snap").into_iter().rev().take(random.usize(1..3)) {
+            life.disk.corrupt(&path, 20, &[7; 40]).unwrap();
+        }
+    }
+    let whole = life.disk.crash(CrashVariant::KEPT);
+    let Ok(db) = life.open(Policy::TruncateTail) else { return (0, 0) };
+    if state(&db).1 != last.world {
+        return (0, 0);
+    }
+    drop(db);
+    life.disk = whole.crash(CrashVariant::KEPT);
+    let (before, _, _) = life.reached();
+    let (mut opened, mut refused) = (0, 0);
+    for op in [ecsdb::FileOp::Open, ecsdb::FileOp::Read, ecsdb::FileOp::Metadata] {
+        for ending in [".seg", ".snap", ".zst", ".manifest"] {
+            for skip in 0..60 {
+                life.disk = whole.crash(CrashVariant::KEPT);
+                life.disk.inject(ecsdb_sim::Fault::on(op).of_names_ending(ending).skip(skip).failing(ecsdb_sim::Failure::Io));
+                let db = life.open(Policy::Salvage);
+                if life.disk.faults_fired() == 0 {
+                    break;
+                }
+                life.disk.clear_faults();
+                let what = format!("{seed}: {:?} {op:?} {ending} {skip}", life.settings);
+                match db {
+                    Ok(db) => {
+                        let report = db.recovery_report().unwrap();
+                        assert_eq!(state(&db).1, last.world, "{what}: {report}");
+                        assert!(report.lost.is_empty(), "{what}: {report}");
+                        drop(db.close());
+                        opened += 1;
+                    }
+                    Err(_) => {
+                        let db = life.open(Policy::Salvage).unwrap_or_else(|e| panic!("{what}: then {e}"));
+                        assert_eq!(state(&db).1, last.world, "{what}: {}", db.recovery_report().unwrap());
+                        drop(db.close());
+                        refused += 1;
+                    }
+                }
+                drop(life.open(Policy::TruncateTail).unwrap_or_else(|e| panic!("{what}: {e}")).close());
+                let (after, _, _) = life.reached();
+                for (i, was) in life.states.iter().enumerate() {
+                    if before[i].is_ok() {
+                        assert_eq!(after[i].as_ref().ok(), Some(&was.world), "{what}: {was:?} {:?} {:?}", after[i].as_ref().err(), life.disk.files());
+                    }
+                }
+            }
+        }
+    }
+    (opened, refused)
+}
+
+#[test]
+fn a_salvage_while_something_is_not_given_for_once() {
+    let from: u64 = std::env::var("FROM").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
+    let (mut opened, mut refused, mut failed) = (0, 0, 0);
+    for seed in from..from + u64::from(cases(30)) {
+        match std::panic::catch_unwind(|| salvage_once(seed)) {
+            Ok((o, r)) => (opened, refused) = (opened + o, refused + r),
+            Err(e) => {
+                failed += 1;
+                if failed < 20 {
+                    eprintln!("FAILED {seed}: {}", e.downcast_ref::<String>().cloned().unwrap_or_default().replace('\n', "|").chars().take(1500).collect::<String>());
+                }
+            }
+        }
+    }
+    eprintln!("{opened} opened, {refused} refused, {failed} failed");
+    assert_eq!(failed, 0);
+}
