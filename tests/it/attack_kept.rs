@@ -37,7 +37,8 @@ fn refused(op: FileOp, path: &Path, code: i32) -> Result<(), IoError> {
 impl Hooks for Media {
     fn before(&self, op: FileOp, path: &Path) -> Result<(), IoError> {
         let mut state = self.0.lock();
-        let parent = path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
+        let parent =
+            path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
         if op == FileOp::Rename
             && path.extension().is_none_or(|end| end != "tmp")
             && state.apart.iter().any(|dir| *dir == parent)
@@ -64,7 +65,8 @@ impl Hooks for Media {
     fn reads(&self, path: &Path, offset: u64, len: u64) -> Result<(), IoError> {
         let state = self.0.lock();
         let name = path.to_string_lossy();
-        let is_bad = |(end, at): &(String, u64)| name.ends_with(&**end) && offset < at + 512 && offset + len > *at;
+        let is_bad =
+            |(end, at): &(String, u64)| name.ends_with(&**end) && offset < at + 512 && offset + len > *at;
         if state.bad.iter().any(is_bad) { refused(FileOp::Read, path, 5) } else { Ok(()) }
     }
 }
@@ -152,7 +154,8 @@ fn attack(seed: u64, features: u32) {
                 let mut all = life.disk.files();
                 all.retain(|(path, _)| {
                     let parent = path.parent().unwrap();
-                    (parent.ends_with("log") || parent.ends_with("archive")) && path.to_string_lossy().contains(".seg")
+                    (parent.ends_with("log") || parent.ends_with("archive"))
+                        && path.to_string_lossy().contains(".seg")
                 });
                 if let Some((path, len)) = all.get(random.usize(..all.len().max(1))) {
                     let parent = path.parent().unwrap().file_name().unwrap().to_string_lossy().into_owned();
@@ -164,7 +167,15 @@ fn attack(seed: u64, features: u32) {
             }
             18 => life.around.hooks.0.lock().bad.clear(),
             19 if features & 8 != 0 => {
-                let all: Vec<PathBuf> = life.disk.files().into_iter().map(|(path, _)| path).filter(|path| path.to_string_lossy().contains(".seg") && path.parent().unwrap().ends_with("archive")).collect();
+                let all: Vec<PathBuf> = life
+                    .disk
+                    .files()
+                    .into_iter()
+                    .map(|(path, _)| path)
+                    .filter(|path| {
+                        path.to_string_lossy().contains(".seg") && path.parent().unwrap().ends_with("archive")
+                    })
+                    .collect();
                 if let Some(path) = all.get(random.usize(..all.len().max(1))) {
                     let len = life.disk.read(path).unwrap().len() as u64;
                     if len > 70 {
@@ -177,7 +188,13 @@ fn attack(seed: u64, features: u32) {
             20 if features & 16 != 0 && copy.is_none() => {
                 life.around.hooks.0.lock().bad.clear();
                 db.close().unwrap();
-                copy = Some(life.disk.files().into_iter().map(|(path, _)| (path.clone(), life.disk.read(&path).unwrap())).collect());
+                copy = Some(
+                    life.disk
+                        .files()
+                        .into_iter()
+                        .map(|(path, _)| (path.clone(), life.disk.read(&path).unwrap()))
+                        .collect(),
+                );
                 db = life.open().unwrap();
                 what.push("copied".into());
             }
@@ -207,7 +224,9 @@ fn attack(seed: u64, features: u32) {
                 } else {
                     life.disk.power_off();
                     drop(db);
-                    life.disk.crash([CrashVariant::KEPT, CrashVariant::LOST, CrashVariant::KILLED][random.usize(..3)])
+                    life.disk.crash(
+                        [CrashVariant::KEPT, CrashVariant::LOST, CrashVariant::KILLED][random.usize(..3)],
+                    )
                 };
                 life.again(disk);
                 match life.open() {
@@ -232,7 +251,10 @@ fn attack(seed: u64, features: u32) {
             if there.is_none_or(|there| there < last) {
                 let log = &life.around.hooks.0.lock().log;
                 let tail = &log[log.len().saturating_sub(40)..];
-                panic!("{seed}: segment {id:?} held up to LSN {last}, and by now {there:?}: {what:?}\n{tail:#?} {:?}", life.disk.files());
+                panic!(
+                    "{seed}: segment {id:?} held up to LSN {last}, and by now {there:?}: {what:?}\n{tail:#?} {:?}",
+                    life.disk.files()
+                );
             }
         }
         for (id, last) in now {
@@ -251,7 +273,10 @@ fn attack_all(features: u32) {
             failed += 1;
             let text = e.downcast_ref::<String>().cloned().unwrap_or_default();
             if failed < 12 {
-                eprintln!("FAILED {features} {seed}: {}", text.replace('\n', "|").chars().take(900).collect::<String>());
+                eprintln!(
+                    "FAILED {features} {seed}: {}",
+                    text.replace('\n', "|").chars().take(900).collect::<String>()
+                );
             }
         }
     }

@@ -79,7 +79,9 @@ impl Life {
                 }
                 4..8 => {
                     let len = random.usize(..200);
-                    db.write(|tx| Ok(tx.spawn((Counter(random.u64(..)), Name("n".repeat(len)))))).map(drop).unwrap();
+                    db.write(|tx| Ok(tx.spawn((Counter(random.u64(..)), Name("n".repeat(len))))))
+                        .map(drop)
+                        .unwrap();
                     self.note(&db);
                 }
                 8..11 => drop(db.snapshot().unwrap().wait().unwrap()),
@@ -109,7 +111,9 @@ impl Life {
     }
 
     /// What is reached of all moments.
-    fn reached(&self) -> (Vec<Result<Digest, RecoveryError>>, Vec<Result<Digest, RecoveryError>>, Option<(Lsn, Lsn)>) {
+    fn reached(
+        &self,
+    ) -> (Vec<Result<Digest, RecoveryError>>, Vec<Result<Digest, RecoveryError>>, Option<(Lsn, Lsn)>) {
         let (vfs, layout) = (self.disk.vfs(), Layout::new(DIR));
         let (_lock, manifest) = lock_closed(&*vfs, &layout).unwrap();
         let history = History::of_closed(&*vfs, &layout, &manifest).unwrap();
@@ -165,13 +169,21 @@ fn attack(seed: u64) -> (usize, usize) {
     let done: Vec<_> = (0..random.usize(1..4)).filter_map(|_| hurt(&life.disk, &mut random)).collect();
     // What a killed session wrote last looks torn.
     let newest = files(&life.disk, ".seg").pop().map_or_else(String::new, |path| path.display().to_string());
-    let tail_hurt = done.iter().any(|what| !newest.is_empty() && what.contains(&newest)) || done.iter().any(|what| what.starts_with("0 ") || what.starts_with("1 ") || what.starts_with("3 "));
+    let tail_hurt = done.iter().any(|what| !newest.is_empty() && what.contains(&newest))
+        || done.iter().any(|what| what.starts_with("0 ") || what.starts_with("1 ") || what.starts_with("3 "));
     let (vfs, layout) = (life.disk.vfs(), Layout::new(DIR));
     let verified = verify(&*vfs, &layout, &mut |_| {}).unwrap_or_else(|e| panic!("{seed}: {done:?}: {e}"));
     let (after, times, range) = life.reached();
     let settings = life.settings;
-    let texts: Vec<String> = after.iter().zip(&life.states).map(|(found, was)| format!("{}: {:?}", was.lsn, found.as_ref().map_err(ToString::to_string))).collect();
-    let context = format!("{seed}: {settings:?} {done:?}\n {verified:#?}\n range {range:?}\n{texts:#?} {:?}", life.disk.files());
+    let texts: Vec<String> = after
+        .iter()
+        .zip(&life.states)
+        .map(|(found, was)| format!("{}: {:?}", was.lsn, found.as_ref().map_err(ToString::to_string)))
+        .collect();
+    let context = format!(
+        "{seed}: {settings:?} {done:?}\n {verified:#?}\n range {range:?}\n{texts:#?} {:?}",
+        life.disk.files()
+    );
     for (found, was) in after.iter().zip(&life.states) {
         if let Ok(found) = found {
             assert_eq!(*found, was.world, "lsn {was:?} {context}");
@@ -194,7 +206,8 @@ fn attack(seed: u64) -> (usize, usize) {
             } else if said {
                 assert!(after[i].is_err(), "said {said} {was:?} {context}");
             }
-            let is_told = !verified.faults.is_empty() || !verified.away.is_empty() || verified.torn_tail.is_some();
+            let is_told =
+                !verified.faults.is_empty() || !verified.away.is_empty() || verified.torn_tail.is_some();
             assert!(after[i].is_ok() || is_told, "not told {was:?} {context}");
         }
     }
@@ -218,7 +231,7 @@ fn attack(seed: u64) -> (usize, usize) {
     let report = db.recovery_report().unwrap();
     if state(&db).1 != last.world {
         assert!(report.data_loss > DataLoss::None, "{report} {context}");
-        if done.iter().all(|what| !what.contains(".seg") ) {
+        if done.iter().all(|what| !what.contains(".seg")) {
             panic!("{report} {context}");
         }
     }
@@ -228,7 +241,13 @@ fn attack(seed: u64) -> (usize, usize) {
         let (found, _, _) = life.reached();
         for (i, was) in life.states[..count].iter().enumerate() {
             if after[i].is_ok() && was.lsn <= report.last_lsn {
-                assert_eq!(found[i].as_ref().ok(), Some(&was.world), "{what}: {was:?} {:?} {report} {context} {:?}", found[i].as_ref().err(), life.disk.files());
+                assert_eq!(
+                    found[i].as_ref().ok(),
+                    Some(&was.world),
+                    "{what}: {was:?} {:?} {report} {context} {:?}",
+                    found[i].as_ref().err(),
+                    life.disk.files()
+                );
             }
         }
     };
@@ -259,7 +278,17 @@ fn several_damages_in_one_life() {
                 failed += 1;
                 let text = e.downcast_ref::<String>().cloned().unwrap_or_default();
                 if failed < 30 {
-                    eprintln!("FAILED {seed}: {}", &text.lines().take(8).collect::<Vec<_>>().join("|").chars().take(400).collect::<String>());
+                    eprintln!(
+                        "FAILED {seed}: {}",
+                        &text
+                            .lines()
+                            .take(8)
+                            .collect::<Vec<_>>()
+                            .join("|")
+                            .chars()
+                            .take(400)
+                            .collect::<String>()
+                    );
                 }
             }
         }
@@ -268,7 +297,7 @@ fn several_damages_in_one_life() {
     assert_eq!(failed, 0);
 }
 
-struct NowAndThen(ecsdb_io::sync::Mutex<(fastrand::Rng, u32)>);
+struct NowAndThen(ecsdb_io::sync::Mutex<(fastrand::Rng, u32, Vec<String>)>);
 
 impl ecsdb_tests::around::Hooks for NowAndThen {
     fn before(&self, op: ecsdb::FileOp, path: &std::path::Path) -> Result<(), ecsdb::IoError> {
@@ -276,6 +305,7 @@ impl ecsdb_tests::around::Hooks for NowAndThen {
         let is_reading = matches!(op, ecsdb::FileOp::Open | ecsdb::FileOp::Read | ecsdb::FileOp::Metadata);
         let rate = of.1;
         if is_reading && of.0.u32(..1000) < rate {
+            of.2.push(format!("{op:?} {}", path.display()));
             return Err(ecsdb::IoError::new(op, path, std::io::Error::from_raw_os_error(5)));
         }
         Ok(())
@@ -290,21 +320,42 @@ fn look(seed: u64) -> (usize, usize, usize) {
     let done: Vec<_> = (0..hurts).filter_map(|_| hurt(&life.disk, &mut random)).collect();
     let (whole, whole_times, _) = life.reached();
     let disk = life.disk.vfs();
-    let around = ecsdb_tests::around::Around::new(disk, NowAndThen(ecsdb_io::sync::Mutex::new((random.fork(), [2, 10, 40][random.usize(..3)]))));
+    let around = ecsdb_tests::around::Around::new(
+        disk,
+        NowAndThen(ecsdb_io::sync::Mutex::new((random.fork(), [2, 10, 40][random.usize(..3)], Vec::new()))),
+    );
     let layout = Layout::new(DIR);
     let (_lock, manifest) = lock_closed(&*life.disk.vfs(), &layout).unwrap();
     let (existence, policy) = (Existence::Required, Policy::TruncateTail);
     let options = Options { existence, policy, threads: 1, register: true };
     let (mut told, mut refused, mut wrong) = (0, 0, 0);
     for (i, was) in life.states.iter().enumerate() {
-        for (moment, there) in [(Moment::Lsn(was.lsn), &whole[i]), (Moment::Time(was.until), &whole_times[i])] {
+        for (moment, there) in [(Moment::Lsn(was.lsn), &whole[i]), (Moment::Time(was.until), &whole_times[i])]
+        {
+            around.hooks.0.lock().2.clear();
             let Ok(history) = History::of_closed(&around, &layout, &manifest) else { continue };
             let found = history.reconstruct(moment, options, &mut |_| ControlFlow::Continue(()));
             match found {
                 Ok(past) => {
                     told += 1;
                     let world = past.world.view().digest().unwrap();
-                    assert_eq!(Some(&world), there.as_ref().ok(), "{seed}: {done:?} {moment}: it is {:?} without faults", there.as_ref().map_err(ToString::to_string));
+                    let which = life.states.iter().find(|one| one.world == world).map(|one| one.lsn);
+                    let of = format!(
+                        "asked {was:?}, told that of {which:?}, report {}, range {:?}",
+                        past.report,
+                        history.range()
+                    );
+                    let log = around.hooks.0.lock().2.clone();
+                    if moment != Moment::Lsn(was.lsn) && world == was.world {
+                        continue;
+                    }
+                    assert_eq!(
+                        Some(&world),
+                        there.as_ref().ok(),
+                        "{seed}: {done:?} {moment}: it is {:?} without faults; {of} {log:?} {manifest:?} {:?}",
+                        there.as_ref().map_err(ToString::to_string),
+                        life.disk.files()
+                    );
                 }
                 Err(RecoveryError::OutOfRange { .. }) if there.is_ok() => wrong += 1,
                 Err(_) => refused += 1,
@@ -327,7 +378,10 @@ fn a_look_while_the_medium_fails_now_and_then() {
             Err(e) => {
                 failed += 1;
                 if failed < 20 {
-                    eprintln!("FAILED {seed}: {}", e.downcast_ref::<String>().cloned().unwrap_or_default().replace('\n', "|"));
+                    eprintln!(
+                        "FAILED {seed}: {}",
+                        e.downcast_ref::<String>().cloned().unwrap_or_default().replace('\n', "|")
+                    );
                 }
             }
         }
@@ -361,7 +415,12 @@ fn salvage_once(seed: u64) -> (usize, usize) {
         for ending in [".seg", ".snap", ".zst", ".manifest"] {
             for skip in 0..60 {
                 life.disk = whole.crash(CrashVariant::KEPT);
-                life.disk.inject(ecsdb_sim::Fault::on(op).of_names_ending(ending).skip(skip).failing(ecsdb_sim::Failure::Io));
+                life.disk.inject(
+                    ecsdb_sim::Fault::on(op)
+                        .of_names_ending(ending)
+                        .skip(skip)
+                        .failing(ecsdb_sim::Failure::Io),
+                );
                 let db = life.open(Policy::Salvage);
                 if life.disk.faults_fired() == 0 {
                     break;
@@ -387,7 +446,13 @@ fn salvage_once(seed: u64) -> (usize, usize) {
                 let (after, _, _) = life.reached();
                 for (i, was) in life.states.iter().enumerate() {
                     if before[i].is_ok() {
-                        assert_eq!(after[i].as_ref().ok(), Some(&was.world), "{what}: {was:?} {:?} {:?}", after[i].as_ref().err(), life.disk.files());
+                        assert_eq!(
+                            after[i].as_ref().ok(),
+                            Some(&was.world),
+                            "{what}: {was:?} {:?} {:?}",
+                            after[i].as_ref().err(),
+                            life.disk.files()
+                        );
                     }
                 }
             }
@@ -406,7 +471,16 @@ fn a_salvage_while_something_is_not_given_for_once() {
             Err(e) => {
                 failed += 1;
                 if failed < 20 {
-                    eprintln!("FAILED {seed}: {}", e.downcast_ref::<String>().cloned().unwrap_or_default().replace('\n', "|").chars().take(1500).collect::<String>());
+                    eprintln!(
+                        "FAILED {seed}: {}",
+                        e.downcast_ref::<String>()
+                            .cloned()
+                            .unwrap_or_default()
+                            .replace('\n', "|")
+                            .chars()
+                            .take(1500)
+                            .collect::<String>()
+                    );
                 }
             }
         }
