@@ -169,8 +169,9 @@ fn attack(seed: u64) -> (usize, usize) {
     let done: Vec<_> = (0..random.usize(1..4)).filter_map(|_| hurt(&life.disk, &mut random)).collect();
     // What a killed session wrote last looks torn.
     let newest = files(&life.disk, ".seg").pop().map_or_else(String::new, |path| path.display().to_string());
-    let tail_hurt = done.iter().any(|what| !newest.is_empty() && what.contains(&newest))
-        || done.iter().any(|what| what.starts_with("0 ") || what.starts_with("1 ") || what.starts_with("3 "));
+    // One page of zeros in it looks like a log into which nothing was written: that is beyond what can be told.
+    let tail_hurt = !newest.is_empty() && done.iter().any(|what| what.contains(&newest))
+        || done.iter().any(|what| what.starts_with(['0', '1', '3']));
     let (vfs, layout) = (life.disk.vfs(), Layout::new(DIR));
     let verified = verify(&*vfs, &layout, &mut |_| {}).unwrap_or_else(|e| panic!("{seed}: {done:?}: {e}"));
     let (after, times, range) = life.reached();
@@ -208,7 +209,7 @@ fn attack(seed: u64) -> (usize, usize) {
             }
             let is_told =
                 !verified.faults.is_empty() || !verified.away.is_empty() || verified.torn_tail.is_some();
-            assert!(after[i].is_ok() || is_told, "not told {was:?} {context}");
+            assert!(after[i].is_ok() || is_told || tail_hurt, "not told {was:?} {context}");
         }
     }
     let is_strict = std::env::var("RANGE").is_ok();
@@ -229,7 +230,7 @@ fn attack(seed: u64) -> (usize, usize) {
         }
     };
     let report = db.recovery_report().unwrap();
-    if state(&db).1 != last.world {
+    if state(&db).1 != last.world && !tail_hurt {
         assert!(report.data_loss > DataLoss::None, "{report} {context}");
         if done.iter().all(|what| !what.contains(".seg")) {
             panic!("{report} {context}");
