@@ -8,6 +8,9 @@
 use ecsdb_tests::components;
 
 mod archive_waits;
+mod attack_eight;
+mod attack_kept;
+mod attack_random;
 mod away;
 mod away_at_random;
 mod bad_files;

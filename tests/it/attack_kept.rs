@@ -1,0 +1,315 @@
+//! Whatever a medium does not give, wherever directories lie and whatever is full: no segment is deleted that nobody gave up.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ecsdb::prelude::*;
+use ecsdb::{FileOp, IoError, PersistenceConfig, Policy};
+use ecsdb_io::Vfs;
+use ecsdb_io::sync::Mutex;
+use ecsdb_sim::{CrashVariant, SimDisk};
+use ecsdb_tests::around::{Around, Hooks};
+use ecsdb_tests::crashed::{self, DIR};
+use ecsdb_wal::LogScan;
+
+use crate::components::{Counter, Name};
+use crate::lifecycle::{archiving, large};
+use crate::model::cases;
+
+#[derive(Default)]
+struct State {
+    /// Sectors that are never given.
+    bad: Vec<(String, u64)>,
+    apart: Vec<&'static str>,
+    /// Operations that fail now and then: of a thousand, reading and changing.
+    now_and_then: Option<(fastrand::Rng, u32, u32)>,
+    log: Vec<String>,
+}
+
+#[derive(Default)]
+struct Media(Mutex<State>);
+
+fn refused(op: FileOp, path: &Path, code: i32) -> Result<(), IoError> {
+    Err(IoError::new(op, path, std::io::Error::from_raw_os_error(code)))
+}
+
+impl Hooks for Media {
+    fn before(&self, op: FileOp, path: &Path) -> Result<(), IoError> {
+        let mut state = self.0.lock();
+        let parent =
+            path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
+        if op == FileOp::Rename
+            && path.extension().is_none_or(|end| end != "tmp")
+            && state.apart.iter().any(|dir| *dir == parent)
+        {
+            return refused(op, path, 18);
+        }
+        if matches!(op, FileOp::Remove | FileOp::Rename) {
+            state.log.push(format!("{op:?} {}", path.display()));
+        }
+        let is_reading = matches!(op, FileOp::Open | FileOp::Read | FileOp::Metadata);
+        // What the log writes is another matter.
+        let is_log = parent == "log" && path.extension().is_some_and(|end| end == "seg" || end == "tmp");
+        if let Some((random, reading, changing)) = &mut state.now_and_then {
+            if is_reading && random.u32(..1000) < *reading {
+                return refused(op, path, 5);
+            }
+            if !is_reading && !is_log && random.u32(..1000) < *changing {
+                return refused(op, path, [5, 28][random.usize(..2)]);
+            }
+        }
+        Ok(())
+    }
+
+    fn reads(&self, path: &Path, offset: u64, len: u64) -> Result<(), IoError> {
+        let state = self.0.lock();
+        let name = path.to_string_lossy();
+        let is_bad =
+            |(end, at): &(String, u64)| name.ends_with(&**end) && offset < at + 512 && offset + len > *at;
+        if state.bad.iter().any(is_bad) { refused(FileOp::Read, path, 5) } else { Ok(()) }
+    }
+}
+
+/// Number and salt of a segment, and what it holds.
+type Kept = BTreeMap<(u64, u32), Lsn>;
+
+fn kept(disk: &SimDisk) -> Kept {
+    let vfs = disk.vfs();
+    let mut kept = Kept::new();
+    for (path, _) in disk.files() {
+        let name = path.to_string_lossy();
+        if !(name.ends_with(".seg") || name.ends_with(".seg.zst")) {
+            continue;
+        }
+        let Ok(scanned) = LogScan::file(&*vfs, &path) else { continue };
+        if scanned.end.last_lsn < scanned.header.first_lsn {
+            continue;
+        }
+        let there = kept.entry((scanned.header.sequence, scanned.header.salt)).or_default();
+        *there = (*there).max(scanned.end.last_lsn);
+    }
+    kept
+}
+
+struct Life {
+    disk: SimDisk,
+    around: Arc<Around<Media>>,
+    level: i32,
+    chain: usize,
+}
+
+impl Life {
+    fn open(&self) -> ecsdb::Result<Database> {
+        let (level, chain) = (self.level, self.chain);
+        let settings = move |config: &mut PersistenceConfig| {
+            archiving(config);
+            config.archive.compression_level = level;
+            config.snapshot.compression_level = 0;
+            config.snapshot.chain_max = chain;
+        };
+        let vfs: Arc<dyn Vfs> = self.around.clone();
+        Database::builder(DIR).vfs(vfs).without_threads().policy(Policy::TruncateTail).config(settings).open()
+    }
+
+    fn again(&mut self, disk: SimDisk) {
+        let old = std::mem::take(&mut *self.around.hooks.0.lock());
+        self.around = Arc::new(Around::new(disk.vfs(), Media(Mutex::new(old))));
+        self.disk = disk;
+    }
+}
+
+fn attack(seed: u64, features: u32) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let disk = crashed::disk(seed);
+    let around = Arc::new(Around::new(disk.vfs(), Media::default()));
+    let mut life = Life { disk, around, level: [0, 3][random.usize(..2)], chain: random.usize(1..4) };
+    if features & 1 != 0 && random.bool() {
+        life.around.hooks.0.lock().apart = vec!["log", "archive", "snapshots"];
+    }
+    let mut what: Vec<String> = vec![format!("{:?}", life.around.hooks.0.lock().apart)];
+    let mut db = life.open().unwrap();
+    let mut before = Kept::new();
+    let mut copy: Option<Vec<(PathBuf, Vec<u8>)>> = None;
+    for _ in 0..random.usize(10..40) {
+        let act = random.u32(..24);
+        what.push(act.to_string());
+        match act {
+            0..5 => drop(large(&db, 1)),
+            5..8 => db.write(|tx| Ok(tx.spawn((Counter(1), Name("y".repeat(300)))))).map(drop).unwrap(),
+            8..14 => {
+                if features & 2 != 0 && random.u32(..3) == 0 {
+                    let of = [5, 20, 100][random.usize(..3)];
+                    let changing = if features & 4 != 0 { of } else { 0 };
+                    life.around.hooks.0.lock().now_and_then = Some((random.fork(), of, changing));
+                }
+                let done = db.snapshot().and_then(|job| job.wait());
+                life.around.hooks.0.lock().now_and_then = None;
+                what.push(format!("snapshot {:?}", done.map(|_| ()).map_err(|e| e.to_string())));
+            }
+            14 => drop(db.compact().and_then(|job| job.wait())),
+            15 => drop(db.rotate_log()),
+            16..18 => {
+                // A sector of a segment, in the log or in the archive, is not given from here on.
+                let mut all = life.disk.files();
+                all.retain(|(path, _)| {
+                    let parent = path.parent().unwrap();
+                    (parent.ends_with("log") || parent.ends_with("archive"))
+                        && path.to_string_lossy().contains(".seg")
+                });
+                if let Some((path, len)) = all.get(random.usize(..all.len().max(1))) {
+                    let parent = path.parent().unwrap().file_name().unwrap().to_string_lossy().into_owned();
+                    let name = format!("{parent}/{}", path.file_name().unwrap().to_string_lossy());
+                    let at = random.u64(..len / 512 + 1) * 512;
+                    what.push(format!("bad {name} {at}"));
+                    life.around.hooks.0.lock().bad.push((name, at));
+                }
+            }
+            18 => life.around.hooks.0.lock().bad.clear(),
+            19 if features & 8 != 0 => {
+                let all: Vec<PathBuf> = life
+                    .disk
+                    .files()
+                    .into_iter()
+                    .map(|(path, _)| path)
+                    .filter(|path| {
+                        path.to_string_lossy().contains(".seg") && path.parent().unwrap().ends_with("archive")
+                    })
+                    .collect();
+                if let Some(path) = all.get(random.usize(..all.len().max(1))) {
+                    let len = life.disk.read(path).unwrap().len() as u64;
+                    if len > 70 {
+                        life.disk.corrupt(path, random.u64(..len - 64), &[9; 64]).unwrap();
+                        what.push(format!("corrupt {}", path.display()));
+                    }
+                    before = kept(&life.disk);
+                }
+            }
+            20 if features & 16 != 0 && copy.is_none() => {
+                life.around.hooks.0.lock().bad.clear();
+                db.close().unwrap();
+                copy = Some(
+                    life.disk
+                        .files()
+                        .into_iter()
+                        .map(|(path, _)| (path.clone(), life.disk.read(&path).unwrap()))
+                        .collect(),
+                );
+                db = life.open().unwrap();
+                what.push("copied".into());
+            }
+            21 if features & 16 != 0 && copy.is_some() => {
+                life.around.hooks.0.lock().bad.clear();
+                db.close().unwrap();
+                drop(db);
+                for (path, _) in life.disk.files() {
+                    if !path.to_string_lossy().contains("/archive/") {
+                        life.disk.erase(&path).unwrap();
+                    }
+                }
+                for (path, bytes) in copy.take().into_iter().flatten() {
+                    if !path.to_string_lossy().contains("/archive/") {
+                        life.disk.put(path, &bytes).unwrap();
+                    }
+                }
+                before = kept(&life.disk);
+                db = life.open().unwrap();
+                what.push("put back".into());
+            }
+            22 | 23 => {
+                let disk = if random.bool() {
+                    drop(db.close());
+                    drop(db);
+                    life.disk.crash(CrashVariant::KEPT)
+                } else {
+                    life.disk.power_off();
+                    drop(db);
+                    life.disk.crash(
+                        [CrashVariant::KEPT, CrashVariant::LOST, CrashVariant::KILLED][random.usize(..3)],
+                    )
+                };
+                life.again(disk);
+                match life.open() {
+                    Ok(opened) => db = opened,
+                    Err(e) => {
+                        what.push(format!("refused {e}"));
+                        life.around.hooks.0.lock().bad.clear();
+                        let disk = life.disk.crash(CrashVariant::KEPT);
+                        life.again(disk);
+                        db = match life.open() {
+                            Ok(db) => db,
+                            Err(e) => panic!("{seed}: refused for good: {e}: {what:?}"),
+                        };
+                    }
+                }
+            }
+            _ => {}
+        }
+        let now = kept(&life.disk);
+        for (id, last) in &before {
+            let there = now.get(id);
+            if there.is_none_or(|there| there < last) {
+                let log = &life.around.hooks.0.lock().log;
+                let tail = &log[log.len().saturating_sub(40)..];
+                panic!(
+                    "{seed}: segment {id:?} held up to LSN {last}, and by now {there:?}: {what:?}\n{tail:#?} {:?}",
+                    life.disk.files()
+                );
+            }
+        }
+        for (id, last) in now {
+            let there = before.entry(id).or_default();
+            *there = (*there).max(last);
+        }
+    }
+}
+
+fn attack_all(features: u32) {
+    let from: u64 = std::env::var("FROM").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
+    let (mut failed, mut tried) = (0, 0);
+    for seed in from..from + u64::from(cases(300)) {
+        tried += 1;
+        if let Err(e) = std::panic::catch_unwind(|| attack(seed, features)) {
+            failed += 1;
+            let text = e.downcast_ref::<String>().cloned().unwrap_or_default();
+            if failed < 12 {
+                eprintln!(
+                    "FAILED {features} {seed}: {}",
+                    text.replace('\n', "|").chars().take(900).collect::<String>()
+                );
+            }
+        }
+    }
+    eprintln!("features {features}: {tried} tried, {failed} failed");
+    assert_eq!(failed, 0);
+}
+
+#[test]
+fn sectors() {
+    attack_all(0);
+}
+
+#[test]
+fn sectors_and_now_and_then() {
+    attack_all(2);
+}
+
+#[test]
+fn sectors_and_changes_that_fail() {
+    attack_all(6);
+}
+
+#[test]
+fn sectors_on_several_disks() {
+    attack_all(1);
+}
+
+#[test]
+fn sectors_and_damaged_copies() {
+    attack_all(8);
+}
+
+#[test]
+fn sectors_and_put_back() {
+    attack_all(16);
+}
