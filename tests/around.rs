@@ -16,6 +16,11 @@ pub trait Hooks: Send + Sync + 'static {
         Ok(())
     }
 
+    /// The same of giving a file another name.
+    fn renames(&self, _from: &Path, _to: &Path) -> Result<()> {
+        Ok(())
+    }
+
     /// The same of reading so many bytes there.
     fn reads(&self, _path: &Path, _offset: u64, _len: u64) -> Result<()> {
         Ok(())
@@ -82,6 +87,7 @@ impl<H: Hooks> Vfs for Around<H> {
 
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         self.hooks.before(FileOp::Rename, from)?;
+        self.hooks.renames(from, to)?;
         self.disk.rename(from, to)
     }
 

@@ -8,9 +8,6 @@
 use ecsdb_tests::components;
 
 mod archive_waits;
-mod attack_eight;
-mod attack_kept;
-mod attack_random;
 mod away;
 mod away_at_random;
 mod bad_files;
@@ -33,12 +30,15 @@ mod full_disk;
 mod golden;
 mod held;
 mod holes;
+mod kept;
 mod lifecycle;
 mod liveness;
 mod lives;
+mod lives_at_random;
 mod locks;
 mod model;
 mod not_given;
+mod not_given_once;
 mod odd_numbers;
 mod one_at_a_time;
 mod out_of_reach;

@@ -150,7 +150,7 @@ impl Store {
                 copies = Some(numbered_files(&*self.archive_vfs, self.layout.archive_dir(), &kinds)?);
             }
             let scanned = self.scan_patiently(work, &file.path)?;
-            if self.has_archived(work, copies.as_deref().unwrap_or_default(), file.number, &scanned)? {
+            if self.has_archived(work, copies.as_deref().unwrap_or_default(), file, &scanned)? {
                 continue;
             }
             // What is damaged is kept as it is, and keeps nobody else waiting: a part of it may still be good for something. Where neither the next one
@@ -166,10 +166,8 @@ impl Store {
                     if cause.is_of_the_medium() && work.waits_for(&file.path) {
                         return Err(Error::Io(cause));
                     }
-                    let what = match move_aside(&*self.archive_vfs, &self.layout, &file.path) {
-                        Ok(aside) => format!("cannot be read, and was moved to {}", aside.display()),
-                        Err(e) => format!("cannot be read, nor moved ({e}), and is not archived"),
-                    };
+                    let aside = move_aside(&*self.archive_vfs, &self.layout, &file.path)?;
+                    let what = format!("cannot be read, and was moved to {}", aside.display());
                     self.report_damage(&what, &cause.to_string());
                     continue;
                 }
@@ -200,12 +198,20 @@ impl Store {
         &self,
         work: &mut Work,
         copies: &[NumberedFile],
-        number: u64,
+        file: &NumberedFile,
         scanned: &Result<ScannedSegment, LogError>,
     ) -> Result<bool> {
-        let vfs = &*self.archive_vfs;
-        let before =
-            scanned.as_ref().map_or(number.saturating_sub(1), |scanned| scanned.header.previous.segment);
+        let (vfs, number) = (&*self.archive_vfs, file.number);
+        // Of one that is not whole the header may be had all the same.
+        let own = match scanned {
+            Ok(scanned) => Some(scanned.header),
+            Err(_) => match SegmentReader::open(vfs, &file.path) {
+                Ok(reader) => reader.map(|reader| *reader.header()),
+                Err(e) if e.is_of_the_file() => None,
+                Err(e) => return Err(e.into()),
+            },
+        };
+        let before = own.map_or(number.saturating_sub(1), |own| own.previous.segment);
         // What was archived before a salvage is none of this log's.
         let [_, archive] = log_dirs(&self.layout, &self.manifest());
         let is_passed_over = |copy: &&NumberedFile| {
@@ -213,12 +219,14 @@ impl Store {
         };
         let mut is_there = false;
         for copy in copies.iter().filter(is_passed_over) {
-            let is_it = match (scanned, self.scan_patiently(work, &copy.path)?) {
-                (Ok(own), Ok(copied)) => (own.header, own.end) == (copied.header, copied.end),
-                (Ok(_), Err(e)) if e.is_of_the_file() => false,
-                (Ok(_), Err(e)) => return Err(e.into()),
+            let is_it = match (own, self.scan_patiently(work, &copy.path)?) {
+                (Some(own), Ok(copied)) => {
+                    own == copied.header && scanned.as_ref().map_or(true, |own| own.end == copied.end)
+                }
+                (Some(_), Err(e)) if e.is_of_the_file() => false,
+                (Some(_), Err(e)) => return Err(e.into()),
                 // There is nothing to tell it from, and nothing better.
-                (Err(_), _) => true,
+                (None, _) => true,
             };
             if is_it {
                 work.not_given.remove(&copy.path);

@@ -51,7 +51,7 @@ impl Trim {
         let from_empty = match archived.first() {
             Some(first) if first.after == Some(Lsn::ZERO) => true,
             Some(first) if first.after.is_some() && first.number <= there.archive_first => false,
-            _ => there.archive_first == 1 && manifest.first_segment > 1,
+            _ => there.archive_first == 1 && there.first_segment > 1,
         };
         if from_empty {
             bases.insert(0, SnapshotEntry::EMPTY);

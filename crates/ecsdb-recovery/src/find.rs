@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ecsdb_io::{FileKind, IoError, Layout, NumberedFile, Owner, Vfs, numbered_files};
+use ecsdb_io::{FileKind, IoError, Layout, NumberedFile, Owner, Vfs, numbered_files, patiently};
 use ecsdb_snapshot::{Kept, Manifest, Snapshot, SnapshotEntry};
 use ecsdb_wal::{Known, LogDir, LogScan, Lsn, SegmentHeader, SegmentReader, Tail, segment_files};
 
@@ -11,19 +11,10 @@ use crate::error::{Error, Result};
 use crate::policy::Policy;
 use crate::report::{Lost, RecoveryReport, Rejected};
 
-/// How often a manifest is asked for that the medium does not give.
-const READS: u32 = 4;
-
 /// Reads a manifest. CKP-11: to go by an older one sets aside what only this one knows of, so it is asked for more than once.
 fn read(vfs: &dyn Vfs, path: &Path) -> ecsdb_snapshot::Result<Manifest> {
-    let mut read = Manifest::read(vfs, path);
-    for _ in 1..READS {
-        match &read {
-            Err(ecsdb_snapshot::Error::Io(e)) if e.is_of_the_medium() => read = Manifest::read(vfs, path),
-            _ => break,
-        }
-    }
-    read
+    let is_of_the_medium = |e: &_| matches!(e, ecsdb_snapshot::Error::Io(e) if e.is_of_the_medium());
+    patiently(is_of_the_medium, || Manifest::read(vfs, path))
 }
 
 /// The manifest to go by; a new one (generation 0) where there is no database yet.

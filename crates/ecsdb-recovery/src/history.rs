@@ -320,6 +320,15 @@ impl<'a> History<'a> {
         let from = (base, from.map_or(self.logged_from_unix_ns, |entry| entry.created_unix_ns));
         let unix_ns = replay::apply(vfs, &mut world, &scan, until, options.threads, &mut report, follow)
             .map_err(|e| self.lost_behind(e, base, &range_text(from, last_of(&scan).max(from))))?;
+        // What was taken for lost when it was looked at first may have been given since, and be no more than this.
+        if let Moment::Lsn(asked) = moment
+            && asked > scan.last_lsn.max(base)
+        {
+            return Err(match report.rejected.into_iter().next() {
+                Some(first) => Error::NoBase { asked: moment.to_string(), what: first.reason },
+                None => self.out_of_range(moment),
+            });
+        }
         if let Tail::Torn { damage, .. } = &scan.tail
             && world.lsn() >= scan.last_lsn
         {
@@ -389,7 +398,7 @@ impl<'a> History<'a> {
                 Some(((_, first), _)) if unix_ns(time) >= first => {
                     Ok(Until { unix_ns: unix_ns(time), ..until })
                 }
-                None if self.lost.is_some() => Ok(until),
+                None if self.lost.is_some() => Ok(Until { unix_ns: unix_ns(time), ..until }),
                 _ => Err(self.out_of_range(moment)),
             },
             Moment::Snapshot(number) => {

@@ -441,22 +441,34 @@ pub(crate) fn keep_manifests(
     Ok(())
 }
 
-/// Moves a file into a directory, under a name that is free there, durably, into another file system, too.
+/// Moves a file into a directory, under a name that is free there, durably, into another file system, too. What the medium does not give, so that
+/// it can be moved to no other one, is put beside its place, under a name that means nothing to anybody.
 fn move_into(vfs: &dyn Vfs, dir: &Path, from: &Path) -> Result<PathBuf, IoError> {
     create_dir_durably(vfs, dir)?;
-    let to = free_name(vfs, dir, &name_of(from), |_| Ok(false))?;
+    let here = from.parent().unwrap_or(dir);
+    let mut to = free_name(vfs, dir, &name_of(from), |_| Ok(false))?;
     match vfs.rename(from, &to) {
-        Err(e) if e.cause.kind() == std::io::ErrorKind::CrossesDevices => {
-            let source = vfs.open(from, OpenMode::Read)?;
-            let end = source.len()?;
-            publish(vfs, &to, |to| copy_range(&*source, 0..end, &**to, 0))?;
-            vfs.remove(from)?;
-        }
+        Err(e) if e.cause.kind() == std::io::ErrorKind::CrossesDevices => match copy_whole(vfs, from, &to) {
+            Err(e) if e.is_of_the_medium() && e.path == from => {
+                to = free_name(vfs, here, &format!("{}.aside", name_of(from)), |_| Ok(false))?;
+                vfs.rename(from, &to)?;
+            }
+            copied => {
+                copied?;
+                vfs.remove(from)?;
+            }
+        },
         renamed => renamed?,
     }
     vfs.sync_dir(dir)?;
-    vfs.sync_dir(from.parent().unwrap_or(dir))?;
+    vfs.sync_dir(here)?;
     Ok(to)
+}
+
+fn copy_whole(vfs: &dyn Vfs, from: &Path, to: &Path) -> Result<(), IoError> {
+    let source = vfs.open(from, OpenMode::Read)?;
+    let end = source.len()?;
+    publish(vfs, to, |to| copy_range(&*source, 0..end, &**to, 0)).map(drop)
 }
 
 fn name_of(path: &Path) -> String {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ecsdb_io::frame::{ALIGN, FrameDamage, FrameHeader, HEADER_LEN, frame_len, header_sum};
-use ecsdb_io::{OpenMode, Vfs, VfsFile, seekable};
+use ecsdb_io::{OpenMode, Vfs, VfsFile, patiently, seekable};
 
 use crate::error::{LogError, Result};
 use crate::format::{CLOSE, HEADER_BYTES, PAGE, SegmentHeader, TRANSACTION};
@@ -74,6 +74,9 @@ pub struct SegmentReader {
     len: u64,
     window: Vec<u8>,
     window_at: u64,
+    /// What is not given, where something is looked for, is passed over.
+    passes_over: bool,
+    passed_over: bool,
 }
 
 impl SegmentReader {
@@ -119,6 +122,10 @@ impl SegmentReader {
     }
 
     fn head(vfs: &dyn Vfs, path: &Path) -> Result<(Arc<dyn VfsFile>, u64, [u8; HEADER_BYTES])> {
+        patiently(LogError::is_of_the_medium, || SegmentReader::head_once(vfs, path))
+    }
+
+    fn head_once(vfs: &dyn Vfs, path: &Path) -> Result<(Arc<dyn VfsFile>, u64, [u8; HEADER_BYTES])> {
         let mut file = vfs.open(path, OpenMode::Read)?;
         if path.extension().is_some_and(|extension| extension == "zst") {
             file = seekable::open(file).map_err(|e| match e.is_of_the_medium() || !e.is_of_the_file() {
@@ -142,7 +149,9 @@ impl SegmentReader {
     ) -> SegmentReader {
         // A damaged header is never asked for.
         let header = header.unwrap_or_else(SegmentHeader::unknown);
-        SegmentReader { file, path: path.into(), header, salt, len, window: Vec::new(), window_at: 0 }
+        let (path, window) = (path.into(), Vec::new());
+        let (passes_over, passed_over) = (false, false);
+        SegmentReader { file, path, header, salt, len, window, window_at: 0, passes_over, passed_over }
     }
 
     /// The segment's header.
@@ -183,12 +192,30 @@ impl SegmentReader {
         self.frame(offset, u64::MAX).is_ok()
     }
 
+    /// From here on what the medium does not give, where something is looked for, is passed over.
+    pub(crate) fn pass_over(&mut self) {
+        (self.passes_over, self.passed_over) = (true, false);
+    }
+
+    /// Whether anything was.
+    pub(crate) fn has_passed_over(&self) -> bool {
+        self.passed_over
+    }
+
+    /// Whether to go on behind what failed.
+    fn passes(&mut self, e: &LogError) -> bool {
+        let passes = self.passes_over && e.is_damage();
+        self.passed_over |= passes;
+        passes
+    }
+
     /// The first offset from `offset` on at which a frame validates, header and payload. Reads the rest of the file.
     pub(crate) fn resync(&mut self, offset: u64) -> Result<Option<u64>> {
         let mut at = offset.max(PAGE).next_multiple_of(ALIGN as u64);
         while at + (HEADER_LEN as u64) <= self.len {
-            match self.frame(at, self.len) {
-                Ok(_) => return Ok(Some(at)),
+            match self.frame(at, self.len).map(drop) {
+                Ok(()) => return Ok(Some(at)),
+                Err(NoFrame::Failed(e)) if self.passes(&e) => at = (at + 1).next_multiple_of(PAGE),
                 Err(NoFrame::Failed(e)) => return Err(e),
                 Err(NoFrame::Damaged(FrameDamage::Blank)) => {
                     // A frame is not all zeros: the next one begins less than a header before what is not.
@@ -204,10 +231,16 @@ impl SegmentReader {
     /// The first byte from `offset` on that is not zero, if any.
     pub(crate) fn first_nonzero(&mut self, offset: u64) -> Result<Option<u64>> {
         let mut at = offset;
+        let mut at_once = WINDOW_BYTES;
         while at < self.len {
-            let n = (self.len - at).min(WINDOW_BYTES);
-            let found = match self.bytes(at, n) {
-                Ok(bytes) => ecsdb_io::first_nonzero(bytes),
+            let n = (self.len - at).min(at_once);
+            let found = match self.bytes(at, n).map(ecsdb_io::first_nonzero) {
+                Ok(found) => found,
+                Err(NoFrame::Failed(e)) if n > PAGE && self.passes(&e) => {
+                    at_once = PAGE;
+                    continue;
+                }
+                Err(NoFrame::Failed(e)) if self.passes(&e) => None,
                 Err(NoFrame::Failed(e)) => return Err(e),
                 Err(NoFrame::Damaged(_)) => None,
             };

@@ -508,7 +508,13 @@ impl LogScan {
         if proof >= expected {
             let evidence = format!("a record after the break says that LSN {proof} had been durable");
             self.judge(corrupt(stop, evidence), broken);
-        } else if behind.leftovers || walked.incomplete.is_some() || !walked.blank {
+            return true;
+        }
+        let is_torn = behind.leftovers || walked.incomplete.is_some() || !walked.blank;
+        if is_torn && behind.not_given {
+            let evidence = "the disk does not give what is behind it, which may tell";
+            self.judge(corrupt(stop, evidence.into()), broken);
+        } else if is_torn {
             let bytes = reader.file_len().saturating_sub(walked.end.offset);
             let damage = Damage { offset: walked.end.offset, lsn: expected, ..stop };
             self.judge(Tail::Torn { damage, bytes, incomplete: walked.incomplete }, broken);
@@ -538,10 +544,13 @@ struct Behind {
     durable: Lsn,
     /// The highest LSN of a transaction there.
     seen: Lsn,
+    /// The medium does not give all of it.
+    not_given: bool,
 }
 
 impl Behind {
     fn look(reader: &mut SegmentReader, from: u64) -> Result<Behind> {
+        reader.pass_over();
         let leftovers = reader.first_nonzero(from)?.is_some();
         let mut behind = Behind { leftovers, ..Behind::default() };
         let mut at = from;
@@ -558,6 +567,7 @@ impl Behind {
             }
             at = frame.end;
         }
+        behind.not_given = reader.has_passed_over();
         Ok(behind)
     }
 }

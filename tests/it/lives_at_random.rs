@@ -1,14 +1,16 @@
 //! Several damages in one life: what can be gone back to is what was, what is said of it is so, and no opening takes any of it away.
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ecsdb::prelude::*;
-use ecsdb::{DataLoss, Digest, Moment, PersistenceConfig, RecoveryError};
+use ecsdb::{DataLoss, Digest, FileOp, IoError, Moment, PersistenceConfig, RecoveryError};
 use ecsdb_io::Layout;
+use ecsdb_io::sync::Mutex;
 use ecsdb_recovery::{Existence, History, Options, Policy, lock_closed, verify};
-use ecsdb_sim::{CrashVariant, SimDisk};
+use ecsdb_sim::{CrashVariant, Failure, Fault, SimDisk};
+use ecsdb_tests::around::{Around, Hooks};
 use ecsdb_tests::crashed::{self, DIR, builder, files};
 
 use crate::components::{Counter, Name};
@@ -35,10 +37,12 @@ impl Settings {
         by_hand(config);
         config.archive.enabled = Some(self.archive);
         config.archive.compression_level = self.level;
-        config.snapshot.chain_max = self.chain.try_into().unwrap();
-        config.retention.snapshots_max = self.keep.try_into().unwrap();
+        config.snapshot.chain_max = self.chain;
+        config.retention.snapshots_max = self.keep;
     }
 }
+
+type Reached = Vec<Result<Digest, RecoveryError>>;
 
 struct Life {
     disk: SimDisk,
@@ -110,10 +114,8 @@ impl Life {
         life
     }
 
-    /// What is reached of all moments.
-    fn reached(
-        &self,
-    ) -> (Vec<Result<Digest, RecoveryError>>, Vec<Result<Digest, RecoveryError>>, Option<(Lsn, Lsn)>) {
+    /// What is reached of all moments, by their LSNs and by times after them; and what is said to be there.
+    fn reached(&self) -> (Reached, Reached, Option<(Lsn, Lsn)>) {
         let (vfs, layout) = (self.disk.vfs(), Layout::new(DIR));
         let (_lock, manifest) = lock_closed(&*vfs, &layout).unwrap();
         let history = History::of_closed(&*vfs, &layout, &manifest).unwrap();
@@ -153,9 +155,10 @@ fn hurt(disk: &SimDisk, random: &mut fastrand::Rng) -> Option<String> {
     Some(format!("{how} {} of {end}/{len}", path.display()))
 }
 
-fn attack(seed: u64) -> (usize, usize) {
+/// Gives how many openings there were, and how many were refused.
+fn several_damages(seed: u64) -> (usize, usize) {
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut life = Life::new(seed, &mut random);
+    let life = Life::new(seed, &mut random);
     if life.states.is_empty() {
         return (0, 0);
     }
@@ -212,8 +215,7 @@ fn attack(seed: u64) -> (usize, usize) {
             assert!(after[i].is_ok() || is_told || tail_hurt, "not told {was:?} {context}");
         }
     }
-    let is_strict = std::env::var("RANGE").is_ok();
-    if let Some((first, end)) = range.filter(|_| is_strict) {
+    if let Some((first, end)) = range {
         for (found, was) in after.iter().zip(&life.states) {
             if was.lsn >= first && was.lsn <= end {
                 let is_nonsense = matches!(found, Err(RecoveryError::OutOfRange { .. }));
@@ -262,74 +264,48 @@ fn attack(seed: u64) -> (usize, usize) {
         db.close().unwrap();
         still(&life, "after snapshots");
     }
-    let verified = verify(&*vfs, &layout, &mut |_| {}).unwrap();
-    drop(verified);
-    let _ = &mut life;
     (1, 0)
 }
 
 #[test]
 fn several_damages_in_one_life() {
-    let from: u64 = std::env::var("FROM").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
-    let (mut opened, mut refused, mut failed) = (0, 0, 0);
-    for seed in from..from + u64::from(cases(300)) {
-        match std::panic::catch_unwind(|| attack(seed)) {
-            Ok((o, r)) => (opened, refused) = (opened + o, refused + r),
-            Err(e) => {
-                failed += 1;
-                let text = e.downcast_ref::<String>().cloned().unwrap_or_default();
-                if failed < 30 {
-                    eprintln!(
-                        "FAILED {seed}: {}",
-                        &text
-                            .lines()
-                            .take(8)
-                            .collect::<Vec<_>>()
-                            .join("|")
-                            .chars()
-                            .take(400)
-                            .collect::<String>()
-                    );
-                }
-            }
-        }
-    }
-    eprintln!("{opened} opened, {refused} refused, {failed} failed");
-    assert_eq!(failed, 0);
+    let tried = (0..u64::from(cases(60))).map(several_damages);
+    let (opened, refused) = tried.fold((0, 0), |(o, r), (opened, refused)| (o + opened, r + refused));
+    assert!(opened > 0 && refused > 0, "{opened} opened, {refused} refused");
 }
 
-struct NowAndThen(ecsdb_io::sync::Mutex<(fastrand::Rng, u32, Vec<String>)>);
+struct NowAndThen(Mutex<(fastrand::Rng, u32, Vec<String>)>);
 
-impl ecsdb_tests::around::Hooks for NowAndThen {
-    fn before(&self, op: ecsdb::FileOp, path: &std::path::Path) -> Result<(), ecsdb::IoError> {
+impl Hooks for NowAndThen {
+    fn before(&self, op: FileOp, path: &Path) -> Result<(), IoError> {
         let mut of = self.0.lock();
-        let is_reading = matches!(op, ecsdb::FileOp::Open | ecsdb::FileOp::Read | ecsdb::FileOp::Metadata);
+        let is_reading = matches!(op, FileOp::Open | FileOp::Read | FileOp::Metadata);
         let rate = of.1;
         if is_reading && of.0.u32(..1000) < rate {
             of.2.push(format!("{op:?} {}", path.display()));
-            return Err(ecsdb::IoError::new(op, path, std::io::Error::from_raw_os_error(5)));
+            return Err(IoError::new(op, path, std::io::Error::from_raw_os_error(5)));
         }
         Ok(())
     }
 }
 
-/// Looks at a past while the medium fails now and then. Gives how many were told, refused, and refused as out of range though they are there.
-fn look(seed: u64) -> (usize, usize, usize) {
+/// Looks at a past while the medium fails now and then. Gives how many moments were told, and refused.
+fn look(seed: u64) -> (usize, usize) {
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut life = Life::new(seed, &mut random);
+    let life = Life::new(seed, &mut random);
     let hurts = random.usize(0..3);
     let done: Vec<_> = (0..hurts).filter_map(|_| hurt(&life.disk, &mut random)).collect();
     let (whole, whole_times, _) = life.reached();
     let disk = life.disk.vfs();
-    let around = ecsdb_tests::around::Around::new(
+    let around = Around::new(
         disk,
-        NowAndThen(ecsdb_io::sync::Mutex::new((random.fork(), [2, 10, 40][random.usize(..3)], Vec::new()))),
+        NowAndThen(Mutex::new((random.fork(), [2, 10, 40][random.usize(..3)], Vec::new()))),
     );
     let layout = Layout::new(DIR);
     let (_lock, manifest) = lock_closed(&*life.disk.vfs(), &layout).unwrap();
     let (existence, policy) = (Existence::Required, Policy::TruncateTail);
     let options = Options { existence, policy, threads: 1, register: true };
-    let (mut told, mut refused, mut wrong) = (0, 0, 0);
+    let (mut told, mut refused) = (0, 0);
     for (i, was) in life.states.iter().enumerate() {
         for (moment, there) in [(Moment::Lsn(was.lsn), &whole[i]), (Moment::Time(was.until), &whole_times[i])]
         {
@@ -358,45 +334,32 @@ fn look(seed: u64) -> (usize, usize, usize) {
                         life.disk.files()
                     );
                 }
-                Err(RecoveryError::OutOfRange { .. }) if there.is_ok() => wrong += 1,
+                Err(RecoveryError::OutOfRange { .. }) if there.is_ok() => {
+                    panic!("{seed}: {done:?} {moment} is there, and was called out of range")
+                }
                 Err(_) => refused += 1,
             }
         }
     }
-    let _ = &mut life;
-    (told, refused, wrong)
+    (told, refused)
 }
 
 #[test]
 fn a_look_while_the_medium_fails_now_and_then() {
-    let from: u64 = std::env::var("FROM").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
-    let (mut told, mut refused, mut wrong, mut failed) = (0, 0, 0, 0);
-    for seed in from..from + u64::from(cases(300)) {
-        match std::panic::catch_unwind(|| look(seed)) {
-            Ok((t, r, w)) => {
-                (told, refused, wrong) = (told + t, refused + r, wrong + w);
-            }
-            Err(e) => {
-                failed += 1;
-                if failed < 20 {
-                    eprintln!(
-                        "FAILED {seed}: {}",
-                        e.downcast_ref::<String>().cloned().unwrap_or_default().replace('\n', "|")
-                    );
-                }
-            }
-        }
+    let (mut told, mut refused) = (0, 0);
+    for seed in 0..u64::from(cases(60)) {
+        let (of_one, refused_of_one) = look(seed);
+        (told, refused) = (told + of_one, refused + refused_of_one);
     }
-    eprintln!("{told} told, {refused} refused, {wrong} wrongly out of range, {failed} failed");
-    assert_eq!(failed, 0);
+    assert!(told > 0 && refused > 0, "{told} told, {refused} refused");
 }
 
-/// A salvage of a whole database, of which some file is not given for once.
-fn salvage_once(seed: u64) -> (usize, usize) {
+/// Salvages of a whole database, of which some file is not given for once. Gives how many there were.
+fn salvage_once(seed: u64) -> usize {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut life = Life::new(seed, &mut random);
     life.settings.keep = 100;
-    let Some(last) = life.states.last().copied() else { return (0, 0) };
+    let Some(last) = life.states.last().copied() else { return 0 };
     if random.bool() {
         // So that the archive, or all of the log, is needed.
         for path in files(&life.disk, ".snap").into_iter().rev().take(random.usize(1..3)) {
@@ -404,24 +367,19 @@ fn salvage_once(seed: u64) -> (usize, usize) {
         }
     }
     let whole = life.disk.crash(CrashVariant::KEPT);
-    let Ok(db) = life.open(Policy::TruncateTail) else { return (0, 0) };
+    let Ok(db) = life.open(Policy::TruncateTail) else { return 0 };
     if state(&db).1 != last.world {
-        return (0, 0);
+        return 0;
     }
     drop(db);
     life.disk = whole.crash(CrashVariant::KEPT);
     let (before, _, _) = life.reached();
-    let (mut opened, mut refused) = (0, 0);
-    for op in [ecsdb::FileOp::Open, ecsdb::FileOp::Read, ecsdb::FileOp::Metadata] {
+    let mut opened = 0;
+    for op in [FileOp::Open, FileOp::Read, FileOp::Metadata] {
         for ending in [".seg", ".snap", ".zst", ".manifest"] {
             for skip in 0..60 {
                 life.disk = whole.crash(CrashVariant::KEPT);
-                life.disk.inject(
-                    ecsdb_sim::Fault::on(op)
-                        .of_names_ending(ending)
-                        .skip(skip)
-                        .failing(ecsdb_sim::Failure::Io),
-                );
+                life.disk.inject(Fault::on(op).of_names_ending(ending).skip(skip).failing(Failure::Io));
                 let db = life.open(Policy::Salvage);
                 if life.disk.faults_fired() == 0 {
                     break;
@@ -440,7 +398,6 @@ fn salvage_once(seed: u64) -> (usize, usize) {
                         let db = life.open(Policy::Salvage).unwrap_or_else(|e| panic!("{what}: then {e}"));
                         assert_eq!(state(&db).1, last.world, "{what}: {}", db.recovery_report().unwrap());
                         drop(db.close());
-                        refused += 1;
                     }
                 }
                 drop(life.open(Policy::TruncateTail).unwrap_or_else(|e| panic!("{what}: {e}")).close());
@@ -459,33 +416,11 @@ fn salvage_once(seed: u64) -> (usize, usize) {
             }
         }
     }
-    (opened, refused)
+    opened
 }
 
 #[test]
 fn a_salvage_while_something_is_not_given_for_once() {
-    let from: u64 = std::env::var("FROM").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
-    let (mut opened, mut refused, mut failed) = (0, 0, 0);
-    for seed in from..from + u64::from(cases(30)) {
-        match std::panic::catch_unwind(|| salvage_once(seed)) {
-            Ok((o, r)) => (opened, refused) = (opened + o, refused + r),
-            Err(e) => {
-                failed += 1;
-                if failed < 20 {
-                    eprintln!(
-                        "FAILED {seed}: {}",
-                        e.downcast_ref::<String>()
-                            .cloned()
-                            .unwrap_or_default()
-                            .replace('\n', "|")
-                            .chars()
-                            .take(1500)
-                            .collect::<String>()
-                    );
-                }
-            }
-        }
-    }
-    eprintln!("{opened} opened, {refused} refused, {failed} failed");
-    assert_eq!(failed, 0);
+    let opened: usize = (0..u64::from(cases(4))).map(salvage_once).sum();
+    assert!(opened > 0);
 }

@@ -27,16 +27,18 @@ struct Media {
 
 impl Hooks for Media {
     fn before(&self, op: FileOp, path: &Path) -> Result<(), IoError> {
-        let parent =
-            path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
-        let is_moved = op == FileOp::Rename && path.extension().is_none_or(|end| end != "tmp");
-        if is_moved && self.apart.lock().iter().any(|dir| *dir == parent) {
-            return Err(IoError::new(op, path, std::io::Error::from_raw_os_error(18)));
-        }
         if op == FileOp::CreateDir && *self.no_dirs.lock() {
             return Err(IoError::new(op, path, std::io::Error::from_raw_os_error(28)));
         }
         Ok(())
+    }
+
+    fn renames(&self, from: &Path, to: &Path) -> Result<(), IoError> {
+        let is_apart = |dir: &&str| from.parent().is_some_and(|parent| parent.ends_with(dir));
+        if from.parent() == to.parent() || !self.apart.lock().iter().any(is_apart) {
+            return Ok(());
+        }
+        Err(IoError::new(FileOp::Rename, from, std::io::Error::from_raw_os_error(18)))
     }
 
     fn reads(&self, path: &Path, offset: u64, len: u64) -> Result<(), IoError> {
