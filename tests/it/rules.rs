@@ -99,6 +99,23 @@ fn segments_are_made_in_their_whole_length_before_they_are_used() {
     assert!(seen.len() > 4);
 }
 
+/// WAL-10: the next segment has its zeros before anybody needs it.
+#[test]
+fn the_next_segment_is_filled_before_it_is_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Database::open(dir.path()).unwrap();
+    db.write(|tx| Ok(tx.spawn(Counter(1)))).unwrap();
+    let (first, next) =
+        (dir.path().join("log/0000000000000001.seg"), dir.path().join("log/0000000000000002.seg"));
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !next.exists() {
+        assert!(std::time::Instant::now() < deadline, "it is not made");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let bytes = std::fs::read(next).unwrap();
+    assert!(bytes.len() as u64 >= std::fs::metadata(first).unwrap().len() && bytes.iter().all(|b| *b == 0));
+}
+
 /// REC-3: what is cut is kept.
 #[test]
 fn a_torn_tail_is_set_aside_before_it_is_cut() {
