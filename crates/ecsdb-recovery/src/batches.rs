@@ -12,7 +12,7 @@ use crate::report::{RecoveryReport, Step};
 /// as much is applied and gone before anything else is read (IO-1).
 const BATCH_BYTES: usize = 1 << 20;
 const BATCHES_AHEAD: usize = 8;
-const BYTES_AHEAD: usize = 32 << 20;
+const BYTES_AHEAD: usize = 16 << 20;
 
 /// So many transactions before its turn it is said which memory one needs.
 const AHEAD: usize = 8;
