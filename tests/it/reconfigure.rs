@@ -166,6 +166,22 @@ fn wal_segment_age_max() {
 }
 
 #[test]
+fn wal_compression_level() {
+    let dir = dir();
+    let db = open(&dir, |_| {});
+    let large = || {
+        let before = db.stats().unwrap().log.unwrap().bytes_written;
+        db.write(|tx| Ok(tx.spawn(Name("x".repeat(1 << 20))))).unwrap();
+        db.sync().unwrap();
+        db.stats().unwrap().log.unwrap().bytes_written - before
+    };
+    let plain = large();
+    set(&db, |config| config.wal.compression_level = 1);
+    let compressed = large();
+    assert!(compressed * 10 < plain, "{plain} and {compressed} bytes");
+}
+
+#[test]
 fn snapshot_compression_level() {
     let dir = dir();
     let db = open(&dir, |config| {

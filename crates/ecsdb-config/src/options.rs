@@ -15,6 +15,7 @@ impl PersistenceConfig {
             queue_bytes_max: self.wal.queue_bytes_max.0,
             transaction_bytes_max: self.wal.transaction_bytes_max.0,
             segment_age_max: unless_zero(self.wal.segment_age_max),
+            compression: unless_zero(self.wal.compression_level),
             ..LogOptions::default()
         }
     }

@@ -93,6 +93,9 @@ pub struct WalSettings {
     #[serde(with = "time")]
     #[schemars(with = "Time")]
     pub segment_age_max: Duration,
+    /// The zstd level by which transactions of 4 KiB and more are compressed; 0 for not at all, which is faster unless the disk is slow.
+    #[schemars(range(min = 0, max = 22))]
+    pub compression_level: i32,
 }
 
 impl Default for WalSettings {
@@ -106,6 +109,7 @@ impl Default for WalSettings {
             queue_bytes_max: ByteSize(options.queue_bytes_max),
             transaction_bytes_max: ByteSize(options.transaction_bytes_max),
             segment_age_max: Duration::ZERO,
+            compression_level: options.compression.unwrap_or(0),
         }
     }
 }

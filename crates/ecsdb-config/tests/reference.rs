@@ -57,7 +57,7 @@ fn the_bound_of_an_archive_is_said() {
 
 #[test]
 fn every_setting_says_what_it_is() {
-    assert_eq!(settings().len(), 31);
+    assert_eq!(settings().len(), 32);
     for setting in settings() {
         assert!(setting.description.ends_with('.'), "{setting:?}");
         assert!(!setting.default.is_empty() && setting.default != "null", "{setting:?}");

@@ -65,6 +65,9 @@ pub enum FrameDamage {
     /// The payload checksum does not match.
     #[error("the payload's checksum does not match")]
     Payload,
+    /// The payload is whole, but is not what its compressed form can be.
+    #[error("the payload does not decompress")]
+    Unpacked,
 }
 
 impl FrameHeader {

@@ -25,6 +25,8 @@ pub(crate) const CLOSE: u8 = 3;
 pub(crate) const FOLLOWED: u8 = 4;
 /// Flag of a [`TRANSACTION`] frame: more parts follow.
 pub(crate) const CONTINUES: u8 = 1;
+/// Flag of a [`TRANSACTION`] frame: the payload is compressed.
+pub(crate) const PACKED: u8 = 2;
 
 /// The first 128 bytes of a segment; the rest of its first page is zero.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]

@@ -16,6 +16,7 @@ mod format;
 mod future;
 mod log;
 mod options;
+mod packing;
 mod prepare;
 mod queue;
 mod reader;

@@ -189,7 +189,7 @@ impl Log {
         self.0.shared.rotate_aged()
     }
 
-    /// Goes by other options from here on: the flush interval, the bounds of the queue and of a transaction, the size and the age of
+    /// Goes by other options from here on: the flush interval, the bounds of the queue and of a transaction, compression, the size and the age of
     /// segments, that of the one under way included. The rest of `options` is for opening. Waits for a write that is under way.
     pub fn set_options(&self, options: &LogOptions) {
         self.0.shared.set_options(options);
@@ -526,6 +526,7 @@ impl Shared {
         self.live.set(options);
         let mut writer = self.writer.lock();
         writer.set_segment_bytes_max(options.segment_bytes_max);
+        writer.set_compression(options.compression);
         // Not after a failure: nothing is rotated then.
         if self.check().is_ok() {
             self.note_age(&writer);

@@ -18,6 +18,8 @@ pub struct LogOptions {
     pub segment_bytes_max: u64,
     /// Bytes of one frame's payload at most: a larger transaction is written in parts.
     pub part_bytes_max: u32,
+    /// The zstd level by which transactions of 4 KiB and more are compressed; `None` for not at all.
+    pub compression: Option<i32>,
     /// Bytes that may be queued before [`Log::admit`](crate::Log::admit) waits.
     pub queue_bytes_max: u64,
     /// Bytes of one transaction at most.
@@ -37,6 +39,7 @@ impl Default for LogOptions {
             segment_bytes_first: 256 << 10,
             segment_bytes_max: 64 << 20,
             part_bytes_max: 4 << 20,
+            compression: None,
             queue_bytes_max: 64 << 20,
             transaction_bytes_max: 1 << 30,
             flush_interval: Duration::from_millis(10),

@@ -1,5 +1,6 @@
 //! Reading a segment frame by frame, through a bounded window; no length is believed before its checksum (REC-1).
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,7 +8,8 @@ use ecsdb_io::frame::{ALIGN, FrameDamage, FrameHeader, HEADER_LEN, frame_len, he
 use ecsdb_io::{OpenMode, Vfs, VfsFile, patiently, seekable};
 
 use crate::error::{LogError, Result};
-use crate::format::{CLOSE, HEADER_BYTES, PAGE, SegmentHeader, TRANSACTION};
+use crate::format::{CLOSE, HEADER_BYTES, PACKED, PAGE, SegmentHeader, TRANSACTION};
+use crate::packing::unpack;
 use ecsdb_id::Lsn;
 
 /// Bytes read at once.
@@ -37,6 +39,7 @@ impl Damage {
 #[derive(Debug)]
 pub(crate) struct Frame<'a> {
     pub(crate) header: FrameHeader,
+    /// Unpacked.
     pub(crate) payload: &'a [u8],
     /// Where the next one begins.
     pub(crate) end: u64,
@@ -74,6 +77,8 @@ pub struct SegmentReader {
     len: u64,
     window: Vec<u8>,
     window_at: u64,
+    /// The payload of a frame that was packed.
+    unpacked: Vec<u8>,
     /// What is not given, where something is looked for, is passed over.
     passes_over: bool,
     passed_over: bool,
@@ -149,9 +154,18 @@ impl SegmentReader {
     ) -> SegmentReader {
         // A damaged header is never asked for.
         let header = header.unwrap_or_else(SegmentHeader::unknown);
-        let (path, window) = (path.into(), Vec::new());
-        let (passes_over, passed_over) = (false, false);
-        SegmentReader { file, path, header, salt, len, window, window_at: 0, passes_over, passed_over }
+        SegmentReader {
+            file,
+            path: path.into(),
+            header,
+            salt,
+            len,
+            window: Vec::new(),
+            window_at: 0,
+            unpacked: Vec::new(),
+            passes_over: false,
+            passed_over: false,
+        }
     }
 
     /// The segment's header.
@@ -181,8 +195,13 @@ impl SegmentReader {
         if u64::from(header.len) > available {
             return Err(NoFrame::Damaged(FrameDamage::PayloadCut { len: header.len, available }));
         }
-        let payload = self.bytes(offset + HEADER_LEN as u64, u64::from(header.len))?;
+        let payload = self.fill(offset + HEADER_LEN as u64, u64::from(header.len))?;
+        let mut payload = &self.window[payload];
         header.verify(payload, salt).map_err(NoFrame::Damaged)?;
+        if header.kind == TRANSACTION && header.flags & PACKED != 0 {
+            unpack(payload, &mut self.unpacked).map_err(NoFrame::Damaged)?;
+            payload = &self.unpacked;
+        }
         Ok(Frame { header, payload, end: offset + frame_len(u64::from(header.len)), sum })
     }
 
@@ -254,6 +273,12 @@ impl SegmentReader {
 
     /// `n` bytes at `offset`, which the caller has held against the file's length.
     fn bytes(&mut self, offset: u64, n: u64) -> Result<&[u8], NoFrame> {
+        let here = self.fill(offset, n)?;
+        Ok(&self.window[here])
+    }
+
+    /// Where they are in the window.
+    fn fill(&mut self, offset: u64, n: u64) -> Result<Range<usize>, NoFrame> {
         let within = offset >= self.window_at && offset + n <= self.window_at + self.window.len() as u64;
         if !within {
             let mut len = n.max(WINDOW_BYTES).min(self.len.saturating_sub(offset));
@@ -281,6 +306,6 @@ impl SegmentReader {
             self.file.will_need(offset + len, 4 * WINDOW_BYTES);
         }
         let start = (offset - self.window_at) as usize;
-        Ok(&self.window[start..start + n as usize])
+        Ok(start..start + n as usize)
     }
 }

@@ -11,9 +11,11 @@ use ecsdb_io::sync::Instant;
 use ecsdb_io::{IoError, LARGE_BYTES, OpenMode, Vfs, VfsFile, checksum, checksum_append};
 
 use crate::format::{
-    CLOSE, CONTINUES, FOLLOWED, GROUP, GroupInfo, HEADER_BYTES, PAGE, SegmentHeader, TRANSACTION, VERSION,
+    CLOSE, CONTINUES, FOLLOWED, GROUP, GroupInfo, HEADER_BYTES, PACKED, PAGE, SegmentHeader, TRANSACTION,
+    VERSION,
 };
 use crate::options::{LogOptions, LogStart, SegmentEnd};
+use crate::packing::Packer;
 use crate::prepare::{Fill, Preparer, SLICE_BYTES};
 use crate::queue::{Entry, Queue};
 use crate::stamps::Stamps;
@@ -55,7 +57,8 @@ pub(crate) struct Writer {
     unsynced: bool,
     /// The queue that is not in use.
     pub(crate) spare: Queue,
-    /// Headers of frames that have no room in the queue.
+    packer: Packer,
+    /// Headers of frames that have no room in the queue, and packed payloads.
     heads: Vec<u8>,
     pieces: Vec<Piece>,
     /// Bytes of all pieces.
@@ -111,9 +114,12 @@ impl Writer {
             }
             Ok::<(), IoError>(())
         })?;
+        let mut packer = Packer::default();
+        packer.set_level(options.compression);
         let mut writer = Writer {
             vfs,
             stamps,
+            packer,
             segment_bytes_max: segment_bytes_max(options.segment_bytes_max).max(bytes),
             part_bytes_max: u64::from(options.part_bytes_max.max(1)),
             preparer,
@@ -237,6 +243,11 @@ impl Writer {
         Ok(())
     }
 
+    /// Large transactions are compressed by this level from here on, or not at all.
+    pub(crate) fn set_compression(&mut self, level: Option<i32>) {
+        self.packer.set_level(level);
+    }
+
     /// Ends the segment, if it has transactions.
     pub(crate) fn rotate(&mut self, counters: &Counters) -> Result<(), IoError> {
         if self.transactions > 0 { self.rotate_for(0, self.last.next(), counters) } else { Ok(()) }
@@ -282,7 +293,8 @@ impl Writer {
 
     fn transaction(&mut self, queue: &mut Queue, entry: Entry, lsn: Lsn) {
         let inline = entry.start + HEADER_LEN..entry.start + HEADER_LEN + entry.inline;
-        if entry.shared.0 == entry.shared.1 && entry.len <= self.part_bytes_max {
+        let may_pack = self.packer.packs(entry.len);
+        if entry.shared.0 == entry.shared.1 && entry.len <= self.part_bytes_max && !may_pack {
             // The frame lies in the queue as it will lie in the file: only its header is missing.
             let header = FrameHeader {
                 len: entry.len as u32,
@@ -311,11 +323,17 @@ impl Writer {
             let part = left.min(self.part_bytes_max);
             left -= part;
             let slices = take(&mut stream, part as usize);
+            let flags = if left > 0 { CONTINUES } else { 0 };
+            if may_pack && self.packed(&slices, queue, flags, lsn) {
+                if left == 0 {
+                    return;
+                }
+                continue;
+            }
             let mut sum = self.salt;
             for slice in &slices {
                 sum = checksum_append(sum, slice.bytes(&queue.bytes));
             }
-            let flags = if left > 0 { CONTINUES } else { 0 };
             let header =
                 FrameHeader { len: part as u32, payload_sum: sum, ..self.header(TRANSACTION, flags, lsn) };
             let bytes = header.encode(self.salt);
@@ -337,6 +355,18 @@ impl Writer {
                 return;
             }
         }
+    }
+
+    /// A part as a packed frame, if it gets smaller by that.
+    fn packed(&mut self, slices: &[Source], queue: &Queue, flags: u8, lsn: Lsn) -> bool {
+        let header = self.header(TRANSACTION, flags | PACKED, lsn);
+        let slices = slices.iter().map(|slice| slice.bytes(&queue.bytes));
+        let Some(payload) = self.packer.pack(slices) else { return false };
+        let start = self.heads.len();
+        self.link = frame::write_frame(&mut self.heads, header, payload, self.salt);
+        let end = self.heads.len();
+        self.piece(Piece::Head(start..end), (end - start) as u64);
+        true
     }
 
     /// Appends a piece to the write under way, as one with the piece before where they touch.
@@ -400,6 +430,7 @@ impl Writer {
         self.pending = 0;
         self.pieces.clear();
         self.heads.clear();
+        self.heads.shrink_to(SLICE_BYTES as usize);
         Ok(())
     }
 

@@ -103,10 +103,10 @@ proptest! {
     #[test]
     fn transactions_of_any_size_read_back_in_order(
         sizes in proptest::collection::vec(prop_oneof![3 => 0usize..300, 2 => 0usize..9_000, 1 => 0usize..200_000], 1..60),
-        shared in 0usize..4, flush_every in 1usize..20,
+        shared in 0usize..4, flush_every in 1usize..20, compression in proptest::option::of(1i32..4),
     ) {
         let dir = tempfile::tempdir().unwrap();
-        let log = open(dir.path(), options(Threads::Background));
+        let log = open(dir.path(), LogOptions { compression, ..options(Threads::Background) });
         let mut expected = Vec::new();
         for (i, &size) in sizes.iter().enumerate() {
             let body = body(i, size);
@@ -144,6 +144,41 @@ proptest! {
         let half = sizes.len() / 2;
         prop_assert_eq!(&read(&scan, Lsn(half as u64)), &expected[half..]);
     }
+}
+
+/// What is compressed takes less, whatever is switched on the way, and bytes that do not shrink lie there as they are.
+#[test]
+fn compressed_transactions_take_less_and_read_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = LogOptions { part_bytes_max: 1 << 20, ..options(Threads::Background) };
+    let log = open(dir.path(), options.clone());
+    let mut x = 1u64;
+    let mut random = || {
+        x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (x >> 56) as u8
+    };
+    let noise: Vec<u8> = (0..60_000).map(|_| random()).collect();
+    let mut bytes = Vec::new();
+    let mut expected = Vec::new();
+    for (level, body) in [
+        (None, body(0, 60_000)),
+        (Some(1), body(0, 60_000)),
+        (Some(1), noise),
+        // Below the least that is.
+        (Some(22), body(0, 4_000)),
+        (None, body(0, 60_000)),
+    ] {
+        log.set_options(&LogOptions { compression: level, ..options.clone() });
+        let before = log.stats().bytes_written;
+        let lsn = log.append(body[..].into(), Durability::Batched).unwrap();
+        log.wait(lsn).unwrap();
+        bytes.push(log.stats().bytes_written - before);
+        expected.push((lsn, body));
+    }
+    log.close().unwrap();
+    assert!(bytes[1] * 4 < bytes[0], "{bytes:?}");
+    assert!(bytes[2] >= 60_000 && bytes[3] >= 4_000 && bytes[4] >= 60_000, "{bytes:?}");
+    assert_eq!(read(&scan(dir.path()), Lsn::ZERO), expected);
 }
 
 #[test]

@@ -205,6 +205,7 @@ impl Settings {
         config.wal.queue_bytes_max = ByteSize(64 << 10);
         config.wal.flush_interval = std::time::Duration::from_millis(self.flush_ms);
         config.wal.segment_age_max = std::time::Duration::from_secs(self.age_s);
+        config.wal.compression_level = self.compression;
         config.snapshot.compression_level = self.compression;
         config.snapshot.threads = self.threads;
         config.snapshot.chain_max = self.chain_max;

@@ -14,13 +14,20 @@ const TICKS: usize = 40;
 const TICK_BYTES: usize = MILLION * size_of::<Position>();
 
 pub(crate) fn run(report: &mut Report, dir: &Path) -> anyhow::Result<()> {
-    let rows = ["tick_durable", "tick_immediate"];
-    if !report.wants_any(&rows) {
+    let rows = [
+        ("tick_durable", Durability::Batched, 0),
+        ("tick_immediate", Durability::Immediate, 0),
+        ("tick_durable_zstd", Durability::Batched, 1),
+    ];
+    if !report.wants_any(&rows.map(|(row, ..)| row)) {
         return Ok(());
     }
     let db = open_quiet(&dir.join("ticks"))?;
     db.write(|tx| Ok(tx.spawn_batch((0..MILLION).map(|i| Position { x: i as f32, y: 1.0, z: 2.0 }))))?;
-    for (row, durability) in rows.into_iter().zip([Durability::Batched, Durability::Immediate]) {
+    for (row, durability, level) in rows {
+        let mut config = db.config()?;
+        config.wal.compression_level = level;
+        drop(db.reconfigure(config)?);
         report.measure(row, "MB/s", || bare(dir), || ticks(&db, durability))?;
         // The log that came of it would only fill the disk.
         db.compact()?.wait()?;
