@@ -31,6 +31,7 @@ mod golden;
 mod held;
 mod holes;
 mod lifecycle;
+mod listed;
 mod liveness;
 mod lives;
 mod locks;

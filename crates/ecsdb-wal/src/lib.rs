@@ -36,5 +36,5 @@ pub use log::Log;
 pub use options::{Durability, LogOptions, LogStart, Payload, SegmentEnd, Threads};
 pub use reader::{Damage, SegmentReader};
 pub use replay::{Replay, Transaction};
-pub use scan::{Known, LogScan, ScannedSegment, Tail};
+pub use scan::{Known, LogScan, Loss, ScannedSegment, Tail};
 pub use stats::LogStats;
