@@ -9,6 +9,7 @@ use ecsdb_wal::{LogError, LogScan, Loss, Lsn, Tail};
 
 use crate::archived::archive_away;
 use crate::error::Result;
+use crate::fallback::check_heads;
 use crate::find::{self, log_dirs};
 use crate::history::lock_closed;
 use crate::logged::{LostBefore, lost_before, unreachable};
@@ -38,6 +39,8 @@ pub struct Verified {
     pub faults: Vec<String>,
     /// The manifests among it: the next opening sets them aside.
     pub manifests: Vec<PathBuf>,
+    /// The files of other databases among it.
+    pub strangers: Vec<PathBuf>,
     /// The first and the last of the moments that cannot be gone back to for that, of all up to the last one of which anything tells: those that
     /// [`crate::History::reconstruct`] refuses. What a salvage gives up that is not at its end, the faults say.
     pub unreachable: Vec<(Lsn, Lsn)>,
@@ -75,6 +78,7 @@ pub fn verify_files(
                     "{} is the manifest of another database, and is passed over: move it elsewhere",
                     path.display()
                 ));
+                verified.strangers.push(path);
             }
             Ok(_) => {}
             Err(ecsdb_snapshot::Error::Io(e)) if !e.is_of_the_file() => return Err(e.into()),
@@ -110,6 +114,17 @@ pub fn verify_files(
         verified.bytes += bytes;
         if !verified.note(Snapshot::open(vfs, &path).and_then(|snapshot| snapshot.verify_own()))? {
             damaged.insert(sequence);
+        }
+    }
+    // Each file may be whole, and one of them not that with which the snapshot was written.
+    let is_undamaged = |entry: &SnapshotEntry, damaged: &BTreeSet<u64>| {
+        needs.get(&entry.sequence).is_some_and(|files| files.iter().all(|file| !damaged.contains(file)))
+    };
+    for entry in &manifest.snapshots {
+        if is_undamaged(entry, &damaged)
+            && !verified.note(check_heads(vfs, layout, manifest.database, entry))?
+        {
+            damaged.insert(entry.sequence);
         }
     }
     if let Some(Lost { first, why, .. }) = find::given_up(manifest) {
@@ -157,12 +172,9 @@ pub fn verify_files(
         verified.faults.push(format!("LSN {} to {} are lost: {}", before.first, before.last, before.what));
     }
     if !(verified.faults.is_empty() && verified.away.is_empty()) {
+        // Not all that is in the files of a snapshot is needed by it.
         let loads = |entry: &SnapshotEntry| {
-            let is_whole = needs
-                .get(&entry.sequence)
-                .is_some_and(|files| files.iter().all(|file| !damaged.contains(file)));
-            // Not all that is in the files of a snapshot is needed by it.
-            is_whole || can_be_loaded(vfs, layout, manifest, entry)
+            is_undamaged(entry, &damaged) || can_be_loaded(vfs, layout, manifest, entry)
         };
         let last = match manifest.salvage {
             0 => all
@@ -203,17 +215,18 @@ impl Verified {
         scans: [&LogScan; 2],
         before: Option<&LostBefore>,
     ) {
-        self.faults.extend(strangers.iter().map(ToString::to_string));
+        for stranger in strangers {
+            self.faults.push(stranger.to_string());
+            if let LogError::OtherDatabase { path, .. } = stranger {
+                self.strangers.push(path.clone());
+            }
+        }
         let covered = Lsn(manifest.snapshots.last().map_or(0, |newest| newest.lsn));
         let given_up = find::given_up_after(manifest, covered);
         let is_away = |loss: &Loss| {
             loss.missing && loss.damage.path.starts_with(layout.archive_dir()) && self.is_archive_away(layout)
         };
-        let is_strange = |loss: &Loss| {
-            strangers
-                .iter()
-                .any(|e| matches!(e, LogError::OtherDatabase { path, .. } if *path == loss.damage.path))
-        };
+        let is_strange = |loss: &Loss| self.strangers.contains(&loss.damage.path);
         let is_before = |loss: &Loss| {
             let name = loss.damage.path.file_name().map(|name| name.to_string_lossy());
             let number = name.and_then(|name| {
