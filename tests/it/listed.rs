@@ -21,10 +21,6 @@ fn named(verified: &Verified, path: &Path) -> usize {
     verified.faults.iter().filter(|fault| fault.contains(&name)).count()
 }
 
-fn archived(number: u64) -> PathBuf {
-    Path::new(DIR).join(format!("archive/{number:016}.seg.zst"))
-}
-
 fn segment(number: u64) -> PathBuf {
     Path::new(DIR).join(format!("log/{number:016}.seg"))
 }
@@ -57,10 +53,12 @@ fn the_log_of_a_chain_is_missed_when_it_is_gone() {
     assert_eq!(missing_files(&*vfs, &layout, &manifest).unwrap(), [gone]);
 }
 
-/// Five archived segments, and some of a log.
-fn archive() -> SimDisk {
+/// Some archived segments, and some of a log. Where the settings say that everything is kept, the manifest does not say that there is an archive.
+fn archive(keep_all: bool) -> SimDisk {
     let disk = crashed::disk(1);
-    let db = builder(&disk, archiving).open().unwrap();
+    let settings = if keep_all { by_hand } else { archiving };
+    let db = builder(&disk, settings);
+    let db = if keep_all { db.keep_all() } else { db }.open().unwrap();
     for value in 0..5 {
         large(&db, value);
     }
@@ -72,39 +70,50 @@ fn archive() -> SimDisk {
     disk
 }
 
+/// The segments of the archive, and those of the log.
+fn segments(disk: &SimDisk) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    let all = [".seg", ".seg.zst"].into_iter().flat_map(|end| files(disk, end));
+    all.partition(|path| path.starts_with(Path::new(DIR).join("archive")))
+}
+
 #[test]
 fn every_damaged_file_of_log_and_archive_is_listed_with_or_without_a_hole() {
-    let disk = archive();
-    let (old, log) = (files(&disk, ".seg.zst"), files(&disk, ".seg"));
-    assert!(old.len() > 3 && log.len() > 1, "{old:?} {log:?}");
-    for (gone, damaged) in [
-        (None, vec![archived(2), log[0].clone()]),
-        (None, vec![archived(1), archived(2)]),
-        (None, vec![archived(2), archived(4)]),
-        (None, vec![archived(1), archived(2), archived(3)]),
-        (Some(archived(1)), vec![log[0].clone()]),
-        (Some(archived(1)), vec![archived(3)]),
-        (Some(archived(3)), vec![archived(1), log[0].clone()]),
-        (Some(archived(3)), vec![archived(2)]),
-        (Some(log[0].clone()), vec![archived(2), archived(3)]),
-    ] {
-        let disk = archive();
-        if let Some(gone) = &gone {
-            disk.erase(gone).unwrap();
+    for keep_all in [false, true] {
+        let (old, log) = segments(&archive(keep_all));
+        assert!(old.len() > 3 && log.len() > 1, "{old:?} {log:?}");
+        for (gone, damaged) in [
+            (None, [&old[1], &log[0]]),
+            (None, [&old[0], &old[1]]),
+            (None, [&old[1], &old[3]]),
+            (None, [&old[1], &old[2]]),
+            (Some(&old[0]), [&log[0], &old[2]]),
+            (Some(&old[2]), [&old[0], &log[0]]),
+            (Some(&old[2]), [&old[1], &old[3]]),
+            (Some(&log[0]), [&old[1], &old[2]]),
+        ] {
+            let disk = archive(keep_all);
+            if let Some(gone) = gone {
+                disk.erase(gone).unwrap();
+            }
+            for path in damaged {
+                disk.corrupt(path, 0, &[7; 64]).unwrap();
+            }
+            let verified = verified(&disk);
+            let what = format!("{gone:?} {damaged:?}: {verified:#?}");
+            for path in damaged {
+                assert_eq!(named(&verified, path), 1, "{what}");
+            }
+            // What no segment beside it names any more is missing, and not known to be away.
+            let away = verified.away.iter().map(|path| path.display().to_string());
+            let told: Vec<String> = away.chain(verified.faults.iter().cloned()).collect();
+            assert_eq!(told.len(), damaged.len() + usize::from(gone.is_some()), "{what}");
+            if let Some(gone) = gone {
+                let name = gone.display().to_string().replace(".zst", "");
+                assert!(told.iter().any(|told| told.contains(&name)), "{what}");
+            }
+            assert!(verified.faults.iter().all(|fault| !fault.contains("LSN 0")), "{what}");
+            assert_eq!(verified.last_lsn, Lsn(7), "{what}");
         }
-        for path in &damaged {
-            disk.corrupt(path, 0, &[7; 64]).unwrap();
-        }
-        let verified = verified(&disk);
-        let what = format!("{gone:?} {damaged:?}: {verified:#?}");
-        for path in &damaged {
-            assert_eq!(named(&verified, path), 1, "{what}");
-        }
-        let lost = gone.iter().filter(|path| path.extension() != Some("zst".as_ref())).count();
-        assert_eq!(verified.away.len(), gone.iter().count() - lost, "{what}");
-        assert_eq!(verified.faults.len(), damaged.len() + lost, "{what}");
-        assert!(verified.faults.iter().all(|fault| !fault.contains("LSN 0")), "{what}");
-        assert_eq!(verified.last_lsn, Lsn(7), "{what}");
     }
 }
 

@@ -82,12 +82,12 @@ pub fn archive_away(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Resu
     if manifest.salvage != 0 || first >= manifest.first_segment {
         return Ok(Vec::new());
     }
-    let not_missed = not_missed_before(vfs, layout, manifest)?;
+    let not_known = not_known_before(vfs, layout, manifest)?;
     let (mut links, mut archived) = (Vec::new(), 0);
     for file in segment_files(vfs, &log_dirs(layout, manifest))? {
         let previous = match SegmentReader::open(vfs, &file.path) {
             Ok(Some(reader)) if reader.header().database != manifest.database => continue,
-            Ok(Some(reader)) => previous_of(reader.header(), not_missed),
+            Ok(Some(reader)) => previous_of(reader.header(), not_known),
             Ok(None) => continue,
             // Damaged is not away: it is there, and what was before it stands in it no more.
             Err(e) if e.is_of_the_file() => links.last().map_or(0, |(number, _)| *number),

@@ -42,11 +42,11 @@ pub fn check_heads(
     snapshot.check_files(vfs)
 }
 
-/// Up to here nobody misses what is not there of log and archive: recovery does not need it, and a manifest that is older than what was done may
-/// name it.
+/// Up to here nobody misses what is not there of the log: recovery does not need it, and a manifest that is older than what was done may name it.
 pub(crate) fn not_missed_before(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<Lsn> {
     let not_known = not_known_before(vfs, layout, manifest)?;
-    if manifest.kept.archive != 0 {
+    if manifest.kept.archive != 0 || manifest.archived_from() < manifest.first_segment {
+        // What recovery does not need, the archive was to have.
         return Ok(not_known);
     }
     let fallback = fallback(&manifest.snapshots, false, |entry| {

@@ -1,7 +1,7 @@
 //! Checking every file of a database that nobody has open. Changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ecsdb_io::{FileKind, Layout, Vfs};
 use ecsdb_snapshot::{LoadOptions, Manifest, Snapshot, SnapshotEntry};
@@ -190,6 +190,12 @@ pub fn verify_files(
     Ok(verified)
 }
 
+/// The number of a segment.
+fn number_of(path: &Path) -> Option<u64> {
+    let name = path.file_name()?.to_string_lossy();
+    FileKind::Segment.parse(&name).or_else(|| FileKind::CompressedSegment.parse(&name))
+}
+
 fn can_be_loaded(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest, entry: &SnapshotEntry) -> bool {
     let load = || {
         let snapshot = Snapshot::open(vfs, &layout.file(FileKind::Snapshot, entry.sequence))?;
@@ -223,17 +229,16 @@ impl Verified {
         }
         let covered = Lsn(manifest.snapshots.last().map_or(0, |newest| newest.lsn));
         let given_up = find::given_up_after(manifest, covered);
+        let away: Vec<u64> = self.away.iter().filter_map(|path| number_of(path)).collect();
         let is_away = |loss: &Loss| {
-            loss.missing && loss.damage.path.starts_with(layout.archive_dir()) && self.is_archive_away(layout)
+            let is_archived = loss.missing && loss.damage.path.starts_with(layout.archive_dir());
+            let all = || self.away.iter().any(|path| path == layout.archive_dir());
+            is_archived
+                && (all() || number_of(&loss.damage.path).is_some_and(|number| away.contains(&number)))
         };
         let is_strange = |loss: &Loss| self.strangers.contains(&loss.damage.path);
-        let is_before = |loss: &Loss| {
-            let name = loss.damage.path.file_name().map(|name| name.to_string_lossy());
-            let number = name.and_then(|name| {
-                FileKind::Segment.parse(&name).or_else(|| FileKind::CompressedSegment.parse(&name))
-            });
-            number.is_some() && number == before.map(|before| before.number)
-        };
+        let is_before =
+            |loss: &Loss| before.is_some_and(|before| number_of(&loss.damage.path) == Some(before.number));
         let is_given_up = |loss: &Loss| {
             given_up.is_some_and(|after| loss.damage.lsn > after || loss.damage.lsn == Lsn::ZERO)
         };

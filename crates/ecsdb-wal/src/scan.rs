@@ -698,13 +698,24 @@ fn remains_of(vfs: &dyn Vfs, path: &Path) -> Result<(Remains, bool)> {
 
 /// What is wrong with the segments after one that is there, up to another one that is not: with each file, and what there is none of.
 fn hole(after: u64, last: u64, dirs: &[LogDir<'_>], headless: &[Headless]) -> Vec<Damage> {
-    let within = headless.iter().filter(|file| file.number > after && file.number < last);
-    let mut damaged: Vec<Damage> = within.map(|file| file.damage.clone()).collect();
-    let mut end = missed(last, dirs, headless);
-    if damaged.is_empty() && last > after + 1 {
-        end.what = format!("{}, and nothing from segment {} on is there", end.what, after + 1);
+    let mut there: Vec<u64> = headless.iter().map(|file| file.number).collect();
+    there.retain(|number| (after + 1..=last).contains(number));
+    let mut damaged = Vec::new();
+    let mut from = after + 1;
+    for number in there.into_iter().chain([last + 1]) {
+        // What is missing before it, one beside the other.
+        if number > from {
+            let mut missing = missed(number - 1, dirs, headless);
+            if number - 1 > from {
+                missing.what = format!("{}, and nothing from segment {from} on is there", missing.what);
+            }
+            damaged.push(missing);
+        }
+        if number <= last {
+            damaged.push(missed(number, dirs, headless));
+        }
+        from = number + 1;
     }
-    damaged.push(end);
     damaged
 }
 
