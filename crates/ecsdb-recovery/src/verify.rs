@@ -39,8 +39,10 @@ pub struct Verified {
     pub faults: Vec<String>,
     /// The manifests among it: the next opening sets them aside.
     pub manifests: Vec<PathBuf>,
-    /// The files of other databases among it.
+    /// The segments of other databases among it.
     pub strangers: Vec<PathBuf>,
+    /// Manifests of other databases: nobody goes by them.
+    pub left_alone: Vec<PathBuf>,
     /// The first and the last of the moments that cannot be gone back to for that, of all up to the last one of which anything tells: those that
     /// [`crate::History::reconstruct`] refuses. What a salvage gives up that is not at its end, the faults say.
     pub unreachable: Vec<(Lsn, Lsn)>,
@@ -74,11 +76,7 @@ pub fn verify_files(
         let path = layout.file(FileKind::Manifest, generation);
         match Manifest::read(vfs, &path) {
             Ok(other) if other.database != manifest.database => {
-                verified.faults.push(format!(
-                    "{} is the manifest of another database, and is passed over: move it elsewhere",
-                    path.display()
-                ));
-                verified.strangers.push(path);
+                verified.left_alone.push(path);
             }
             Ok(_) => {}
             Err(ecsdb_snapshot::Error::Io(e)) if !e.is_of_the_file() => return Err(e.into()),

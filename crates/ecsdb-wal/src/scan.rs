@@ -13,6 +13,7 @@ use ecsdb_io::{FileKind, NumberedFile, Vfs};
 use crate::error::{LogError, Result};
 use crate::files::{LogDir, is_of, segment_files};
 use crate::format::{CLOSE, FOLLOWED, GROUP, GroupInfo, SegmentHeader};
+use crate::losses::{Headless, Loss, hole, missed};
 use crate::options::SegmentEnd;
 use crate::reader::{Damage, Remains, SegmentReader};
 use crate::walk::{Take, Walked, walk};
@@ -109,17 +110,6 @@ pub struct LogScan {
     after: Lsn,
 }
 
-/// A segment that is damaged or missing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Loss {
-    /// Its file, and what is wrong with it.
-    pub damage: Damage,
-    /// What shows that it was there, or whole.
-    pub evidence: String,
-    /// There is no file.
-    pub missing: bool,
-}
-
 /// What is known of a log from elsewhere: a manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Known {
@@ -133,14 +123,6 @@ pub struct Known {
     pub incarnation: u64,
     /// Number and salt of a segment that had a durable transaction; (0, 0) when none is known.
     pub mark: (u64, u32),
-}
-
-/// A segment file without a valid header.
-struct Headless {
-    number: u64,
-    damage: Damage,
-    bytes: u64,
-    remains: Remains,
 }
 
 impl LogScan {
@@ -334,11 +316,7 @@ impl LogScan {
             .into_iter()
             .filter_map(|(number, stranger)| is_missed(number).then_some(stranger))
             .collect();
-        for loss in &mut scan.losses {
-            let path = &loss.damage.path;
-            loss.missing = scan.segments.iter().all(|segment| segment.path != *path)
-                && headless.iter().all(|file| file.damage.path != *path);
-        }
+        scan.tell_missing(&headless);
         Ok((scan, strangers))
     }
 
@@ -578,23 +556,6 @@ impl LogScan {
         true
     }
 
-    /// Notes a file that is damaged or missing.
-    fn lose(&mut self, damage: Damage, evidence: String) {
-        if self.losses.iter().all(|loss| loss.damage.path != damage.path) {
-            self.losses.push(Loss { damage, evidence, missing: false });
-        }
-    }
-
-    /// Notes files without a valid header from before the first segment that has one: there is no break, but where the log has to go back further.
-    fn lose_before(&mut self, headless: &[Headless]) {
-        let Some(first) = self.segments.first() else { return };
-        let (previous, evidence) =
-            (first.header.previous.segment, format!("{} follows it", first.path.display()));
-        for file in headless.iter().filter(|file| file.number <= previous) {
-            self.lose(file.damage.clone(), evidence.clone());
-        }
-    }
-
     /// The first break counts.
     fn judge(&mut self, tail: Tail, broken: &mut Option<Tail>) {
         if let Tail::Corrupt { damage, evidence, .. } = &tail {
@@ -694,43 +655,6 @@ fn remains_of(vfs: &dyn Vfs, path: &Path) -> Result<(Remains, bool)> {
         }
         Err(e) => Err(e),
     }
-}
-
-/// What is wrong with the segments after one that is there, up to another one that is not: with each file, and what there is none of.
-fn hole(after: u64, last: u64, dirs: &[LogDir<'_>], headless: &[Headless]) -> Vec<Damage> {
-    let mut there: Vec<u64> = headless.iter().map(|file| file.number).collect();
-    there.retain(|number| (after + 1..=last).contains(number));
-    let mut damaged = Vec::new();
-    let mut from = after + 1;
-    for number in there.into_iter().chain([last + 1]) {
-        // What is missing before it, one beside the other.
-        if number > from {
-            let mut missing = missed(number - 1, dirs, headless);
-            if number - 1 > from {
-                missing.what = format!("{}, and nothing from segment {from} on is there", missing.what);
-            }
-            damaged.push(missing);
-        }
-        if number <= last {
-            damaged.push(missed(number, dirs, headless));
-        }
-        from = number + 1;
-    }
-    damaged
-}
-
-/// What is wrong with a segment that others say to have been there: with its file, or that there is none where it would be.
-fn missed(number: u64, dirs: &[LogDir<'_>], headless: &[Headless]) -> Damage {
-    if let Some(file) = headless.iter().find(|file| file.number == number) {
-        return file.damage.clone();
-    }
-    let dir = dirs.iter().find(|dir| number >= dir.first).or(dirs.first());
-    // What is archived may lie there without compression, too.
-    let is_archived = dir.is_some_and(|dir| dir.archive);
-    let kind = if is_archived { FileKind::CompressedSegment } else { FileKind::Segment };
-    let name = PathBuf::from(kind.name(number));
-    let path = dir.map_or_else(|| name.clone(), |dir| dir.path.join(&name));
-    Damage::new(&path, 0, Lsn::ZERO, "the segment is missing")
 }
 
 fn corrupt(damage: Damage, evidence: String) -> Tail {

@@ -1,6 +1,6 @@
 //! `ecsdb verify`
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
@@ -39,11 +39,12 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
         .map(|(first, last)| json!({ "first_lsn": first.0, "last_lsn": last.0 }))
         .collect();
     if out.is_json() {
-        let away: Vec<_> = checked.away.iter().map(|file| output::path(file)).collect();
+        let paths = |files: &[PathBuf]| files.iter().map(|file| output::path(file)).collect::<Vec<_>>();
+        let (away, left_alone) = (paths(&checked.away), paths(&checked.left_alone));
         out.json(&json!({
             "snapshots": checked.snapshots, "segments": checked.segments, "bytes": checked.bytes,
             "last_lsn": checked.last_lsn.0, "torn_tail": checked.torn_tail, "faults": checked.faults,
-            "away": away, "unreachable": unreachable, "needed": advice.as_ref().map(|advice| advice.needed),
+            "away": away, "left_alone": left_alone, "unreachable": unreachable, "needed": advice.as_ref().map(|advice| advice.needed),
         }))?;
     } else {
         if let Some(torn) = &checked.torn_tail {
@@ -54,6 +55,12 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
         for path in &checked.away {
             out.line(format_args!(
                 "away: {}; once it is back, the next opening for writing counts it again",
+                path.display()
+            ))?;
+        }
+        for path in &checked.left_alone {
+            out.line(format_args!(
+                "left alone: {}, the manifest of another database; move it elsewhere",
                 path.display()
             ))?;
         }
