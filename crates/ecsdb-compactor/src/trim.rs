@@ -1,13 +1,13 @@
 //! What of the past goes, as a decision on what there is: the same for doing it and for saying what would be done.
 
 use ecsdb_io::{FileKind, Layout, Vfs, numbered_files};
-use ecsdb_recovery::{Mark, log_dirs, mark};
+use ecsdb_recovery::{Mark, check_heads, fallback, log_dirs, mark};
 use ecsdb_snapshot::{Manifest, SnapshotEntry};
 use ecsdb_wal::{LogScan, Lsn, segment_files};
 
 use crate::archive::{ArchivedSegment, had_some, list_archive};
 use crate::error::{Error, Result};
-use crate::retention::{Retention, needed};
+use crate::retention::Retention;
 use crate::settings::{Archiving, StoreSettings};
 
 /// What there is.
@@ -110,8 +110,15 @@ pub fn foresee(
         // It is away: nothing goes before it is back, and a compaction is done when what it gives up is gone.
         return if is_compaction { Err(Error::ArchiveAway(layout.archive_dir().into())) } else { Ok(next) };
     }
-    let least = if is_compaction { Some(1) } else { needed(&next.snapshots) };
-    let fallback = least.and_then(|least| next.snapshots.iter().rev().nth(least - 1).copied());
+    let new = manifest.next_snapshot;
+    let fallback = fallback(&next.snapshots, is_compaction, |entry| {
+        // What is to be written is whole.
+        match check_heads(vfs, layout, manifest.database, entry) {
+            Err(e) if entry.sequence < new && e.is_damage() => Ok(false),
+            Err(e) if entry.sequence < new => Err(e),
+            _ => Ok(true),
+        }
+    })?;
     let covered = fallback.map_or(Lsn::ZERO, |entry| Lsn(entry.lsn));
     let [log, archive] = log_dirs(layout, manifest);
     let segments = segment_files(vfs, &[log])?;
