@@ -10,6 +10,7 @@ mod interrupt;
 mod log;
 mod opening;
 mod output;
+mod overlay;
 mod place;
 mod target;
 mod times;

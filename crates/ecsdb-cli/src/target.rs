@@ -169,19 +169,21 @@ pub(crate) fn can_write(dir: &Path) -> Result<()> {
     if fs::symlink_metadata(there).is_ok_and(|there| there.is_symlink()) && !there.exists() {
         return Err(Failure::Exists(format!("{} is a link to nothing", there.display())).into());
     }
-    access(there).with_context(|| format!("nothing can be written in {}", there.display()))
+    access(there, true).with_context(|| format!("nothing can be written in {}", there.display()))
 }
 
+/// Refuses a directory, or a file, in which nothing may be written.
 #[cfg(unix)]
-fn access(dir: &Path) -> std::io::Result<()> {
+pub(crate) fn access(path: &Path, is_dir: bool) -> std::io::Result<()> {
     use rustix::fs::{Access, access};
-    Ok(access(dir, Access::WRITE_OK | Access::EXEC_OK)?)
+    let within = if is_dir { Access::EXEC_OK } else { Access::empty() };
+    Ok(access(path, Access::WRITE_OK | within)?)
 }
 
-/// What may be written where is told by trying.
+/// What may be written where is told by trying: but what is not there is not.
 #[cfg(not(unix))]
-fn access(_: &Path) -> std::io::Result<()> {
-    Ok(())
+pub(crate) fn access(path: &Path, _: bool) -> std::io::Result<()> {
+    fs::metadata(path).map(drop)
 }
 
 fn new(own: Option<&Layout>, to: &Path, may_be_used: impl Fn(&Layout) -> bool) -> Result<Layout> {
