@@ -92,7 +92,7 @@ impl Exit {
         match kind {
             ErrorKind::Call | ErrorKind::Config => Exit::Usage,
             // A copy that was not finished is no database yet.
-            ErrorKind::NotFound | ErrorKind::Unfinished => Exit::Missing,
+            ErrorKind::NotFound | ErrorKind::Unfinished | ErrorKind::Away => Exit::Missing,
             ErrorKind::Damaged => Exit::Damaged,
             ErrorKind::Locked => Exit::Locked,
             ErrorKind::AlreadyExists => Exit::Exists,

@@ -293,8 +293,9 @@ impl Look<'_> {
         let past = past.map_err(|e| out_of_range(e, history, moment))?;
         let loaded = past.report.snapshot.map(|loaded| loaded.sequence);
         let base = self.manifest.snapshots.iter().find(|entry| Some(entry.sequence) == loaded);
-        let of_snapshot = past.unix_ns == 0;
-        let unix_ns = if of_snapshot { base.map_or(0, |entry| entry.created_unix_ns) } else { past.unix_ns };
+        let written = if past.unix_ns == 0 { written(history, past.world.lsn()) } else { past.unix_ns };
+        let of_snapshot = written == 0;
+        let unix_ns = if of_snapshot { base.map_or(0, |entry| entry.created_unix_ns) } else { written };
         Ok(Seen {
             view: past.world.view(),
             world: past.world,
@@ -304,6 +305,19 @@ impl Look<'_> {
             database: self.manifest.database,
         })
     }
+}
+
+/// When a transaction was written that a snapshot ends with, by the log; 0 where that does not say it any more.
+fn written(history: &History<'_>, lsn: Lsn) -> u64 {
+    let mut unix_ns = 0;
+    let read = history.transactions(Lsn(lsn.0.saturating_sub(1)), lsn, |transaction, _| {
+        if transaction.lsn == lsn {
+            unix_ns = transaction.unix_ns;
+        }
+        ControlFlow::Continue(())
+    });
+    // Where the log is lost, the snapshot is there all the same.
+    read.map_or(0, |()| unix_ns)
 }
 
 impl Seen {

@@ -54,7 +54,10 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     let (view, same) = (dumped.view, dumped.same);
     let info = match options.dry_run {
         true => None,
-        false => Some(copy::write(view.clone(), &layout, &settled.config, Kept::default())?),
+        false => {
+            target::remove_left_over(&layout)?;
+            Some(copy::write(view.clone(), &layout, &settled.config, Kept::default())?)
+        }
     };
     if out.is_json() {
         return out.json(&json!({
