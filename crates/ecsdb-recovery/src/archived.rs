@@ -49,7 +49,8 @@ pub fn missing_files(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Res
     let [log, _] = log_dirs(layout, manifest);
     let not_missed = not_missed_before(vfs, layout, manifest)?;
     let mut links = Vec::new();
-    for file in segment_files(vfs, &[log])? {
+    let files = segment_files(vfs, &[log])?;
+    for file in &files {
         match SegmentReader::open(vfs, &file.path) {
             Ok(Some(reader)) if reader.header().database == manifest.database => {
                 links.push((file.number, previous_of(reader.header(), not_missed)));
@@ -62,7 +63,9 @@ pub fn missing_files(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Res
             Err(e) => return Err(e.into()),
         }
     }
-    let segments = missing_segments(manifest.first_segment, links);
+    let mut segments = missing_segments(manifest.first_segment, links);
+    // A copy under another number names one that is there.
+    segments.retain(|number| files.iter().all(|file| file.number != *number));
     missing.extend(segments.into_iter().map(|number| layout.file(FileKind::Segment, number)));
     Ok(missing)
 }

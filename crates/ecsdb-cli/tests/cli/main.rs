@@ -13,6 +13,7 @@ mod odd;
 mod page;
 mod reading;
 mod settings;
+mod tail;
 mod targets;
 mod told;
 mod writing;
