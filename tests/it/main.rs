@@ -32,6 +32,7 @@ mod held;
 mod holes;
 mod kept;
 mod lifecycle;
+mod listed;
 mod liveness;
 mod lives;
 mod lives_at_random;

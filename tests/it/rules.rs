@@ -286,10 +286,14 @@ fn a_segment_that_was_given_up_and_comes_back_is_read_by_nobody() {
     let make = |name: &str| {
         let db = Database::new_with_persistence(config(name)).unwrap();
         let mut history = Vec::new();
+        let mut first = Vec::new();
         for i in 0..3 {
             for _ in 0..8 {
                 fill(&db, 1);
                 history.push((db.lsn(), db.view().unwrap().digest().unwrap()));
+            }
+            if i == 0 {
+                first = std::fs::read(dir.path().join(name).join("log/0000000000000001.seg")).unwrap();
             }
             if i < 2 {
                 db.snapshot().unwrap().wait().unwrap();
@@ -297,9 +301,9 @@ fn a_segment_that_was_given_up_and_comes_back_is_read_by_nobody() {
             }
         }
         db.close().unwrap();
-        history
+        (history, first)
     };
-    let (history, _) = (make("world"), make("other"));
+    let ((history, own), _) = (make("world"), make("other"));
     let log = dir.path().join("world/log");
     let first = |dir: &Path| {
         let names =
@@ -309,8 +313,11 @@ fn a_segment_that_was_given_up_and_comes_back_is_read_by_nobody() {
     assert!(first(&log).as_str() > "0000000000000003.seg");
     let foreign =
         std::fs::read(dir.path().join("other/log").join(first(&dir.path().join("other/log")))).unwrap();
-    for number in 1..=3 {
-        std::fs::write(log.join(format!("{number:016}.seg")), &foreign).unwrap();
+    // The bytes of another database, and of this one, with damage: the archive has it whole.
+    let mut own = own;
+    own[5_000] ^= 1;
+    for (number, bytes) in [(1, &own), (2, &foreign), (3, &foreign)] {
+        std::fs::write(log.join(format!("{number:016}.seg")), bytes).unwrap();
     }
     let verified = ecsdb::verify(&config("world"), |_| {}).unwrap();
     assert!(verified.faults.is_empty(), "{verified:?}");

@@ -36,19 +36,6 @@ pub(crate) enum Failure {
     Interrupted,
 }
 
-/// Another error, in other words.
-#[derive(Debug, thiserror::Error)]
-#[error("{text}")]
-struct Told {
-    text: String,
-    exit: Exit,
-}
-
-/// An error of the same kind, in other words: one of a copy, say, as one of its original.
-pub(crate) fn told(error: &anyhow::Error, words: impl Fn(&str) -> String) -> anyhow::Error {
-    Told { text: words(&text(error)), exit: Exit::of(error) }.into()
-}
-
 /// Exit codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -91,9 +78,6 @@ impl Exit {
                     Failure::Interrupted => Exit::Interrupted,
                 };
             }
-            if let Some(told) = cause.downcast_ref::<Told>() {
-                return told.exit;
-            }
             if let Some(wrong) = cause.downcast_ref::<ecsdb_query::Error>() {
                 return Exit::of_kind(wrong.kind());
             }
@@ -108,7 +92,7 @@ impl Exit {
         match kind {
             ErrorKind::Call | ErrorKind::Config => Exit::Usage,
             // A copy that was not finished is no database yet.
-            ErrorKind::NotFound | ErrorKind::Unfinished => Exit::Missing,
+            ErrorKind::NotFound | ErrorKind::Unfinished | ErrorKind::Away => Exit::Missing,
             ErrorKind::Damaged => Exit::Damaged,
             ErrorKind::Locked => Exit::Locked,
             ErrorKind::AlreadyExists => Exit::Exists,

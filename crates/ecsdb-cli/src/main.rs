@@ -10,6 +10,7 @@ mod interrupt;
 mod log;
 mod opening;
 mod output;
+mod overlay;
 mod place;
 mod target;
 mod times;
@@ -123,13 +124,15 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // Before anything else: until then a signal ends the process as it ends everybody's.
+    let listening = interrupt::listen();
     failure::listen_to(std::env::args_os().skip(1));
     log::listen();
     let Cli { json, command } = match Cli::try_parse() {
         Ok(call) => call,
         Err(e) => return failure::end_call(&e),
     };
-    let done = run(command, json);
+    let done = listening.and_then(|()| run(command, json));
     if !done.as_ref().is_err_and(failure::is_of_the_engine) {
         log::tell();
     }
@@ -140,7 +143,6 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command, json: bool) -> Result<()> {
-    interrupt::listen()?;
     let mut out = Output::new(json);
     let done = match &command {
         Command::Init(options) => init::run(options, &mut out),
@@ -166,7 +168,8 @@ fn run(command: Command, json: bool) -> Result<()> {
         Command::Man(options) => man::run(options, &mut out),
         Command::Demo(options) => demo::run(options, &mut out),
     };
-    // What was found is printed before what is wrong with it. That two differ is nothing wrong: where it was not printed, nobody knows how.
+    // Once it is found, it is said, and no interruption any more. What was found is printed before what is wrong with it. That two differ is nothing wrong: where it was not printed, nobody knows how.
+    interrupt::hold();
     let printed = out.flush();
     match done {
         Err(e) if !failure::is_answer(&e) => Err(e),

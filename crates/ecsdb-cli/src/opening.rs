@@ -14,16 +14,19 @@ use crate::failure::Failure;
 use crate::place::Settled;
 use crate::{failure, output, target};
 
-/// What an opening did, or would do.
-pub(crate) struct Opening(RecoveryReport);
+/// What an opening did, or in a dry run would do.
+pub(crate) struct Opening {
+    report: RecoveryReport,
+    is_done: bool,
+}
 
 impl Settled {
     /// Opens it for changing it by the policy of its settings, and says what that did.
     pub(crate) fn open(&self) -> Result<(Database, Opening)> {
         let db = self.open_by(self.config.recovery.policy)?;
         let report = db.recovery_report().context("the report of the recovery")?.clone();
-        let opening = Opening(report);
-        opening.warn(true);
+        let opening = Opening { report, is_done: !self.is_dry };
+        opening.warn();
         Ok((db, opening))
     }
 
@@ -72,14 +75,10 @@ fn refuse_locked(layout: &Layout) -> Result<()> {
 }
 
 impl Opening {
-    /// What an opening would do, by what was read without one.
-    pub(crate) fn foreseen(report: RecoveryReport) -> Opening {
-        Opening(report)
-    }
-
     /// Says it on standard error.
-    pub(crate) fn warn(&self, is_done: bool) {
-        let report = &self.0;
+    fn warn(&self) {
+        let Opening { report, is_done } = self;
+        let is_done = *is_done;
         let is = if is_done { "is" } else { "would be" };
         let are = |n: u64| if is_done && n != 1 { "are" } else { is };
         for lost in &report.lost {
@@ -118,7 +117,7 @@ impl Opening {
     }
 
     pub(crate) fn json(&self) -> Result<Json> {
-        let report = serde_json::to_value(&self.0)?;
+        let report = serde_json::to_value(&self.report)?;
         Ok(json!({
             "data_loss": report["data_loss"], "lost": report["lost"], "passed_over": report["rejected"],
             "unlisted": report["unlisted"], "torn_tail": report["tail"], "cut_bytes": report["cut_bytes"],
@@ -128,14 +127,17 @@ impl Opening {
 
     /// Ends with the exit code of damage where what had been acknowledged is lost, whatever else was done.
     pub(crate) fn end(&self) -> Result<()> {
-        if self.0.data_loss != DataLoss::Acknowledged {
+        if self.report.data_loss != DataLoss::Acknowledged {
             return Ok(());
         }
-        let report = self.0.incarnation;
-        Err(Failure::Damaged(format!(
-            "it is done, but the opening gave up what had been acknowledged: `recovery.policy` is `salvage`; the report of opening {report} \
-             lists it, and what was set aside is kept"
-        ))
+        let number = self.report.incarnation;
+        Err(Failure::Damaged(match self.is_done {
+            true => format!(
+                "it is done, but the opening gave up what had been acknowledged: `recovery.policy` is `salvage`; the report of opening \
+                 {number} lists it, and what was set aside is kept"
+            ),
+            false => "it would be done, but the opening would give up what had been acknowledged: `recovery.policy` is `salvage`".into(),
+        })
         .into())
     }
 }

@@ -68,6 +68,22 @@ impl Output {
         &mut self.out
     }
 
+    /// Nobody will read what is printed from now on: whoever has the other end of the pipe is gone.
+    #[cfg(unix)]
+    pub(crate) fn is_left(&self) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let stdout = io::stdout();
+        let mut fds = [PollFd::new(&stdout, PollFlags::empty())];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
+    }
+
+    /// It is found out with the next line.
+    #[cfg(not(unix))]
+    pub(crate) fn is_left(&self) -> bool {
+        false
+    }
+
     /// What was printed so far is to be seen now.
     pub(crate) fn flush(&mut self) -> Result<()> {
         Ok(self.out.flush()?)

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
@@ -21,6 +22,7 @@ use indicatif::HumanBytes;
 use serde_json::json;
 
 use crate::failure::{Failure, may_be_a_race};
+use crate::overlay::Overlay;
 use crate::{failure, interrupt, output, target, times};
 
 /// Which database.
@@ -62,6 +64,7 @@ impl When {
 
 /// The files of a database, as its newest manifest has them.
 pub(crate) struct Look<'a> {
+    vfs: &'a dyn Vfs,
     pub(crate) layout: &'a Layout,
     pub(crate) manifest: &'a Manifest,
     pub(crate) config: &'a PersistenceConfig,
@@ -105,7 +108,7 @@ impl Place {
         let mut config = settings(file.as_deref(), &self.dir)?;
         check_dir(&config, file.as_deref(), &self.dir)?;
         config.dir.clone_from(&self.dir);
-        Ok(Settled { config, file })
+        Ok(Settled { vfs: Arc::new(Disk), is_dry: false, config, file })
     }
 
     /// Looks at its files, again where they change meanwhile.
@@ -130,6 +133,9 @@ impl Place {
 
 /// A database with the settings that hold for it.
 pub(crate) struct Settled {
+    /// The disk, or what a dry run changes instead.
+    vfs: Arc<dyn Vfs>,
+    pub(crate) is_dry: bool,
     pub(crate) config: PersistenceConfig,
     /// The file that says some of them.
     pub(crate) file: Option<PathBuf>,
@@ -137,15 +143,18 @@ pub(crate) struct Settled {
 
 impl Settled {
     pub(crate) fn layout(&self) -> Result<Layout> {
-        Ok(self.config.layout_in(&Disk)?)
+        Ok(self.config.layout_in(&*self.vfs)?)
     }
 
-    /// A copy of it in another directory, with everything at its usual place there.
-    pub(crate) fn at(&self, dir: &Path) -> Settled {
-        let mut config = self.config.clone();
-        config.dir = dir.into();
-        (config.wal.dir, config.snapshot.dir, config.archive.dir) = (None, None, None);
-        Settled { config, file: self.file.clone() }
+    /// The same for a dry run: whatever is done with it is done, and nothing of it stays.
+    pub(crate) fn dry(self) -> Result<Settled> {
+        // What is written meanwhile is removed, whatever ends the work.
+        interrupt::hold();
+        Ok(Settled { vfs: Arc::new(Overlay::new()?), is_dry: true, ..self })
+    }
+
+    pub(crate) fn vfs(&self) -> &dyn Vfs {
+        &*self.vfs
     }
 
     /// What becomes of its past when it is opened here: what nobody says gives nothing up, since nothing here says what the program that uses
@@ -157,7 +166,8 @@ impl Settled {
     pub(crate) fn builder(&self) -> Builder {
         let mut config = self.config.clone();
         config.manual();
-        Database::builder(config.dir.clone()).config(|settings| *settings = config).keep_all()
+        let builder = Database::builder(config.dir.clone()).vfs(self.vfs.clone());
+        builder.config(|settings| *settings = config).keep_all()
     }
 
     /// Makes it where there is none.
@@ -182,10 +192,16 @@ impl Settled {
         let mut doubted = D::default();
         loop {
             let before = files(&layout);
-            let looked =
-                look(&Disk, &layout).map_err(|e| no_database(e, &self.config.dir)).and_then(|manifest| {
-                    with(&Look { layout: &layout, manifest: &manifest, config: &self.config })
-                });
+            let looked = look(self.vfs(), &layout).map_err(|e| no_database(e, &self.config.dir)).and_then(
+                |manifest| {
+                    with(&Look {
+                        vfs: self.vfs(),
+                        layout: &layout,
+                        manifest: &manifest,
+                        config: &self.config,
+                    })
+                },
+            );
             let is_in_doubt = match &looked {
                 Err(e) => may_be_a_race(e),
                 Ok(found) => {
@@ -244,8 +260,8 @@ fn same_place(a: &Path, b: &Path) -> bool {
 }
 
 impl Look<'_> {
-    pub(crate) fn vfs(&self) -> &'static dyn Vfs {
-        &Disk
+    pub(crate) fn vfs(&self) -> &dyn Vfs {
+        self.vfs
     }
 
     pub(crate) fn history(&self) -> Result<History<'_>> {
@@ -256,31 +272,19 @@ impl Look<'_> {
         self.see_by(&self.history()?, moment)
     }
 
-    /// The last state, as an opening with the policy of the settings would find it. What only a salvage gets over is damage here.
-    pub(crate) fn see_as_opened(&self) -> Result<Seen> {
-        self.see_with(&self.history()?, Moment::Latest, self.policy())
-    }
-
-    /// The policy of an opening that gives nothing up.
-    pub(crate) fn policy(&self) -> Policy {
-        match self.config.recovery.policy {
-            Policy::Salvage => Policy::TruncateTail,
-            other => other,
-        }
-    }
-
     /// The state at a moment, with values as they are stored.
     pub(crate) fn see_by(&self, history: &History<'_>, moment: Moment) -> Result<Seen> {
-        self.see_with(history, moment, Policy::TruncateTail)
-    }
-
-    fn see_with(&self, history: &History<'_>, moment: Moment, policy: Policy) -> Result<Seen> {
         let bar = output::spinner();
         let threads = match self.config.recovery.threads {
             0 => std::thread::available_parallelism().map_or(1, Into::into),
             n => n,
         };
-        let options = Options { existence: Existence::Required, policy, threads, register: false };
+        let options = Options {
+            existence: Existence::Required,
+            policy: Policy::TruncateTail,
+            threads,
+            register: false,
+        };
         let past = history.reconstruct(moment, options, &mut |step| {
             bar.set_message(step.to_string());
             ControlFlow::Continue(())
@@ -289,8 +293,9 @@ impl Look<'_> {
         let past = past.map_err(|e| out_of_range(e, history, moment))?;
         let loaded = past.report.snapshot.map(|loaded| loaded.sequence);
         let base = self.manifest.snapshots.iter().find(|entry| Some(entry.sequence) == loaded);
-        let of_snapshot = past.unix_ns == 0;
-        let unix_ns = if of_snapshot { base.map_or(0, |entry| entry.created_unix_ns) } else { past.unix_ns };
+        let written = if past.unix_ns == 0 { written(history, past.world.lsn()) } else { past.unix_ns };
+        let of_snapshot = written == 0;
+        let unix_ns = if of_snapshot { base.map_or(0, |entry| entry.created_unix_ns) } else { written };
         Ok(Seen {
             view: past.world.view(),
             world: past.world,
@@ -300,6 +305,19 @@ impl Look<'_> {
             database: self.manifest.database,
         })
     }
+}
+
+/// When a transaction was written that a snapshot ends with, by the log; 0 where that does not say it any more.
+fn written(history: &History<'_>, lsn: Lsn) -> u64 {
+    let mut unix_ns = 0;
+    let read = history.transactions(Lsn(lsn.0.saturating_sub(1)), lsn, |transaction, _| {
+        if transaction.lsn == lsn {
+            unix_ns = transaction.unix_ns;
+        }
+        ControlFlow::Continue(())
+    });
+    // Where the log is lost, the snapshot is there all the same.
+    read.map_or(0, |()| unix_ns)
 }
 
 impl Seen {

@@ -3,9 +3,10 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use ecsdb_io::{Disk, FileKind, Layout, Owner, Vfs};
+use ecsdb_io::{DirEntry, DirLock, Disk, EntryKind, FileKind, Layout, LockError, LockKind, Owner, Vfs};
 use ecsdb_recovery::{Error as RecoveryError, look};
 use ecsdb_snapshot::Manifest;
 
@@ -84,7 +85,7 @@ pub(crate) fn for_database(place: &Place) -> Result<(Settled, Layout)> {
         Err(RecoveryError::Io(e)) if e.is_not_found() => {}
         Err(other) => return Err(other.into()),
     }
-    new(None, &place.dir, |layout| layout.unfinished_file().exists() || has_settings_alone(layout))?;
+    new(None, &place.dir, |layout| is_unfinished(layout) || is_left_over(layout))?;
     for_copy_elsewhere(&layout)?;
     Ok((settled, layout))
 }
@@ -135,14 +136,64 @@ impl Tables {
     }
 }
 
+/// Whether there is nothing but what the making of a database leaves that was killed before anything was there: locks, a manifest that was not
+/// published, and the settings.
+fn is_left_over(layout: &Layout) -> bool {
+    let is_left = |entry: &DirEntry| {
+        let is_unpublished =
+            || entry.name.strip_suffix(".tmp").is_some_and(|name| FileKind::Manifest.parse(name).is_some());
+        matches!(&*entry.name, "LOCK" | "LOCK.holder" | SETTINGS) || is_unpublished()
+    };
+    Disk.read_dir(layout.root())
+        .is_ok_and(|entries| entries.iter().all(|entry| entry.kind == EntryKind::File && is_left(entry)))
+}
+
+/// Removes what another attempt left over, for whoever needs the directory to be free.
+pub(crate) fn remove_left_over(layout: &Layout) -> Result<()> {
+    if has_settings_alone(layout) || !is_left_over(layout) {
+        return Ok(());
+    }
+    let _lock = lock(layout)?;
+    remove_files(layout.root())
+}
+
+/// Removes what was begun in a directory that was free before, and failed. Where it failed since somebody else is there, nothing is removed.
+pub(crate) fn give_up<T>(layout: &Layout, made: &Missing, e: anyhow::Error) -> Result<T> {
+    use ecsdb::ErrorKind;
+    let kind = e.chain().find_map(ErrorKind::of);
+    if matches!(kind, Some(ErrorKind::DiskFull | ErrorKind::Retry | ErrorKind::Cancelled)) {
+        // What it failed with counts.
+        let removed = lock(layout).and_then(|_lock| remove_database(layout, made));
+        if kind == Some(ErrorKind::Cancelled) {
+            removed?;
+        }
+    }
+    Err(e)
+}
+
+/// Refuses a directory that somebody is at work in. Where the lock cannot be made, nobody has it.
+fn lock(layout: &Layout) -> Result<Option<Arc<dyn DirLock>>> {
+    let (path, holder) = (Layout::lock_file(layout.root()), format!("process {}", std::process::id()));
+    match Disk.try_lock(&path, LockKind::Exclusive, &holder) {
+        Err(e @ LockError::Held { .. }) => Err(RecoveryError::from(e).into()),
+        lock => Ok(lock.ok()),
+    }
+}
+
+/// Whether a copy was begun there, and not finished: with a manifest, which comes last, it is a database, and the mark beside it says nothing.
+pub(crate) fn is_unfinished(layout: &Layout) -> bool {
+    layout.unfinished_file().exists()
+        && Manifest::generations(&Disk, layout).is_ok_and(|generations| generations.is_empty())
+}
+
 /// A directory for a copy: one in which another was left unfinished can be had, too.
 pub(crate) fn for_copy(own: Option<&Layout>, to: &Path) -> Result<Layout> {
-    new(own, to, |layout| layout.unfinished_file().exists())
+    new(own, to, is_unfinished)
 }
 
 /// The same of those directories of a new database that lie elsewhere than in its own.
 fn for_copy_elsewhere(layout: &Layout) -> Result<()> {
-    let is_unfinished = layout.unfinished_file().exists();
+    let is_unfinished = is_unfinished(layout);
     for dir in elsewhere(layout) {
         let is_ours = |dir: &Path| {
             Owner::read(&Disk, dir).is_ok_and(|owner| owner.is_some_and(|owner| owner.root == layout.root()))
@@ -169,19 +220,21 @@ pub(crate) fn can_write(dir: &Path) -> Result<()> {
     if fs::symlink_metadata(there).is_ok_and(|there| there.is_symlink()) && !there.exists() {
         return Err(Failure::Exists(format!("{} is a link to nothing", there.display())).into());
     }
-    access(there).with_context(|| format!("nothing can be written in {}", there.display()))
+    access(there, true).with_context(|| format!("nothing can be written in {}", there.display()))
 }
 
+/// Refuses a directory, or a file, in which nothing may be written.
 #[cfg(unix)]
-fn access(dir: &Path) -> std::io::Result<()> {
+pub(crate) fn access(path: &Path, is_dir: bool) -> std::io::Result<()> {
     use rustix::fs::{Access, access};
-    Ok(access(dir, Access::WRITE_OK | Access::EXEC_OK)?)
+    let within = if is_dir { Access::EXEC_OK } else { Access::empty() };
+    Ok(access(path, Access::WRITE_OK | within)?)
 }
 
-/// What may be written where is told by trying.
+/// What may be written where is told by trying: but what is not there is not.
 #[cfg(not(unix))]
-fn access(_: &Path) -> std::io::Result<()> {
-    Ok(())
+pub(crate) fn access(path: &Path, _: bool) -> std::io::Result<()> {
+    fs::metadata(path).map(drop)
 }
 
 fn new(own: Option<&Layout>, to: &Path, may_be_used: impl Fn(&Layout) -> bool) -> Result<Layout> {

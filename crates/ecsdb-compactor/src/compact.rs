@@ -14,12 +14,12 @@ use crate::store::{Store, Work};
 
 impl Store {
     /// Folds the log into the newest snapshot, merges its chain into one full file, and deletes what that covers: all
-    /// other snapshots with `Some(1)`, or what recovery does not need with `None`, and what the settings do not keep. The merged file's blocks are compared with those it was made from before anything
-    /// is deleted (CKP-8). O(bytes of the newest snapshot); nobody waits for it.
+    /// other snapshots if it is to stand `alone`, or else what recovery does not need, and what the settings do not keep. The merged file's blocks
+    /// are compared with those it was made from before anything is deleted (CKP-8). O(bytes of the newest snapshot); nobody waits for it.
     ///
     /// # Errors
     /// When it fails or is cancelled; what was there before is still there.
-    pub fn compact(&self, view: View, keep: Option<usize>, control: &Control) -> Result<CompactionInfo> {
+    pub fn compact(&self, view: View, alone: bool, control: &Control) -> Result<CompactionInfo> {
         let started = Instant::now();
         let _span = tracing::info_span!("compaction").entered();
         self.until_durable(&view)?;
@@ -28,7 +28,7 @@ impl Store {
         self.write_snapshot(&mut work, view, control)?;
         control.check()?;
         self.merge_newest(&mut work, control)?;
-        self.trim_to(&mut work, keep)?;
+        self.trim_to(&mut work, alone)?;
         let bytes_after = self.sizes()?.total_bytes();
         let newest = self.manifest().snapshots.last().map_or((0, 0), |entry| (entry.sequence, entry.lsn));
         let info = CompactionInfo {

@@ -37,4 +37,3 @@ pub use schedule::{Due, Now, Reason, Schedule};
 pub use settings::{ARCHIVE_BYTES_DEFAULT, ArchiveSettings, Archiving, StoreSettings};
 pub use stats::StoreStats;
 pub use store::{Pin, Store, StoreFiles};
-pub use trim::foresee;

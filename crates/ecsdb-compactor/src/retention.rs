@@ -4,14 +4,6 @@ use std::time::Duration;
 
 use ecsdb_snapshot::{Kept, SnapshotEntry};
 
-/// How many of the newest of `entries` (oldest first) recovery needs: back to one that shares no file with the newest, so that no
-/// single damage makes both useless. `None` while there is no such one.
-pub(crate) fn needed(entries: &[SnapshotEntry]) -> Option<usize> {
-    let newest = entries.last()?;
-    let apart = entries.iter().rposition(|entry| entry.sequence < newest.base)?;
-    Some(entries.len() - apart)
-}
-
 /// Limits of what is kept. The past is given up from its far end, a snapshot and the archived log behind it at a time, as long as
 /// any limit is exceeded. Without any limit only what recovery needs is kept: the snapshots back to one that shares no file with the
 /// newest, and the log after that one.
@@ -99,16 +91,6 @@ mod tests {
             salt: i,
         };
         (1..=n).map(entry).collect()
-    }
-
-    #[test]
-    fn recovery_needs_the_newest_chain_and_the_end_of_the_one_before() {
-        let mut chain = entries(5);
-        // 1 2 | 3 4 5
-        (chain[1].base, chain[3].base, chain[4].base) = (1, 3, 3);
-        assert_eq!(needed(&chain), Some(4));
-        assert_eq!(needed(&chain[..3]), Some(2));
-        assert_eq!((needed(&chain[..2]), needed(&chain[2..]), needed(&[])), (None, None, None));
     }
 
     #[test]

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use ecsdb_core::View;
 use ecsdb_io::sync::atomic::{AtomicBool, Ordering};
 use ecsdb_io::sync::{Mutex, MutexGuard};
-use ecsdb_io::{DirLock, FileKind, Layout, Owner, Urgency, Vfs};
-use ecsdb_recovery::{claim, log_dirs, superfluous};
-use ecsdb_snapshot::{Manifest, Snapshot, SnapshotEntry};
+use ecsdb_io::{DirLock, Layout, Owner, Urgency, Vfs};
+use ecsdb_recovery::{check_heads, claim, fallback, log_dirs, superfluous};
+use ecsdb_snapshot::{Manifest, SnapshotEntry};
 use ecsdb_wal::{Log, LogScan, Lsn};
 
 use crate::archive::ArchivedSegment;
@@ -17,7 +17,6 @@ use crate::control::Control;
 use crate::error::Result;
 use crate::event::{Event, EventSender};
 use crate::info::Task;
-use crate::retention::needed;
 use crate::settings::StoreSettings;
 use crate::snapshot::Newest;
 use crate::stats::Noted;
@@ -254,7 +253,7 @@ impl Store {
     /// As [`Store::compact`].
     pub fn end_salvage(&self, view: impl FnOnce() -> Result<View>, control: &Control) -> Result<()> {
         if self.manifest().salvage != 0 {
-            self.compact(view()?, Some(1), control)?;
+            self.compact(view()?, true, control)?;
             self.publish(|manifest| {
                 manifest.salvage = 0;
                 // What is archived from here on is wanted; what was before stays where it is.
@@ -276,13 +275,13 @@ impl Store {
     /// When a file operation fails. It is taken up again where it stopped.
     pub fn trim(&self, control: &Control) -> Result<()> {
         let (_turn, mut work) = self.turn(control)?;
-        self.trim_to(&mut work, None)
+        self.trim_to(&mut work, false)
     }
 
     /// As [`Store::trim`], after something that has succeeded: its failure is not that one's. It is tried again by whoever asks
     /// [`Store::owes_trim`].
     pub(crate) fn trim_after(&self, work: &mut Work) {
-        if let Err(e) = self.trim_to(work, None) {
+        if let Err(e) = self.trim_to(work, false) {
             let retry_in = Some(std::time::Duration::ZERO);
             self.events.send(Event::Failed { task: Task::Retention, error: e.to_string(), retry_in });
         }
@@ -293,25 +292,21 @@ impl Store {
         self.owes_trim.load(Ordering::Acquire)
     }
 
-    /// Keeps the `least` newest snapshots (unless said otherwise, what recovery needs), the log after the oldest of them, and what the
+    /// Keeps the snapshots from the one on that recovery falls back on (after a compaction that is the newest), the log after it, and what the
     /// settings say beyond that.
-    pub(crate) fn trim_to(&self, work: &mut Work, least: Option<usize>) -> Result<()> {
-        let trimmed = self.trim_files(work, least);
+    pub(crate) fn trim_to(&self, work: &mut Work, is_compaction: bool) -> Result<()> {
+        let trimmed = self.trim_files(work, is_compaction);
         // Whoever asks while the next piece of work is under way is told of how this one ended.
         trimmed.and(self.look(work))
     }
 
-    fn trim_files(&self, work: &mut Work, least: Option<usize>) -> Result<()> {
+    fn trim_files(&self, work: &mut Work, is_compaction: bool) -> Result<()> {
         let _span = tracing::info_span!("retention").entered();
         self.owes_trim.store(true, Ordering::Release);
         let manifest = self.manifest();
         let settings = self.settings();
         // CKP-3: what the fallback snapshot does not hold is needed by recovery.
-        let least = least.or_else(|| needed(&manifest.snapshots));
-        let fallback = match least {
-            Some(least) => self.fallback(work, &manifest.snapshots, least)?,
-            None => None,
-        };
+        let fallback = self.fallback(work, &manifest.snapshots, is_compaction)?;
         let covered = fallback.map_or(Lsn::ZERO, |entry| Lsn(entry.lsn));
         let [log, archive] = log_dirs(&self.layout, &manifest);
         // CKP-3: the log says which segment it has come to. A header beyond that is seen, but was not synced, and perhaps never will be.
@@ -353,29 +348,22 @@ impl Store {
         self.remove_garbage(work, &settings)
     }
 
-    /// The newest snapshot but for those that are newer than the `least`-th, if it is whole as far as the heads of its files tell; or else one before
-    /// it. CKP-3: the log goes by what was looked at.
+    /// The snapshot that recovery falls back on. CKP-3: the log goes by what was looked at.
     fn fallback(
         &self,
         work: &mut Work,
         snapshots: &[SnapshotEntry],
-        least: usize,
+        is_compaction: bool,
     ) -> Result<Option<SnapshotEntry>> {
-        let able = (snapshots.len() + 1).saturating_sub(least);
-        for entry in snapshots[..able.min(snapshots.len())].iter().rev() {
+        let database = self.manifest().database;
+        fallback(snapshots, is_compaction, |entry| {
             if work.fallback == Some(entry.sequence) {
-                return Ok(Some(*entry));
+                return Ok(true);
             }
-            let path = self.layout.file(FileKind::Snapshot, entry.sequence);
-            let look = || {
-                let snapshot = Snapshot::open(&*self.direct_vfs, &path)?;
-                snapshot.expect(self.manifest().database, entry)?;
-                snapshot.check_files(&*self.direct_vfs)
-            };
-            match look() {
+            match check_heads(&*self.direct_vfs, &self.layout, database, entry) {
                 Ok(()) => {
                     work.fallback = Some(entry.sequence);
-                    return Ok(Some(*entry));
+                    Ok(true)
                 }
                 Err(e) if e.is_damage() => {
                     if !work.doubted.contains(&entry.sequence) {
@@ -383,11 +371,11 @@ impl Store {
                         let error = format!("{e}; the log behind it is kept");
                         self.events.send(Event::Failed { task: Task::Retention, error, retry_in: None });
                     }
+                    Ok(false)
                 }
-                Err(e) => return Err(e.into()),
+                Err(e) => Err(e.into()),
             }
-        }
-        Ok(None)
+        })
     }
 
     /// Deletes what the published manifest does not need, what earlier attempts left over included. That ends a trim by `settings`.

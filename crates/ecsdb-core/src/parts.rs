@@ -405,8 +405,8 @@ impl WorldBuilder {
     }
 }
 
-/// Slots that are neither used nor free, because their generations are used up: each took 2^32 despawns.
-const RETIRED_SLOTS_MAX: u64 = 1 << 16;
+/// Slots that are neither used nor free: their generations are used up (each took 2^32 despawns), or nobody knows which they gave out.
+pub const RETIRED_SLOTS_MAX: u64 = 1 << 16;
 
 /// Turns stored bytes into columns.
 #[derive(Clone)]

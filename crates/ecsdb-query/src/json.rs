@@ -361,7 +361,13 @@ fn primitive_from_json(primitive: Primitive, json: &Json) -> Result<Value, Strin
         Entity => json.as_str().and_then(|text| text.parse().ok()).map(Value::Entity),
         Duration => json.as_str().and_then(duration).map(Value::Duration),
     };
-    value.ok_or_else(|| {
+    // A text has one value, and a value one text: that which it is written as.
+    let is_written_so = |value: &Value| match (json, scalar_to_json(value)) {
+        (Json::String(text), Json::Number(number)) => *text == number.to_string(),
+        (Json::String(text), Json::String(written)) => *text == written,
+        _ => true,
+    };
+    value.filter(is_written_so).ok_or_else(|| {
         let what = match primitive {
             Bool => "true or false",
             Char => "one character",

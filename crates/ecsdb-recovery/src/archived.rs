@@ -7,6 +7,7 @@ use ecsdb_snapshot::Manifest;
 use ecsdb_wal::{Lsn, SegmentHeader, SegmentReader, segment_files};
 
 use crate::error::Result;
+use crate::fallback::not_missed_before;
 use crate::find::{self, log_dirs};
 
 /// The segments from `first` on that others name as the one before them, and that are not there. `links` are the segments that are, oldest
@@ -46,12 +47,13 @@ pub fn missing_files(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Res
         return Ok(missing);
     }
     let [log, _] = log_dirs(layout, manifest);
-    let not_known = not_known_before(vfs, layout, manifest)?;
+    let not_missed = not_missed_before(vfs, layout, manifest)?;
     let mut links = Vec::new();
-    for file in segment_files(vfs, &[log])? {
+    let files = segment_files(vfs, &[log])?;
+    for file in &files {
         match SegmentReader::open(vfs, &file.path) {
             Ok(Some(reader)) if reader.header().database == manifest.database => {
-                links.push((file.number, previous_of(reader.header(), not_known)));
+                links.push((file.number, previous_of(reader.header(), not_missed)));
             }
             Ok(_) => {}
             // Damaged is not missing.
@@ -61,14 +63,16 @@ pub fn missing_files(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Res
             Err(e) => return Err(e.into()),
         }
     }
-    let segments = missing_segments(manifest.first_segment, links);
+    let mut segments = missing_segments(manifest.first_segment, links);
+    // A copy under another number names one that is there.
+    segments.retain(|number| files.iter().all(|file| file.number != *number));
     missing.extend(segments.into_iter().map(|number| layout.file(FileKind::Segment, number)));
     Ok(missing)
 }
 
 /// The segment that was before one, if it is known that it is wanted.
-fn previous_of(header: &SegmentHeader, not_known: Lsn) -> u64 {
-    if header.previous.last_lsn > not_known { header.previous.segment } else { 0 }
+fn previous_of(header: &SegmentHeader, not_missed: Lsn) -> u64 {
+    if header.previous.last_lsn > not_missed { header.previous.segment } else { 0 }
 }
 
 /// The archive's segments that the manifest wants and that are not there: a file for each gap, or the directory where there is none at all.

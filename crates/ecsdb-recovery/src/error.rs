@@ -20,8 +20,7 @@ pub enum Error {
     Locked(#[from] LockError),
     /// There are data files, but no manifest that says what they are.
     #[error(
-        "{} has {files} snapshot and log files but no valid manifest ({reason}): restore the manifest from a backup, or \
-         open with the policy `salvage` (on the command line `ecsdb repair`)", dir.display()
+        "{} has {files} snapshot and log files but no valid manifest ({reason}): {}", dir.display(), without_manifest(*files, *salvage)
     )]
     NoManifest {
         /// The database directory.
@@ -30,6 +29,8 @@ pub enum Error {
         files: usize,
         /// What is wrong with the manifests that there are.
         reason: String,
+        /// That was found by the policy `salvage`, and in none of the files is anything that it could go on with.
+        salvage: bool,
     },
     /// There is a database where a new one was to be made.
     #[error("there is a database in {} already", dir.display())]
@@ -112,11 +113,7 @@ pub enum Error {
         dir: PathBuf,
     },
     /// The log does not go back to the newest snapshot that validates.
-    #[error(
-        "the log begins after LSN {log_begins}, but the newest snapshot that validates ends with LSN {snapshot}: the \
-         transactions between them are lost. {looked}. If that is the right directory, restore a backup, or open with the policy \
-         `salvage` (on the command line `ecsdb repair`)"
-    )]
+    #[error("{}. If that is the right directory, {SALVAGE}", gap_text(*snapshot, *log_begins, looked))]
     Gap {
         /// LSN of the snapshot; 0 for none.
         snapshot: u64,
@@ -163,6 +160,30 @@ pub enum Error {
     Cancelled,
 }
 
+/// What can be done where only the policy `salvage` opens.
+const SALVAGE: &str =
+    "restore a backup, or open with the policy `salvage` (on the command line `ecsdb repair`)";
+
+/// What a gap is, without what can be done about it.
+pub(crate) fn gap_text(snapshot: u64, log_begins: u64, looked: &str) -> String {
+    format!(
+        "the log begins after LSN {log_begins}, but the newest snapshot that validates ends with LSN {snapshot}: the transactions between \
+         them are lost. {looked}"
+    )
+}
+
+fn without_manifest(files: usize, salvage: bool) -> &'static str {
+    match (files, salvage) {
+        (0, _) | (_, true) => {
+            "nothing can be gone on with. If it is the right directory, and those of log and snapshots, too (one that is wrong or not \
+             mounted looks the same as one that was emptied), restore a backup"
+        }
+        _ => {
+            "restore the manifest from a backup, or open with the policy `salvage` (on the command line `ecsdb repair`)"
+        }
+    }
+}
+
 fn loss(shown: bool) -> &'static str {
     match shown {
         true => "acknowledged transactions are lost",
@@ -173,6 +194,11 @@ fn loss(shown: bool) -> &'static str {
 }
 
 impl Error {
+    /// A segment of another database lies in the place of one of the log.
+    pub fn is_stranger(&self) -> bool {
+        matches!(self, Error::Log(ecsdb_wal::LogError::OtherDatabase { .. }))
+    }
+
     /// True when the disk is full: free space, then try again.
     pub fn is_full_disk(&self) -> bool {
         match self {

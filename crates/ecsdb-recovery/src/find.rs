@@ -9,7 +9,7 @@ use ecsdb_wal::{Known, LogDir, LogScan, Lsn, SegmentHeader, SegmentReader, Tail,
 use crate::claim;
 use crate::error::{Error, Result};
 use crate::policy::Policy;
-use crate::report::{Lost, RecoveryReport, Rejected};
+use crate::report::{DataLoss, Lost, RecoveryReport, Rejected};
 
 /// Reads a manifest. CKP-11: to go by an older one sets aside what only this one knows of, so it is asked for more than once.
 fn read(vfs: &dyn Vfs, path: &Path) -> ecsdb_snapshot::Result<Manifest> {
@@ -33,6 +33,7 @@ pub(crate) fn manifest(
         let path = layout.file(FileKind::Manifest, generation);
         match read(vfs, &path) {
             Ok(manifest) if owner.is_some_and(|owner| owner != manifest.database) => {
+                report.strangers.push(path);
                 foreign.get_or_insert(manifest);
                 continue;
             }
@@ -68,6 +69,7 @@ pub(crate) fn manifest(
     }
     if let Some(manifest) = foreign.filter(|_| report.rejected.is_empty()) {
         // It is the log that is another's, then.
+        report.strangers.clear();
         return Ok(manifest);
     }
     if vfs.file_len(&layout.unfinished_file())?.is_some() {
@@ -88,8 +90,10 @@ pub(crate) fn manifest(
     };
     if policy != Policy::Salvage {
         let files = segments.len() + snapshots.len();
-        return Err(Error::NoManifest { dir: layout.root().into(), files, reason });
+        return Err(Error::NoManifest { dir: layout.root().into(), files, reason, salvage: false });
     }
+    // Nothing says where the log ended.
+    report.data_loss = DataLoss::Possible;
     rebuild(vfs, layout, &segments, &snapshots, newest, report, reason)
 }
 
@@ -189,7 +193,8 @@ fn rebuild(
         }
     }
     let Some(database) = database else {
-        return Err(Error::NoManifest { dir: layout.root().into(), files: snapshots.len(), reason });
+        let files = snapshots.len();
+        return Err(Error::NoManifest { dir: layout.root().into(), files, reason, salvage: true });
     };
     entries.sort_by_key(|entry| entry.lsn);
     // REC-14: an archive that cannot be looked at says nothing.
@@ -283,9 +288,10 @@ pub(crate) fn given_up_after(manifest: &Manifest, covered: Lsn) -> Option<Lsn> {
 pub(crate) fn known(manifest: &Manifest, covered: Lsn) -> Known {
     let durable = if manifest.durable_lsn > covered.0 { Lsn(manifest.durable_lsn) } else { Lsn::ZERO };
     if given_up_after(manifest, covered).is_some() {
-        return Known { durable, ..Known::default() };
+        return Known { after: covered, durable, ..Known::default() };
     }
     Known {
+        after: covered,
         durable,
         next_segment: manifest.next_segment,
         incarnation: manifest.incarnation,

@@ -263,7 +263,7 @@ impl<'a> History<'a> {
         let from = LogScan::first_needed(self.vfs, &dirs, after)?;
         // Of what is known to have been durable, that counts which is not in what the log goes on from: a newer snapshot need not load.
         let known = match self.durable {
-            Some(durable) => Known { durable, ..Known::default() },
+            Some(durable) => Known { after, durable, ..Known::default() },
             None => find::known(self.manifest, after),
         };
         let mut scan = LogScan::run(self.vfs, &dirs, self.manifest.database, known, from)?;
@@ -313,6 +313,10 @@ impl<'a> History<'a> {
             return Err(match report.rejected.into_iter().next() {
                 Some(first) => Error::NoBase { asked: moment.to_string(), what: first.reason },
                 None if bases.is_empty() => self.unfounded(moment)?,
+                // The log leads on from the newest snapshot, if nothing of it is lost.
+                None if self.manifest.snapshots.last().is_some_and(|newest| Lsn(newest.lsn) == base) => {
+                    self.gap(base, &scan)
+                }
                 None => self.out_of_range(moment),
             });
         }
@@ -443,11 +447,16 @@ impl<'a> History<'a> {
         if first_moment(self.manifest, (self.logged_from, self.logged_from_unix_ns)).is_some() {
             return Ok(self.out_of_range(moment));
         }
-        let newest = self.manifest.snapshots.last().map_or(0, |entry| entry.lsn);
-        let scan = self.scan(Lsn(newest))?;
+        let newest = self.manifest.snapshots.last().map_or(Lsn::ZERO, |entry| Lsn(entry.lsn));
+        Ok(self.gap(newest, &self.scan(newest)?))
+    }
+
+    /// The error for a log that does not lead on from the newest snapshot.
+    fn gap(&self, newest: Lsn, scan: &LogScan) -> Error {
         let first = scan.segments.first().map(|first| &first.header);
         let looked = find::gap(self.vfs, self.layout, self.manifest, first);
-        Ok(Error::Gap { snapshot: newest, log_begins: self.logged_from.0, looked })
+        let log_begins = first.map_or(self.logged_from.0, |first| first.previous.last_lsn.0);
+        Error::Gap { snapshot: newest.0, log_begins, looked }
     }
 
     fn out_of_range(&self, moment: Moment) -> Error {

@@ -1,11 +1,12 @@
 //! The whole log with its archive, by what the manifest knows of it, and which moments it does not lead to: for whoever lists or verifies it.
 
 use ecsdb_io::{Layout, Vfs};
-use ecsdb_snapshot::Manifest;
+use ecsdb_snapshot::{Manifest, SnapshotEntry};
 use ecsdb_wal::{LogScan, Lsn, SegmentHeader, SegmentReader, Tail, segment_files};
 
 use crate::archived::not_known_before;
 use crate::error::Result;
+use crate::fallback::not_missed_before;
 use crate::find::{self, log_dirs};
 use crate::history::History;
 
@@ -41,6 +42,8 @@ pub struct LostBefore {
     pub last: Lsn,
     /// Which file is not there, or is damaged.
     pub what: String,
+    /// It is damaged.
+    pub is_there: bool,
 }
 
 /// What the manifest wants of log and archive from before the first segment that is there; `None` where that is nothing, or no segment is there.
@@ -51,18 +54,20 @@ pub struct LostBefore {
 pub fn lost_before(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<Option<LostBefore>> {
     let Some(header) = first_header(vfs, layout, manifest)? else { return Ok(None) };
     let (number, last) = (header.previous.segment, header.previous.last_lsn);
-    // Without an archive nobody wants what is behind the snapshot that recovery falls back to, and it need not be there.
+    // What is there is to be whole, whoever wants it.
     let is_there = segment_files(vfs, &log_dirs(layout, manifest))?.iter().any(|file| file.number == number);
-    let fallback = manifest.snapshots.iter().rev().nth(1);
-    let is_unwanted =
-        !is_there && manifest.kept.archive == 0 && fallback.is_some_and(|fallback| fallback.lsn >= last.0);
-    if is_unwanted || manifest.salvage != 0 || last <= not_known_before(vfs, layout, manifest)? {
+    let not_missed = if is_there {
+        not_known_before(vfs, layout, manifest)?
+    } else {
+        not_missed_before(vfs, layout, manifest)?
+    };
+    if manifest.salvage != 0 || last <= not_missed {
         return Ok(None);
     }
     let before = manifest.snapshots.iter().rev().find(|entry| entry.lsn < last.0);
     let first = Lsn(before.map_or(0, |entry| entry.lsn)).next();
     let missed = find::missed_before(vfs, layout, manifest, &header);
-    Ok(missed.map(|what| LostBefore { number, first, last, what }))
+    Ok(missed.map(|what| LostBefore { number, first, last, what, is_there }))
 }
 
 /// The header of the first segment that is there and has one.
@@ -83,16 +88,16 @@ fn first_header(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<O
     Ok(None)
 }
 
-/// The first and the last of the moments that [`History::reconstruct`] refuses for something that is damaged or missing, up to the last one that
-/// is there; `is_whole` says of a snapshot whether it can be loaded. From where on moments are wanted is what the oldest snapshot says that the
-/// manifest names, or the beginning, where the log goes back to it. A scan for each loss. O(bytes · losses).
+/// The first and the last of the moments that [`History::reconstruct`] refuses for something that is damaged or missing, up to `last`, or the last
+/// one that can be gone back to; `loads` says of a snapshot whether it can be loaded. From where on moments are wanted is what the oldest
+/// snapshot says that the manifest names, or the beginning, where the log goes back to it. A scan for each loss. O(bytes · losses).
 pub(crate) fn unreachable(
     vfs: &dyn Vfs,
     layout: &Layout,
     manifest: &Manifest,
-    is_whole: impl Fn(u64) -> bool,
+    last: Lsn,
+    loads: impl Fn(&SnapshotEntry) -> bool,
 ) -> Result<Vec<(Lsn, Lsn)>> {
-    let history = History::of_closed(vfs, layout, manifest)?;
     // A copy's log begins where it was made.
     let begins = first_header(vfs, layout, manifest)?.filter(|first| first.previous.segment == 0);
     let begins = begins.map_or(Lsn(1), |first| first.previous.last_lsn.next());
@@ -102,26 +107,12 @@ pub(crate) fn unreachable(
         Some(oldest) => oldest.max(Lsn(1)).min(begins),
         None => begins,
     };
-    let mut bases = vec![Lsn::ZERO];
-    bases.extend(manifest.snapshots.iter().filter(|one| is_whole(one.sequence)).map(|one| Lsn(one.lsn)));
-    bases.sort();
-    let given_up = find::given_up(manifest).map_or(Lsn(u64::MAX), |lost| lost.first);
-    // What can be gone back to, each piece from a base up to the first loss behind it.
-    let mut pieces: Vec<(Lsn, Lsn)> = Vec::new();
-    for base in bases.into_iter().filter(|base| *base < given_up) {
-        if pieces.last().is_some_and(|(_, to)| *to > base) {
-            continue;
-        }
-        let scan = history.scan(base)?;
-        let leads = scan.segments.first().is_some_and(|first| first.header.previous.last_lsn <= base);
-        let to = match &scan.tail {
-            _ if !leads => base,
-            Tail::Corrupt { first_lost, .. } => Lsn(first_lost.0.saturating_sub(1)),
-            _ => scan.last_lsn,
-        };
-        pieces.push((base, to.min(Lsn(given_up.0 - 1)).max(base)));
-    }
-    let last = named().chain(pieces.iter().map(|(_, to)| *to)).max().unwrap_or(Lsn::ZERO);
+    let pieces = match History::of_closed(vfs, layout, manifest) {
+        Ok(history) => pieces(&history, manifest, loads)?,
+        Err(e) if e.is_stranger() => Vec::new(),
+        Err(e) => return Err(e),
+    };
+    let last = named().chain(pieces.iter().map(|(_, to)| *to)).fold(last, Lsn::max);
     let (mut next, mut out_of_reach) = (wanted, Vec::new());
     for (from, to) in pieces {
         if from > next {
@@ -133,6 +124,37 @@ pub(crate) fn unreachable(
         out_of_reach.push((next, last));
     }
     Ok(out_of_reach)
+}
+
+/// What can be gone back to, each piece from a base up to the first loss behind it.
+fn pieces(
+    history: &History<'_>,
+    manifest: &Manifest,
+    loads: impl Fn(&SnapshotEntry) -> bool,
+) -> Result<Vec<(Lsn, Lsn)>> {
+    let mut bases = vec![Lsn::ZERO];
+    bases.extend(manifest.snapshots.iter().filter(|one| loads(one)).map(|one| Lsn(one.lsn)));
+    bases.sort();
+    let given_up = find::given_up(manifest).map_or(Lsn(u64::MAX), |lost| lost.first);
+    let mut pieces: Vec<(Lsn, Lsn)> = Vec::new();
+    for base in bases.into_iter().filter(|base| *base < given_up) {
+        if pieces.last().is_some_and(|(_, to)| *to > base) {
+            continue;
+        }
+        let scan = match history.scan(base) {
+            Ok(scan) => scan,
+            Err(e) if e.is_stranger() => continue,
+            Err(e) => return Err(e),
+        };
+        let leads = scan.segments.first().is_some_and(|first| first.header.previous.last_lsn <= base);
+        let to = match &scan.tail {
+            _ if !leads => base,
+            Tail::Corrupt { first_lost, .. } => Lsn(first_lost.0.saturating_sub(1)),
+            _ => scan.last_lsn,
+        };
+        pieces.push((base, to.min(Lsn(given_up.0 - 1)).max(base)));
+    }
+    Ok(pieces)
 }
 
 fn newest(manifest: &Manifest) -> Lsn {

@@ -5,7 +5,7 @@ use ecsdb_io::{FileKind, IoError, Layout, OpenMode, Vfs, numbered_files};
 use ecsdb_snapshot::{Manifest, Snapshot};
 use ecsdb_wal::{Known, LogDir, LogScan, Lsn, Replay, SegmentHeader, Tail};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, gap_text};
 use crate::policy::{Options, Policy};
 use crate::recover::Clock;
 use crate::replay::{Follow, Until, step};
@@ -287,6 +287,7 @@ fn lost(
     let why = match error {
         Error::Corrupt { what, shown: true, .. } => what,
         Error::Corrupt { what, .. } => format!("{what}; nothing shows that it had transactions"),
+        Error::Gap { snapshot, log_begins, looked } => gap_text(snapshot, log_begins, &looked),
         other => other.to_string(),
     };
     report.lost.push(Lost { first, last, why });
@@ -330,6 +331,11 @@ fn scan_log(
     };
     // REC-14: the archive is looked at only when a snapshot that is not valid makes older log needed again (REC-8).
     let own = scan(&all[..1], take)?;
-    let reaches = own.segments.first().is_none_or(|first| first.header.previous.last_lsn <= after);
+    let covered = manifest.snapshots.last().map_or(0, |newest| newest.lsn);
+    let reaches = match own.segments.first() {
+        Some(first) => first.header.previous.last_lsn <= after,
+        // The newest snapshot needs no archive, whatever became of the log.
+        None => after >= Lsn(covered),
+    };
     if reaches { Ok((own, true)) } else { Ok((scan(&all, &mut |_, _, _| {})?, false)) }
 }

@@ -256,6 +256,7 @@ impl Recovered {
             repair::remove_unused(vfs, layout, &self.unused, report)?;
             repair::remove_orphans(vfs, layout, manifest, report)?;
         }
+        repair::set_manifests_aside(vfs, layout, manifest, report)?;
         clock.lap("publish", report);
         // REC-14: the database does not need it.
         if let Err(e) = write_report(vfs, layout, report) {

@@ -181,6 +181,16 @@ pub(crate) fn remove_orphans(
         }
     }
     manifest.gone = superfluous.still_gone(manifest);
+    Ok(())
+}
+
+/// Sets the manifests aside that are damaged: an opening has passed over them.
+pub(crate) fn set_manifests_aside(
+    vfs: &dyn Vfs,
+    layout: &Layout,
+    manifest: &Manifest,
+    report: &mut RecoveryReport,
+) -> Result<()> {
     // Publishing leaves alone what it cannot read. CKP-11: what the medium does not give is not damaged for that.
     for generation in Manifest::generations(vfs, layout)? {
         let path = layout.file(FileKind::Manifest, generation);

@@ -19,7 +19,8 @@ pub enum DataLoss {
     None,
     /// Only what was never acknowledged as durable: writes that a crash interrupted.
     Unacknowledged,
-    /// Nothing that is known of; but the log is damaged where a snapshot covers it, and what came after that, if anything did, is gone.
+    /// Nothing that is known of; but the log is damaged where a snapshot covers it, or there was no manifest to say where it ended: what came
+    /// after that, if anything did, is gone.
     Possible,
     /// Transactions that had been durable.
     Acknowledged,
@@ -49,6 +50,9 @@ pub struct RecoveryReport {
     pub snapshot: Option<LoadedSnapshot>,
     /// Manifests and snapshots that could not be used.
     pub rejected: Vec<Rejected>,
+    /// Manifests of other databases, which are left alone.
+    #[serde(serialize_with = "path_text::list")]
+    pub strangers: Vec<PathBuf>,
     /// Snapshots that the manifest did not know of, since it is older than they are: a salvage went by them.
     pub unlisted: Vec<PathBuf>,
     /// Log segments read.
@@ -153,6 +157,9 @@ impl fmt::Display for RecoveryReport {
                 write!(f, " (once it is back, it counts again)")?;
             }
         }
+        for path in &self.strangers {
+            write!(f, "\n  left alone {}, the manifest of another database", path.display())?;
+        }
         for path in &self.unlisted {
             write!(f, "\n  found {}, which the manifest is older than", path.display())?;
         }
@@ -171,7 +178,7 @@ impl fmt::Display for RecoveryReport {
         let loss = match self.data_loss {
             DataLoss::None => "none",
             DataLoss::Unacknowledged => "only what was never acknowledged",
-            DataLoss::Possible => "perhaps what came after the snapshot",
+            DataLoss::Possible => "perhaps what came last",
             DataLoss::Acknowledged => "ACKNOWLEDGED TRANSACTIONS",
         };
         write!(f, "\n  data loss: {loss}")

@@ -1,17 +1,18 @@
 //! Checking every file of a database that nobody has open. Changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ecsdb_io::{FileKind, Layout, Vfs};
-use ecsdb_snapshot::{Manifest, Snapshot, SnapshotEntry};
-use ecsdb_wal::{LogError, LogScan, Lsn, SegmentReader, Tail, segment_files};
+use ecsdb_snapshot::{LoadOptions, Manifest, Snapshot, SnapshotEntry};
+use ecsdb_wal::{LogError, LogScan, Loss, Lsn, Tail};
 
 use crate::archived::archive_away;
 use crate::error::Result;
+use crate::fallback::check_heads;
 use crate::find::{self, log_dirs};
 use crate::history::lock_closed;
-use crate::logged::{lost_before, unreachable};
+use crate::logged::{LostBefore, lost_before, unreachable};
 use crate::report::{Lost, Step};
 
 /// What was found.
@@ -36,9 +37,14 @@ pub struct Verified {
     pub away: Vec<PathBuf>,
     /// What is damaged or missing, each with its file and place.
     pub faults: Vec<String>,
-    /// The first and the last of the moments that cannot be gone back to for that, of all up to the last one that is there: those that
-    /// [`crate::History::reconstruct`] refuses. What came after that one is lost, and the faults say from where on. Empty where a stranger's
-    /// segment lies in the place of one of the log.
+    /// The manifests among it: the next opening sets them aside.
+    pub manifests: Vec<PathBuf>,
+    /// The segments of other databases among it.
+    pub strangers: Vec<PathBuf>,
+    /// Manifests of other databases: nobody goes by them.
+    pub left_alone: Vec<PathBuf>,
+    /// The first and the last of the moments that cannot be gone back to for that, of all up to the last one of which anything tells: those that
+    /// [`crate::History::reconstruct`] refuses. What a salvage gives up that is not at its end, the faults say.
     pub unreachable: Vec<(Lsn, Lsn)>,
 }
 
@@ -67,10 +73,17 @@ pub fn verify_files(
 ) -> Result<Verified> {
     let mut verified = Verified::default();
     for generation in Manifest::generations(vfs, layout)? {
-        match Manifest::read(vfs, &layout.file(FileKind::Manifest, generation)) {
+        let path = layout.file(FileKind::Manifest, generation);
+        match Manifest::read(vfs, &path) {
+            Ok(other) if other.database != manifest.database => {
+                verified.left_alone.push(path);
+            }
             Ok(_) => {}
             Err(ecsdb_snapshot::Error::Io(e)) if !e.is_of_the_file() => return Err(e.into()),
-            Err(e) => verified.faults.push(e.to_string()),
+            Err(e) => {
+                verified.faults.push(e.to_string());
+                verified.manifests.push(path);
+            }
         }
     }
     let path = |entry: &SnapshotEntry| layout.file(FileKind::Snapshot, entry.sequence);
@@ -92,12 +105,24 @@ pub fn verify_files(
     let mut damaged = BTreeSet::new();
     for sequence in needed {
         let path = layout.file(FileKind::Snapshot, sequence);
-        let bytes = vfs.file_len(&path)?.unwrap_or(0);
+        // What is wrong with a file that has none, opening it says.
+        let bytes = vfs.file_len(&path).ok().flatten().unwrap_or(0);
         progress(&Step::Snapshot { sequence, bytes });
         verified.snapshots += 1;
         verified.bytes += bytes;
         if !verified.note(Snapshot::open(vfs, &path).and_then(|snapshot| snapshot.verify_own()))? {
             damaged.insert(sequence);
+        }
+    }
+    // Each file may be whole, and one of them not that with which the snapshot was written.
+    let is_undamaged = |entry: &SnapshotEntry, damaged: &BTreeSet<u64>| {
+        needs.get(&entry.sequence).is_some_and(|files| files.iter().all(|file| !damaged.contains(file)))
+    };
+    for entry in &manifest.snapshots {
+        if is_undamaged(entry, &damaged)
+            && !verified.note(check_heads(vfs, layout, manifest.database, entry))?
+        {
+            damaged.insert(entry.sequence);
         }
     }
     if let Some(Lost { first, why, .. }) = find::given_up(manifest) {
@@ -109,39 +134,27 @@ pub fn verify_files(
     let covered = manifest.snapshots.last().map_or(0, |newest| newest.lsn);
     let known = find::known(manifest, Lsn(covered));
     let dirs = log_dirs(layout, manifest);
-    // Over a hole in the archive no log leads: what is there of it is checked piece by piece, and what is not is away, however much that is.
-    let is_whole = verified.away.iter().all(|path| path.starts_with(layout.snapshot_dir()));
-    if !is_whole {
-        verified.note_pieces(vfs, layout, manifest)?;
-    }
-    let dirs = if is_whole { &dirs[..] } else { &dirs[..1] };
-    let scan = match LogScan::run(vfs, dirs, manifest.database, known, 0) {
-        // In the place of a segment: what is in the log beside it rests on that one.
-        Err(stranger @ LogError::OtherDatabase { .. }) => {
-            verified.faults.push(stranger.to_string());
-            verified.last_lsn = Lsn(covered);
-            progress(&Step::Done);
-            return Ok(verified);
+    let (all, strangers) = LogScan::survey(vfs, &dirs, manifest.database, known, 0, &mut |_, _, _| {})?;
+    // Behind a loss the log is looked at once more, from where the newest snapshot leads on.
+    let newer = match &all.tail {
+        Tail::Corrupt { .. } => {
+            let from = LogScan::first_needed(vfs, &dirs, Lsn(covered))?;
+            LogScan::survey(vfs, &dirs, manifest.database, known, from, &mut |_, _, _| {})?.0
         }
-        scan => scan?,
+        _ => all.clone(),
     };
-    let given_up = find::given_up_after(manifest, Lsn(covered));
-    verified.segments += scan.segments.len();
-    verified.bytes += scan.segments.iter().map(|segment| segment.end.offset).sum::<u64>();
-    verified.last_lsn = scan.last_lsn.max(Lsn(covered));
-    match &scan.tail {
-        Tail::Clean => {}
-        Tail::Torn { damage, .. } => verified.torn_tail = Some(damage.to_string()),
-        // It is what is given up.
-        Tail::Corrupt { first_lost, .. } if given_up.is_some_and(|after| *first_lost > after) => {}
-        Tail::Corrupt { damage, evidence, .. } => {
-            verified.faults.push(format!("{damage} ({evidence})"));
-        }
+    verified.segments = all.segments.len();
+    verified.bytes += all.segments.iter().map(|segment| segment.end.offset).sum::<u64>();
+    verified.last_lsn = newer.last_lsn.max(Lsn(covered));
+    if let Tail::Torn { damage, .. } = &newer.tail {
+        verified.torn_tail = Some(damage.to_string());
     }
-    verified.faults.extend(find::ends_short(manifest, &scan, Lsn(covered)));
-    verified.faults.extend(find::beyond(vfs, layout, manifest, scan.seen_lsn.max(verified.last_lsn))?);
+    let before = lost_before(vfs, layout, manifest)?;
+    verified.note_losses(layout, manifest, &strangers, [&newer, &all], before.as_ref());
+    verified.faults.extend(find::ends_short(manifest, &newer, Lsn(covered)));
+    verified.faults.extend(find::beyond(vfs, layout, manifest, newer.seen_lsn.max(verified.last_lsn))?);
     // A snapshot that no log leads on from, though there is some.
-    if let Some(first) = scan.segments.first()
+    if let Some(first) = all.segments.first()
         && first.header.previous.last_lsn > Lsn(covered)
     {
         let (path, begins) = (first.path.display(), first.header.previous.last_lsn);
@@ -150,64 +163,93 @@ pub fn verify_files(
             "{}{path} begins after LSN {begins}, and the newest snapshot ends with LSN {covered}",
             missed.map_or_else(String::new, |missed| format!("{missed}: "))
         ));
-    } else if let Some(before) = lost_before(vfs, layout, manifest)? {
-        // What is away of the archive is none; what is damaged there beside that was checked piece by piece.
-        if is_whole || before.number >= manifest.first_segment {
-            verified
-                .faults
-                .push(format!("LSN {} to {} are lost: {}", before.first, before.last, before.what));
-        }
+    } else if let Some(before) = before
+        // What is not there of the archive is away.
+        && !(before.number < manifest.first_segment && verified.is_archive_away(layout) && !before.is_there)
+    {
+        verified.faults.push(format!("LSN {} to {} are lost: {}", before.first, before.last, before.what));
     }
     if !(verified.faults.is_empty() && verified.away.is_empty()) {
-        let is_whole = |sequence| {
-            needs.get(&sequence).is_some_and(|files| files.iter().all(|file| !damaged.contains(file)))
+        // Not all that is in the files of a snapshot is needed by it.
+        let loads = |entry: &SnapshotEntry| {
+            is_undamaged(entry, &damaged) || can_be_loaded(vfs, layout, manifest, entry)
         };
-        verified.unreachable = unreachable(vfs, layout, manifest, is_whole)?;
+        let last = match manifest.salvage {
+            0 => all
+                .segments
+                .iter()
+                .map(|segment| segment.end.last_lsn)
+                .fold(Lsn(manifest.durable_lsn), Lsn::max),
+            _ => Lsn::ZERO,
+        };
+        verified.unreachable = unreachable(vfs, layout, manifest, last, loads)?;
     }
     progress(&Step::Done);
     Ok(verified)
 }
 
+/// The number of a segment.
+fn number_of(path: &Path) -> Option<u64> {
+    let name = path.file_name()?.to_string_lossy();
+    FileKind::Segment.parse(&name).or_else(|| FileKind::CompressedSegment.parse(&name))
+}
+
+fn can_be_loaded(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest, entry: &SnapshotEntry) -> bool {
+    let load = || {
+        let snapshot = Snapshot::open(vfs, &layout.file(FileKind::Snapshot, entry.sequence))?;
+        snapshot.expect(manifest.database, entry)?;
+        snapshot.load(vfs, LoadOptions { threads: 1, register: false }).map(drop)
+    };
+    load().is_ok()
+}
+
 impl Verified {
-    /// Checks each segment of the archive by itself: it goes on for as long as the one after it says. What the last one before a hole ends with,
-    /// nobody says.
-    fn note_pieces(&mut self, vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<()> {
-        let mut pieces = Vec::new();
-        for file in segment_files(vfs, &log_dirs(layout, manifest))? {
-            match SegmentReader::open(vfs, &file.path) {
-                Ok(Some(reader)) if reader.header().database == manifest.database => {
-                    pieces.push((file, *reader.header()));
-                }
-                Ok(_) => {}
-                Err(e) if e.is_of_the_file() && file.number < manifest.first_segment => {
-                    self.faults.push(e.to_string());
-                }
-                // The scan of the log tells.
-                Err(e) if e.is_of_the_file() => {}
-                Err(e) => return Err(e.into()),
+    /// Whether anything of the archive is away.
+    fn is_archive_away(&self, layout: &Layout) -> bool {
+        self.away.iter().any(|path| path.starts_with(layout.archive_dir()))
+    }
+
+    /// Names each segment that is damaged or missing once, but for what is away, what is said of what is missing `before` all that is there,
+    /// and what a salvage gives up. Nearer to what the newest snapshot leads on with, it is known better.
+    fn note_losses(
+        &mut self,
+        layout: &Layout,
+        manifest: &Manifest,
+        strangers: &[LogError],
+        scans: [&LogScan; 2],
+        before: Option<&LostBefore>,
+    ) {
+        for stranger in strangers {
+            self.faults.push(stranger.to_string());
+            if let LogError::OtherDatabase { path, .. } = stranger {
+                self.strangers.push(path.clone());
             }
         }
-        let archived = pieces.iter().take_while(|(file, _)| file.number < manifest.first_segment).count();
-        for (i, (file, _)) in pieces.iter().enumerate().take(archived) {
-            let piece = match LogScan::file(vfs, &file.path) {
-                Ok(piece) => piece,
-                Err(e) if e.is_of_the_file() => {
-                    self.faults.push(e.to_string());
-                    continue;
-                }
-                Err(e) => return Err(e.into()),
-            };
-            self.segments += 1;
-            self.bytes += piece.end.offset;
-            let end = pieces.get(i + 1).map(|(_, next)| next.previous);
-            let end = end.filter(|end| end.segment == file.number && end.last_lsn > piece.end.last_lsn);
-            if let (Some(end), Some(damage)) = (end, piece.damage) {
-                let last = end.last_lsn;
-                self.faults
-                    .push(format!("{damage} (the next segment says that this one ends with LSN {last})"));
+        let covered = Lsn(manifest.snapshots.last().map_or(0, |newest| newest.lsn));
+        let given_up = find::given_up_after(manifest, covered);
+        let away: Vec<u64> = self.away.iter().filter_map(|path| number_of(path)).collect();
+        let is_away = |loss: &Loss| {
+            let is_archived = loss.missing && loss.damage.path.starts_with(layout.archive_dir());
+            let all = || self.away.iter().any(|path| path == layout.archive_dir());
+            is_archived
+                && (all() || number_of(&loss.damage.path).is_some_and(|number| away.contains(&number)))
+        };
+        let is_strange = |loss: &Loss| self.strangers.contains(&loss.damage.path);
+        let is_before =
+            |loss: &Loss| before.is_some_and(|before| number_of(&loss.damage.path) == Some(before.number));
+        let is_given_up = |loss: &Loss| {
+            given_up.is_some_and(|after| loss.damage.lsn > after || loss.damage.lsn == Lsn::ZERO)
+        };
+        let mut losses: Vec<&Loss> = Vec::new();
+        for loss in scans.into_iter().flat_map(|scan| &scan.losses) {
+            let is_told = losses.iter().any(|told| told.damage.path == loss.damage.path);
+            if !(is_told || is_away(loss) || is_strange(loss) || is_before(loss) || is_given_up(loss)) {
+                losses.push(loss);
             }
         }
-        Ok(())
+        losses.sort_by(|one, other| one.damage.path.file_name().cmp(&other.damage.path.file_name()));
+        self.faults
+            .extend(losses.iter().map(|Loss { damage, evidence, .. }| format!("{damage} ({evidence})")));
     }
 
     /// Whether it is whole; what is wrong with it otherwise is a fault.

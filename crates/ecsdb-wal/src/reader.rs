@@ -17,7 +17,7 @@ const WINDOW_BYTES: u64 = 1 << 20;
 
 /// Damage in a segment: which file, where, and what was expected there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{} is damaged at byte {offset}, where LSN {lsn} was expected: {what}", path.display())]
+#[error("{} is damaged at byte {offset}{}: {what}", path.display(), expected(*lsn))]
 pub struct Damage {
     /// The segment file.
     pub path: PathBuf,
@@ -27,6 +27,10 @@ pub struct Damage {
     pub lsn: Lsn,
     /// What is wrong.
     pub what: String,
+}
+
+fn expected(lsn: Lsn) -> String {
+    if lsn == Lsn::ZERO { String::new() } else { format!(", where LSN {lsn} was expected") }
 }
 
 impl Damage {

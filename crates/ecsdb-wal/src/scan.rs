@@ -13,6 +13,7 @@ use ecsdb_io::{FileKind, NumberedFile, Vfs};
 use crate::error::{LogError, Result};
 use crate::files::{LogDir, is_of, segment_files};
 use crate::format::{CLOSE, FOLLOWED, GROUP, GroupInfo, SegmentHeader};
+use crate::losses::{Headless, Loss, hole, missed};
 use crate::options::SegmentEnd;
 use crate::reader::{Damage, Remains, SegmentReader};
 use crate::walk::{Take, Walked, walk};
@@ -93,6 +94,8 @@ pub struct LogScan {
     pub unused: Vec<PathBuf>,
     /// How the log ends.
     pub tail: Tail,
+    /// What of all segments is damaged or missing, behind the tail, too: once for each file.
+    pub losses: Vec<Loss>,
     /// The last whole transaction before the tail.
     pub last_lsn: Lsn,
     /// So many of the segments come before the tail, the one that it is in included.
@@ -103,11 +106,15 @@ pub struct LogScan {
     pub last_file: u64,
     /// The highest incarnation seen.
     pub incarnation: u64,
+    /// What comes up to here is had from elsewhere.
+    after: Lsn,
 }
 
 /// What is known of a log from elsewhere: a manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Known {
+    /// What the log is read after: a snapshot holds everything up to here.
+    pub after: Lsn,
     /// An LSN that was durable; [`Lsn::ZERO`] when none is known.
     pub durable: Lsn,
     /// The segment before this one, or a later one, was there with its header; 0 when that is not known.
@@ -116,14 +123,6 @@ pub struct Known {
     pub incarnation: u64,
     /// Number and salt of a segment that had a durable transaction; (0, 0) when none is known.
     pub mark: (u64, u32),
-}
-
-/// A segment file without a valid header.
-struct Headless {
-    number: u64,
-    damage: Damage,
-    bytes: u64,
-    remains: Remains,
 }
 
 impl LogScan {
@@ -178,19 +177,38 @@ impl LogScan {
         vfs: &dyn Vfs,
         dirs: &[LogDir<'_>],
         database: u128,
-        mut known: Known,
+        known: Known,
         from: u64,
         take: Take<'_>,
     ) -> Result<LogScan> {
+        let (scan, strangers) = LogScan::survey(vfs, dirs, database, known, from, take)?;
+        strangers.into_iter().next().map_or(Ok(scan), Err)
+    }
+
+    /// As [`LogScan::run_through`], with the segments of other databases that lie in the place of segments of the log beside it: what is told of a log
+    /// with any is good for a list of its [losses](LogScan::losses), and for nothing else.
+    ///
+    /// # Errors
+    /// When a directory cannot be listed, or a segment is one of a newer version.
+    pub fn survey(
+        vfs: &dyn Vfs,
+        dirs: &[LogDir<'_>],
+        database: u128,
+        mut known: Known,
+        from: u64,
+        take: Take<'_>,
+    ) -> Result<(LogScan, Vec<LogError>)> {
         let mut scan = LogScan {
             segments: Vec::new(),
             unused: Vec::new(),
             tail: Tail::Clean,
+            losses: Vec::new(),
             last_lsn: Lsn::ZERO,
             before_tail: 0,
             seen_lsn: Lsn::ZERO,
             last_file: 0,
             incarnation: 0,
+            after: known.after,
         };
         let own = dirs.first().map(|dir| dir.path);
         // IO-1: two segments at most are open at a time, the one to be walked and the one that says where it ends.
@@ -242,9 +260,11 @@ impl LogScan {
         {
             known.next_segment = known.next_segment.max(last.header.sequence + 2);
         }
+        scan.lose_before(&headless);
+        let within = scan.losses.len();
         scan.judge_headless(dirs, &headless, known, &mut broken);
         // Where a later segment is missed, it is that one which would say where this one ends.
-        if let Some(found) = cut_short.filter(|_| !matches!(broken, Some(Tail::Corrupt { .. })))
+        if let Some(found) = cut_short.filter(|_| scan.losses.len() == within)
             && let Some(last) = scan.segments.last_mut()
         {
             last.damage.get_or_insert_with(|| found.clone());
@@ -265,7 +285,7 @@ impl LogScan {
             let evidence = format!("there was opening {}, and each leaves a segment", known.incarnation);
             scan.last_lsn = Lsn(first.header.first_lsn.0.saturating_sub(1));
             scan.before_tail = 0;
-            scan.tail = corrupt(damage, evidence);
+            scan.end_with(damage, evidence);
         }
         let (marked, salt) = known.mark;
         let is_other =
@@ -279,7 +299,7 @@ impl LogScan {
             let damage = Damage::new(&other.path, 0, first, "the segment is another one of that number");
             scan.last_lsn = Lsn(first.0.saturating_sub(1));
             scan.before_tail = at;
-            scan.tail = corrupt(damage, "the manifest knows its salt".into());
+            scan.end_with(damage, "the manifest knows its salt".into());
         }
         let durable = known.durable;
         if scan.tail == Tail::Clean && durable > scan.last_lsn {
@@ -288,11 +308,16 @@ impl LogScan {
         } else if let Tail::Torn { damage, .. } = &scan.tail
             && durable >= damage.lsn
         {
-            scan.tail = corrupt(damage.clone(), format!("LSN {durable} is known to have been durable"));
+            scan.end_with(damage.clone(), format!("LSN {durable} is known to have been durable"));
         }
         scan.seen_lsn = scan.seen_lsn.max(scan.last_lsn);
-        let in_the_way = strangers.into_iter().find(|(number, _)| scan.misses(*number, &headless, known));
-        in_the_way.map_or(Ok(scan), |(_, stranger)| Err(stranger))
+        let is_missed = |number: u64| scan.misses(number, &headless, known);
+        let strangers: Vec<LogError> = strangers
+            .into_iter()
+            .filter_map(|(number, stranger)| is_missed(number).then_some(stranger))
+            .collect();
+        scan.tell_missing(&headless);
+        Ok((scan, strangers))
     }
 
     /// Whether a segment of that number, where there is none of this log, is one that was there.
@@ -307,8 +332,18 @@ impl LogScan {
     /// Says that there was more than this log has, which lies in `dir`, by what `evidence`: where it ends something is lost.
     pub fn goes_on(&mut self, dir: &Path, evidence: String) {
         let (path, offset) = self.whole().last().map_or((dir, 0), |last| (&*last.path, last.end.offset));
-        let damage = Damage::new(path, offset, self.last_lsn.next(), "the log ends here");
+        let damage = Damage::new(path, offset, self.expected(), "the log ends here");
+        self.end_with(damage, evidence);
+    }
+
+    fn end_with(&mut self, damage: Damage, evidence: String) {
+        self.lose(damage.clone(), evidence.clone());
         self.tail = corrupt(damage, evidence);
+    }
+
+    /// What comes next.
+    fn expected(&self) -> Lsn {
+        if self.segments.is_empty() { self.after.next() } else { self.last_lsn.next() }
     }
 
     /// The segments before the tail, the one that it is in included: what comes after a loss was made for another state than what is left
@@ -327,7 +362,7 @@ impl LogScan {
         broken: &mut Option<Tail>,
     ) {
         let last = self.segments.last().map_or(0, |segment| segment.header.sequence);
-        let expected = self.last_lsn.next();
+        let expected = self.expected();
         let behind = || headless.iter().filter(|file| file.number > last);
         // A segment is prepared, and all zeros, once the one before has its header. Where that one is missing, a bit that flipped in these zeros
         // makes them no stranger's file.
@@ -414,18 +449,17 @@ impl LogScan {
             let first = before.end.last_lsn.next();
             if previous.segment > number {
                 // What is missing is at fault, not what follows it.
-                let damage = Damage { lsn: first, ..missed(previous.segment, dirs, headless) };
-                self.judge(corrupt(damage, format!("{} follows it", reader.path().display())), broken);
-            } else {
-                let what = match previous.segment == number {
-                    true => {
-                        format!("the segment says that the one before ends with LSN {}", previous.last_lsn)
-                    }
-                    false => format!("the segment follows segment {}, and not {number}", previous.segment),
-                };
+                let follows = format!("{} follows it", reader.path().display());
+                for (i, damage) in hole(number, previous.segment, dirs, headless).into_iter().enumerate() {
+                    let lsn = if i == 0 { first } else { Lsn::ZERO };
+                    self.judge(corrupt(Damage { lsn, ..damage }, follows.clone()), broken);
+                }
+            } else if previous.segment < number {
+                let what = format!("the segment follows segment {}, and not {number}", previous.segment);
                 let damage = Damage::new(reader.path(), 0, first, what);
                 self.judge(corrupt(damage, "a later segment follows".into()), broken);
             }
+            // The one before ends elsewhere than this one says: that is found in that one.
         }
         // A later segment says where this one ends; what lies beyond was cut by a recovery. One that follows another segment than this says
         // only that there is a hole, and that is its own fault.
@@ -472,6 +506,10 @@ impl LogScan {
                     let what = format!("the file ends at byte {}", reader.file_len());
                     cut_short = Some(Damage::new(reader.path(), walked.end.offset, lsn, what));
                 }
+            }
+            // A hole is behind it, and its end is what the segment there would say.
+            (None, Some(stop)) if !walked.blank || reader.first_nonzero(stop.offset)?.is_some() => {
+                self.lose(stop.clone(), "there is something behind it".into());
             }
             _ => {}
         }
@@ -526,6 +564,9 @@ impl LogScan {
 
     /// The first break counts.
     fn judge(&mut self, tail: Tail, broken: &mut Option<Tail>) {
+        if let Tail::Corrupt { damage, evidence, .. } = &tail {
+            self.lose(damage.clone(), evidence.clone());
+        }
         match broken {
             None => *broken = Some(tail),
             // A torn end that is followed by anything at all was no torn end.
@@ -624,20 +665,6 @@ fn remains_of(vfs: &dyn Vfs, path: &Path) -> Result<(Remains, bool)> {
         }
         Err(e) => Err(e),
     }
-}
-
-/// What is wrong with a segment that others say to have been there: with its file, or that there is none where it would be.
-fn missed(number: u64, dirs: &[LogDir<'_>], headless: &[Headless]) -> Damage {
-    if let Some(file) = headless.iter().find(|file| file.number == number) {
-        return file.damage.clone();
-    }
-    let dir = dirs.iter().find(|dir| number >= dir.first).or(dirs.first());
-    // What is archived may lie there without compression, too.
-    let is_archived = dir.is_some_and(|dir| dir.archive);
-    let kind = if is_archived { FileKind::CompressedSegment } else { FileKind::Segment };
-    let name = PathBuf::from(kind.name(number));
-    let path = dir.map_or_else(|| name.clone(), |dir| dir.path.join(&name));
-    Damage::new(&path, 0, Lsn::ZERO, "the segment is missing")
 }
 
 fn corrupt(damage: Damage, evidence: String) -> Tail {

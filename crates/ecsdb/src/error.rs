@@ -70,12 +70,14 @@ pub enum ErrorKind {
     Schema,
     /// Correct the setting that the text names.
     Config,
-    /// There is no database, or no such moment of its past.
+    /// There is no database, no such moment of its past, or no such file of settings.
     NotFound,
     /// There is a database already, or something else where a new one was to go.
     AlreadyExists,
     /// A restore or a backup into that directory was interrupted: make it once more, or remove the directory.
     Unfinished,
+    /// Files are not where they were: mount or put back the directory that the text names, or say that they are gone for good.
+    Away,
     /// Somebody else has the database open; the text names who.
     Locked,
     /// The database was closed.
@@ -243,6 +245,7 @@ fn store_kind(e: &StoreError) -> ErrorKind {
         StoreError::Locked(e) => lock_kind(e),
         StoreError::TargetNotEmpty(_) => ErrorKind::AlreadyExists,
         StoreError::TargetWithin(_) => ErrorKind::Call,
+        StoreError::SnapshotsAway(_) | StoreError::ArchiveAway(_) => ErrorKind::Away,
         StoreError::Cancelled => ErrorKind::Cancelled,
         StoreError::Panicked(_) => ErrorKind::Bug,
         _ => ErrorKind::Retry,
@@ -259,6 +262,7 @@ fn lock_kind(e: &LockError) -> ErrorKind {
 fn config_kind(e: &ConfigError) -> ErrorKind {
     match e {
         // No setting is wrong where the system refuses, unless it is given what is no name.
+        ConfigError::NoFile(_) => ErrorKind::NotFound,
         ConfigError::Io(e) if e.cause.kind() != std::io::ErrorKind::InvalidInput => ErrorKind::Retry,
         _ => ErrorKind::Config,
     }

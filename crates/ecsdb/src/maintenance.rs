@@ -396,7 +396,8 @@ impl Worker {
     fn compact(&mut self) -> Result<(), Error> {
         let bytes = self.log.appended_bytes();
         let view = self.world.capture()?;
-        let info = self.under_control(Task::Compaction, |control| self.store.compact(view, None, control))?;
+        let info =
+            self.under_control(Task::Compaction, |control| self.store.compact(view, false, control))?;
         self.note_snapshot(info.lsn.0);
         self.snapshot_bytes = bytes;
         (self.compacted_lsn, self.compacted_at) = (info.lsn.0, Instant::now());

@@ -16,6 +16,7 @@ export type ErrorKind =
   | 'not-found'
   | 'already-exists'
   | 'unfinished'
+  | 'away'
   | 'locked'
   | 'closed'
   | 'disk-full'

@@ -24,7 +24,7 @@ pub(crate) fn write(
     kept: Kept,
 ) -> Result<SnapshotInfo> {
     let made = target::missing_of(layout);
-    let was_unfinished = layout.unfinished_file().exists();
+    let was_unfinished = target::is_unfinished(layout);
     interrupt::hold();
     let control = Control::new(Task::Copy, EventSender::default());
     control.begin();
@@ -47,13 +47,8 @@ pub(crate) fn write(
     bar.finish_and_clear();
     let Ok(written) = written else { anyhow::bail!("the copy panicked; this is a bug of ecsdb") };
     match written {
-        Err(e) if e.is_cancelled() => {
-            // Beside an attempt that was left unfinished there may be files of others: it stays what it was.
-            if !was_unfinished {
-                target::remove_database(layout, &made)?;
-            }
-            Err(e.into())
-        }
+        // Beside an attempt that was left unfinished there may be files of others: it stays what it was.
+        Err(e) if !was_unfinished => target::give_up(layout, &made, e.into()),
         other => Ok(other?),
     }
 }

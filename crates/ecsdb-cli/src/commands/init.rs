@@ -23,13 +23,14 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     let dir = &options.place.dir;
     let (settled, layout) = target::for_database(&options.place)?;
     // What another attempt has left unfinished is for that to go on with.
-    if layout.unfinished_file().exists() {
+    if target::is_unfinished(&layout) {
         return Err(RecoveryError::Unfinished { dir: dir.clone() }.into());
     }
     if !options.dry_run {
         // It is too short to be interrupted: whole, or not begun.
         interrupt::hold();
-        settled.create()?;
+        let made = target::missing_of(&layout);
+        settled.create().or_else(|e| target::give_up(&layout, &made, e))?;
     }
     if out.is_json() {
         return out.json(&json!({ "dir": output::path(dir), "made": !options.dry_run }));

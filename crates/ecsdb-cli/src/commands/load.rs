@@ -11,8 +11,8 @@ use clap::Args;
 use ecsdb::{ComponentDef, ComponentId, Description, Entity, Lsn, StorageKind, View};
 use ecsdb_core::World;
 use ecsdb_core::describe::Values;
-use ecsdb_core::parts::{Allocators, WorldBuilder};
-use ecsdb_query::{brief, from_hex, from_json, shortened, unknown};
+use ecsdb_core::parts::{Allocators, RETIRED_SLOTS_MAX, WorldBuilder};
+use ecsdb_query::{ROOT, Reader, Unfit, brief, from_hex, from_json, shortened, to_json, unknown};
 use ecsdb_snapshot::Kept;
 use serde_json::{Map, Value as Json, json};
 
@@ -54,7 +54,10 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     let (view, same) = (dumped.view, dumped.same);
     let info = match options.dry_run {
         true => None,
-        false => Some(copy::write(view.clone(), &layout, &settled.config, Kept::default())?),
+        false => {
+            target::remove_left_over(&layout)?;
+            Some(copy::write(view.clone(), &layout, &settled.config, Kept::default())?)
+        }
     };
     if out.is_json() {
         return out.json(&json!({
@@ -69,9 +72,6 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
         None => out.line(format_args!("{dir} would have {n}; the values would be {same}")),
     }
 }
-
-/// Slots of which a dump that was edited may say nothing: each takes memory as long as the database is open.
-const GAPS_MAX: usize = 1 << 20;
 
 /// The floor of generations up to which a database can be written to for long: one that is rolled back raises it by 257, and from the greatest
 /// number on there are no ids.
@@ -146,9 +146,9 @@ fn read_here(from: &mut dyn BufRead) -> Result<Loaded> {
     if lines.next()?.is_some() {
         return Err(lines.at("there is more after the end").into());
     }
-    // What is wrong with all of it together is wrong with the dump, too.
-    let (view, fits) = load.finish().map_err(|e| Failure::Usage(e.to_string()))?;
-    let digest = view.digest()?.to_string();
+    // What is wrong with all of it together is wrong with the dump, too, and found at its end.
+    let (view, fits) = load.finish().map_err(|e| lines.at(e))?;
+    let digest = view.digest().map_err(|e| lines.at(e))?.to_string();
     Ok(Loaded { same: fits && end.digest.eq_ignore_ascii_case(&digest), view })
 }
 
@@ -194,6 +194,7 @@ impl Load {
             ));
         }
         let mut allocators = Allocators { slots, floor, ..Allocators::default() };
+        let mut listed = BTreeSet::new();
         for id in line.list("free")? {
             let id: Entity = match id.as_str().and_then(|id| id.parse().ok()) {
                 Some(id) => id,
@@ -201,6 +202,12 @@ impl Load {
                     return wrong(format!("free has {}, which is no entity id such as \"12v3\"", brief(id)));
                 }
             };
+            if id.index() >= slots {
+                return wrong(format!("free has {id}, which is none of {slots} slots"));
+            }
+            if !listed.insert(id.index()) {
+                return wrong(format!("free has the slot of {id} twice"));
+            }
             allocators.free.push((id.index(), id.generation()));
         }
         Ok(Load {
@@ -290,8 +297,10 @@ impl Load {
     ) -> Result<(ComponentId, Vec<u8>)> {
         let def = self.component(name)?;
         let stored = match (stored, value) {
-            (Some(Json::String(text)), _) => match from_hex(text) {
-                Some(bytes) => bytes,
+            (Some(Json::String(text)), value) => match from_hex(text) {
+                Some(bytes) => {
+                    as_stored(def, bytes, value).map_err(|e| Failure::Usage(format!("{name}: {e}")))?
+                }
                 None => return wrong(format!("{name}: the stored bytes are not hexadecimal")),
             },
             (Some(other), _) => {
@@ -376,24 +385,48 @@ impl Load {
         // A slot that an edited dump has given to an entity is free no more, and one that it took an entity from is.
         allocators.free.retain(|(index, _)| !self.entities.contains(index));
         let fits = slots >= above && allocators.free.len() == free;
-        let listed: BTreeSet<u32> = allocators.free.iter().map(|(index, _)| *index).collect();
-        if listed.len() < allocators.free.len() {
-            return wrong("a slot is listed as free twice");
-        }
-        let known = self.entities.len() + listed.len();
-        if allocators.slots as usize > known + GAPS_MAX {
+        // One of which it says nothing had an entity that was taken out, of a generation that nobody knows: it is given to none again.
+        let known = self.entities.len() as u64 + allocators.free.len() as u64;
+        if u64::from(allocators.slots) > known + RETIRED_SLOTS_MAX {
             let (slots, last) = (allocators.slots, self.entities.last().copied().unwrap_or(0));
             return wrong(format!(
-                "it has {slots} slots, and says of {known} what is in them: ids are given out in order, and one of index {last} is too far away"
+                "it has {slots} slots, and says of {known} what is in them. More than {RETIRED_SLOTS_MAX} others have to be listed as free, each with a \
+                 generation that it has not had yet; or else one of index {last} is too far away"
             ));
         }
-        let floor = allocators.floor.max(1);
-        let gaps =
-            (0..allocators.slots).filter(|index| !listed.contains(index) && !self.entities.contains(index));
-        allocators.free.extend(gaps.map(|index| (index, floor)).collect::<Vec<_>>());
         let world: World = self.builder.finish(Lsn(self.lsn), &allocators.to_bytes())?;
         Ok((world.view(), fits))
     }
+}
+
+/// Stored bytes of which a digest can be made, beside which there is no other value than theirs: of two, one would be dropped in silence.
+fn as_stored(def: &ComponentDef, bytes: Vec<u8>, value: Option<&Json>) -> Result<Vec<u8>> {
+    let reader = Reader::of(def);
+    let stored = reader.stored(bytes);
+    if let Err(e) = &stored.value
+        && (value.is_some() || def.description.is_unordered())
+    {
+        return wrong(format!("it has stored bytes which cannot be read: {e}"));
+    }
+    if let Some(value) = value {
+        let theirs = reader.json(&stored);
+        // As it is written here, however somebody else has written it.
+        let again = |value| {
+            Ok::<_, Unfit>(to_json(reader.description(), ROOT, &from_json(reader.description(), value)?))
+        };
+        if *value != theirs && again(value)? != theirs {
+            return wrong(format!(
+                "value and stored bytes are not the same, and the bytes would count: take one of them out. The bytes are {}",
+                brief(&theirs)
+            ));
+        }
+    }
+    if def.description.is_unordered()
+        && let Some(values) = reader.values()
+    {
+        values.canonical(&stored.bytes, &mut Vec::new())?;
+    }
+    Ok(stored.bytes)
 }
 
 /// A value as it stands in a column: one that is no memory has its length before it.

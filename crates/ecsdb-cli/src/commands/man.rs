@@ -35,17 +35,23 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     target::refuse(None, &dir.join("ecsdb.1"))?;
     // All of them, or none.
     interrupt::hold();
+    let made = target::missing(dir);
     std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
-    let mut pages = 0;
+    let mut pages = Vec::new();
     let mut write = |name: &str, command: clap::Command| -> Result<()> {
         let mut page = Vec::new();
         Man::new(command).render(&mut page)?;
         let path = dir.join(format!("{name}.1"));
-        std::fs::write(&path, page).with_context(|| format!("writing {}", path.display()))?;
-        pages += 1;
-        Ok(())
+        let written = std::fs::write(&path, page);
+        pages.push(path.clone());
+        written.with_context(|| format!("writing {}", path.display()))
     };
-    pages_of("ecsdb", &command, &mut write)?;
+    if let Err(e) = pages_of("ecsdb", &command, &mut write) {
+        pages.iter().for_each(|page| drop(std::fs::remove_file(page)));
+        made.remove();
+        return Err(e);
+    }
+    let pages = pages.len() as u64;
     if out.is_json() {
         return out.json(&json!({ "dir": output::path(dir), "pages": pages }));
     }

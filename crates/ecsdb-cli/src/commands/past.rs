@@ -1,18 +1,17 @@
-//! What of the past a snapshot or a compaction gives up: foreseen, or told afterwards.
+//! What of the past a snapshot or a compaction gives up, told afterwards: of a dry run, too.
 
 use anyhow::Result;
-use ecsdb::{Database, Lsn, Policy};
-use ecsdb_compactor::{Event, Events, StoreSettings, foresee};
-use ecsdb_io::Disk;
-use ecsdb_recovery::{archive_away, earliest, log_dirs, rejected_manifests, take_off_the_list};
-use ecsdb_snapshot::{Manifest, SnapshotEntry};
+use ecsdb::{Database, Lsn};
+use ecsdb_compactor::{Event, Events};
+use ecsdb_recovery::{earliest, log_dirs};
+use ecsdb_snapshot::Manifest;
 use ecsdb_wal::{LogScan, SegmentReader, segment_files};
 use serde_json::{Value as Json, json};
 
+use crate::failure;
 use crate::opening::Opening;
 use crate::output::many;
-use crate::place::{Look, Seen, Settled};
-use crate::{failure, target};
+use crate::place::{Look, Settled};
 
 /// What can be given up.
 struct Past {
@@ -26,13 +25,13 @@ struct Past {
 impl Past {
     fn of(look: &Look<'_>) -> Result<Past> {
         let mut segments = Vec::new();
-        for file in segment_files(&Disk, &log_dirs(look.layout, look.manifest))? {
-            match SegmentReader::open(&Disk, &file.path) {
+        for file in segment_files(look.vfs(), &log_dirs(look.layout, look.manifest))? {
+            match SegmentReader::open(look.vfs(), &file.path) {
                 Ok(Some(reader)) if reader.header().database == look.manifest.database => {
                     let before = reader.header().previous.last_lsn;
                     // One without transactions is no part of the past. The archive has none.
                     let in_log = file.number >= look.manifest.first_segment;
-                    if !(in_log && LogScan::file(&Disk, &file.path)?.end.last_lsn == before) {
+                    if !(in_log && LogScan::file(look.vfs(), &file.path)?.end.last_lsn == before) {
                         segments.push(file.number);
                     }
                 }
@@ -63,7 +62,7 @@ fn newest(manifest: &Manifest) -> Option<u64> {
 }
 
 fn first(look: &Look<'_>, manifest: &Manifest) -> Result<Option<Lsn>> {
-    Ok(earliest(&Disk, look.layout, manifest)?.map(|(lsn, _)| lsn))
+    Ok(earliest(look.vfs(), look.layout, manifest)?.map(|(lsn, _)| lsn))
 }
 
 /// What of the past goes, or has gone.
@@ -107,54 +106,6 @@ impl Change {
         let given_up =
             settled.look(|look| Ok(self.before.given_up(look.manifest, first(look, look.manifest)?)))?;
         Ok((given_up, self.opening))
-    }
-}
-
-/// What a dry run says of a snapshot or a compaction.
-pub(crate) struct Foreseen {
-    pub(crate) seen: Seen,
-    /// The newest snapshot, once it is open.
-    pub(crate) newest: Option<SnapshotEntry>,
-    pub(crate) given_up: GivenUp,
-    pub(crate) opening: Opening,
-}
-
-impl Foreseen {
-    /// What [`Change`] would come to: what would refuse it is refused, and what the opening would do is said.
-    pub(crate) fn of(settled: &Settled, settings: &StoreSettings, is_compaction: bool) -> Result<Foreseen> {
-        settled.check_opening()?;
-        let (foreseen, away) = settled.look(|look| {
-            let manifests = rejected_manifests(look.vfs(), look.layout, look.policy())?;
-            let mut seen = look.see_as_opened()?;
-            // As the opening would leave it.
-            let mut opened = look.manifest.clone();
-            let damaged = take_off_the_list(look.vfs(), look.layout, &mut opened, &mut seen.report)?;
-            seen.report.set_aside.extend(damaged);
-            let aside = manifests.iter().filter(|manifest| !manifest.away);
-            seen.report.set_aside.extend(aside.map(|manifest| manifest.path.clone()));
-            seen.report.rejected.splice(0..0, manifests);
-            if look.config.recovery.policy == Policy::Salvage && opened.snapshots.is_empty() {
-                // So somebody says that they are gone for good.
-                opened.away.clear();
-            }
-            let newest = opened.snapshots.last().copied();
-            let after = foresee(&Disk, look.layout, &opened, settings, seen.view.lsn(), is_compaction)?;
-            let given_up = GivenUp {
-                writes: self::newest(&after) > newest.map(|newest| newest.sequence),
-                ..Past::of(look)?.given_up(&after, first(look, &after)?)
-            };
-            let opening = Opening::foreseen(seen.report.clone());
-            let away = archive_away(&Disk, look.layout, look.manifest)?;
-            Ok((Foreseen { seen, newest, given_up, opening }, away))
-        })?;
-        if foreseen.given_up.writes {
-            target::can_write(settled.layout()?.snapshot_dir())?;
-        }
-        foreseen.opening.warn(false);
-        for path in away {
-            failure::warn(&format!("{} is away: the archive has a hole until it is back", path.display()));
-        }
-        Ok(foreseen)
     }
 }
 

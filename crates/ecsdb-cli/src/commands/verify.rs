@@ -1,9 +1,12 @@
 //! `ecsdb verify`
 
+use std::path::{Path, PathBuf};
+
 use anyhow::Result;
 use clap::Args;
-use ecsdb::{Moment, Policy};
-use ecsdb_recovery::{Step, Verified, rejected_manifests, verify_files};
+use ecsdb::Moment;
+use ecsdb_io::{Disk, FileKind, numbered_files};
+use ecsdb_recovery::{Step, Verified, verify_files};
 use indicatif::HumanBytes;
 use serde_json::json;
 
@@ -29,18 +32,19 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     bar.finish_and_clear();
     let checked = checked?;
     let damaged = checked.faults.len() as u64;
-    let advice = if damaged > 0 { Some(Advice::of(&options.place)?) } else { None };
+    let advice = if damaged > 0 { Some(Advice::of(&options.place, &checked)?) } else { None };
     let unreachable: Vec<_> = checked
         .unreachable
         .iter()
         .map(|(first, last)| json!({ "first_lsn": first.0, "last_lsn": last.0 }))
         .collect();
     if out.is_json() {
-        let away: Vec<_> = checked.away.iter().map(|file| output::path(file)).collect();
+        let paths = |files: &[PathBuf]| files.iter().map(|file| output::path(file)).collect::<Vec<_>>();
+        let (away, left_alone) = (paths(&checked.away), paths(&checked.left_alone));
         out.json(&json!({
             "snapshots": checked.snapshots, "segments": checked.segments, "bytes": checked.bytes,
             "last_lsn": checked.last_lsn.0, "torn_tail": checked.torn_tail, "faults": checked.faults,
-            "away": away, "unreachable": unreachable, "needed": advice.as_ref().map(|advice| advice.needed),
+            "away": away, "left_alone": left_alone, "unreachable": unreachable, "needed": advice.as_ref().map(|advice| advice.needed),
         }))?;
     } else {
         if let Some(torn) = &checked.torn_tail {
@@ -51,6 +55,12 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
         for path in &checked.away {
             out.line(format_args!(
                 "away: {}; once it is back, the next opening for writing counts it again",
+                path.display()
+            ))?;
+        }
+        for path in &checked.left_alone {
+            out.line(format_args!(
+                "left alone: {}, the manifest of another database; move it elsewhere",
                 path.display()
             ))?;
         }
@@ -85,41 +95,79 @@ struct Advice {
 
 impl Advice {
     /// Asks recovery whether it needs what is damaged.
-    fn of(place: &Place) -> Result<Advice> {
+    fn of(place: &Place, checked: &Verified) -> Result<Advice> {
         let seen = match place.see(Moment::Latest) {
             Ok(seen) => seen,
-            Err(e) if failure::is_damage(&e) => {
-                let text = "The last state needs it, and opening refuses: restore a backup, or let `ecsdb repair` go on with what was before \
-                            it (`--dry-run` lists what that loses)";
-                return Ok(Advice { needed: true, text: text.into() });
-            }
-            Err(e) => return Err(e),
+            Err(e) if matches!(e.downcast_ref(), Some(Failure::Interrupted)) => return Err(e),
+            Err(e) => return Ok(Advice { needed: true, text: refused(place, checked, &e)? }),
         };
         let lsn = seen.view.lsn();
-        let passed = |away| {
-            let passed = seen.report.rejected.iter().filter(|one| one.away == away);
-            passed.map(|one| one.path.display().to_string()).collect::<Vec<_>>().join(", ")
-        };
-        let manifests =
-            place.look(|look| Ok(rejected_manifests(look.vfs(), look.layout, Policy::TruncateTail)?))?;
-        let manifests: Vec<_> = manifests.iter().map(|one| one.path.display().to_string()).collect();
-        let next = match (passed(true), passed(false)) {
-            (away, damaged) if away.is_empty() && damaged.is_empty() && !manifests.is_empty() => format!(
-                "opening passes over {} for an older one. `ecsdb snapshot` sets it aside",
-                manifests.join(", ")
-            ),
+        let passed =
+            |away| list(seen.report.rejected.iter().filter(|one| one.away == away).map(|one| &*one.path));
+        let mut next = Vec::new();
+        match (passed(true), passed(false)) {
             (away, damaged) if away.is_empty() && damaged.is_empty() => {
-                "there is nothing to repair. Put the file back from a backup, or leave it: `ecsdb repair` leaves it as well, and it goes once the \
-                 retention gives up what it belongs to"
-                    .into()
+                if checked.faults.len() > checked.manifests.len() + checked.strangers.len() {
+                    next.push(
+                        "there is nothing to repair. Put the file back from a backup, or leave it: `ecsdb repair` leaves it as well, and it \
+                         goes once the retention gives up what it belongs to"
+                            .to_string(),
+                    );
+                }
             }
-            (away, damaged) if away.is_empty() => format!(
+            (away, damaged) if away.is_empty() => next.push(format!(
                 "opening passes over {damaged} for what is older. `ecsdb snapshot` sets it aside, and takes another one"
-            ),
-            (away, _) => format!(
+            )),
+            (away, _) => next.push(format!(
                 "opening passes over {away} for what is older. Put it back, or, if it is gone for good, say so with `ecsdb repair`"
-            ),
-        };
-        Ok(Advice { needed: false, text: format!("The last state, of LSN {lsn}, does not need it: {next}") })
+            )),
+        }
+        if !checked.manifests.is_empty() {
+            let manifests = list(checked.manifests.iter().map(|path| &**path));
+            next.push(format!(
+                "opening goes by another manifest than {manifests}. `ecsdb snapshot` sets it aside"
+            ));
+        }
+        if !checked.strangers.is_empty() {
+            let strangers = list(checked.strangers.iter().map(|path| &**path));
+            next.push(format!("opening leaves {strangers} alone. Move it elsewhere"));
+        }
+        let text = format!("The last state, of LSN {lsn}, does not need it: {}", next.join(". Also, "));
+        Ok(Advice { needed: false, text })
     }
+}
+
+/// What can be done where the last state is not to be had.
+fn refused(place: &Place, checked: &Verified, e: &anyhow::Error) -> Result<String> {
+    if !failure::is_damage(e) {
+        return Ok(format!("Whether the last state needs it cannot be told: {e:#}"));
+    }
+    if e.downcast_ref::<ecsdb_recovery::Error>().is_some_and(ecsdb_recovery::Error::is_stranger) {
+        let strangers = list(checked.strangers.iter().map(|path| &**path));
+        return Ok(format!(
+            "Opening refuses, and `ecsdb repair` with it, as long as {strangers} of another database lies there: move it elsewhere, and put back \
+             the right one"
+        ));
+    }
+    let mut text = "The last state needs it, and opening refuses: restore a backup, or let `ecsdb repair` go on with what was before it \
+                    (`--dry-run` lists what that loses)"
+        .to_string();
+    let layout = place.settle()?.layout()?;
+    for kind in [FileKind::Segment, FileKind::Snapshot] {
+        let dir = layout.dir_of(kind);
+        let is_empty = numbered_files(&Disk, dir, &[kind]).is_ok_and(|files| files.is_empty());
+        // A database without any snapshot misses none.
+        let is_missed = checked.faults.iter().any(|fault| fault.contains(&*dir.to_string_lossy()));
+        if is_empty && is_missed {
+            text += &format!(
+                ". Nothing is in {}: a directory that is wrong or not mounted looks the same as one that was emptied",
+                dir.display()
+            );
+        }
+    }
+    Ok(text)
+}
+
+fn list<'a>(paths: impl Iterator<Item = &'a Path>) -> String {
+    paths.map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }

@@ -115,6 +115,13 @@ fn play(dir: &Path, options: &Options, data: &Dataset, started: Instant, out: &m
     let events = view.resource::<Progress>()?.events;
     ensure!(events == total, "{events} of {total} events are there");
     let digest = view.digest()?;
+    // All that can be interrupted, or be wrong, comes before the answer.
+    let uninterrupted = reference.digest_after(data, total)?;
+    ensure!(
+        digest == uninterrupted,
+        "the digests differ: {digest} and uninterrupted, in memory, {uninterrupted}"
+    );
+    db.close()?;
     if !out.is_json() {
         summary::print(&view, out)?;
     }
@@ -128,12 +135,9 @@ fn play(dir: &Path, options: &Options, data: &Dataset, started: Instant, out: &m
             HumanCount(rate)
         ),
     )?;
-    let uninterrupted = reference.digest_after(data, total)?;
     let times = many(killed.len() as u64, "time", "times");
     say(out, format_args!("state digest, killed {times}: {digest}"))?;
     say(out, format_args!("state digest, uninterrupted, in memory: {uninterrupted}"))?;
-    ensure!(digest == uninterrupted, "the digests differ");
-    db.close()?;
     let seconds = started.elapsed().as_secs_f64();
     if out.is_json() {
         return out.json(&json!({

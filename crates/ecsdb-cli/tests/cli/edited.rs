@@ -1,8 +1,11 @@
 //! Dumps that somebody edited, or that were spoilt on the way: nothing of them is dropped in silence, and every error is short and has its line.
 
+use std::collections::BTreeSet;
+
+use ecsdb::prelude::*;
 use serde_json::{Value as Json, json};
 
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, Health, Position};
 
 struct Dump {
     fixture: Fixture,
@@ -199,5 +202,115 @@ fn lines_that_end_otherwise_or_were_cut_are_told_as_such() {
             let broken = format!("{}{end}{}", &line[..at], &line[at..]);
             dump.refused(&dump.text.replacen(line, &broken, 1), number, "the line ends in its middle");
         }
+    }
+}
+
+/// Whatever is taken out of a dump, and however often its slot was used: no id that it had comes to mean another entity.
+#[test]
+fn the_id_of_an_entity_that_was_taken_out_is_given_to_none_again() {
+    let mut random = fastrand::Rng::with_seed(19);
+    for case in 0..12 {
+        let fixture = Fixture { dir: tempfile::tempdir().unwrap() };
+        let db = Database::create_new(fixture.path("world")).unwrap();
+        let mut live: Vec<Entity> = Vec::new();
+        let mut ever: BTreeSet<Entity> = BTreeSet::new();
+        for _ in 0..random.usize(1..5) {
+            live.extend(db.write(|tx| Ok(tx.spawn_batch((0..6).map(|now| Health { now, max: 9 })))).unwrap());
+            ever.extend(live.iter().copied());
+            random.shuffle(&mut live);
+            let gone = live.split_off(random.usize(1..live.len()));
+            db.write(|tx| Ok(gone.iter().try_for_each(|&entity| tx.despawn(entity))?)).unwrap();
+        }
+        db.close().unwrap();
+        let dump = fixture.ok(&["dump", "world"]);
+        random.shuffle(&mut live);
+        let (out, kept) = live.split_at(random.usize(..=live.len()));
+        let is_out = |line: &str| out.iter().any(|entity| line.contains(&format!("\"entity\":\"{entity}\"")));
+        let end = format!("\"entities\":{}", kept.len());
+        let text: Vec<String> = dump
+            .lines()
+            .filter(|line| !is_out(line))
+            .map(|line| line.replace(&format!("\"entities\":{}", live.len()), &end))
+            .collect();
+        std::fs::write(fixture.path("edited"), text.join("\n")).unwrap();
+        fixture.ok(&["load", "new", "edited"]);
+        // Dumped and loaded again, it is the same.
+        std::fs::write(fixture.path("again"), fixture.ok(&["dump", "new"])).unwrap();
+        fixture.ok(&["load", "newer", "again"]);
+        for name in ["new", "newer"] {
+            let db = Database::open(fixture.path(name)).unwrap();
+            let new =
+                db.write(|tx| Ok(tx.spawn_batch((0..40).map(|_| Position { x: 0.0, y: 0.0 })))).unwrap();
+            assert!(new.iter().all(|entity| !ever.contains(entity)), "{case}: {new:?} of {ever:?}");
+        }
+    }
+}
+
+/// A slot of which nothing is said may be any that somebody refers to.
+#[test]
+fn a_slot_of_which_a_dump_says_nothing_is_given_to_none() {
+    let dump = Dump::new();
+    let text = dump.text.replacen("\"slots\":4", "\"slots\":7", 1);
+    std::fs::write(dump.fixture.path("edited"), &text).unwrap();
+    dump.fixture.ok(&["load", "new", "edited"]);
+    let db = Database::open(dump.fixture.path("new")).unwrap();
+    assert_eq!(db.write(|tx| Ok(tx.spawn(()))).unwrap().to_string(), "7v1");
+}
+
+#[test]
+fn a_value_beside_stored_bytes_that_are_another_is_refused() {
+    let dump = Dump::new();
+    let (number, line) = dump.line("\"item 00\"");
+    let mut tried = 0;
+    for (from, to) in [
+        ("\"item 00\":18446744073709551615", "\"item 00\":5"),
+        ("\"item 00\":18446744073709551615,", ""),
+        ("\"maybe\":{\"some\":null}", "\"maybe\":null"),
+        ("\"owner\":\"0v1\"", "\"owner\":\"0v2\""),
+        ("\"narrow\":[\"NaN\"", "\"narrow\":[\"NaN:7fc00001\""),
+        ("\"odd 3\"", "\"odd three\""),
+    ] {
+        let edited = line.replacen(from, to, 1);
+        assert_ne!(edited, line, "{from}");
+        dump.refused(
+            &dump.text.replacen(line, &edited, 1),
+            number,
+            "game.bag: value and stored bytes are not the same",
+        );
+        tried += 1;
+    }
+    assert_eq!(tried, 6);
+    // The same value, of which only the keys stand in another order.
+    let edited = line.replacen("\"item 00\":18446744073709551615,", "", 1);
+    let edited = edited.replacen("\"item 01\"", "\"item 00\":18446744073709551615,\"item 01\"", 1);
+    assert_eq!(dump.load(&dump.text.replacen(line, &edited, 1)).0, 0);
+    // Bytes alone, that are no value: no digest can be made of them.
+    let mut edited: Json = line.parse().unwrap();
+    edited["components"] = json!({});
+    edited["stored"]["game.bag"] = json!("00");
+    dump.refused(&dump.text.replacen(line, &edited.to_string(), 1), number, "game.bag: ");
+    let (number, line) = dump.line("{\"resource\"");
+    let edited = line.replacen("\"value\"", "\"stored\":\"0100000000000000\",\"value\"", 1);
+    dump.refused(
+        &dump.text.replacen(line, &edited, 1),
+        number,
+        "game.clock: value and stored bytes are not the same",
+    );
+}
+
+#[test]
+fn numbers_and_ids_have_one_form() {
+    let dump = Dump::new();
+    for (has, from, to) in [
+        ("\"0v1\"", "\"max\":100", "\"max\":\"+100\""),
+        ("\"0v1\"", "\"max\":100", "\"max\":\"0100\""),
+        ("\"0v1\"", "\"entity\":\"0v1\"", "\"entity\":\"0v01\""),
+        ("\"0v1\"", "\"entity\":\"0v1\"", "\"entity\":\"00v1\""),
+        ("ecsdb_dump", "\"free\":[]", "\"free\":[\"3v01\"]"),
+    ] {
+        let (number, line) = dump.line(has);
+        let edited = line.replacen(from, to, 1);
+        assert_ne!(edited, line, "{from}");
+        dump.refused(&dump.text.replacen(line, &edited, 1), number, "");
     }
 }

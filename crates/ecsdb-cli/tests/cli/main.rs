@@ -1,6 +1,7 @@
 //! The command line, as a user runs it.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test, which also spoils files")]
 
+mod advice;
 mod calls;
 mod closed;
 mod dump;
@@ -12,6 +13,7 @@ mod odd;
 mod page;
 mod reading;
 mod settings;
+mod tail;
 mod targets;
 mod told;
 mod writing;

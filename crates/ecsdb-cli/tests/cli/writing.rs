@@ -20,6 +20,94 @@ fn init_makes_a_database_once() {
     }
 }
 
+/// What a kill leaves of a database that was about to be made is no database.
+#[test]
+fn what_a_killed_init_leaves_is_gone_on_from() {
+    for left in
+        [&["LOCK"][..], &["LOCK", "LOCK.holder"], &["LOCK", "0000000000000001.manifest.tmp", "ecsdb.toml"]]
+    {
+        let fixture = Fixture::new();
+        fixture.ok(&["dump", "world", "--output", "dumped"]);
+        for (name, command) in [
+            ("one", &["init", "one"][..]),
+            ("two", &["load", "two", "dumped"]),
+            ("three", &["init", "three"]),
+        ] {
+            std::fs::create_dir(fixture.path(name)).unwrap();
+            left.iter().for_each(|file| std::fs::write(fixture.path(name).join(file), "").unwrap());
+            if name == "three" {
+                std::fs::write(fixture.path(name).join("0000000000000001.seg"), "mine").unwrap();
+            }
+            let before = files(fixture.dir.path());
+            let (would, ..) = fixture.run(&[command, &["--dry-run"]].concat());
+            assert_eq!(files(fixture.dir.path()), before);
+            let (was, _, error) = fixture.run(command);
+            assert_eq!(
+                (would, was),
+                if name == "three" { (6, 6) } else { (0, 0) },
+                "{left:?} {command:?}: {error}"
+            );
+        }
+        assert_eq!(fixture.json(&["hash", "two"])["digest"], fixture.json(&["hash", "world"])["digest"]);
+        assert!(fixture.path("two/ecsdb.toml").exists() == left.contains(&"ecsdb.toml"));
+    }
+}
+
+/// Where the disk is full, nothing of what was begun is left. A limit of a file's size stands in for it.
+#[cfg(unix)]
+#[test]
+fn what_there_is_no_room_for_is_not_begun() {
+    let fixture = Fixture::new();
+    fixture.ok(&["dump", "world", "--output", "dumped"]);
+    let before = std::fs::read_dir(fixture.dir.path()).unwrap().count();
+    for arguments in ["init new", "load new dumped", "backup world new", "man new"] {
+        for blocks in [0, 1, 2, 4] {
+            let ecsdb = env!("CARGO_BIN_EXE_ecsdb");
+            // Whoever ignores the signal is told by an error.
+            let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec '{ecsdb}' {arguments}");
+            let done = std::process::Command::new("bash")
+                .args(["-c", &script])
+                .current_dir(fixture.dir.path())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .output()
+                .unwrap();
+            let (code, out, error) = told(done);
+            if code == 0 {
+                let (_, made) = arguments.split_once("new").map(|_| ((), fixture.path("new"))).unwrap();
+                std::fs::remove_dir_all(made).unwrap();
+                continue;
+            }
+            let left: Vec<_> = files(fixture.dir.path())
+                .into_iter()
+                .filter(|(path, ..)| path.starts_with(fixture.path("new")))
+                .collect();
+            assert_eq!(code, 1, "{arguments} {blocks}: {out}{error}");
+            assert_eq!(
+                std::fs::read_dir(fixture.dir.path()).unwrap().count(),
+                before,
+                "{arguments} {blocks}: {left:?} {error}"
+            );
+        }
+    }
+}
+
+/// A copy of which the mark alone was not removed yet is whole, to every command.
+#[test]
+fn a_copy_that_was_finished_is_one_whatever_mark_is_beside_it() {
+    let fixture = Fixture::new();
+    fixture.ok(&["backup", "world", "copy"]);
+    std::fs::write(ecsdb_io::Layout::new(fixture.path("copy")).unfinished_file(), "").unwrap();
+    fixture.ok(&["info", "copy"]);
+    for command in [&["backup", "world", "copy"][..], &["restore", "world", "copy"], &["init", "copy"]] {
+        for dry in [&["--dry-run"][..], &[]] {
+            let (code, _, error) = fixture.run(&[command, dry].concat());
+            assert_eq!(code, 6, "{command:?} {dry:?}: {error}");
+        }
+    }
+    assert_eq!(fixture.json(&["hash", "copy"])["digest"], fixture.json(&["hash", "world"])["digest"]);
+}
+
 #[test]
 fn dry_runs_change_nothing_and_say_what_would_be() {
     let fixture = Fixture::new();

@@ -323,7 +323,7 @@ impl Description {
     }
 
     /// True when the same value can be stored in different ways, since it has parts without an order.
-    pub(crate) fn is_unordered(&self) -> bool {
+    pub fn is_unordered(&self) -> bool {
         self.types.iter().any(|ty| matches!(ty.shape, Shape::Set(_) | Shape::HashMap(..)))
     }
 
