@@ -85,7 +85,7 @@ impl Opening {
             failure::warn(&format!("what had been acknowledged {is} lost: {}", lsns(lost)));
         }
         if report.data_loss == DataLoss::Possible {
-            failure::warn("what came after the newest snapshot, if anything did, is lost");
+            failure::warn("what came last may be lost: nothing shows that the log went no further");
         }
         if let Some(tail) = &report.tail {
             let cut = match report.cut_bytes {
@@ -110,6 +110,10 @@ impl Opening {
             let path = path.display();
             failure::warn(&format!("{path} {is} taken in, which the manifest is older than"));
         }
+        for path in &report.strangers {
+            let path = path.display();
+            failure::warn(&format!("{path} is another database's, and {is} left alone: move it elsewhere"));
+        }
         if !report.set_aside.is_empty() {
             let paths: Vec<_> = report.set_aside.iter().map(|path| path.display().to_string()).collect();
             failure::warn(&format!("{} {} set aside", paths.join(", "), are(paths.len() as u64)));
@@ -121,7 +125,7 @@ impl Opening {
         Ok(json!({
             "data_loss": report["data_loss"], "lost": report["lost"], "passed_over": report["rejected"],
             "unlisted": report["unlisted"], "torn_tail": report["tail"], "cut_bytes": report["cut_bytes"],
-            "rolled_back": report["rolled_back"], "set_aside": report["set_aside"],
+            "rolled_back": report["rolled_back"], "set_aside": report["set_aside"], "strangers": report["strangers"],
         }))
     }
 

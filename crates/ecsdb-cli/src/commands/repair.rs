@@ -59,6 +59,7 @@ fn tell(repaired: &Repaired, settled: &Settled, out: &mut Output) -> Result<()> 
             "written": !dry_run, "left": left, "data_loss": report["data_loss"], "last_lsn": report["last_lsn"],
             "lsn": lsn.0, "entities": report["entities"], "lost": report["lost"], "set_aside": report["set_aside"],
             "passed_over": report["rejected"], "unlisted": report["unlisted"],
+            "strangers": report["strangers"],
         }));
     }
     out.line(report)?;

@@ -156,5 +156,17 @@ fn holes(
         .then(|| hole(known, end.next(), (durable > end).then_some(durable)));
     let file = |number| files.iter().find(|file| file.number == number).map(|file| file.path.clone());
     let holes = before.into_iter().chain(between).chain(behind);
-    holes.map(|hole| Hole { file: file(hole.number), ..hole }).collect()
+    let mut holes: Vec<Hole> = holes.map(|hole| Hole { file: file(hole.number), ..hole }).collect();
+    // What else is damaged so that nothing says what was in it: as much as in those that are missing beside it.
+    let is_known = |path: &Path| scan.segments.iter().any(|segment| segment.path == path);
+    for damaged in scan.losses.iter().map(|loss| &*loss.damage.path).filter(|path| !is_known(path)) {
+        let number = files.iter().find(|file| file.path == damaged).map(|file| file.number);
+        let Some(number) = number.filter(|number| holes.iter().all(|hole| hole.number != *number)) else {
+            continue;
+        };
+        let beside = holes.iter().filter(|hole| hole.number > number).min_by_key(|hole| hole.number);
+        let (first, last) = beside.map_or((end.next(), None), |hole| (hole.first, hole.last));
+        holes.push(Hole { number, file: Some(damaged.into()), first, last });
+    }
+    holes
 }
