@@ -47,7 +47,9 @@ impl Store {
     fn merge_newest(&self, work: &mut Work, control: &Control) -> Result<()> {
         let started = Instant::now();
         let _span = tracing::info_span!("merge").entered();
+        let of_world = work.of_world;
         let Some(newest) = self.newest(work)? else { return Ok(()) };
+        let is_of_world = of_world == Some(newest.sequence);
         if newest.directory.numbers().all(|number| number == newest.sequence) {
             return Ok(());
         }
@@ -60,6 +62,9 @@ impl Store {
         self.adopt(work, &written, |manifest| {
             manifest.gone.extend(manifest.snapshots.pop());
         })?;
+        if is_of_world {
+            work.of_world = Some(file.sequence);
+        }
         let info = SnapshotInfo::new(&written, started.elapsed());
         self.note_snapshot(&info);
         self.events.send(Event::SnapshotTaken(info));

@@ -62,8 +62,10 @@ impl Store {
         let base = manifest.snapshots.last().map_or(0, |newest| newest.base);
         // Not the files that it has blocks in: while one of them is the full one's, all snapshots since that are needed (CKP-3), and the log.
         let chain = manifest.snapshots.iter().filter(|entry| entry.sequence >= base).count();
-        let newest =
-            self.newest(work)?.filter(|newest| chain.max(newest.directory.files.len()) < settings.chain_max);
+        let of_world = work.of_world;
+        let newest = self.newest(work)?.filter(|newest| {
+            of_world == Some(newest.sequence) && chain.max(newest.directory.files.len()) < settings.chain_max
+        });
         let parent = newest.map(|newest| (newest.sequence, newest.directory.clone()));
         let FileRef { sequence, salt, .. } = self.reserve_snapshot()?;
         let options = WriteOptions {
@@ -82,6 +84,7 @@ impl Store {
             .inspect_err(|_| self.forget_reserved(&path, sequence))?;
         let info = SnapshotInfo::new(&written, started.elapsed());
         self.adopt(work, &written, |_| {})?;
+        work.of_world = Some(sequence);
         metrics::histogram!("ecsdb_snapshot_seconds").record(info.duration);
         metrics::counter!("ecsdb_snapshot_written_bytes_total").increment(info.bytes);
         self.note_snapshot(&info);

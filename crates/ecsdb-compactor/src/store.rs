@@ -68,6 +68,9 @@ pub struct StoreFiles {
 #[derive(Default)]
 pub(crate) struct Work {
     pub(crate) newest: Option<Newest>,
+    /// The snapshot that has the world's own chunks, as far as they have not changed since: what the world was loaded from, or what was last written of
+    /// it. Only on this one an increment can be (CKP-5).
+    pub(crate) of_world: Option<u64>,
     /// The snapshot that was found whole, to fall back to.
     fallback: Option<u64>,
     /// Those that were not, and were reported.
@@ -121,6 +124,13 @@ impl Store {
             urgency,
             locks: Mutex::new(files.locks),
         }
+    }
+
+    /// Says which snapshot the world was loaded from. An increment shares what has not changed since, and chunks of the same number in a world that was
+    /// made otherwise, from the log alone say, may have their rows in another order. Without this the next snapshot is a full one.
+    pub fn goes_on_from(self, snapshot: Option<u64>) -> Store {
+        self.work.lock().of_world = snapshot;
+        self
     }
 
     /// The control handle of work in the background that begins.

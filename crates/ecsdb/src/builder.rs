@@ -187,7 +187,8 @@ impl Builder {
             recovered.log_start.clone(),
         )?;
         recovered.complete(&*self.vfs, &layout, &mut self.progress)?;
-        let store = Arc::new(Store::new(
+        let loaded = recovered.report.snapshot.map(|snapshot| snapshot.sequence);
+        let store = Store::new(
             StoreFiles {
                 snapshot: class(Priority::Snapshot),
                 archive: class(Priority::Archive),
@@ -200,7 +201,8 @@ impl Builder {
             ecsdb_compactor::StoreSettings { keep_all: self.keep_all, ..self.config.store_settings() },
             events.clone(),
             urgency,
-        ));
+        );
+        let store = Arc::new(store.goes_on_from(loaded));
         owner.get_or_init(|| Arc::as_ptr(&store).addr());
         if let Some(scheduler) = &scheduler {
             scheduler.set_rate_limit(Priority::Snapshot, self.config.bytes_per_second_max());
