@@ -39,6 +39,7 @@ mod lives_at_random;
 mod locks;
 mod model;
 mod not_given;
+mod ninth;
 mod not_given_once;
 mod odd_numbers;
 mod one_at_a_time;
