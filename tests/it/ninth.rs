@@ -82,7 +82,8 @@ fn in_both_at(level: i32) -> (SimDisk, Vec<State>, Vec<u64>) {
     db.close().unwrap();
     drop(db);
     let both = (1..20).filter(|n| {
-        names(&disk, &format!("log/{n:016}.seg")).len() == 1 && names(&disk, &format!("archive/{n:016}.seg")).len() == 1
+        names(&disk, &format!("log/{n:016}.seg")).len() == 1
+            && names(&disk, &format!("archive/{n:016}.seg")).len() == 1
     });
     let both = both.collect();
     (disk, states, both)
@@ -139,15 +140,19 @@ fn a_segment_that_is_not_given_for_a_while_is_not_deleted_for_a_damaged_copy() {
             }
             db.close().unwrap();
             drop(db);
-            let left: Vec<PathBuf> =
-                disk.files().into_iter().map(|(path, _)| path).filter(|path| {
-                    disk.read(path).unwrap() == own
-                }).collect();
+            let left: Vec<PathBuf> = disk
+                .files()
+                .into_iter()
+                .map(|(path, _)| path)
+                .filter(|path| disk.read(path).unwrap() == own)
+                .collect();
             let whole = names(&disk, &format!("{number:016}.seg")).into_iter().any(|path| {
-                ecsdb_wal::LogScan::file(&*disk.vfs(), &path).is_ok_and(|found| found.damage.is_none() && found.end.last_lsn >= found.header.first_lsn)
+                ecsdb_wal::LogScan::file(&*disk.vfs(), &path)
+                    .is_ok_and(|found| found.damage.is_none() && found.end.last_lsn >= found.header.first_lsn)
             });
-            if !(whole || !left.is_empty()) { wrong.push(format!("{number}, {range:?}, level {level}")); }
-            if false { assert!(whole || !left.is_empty(), "{number}, {range:?}: no whole one is left: {:?}", names(&disk, &format!("{number:016}.seg"))); }
+            if !(whole || !left.is_empty()) {
+                wrong.push(format!("{number}, {range:?}, level {level}"));
+            }
         }
     }
     assert!(wrong.is_empty(), "no whole one is left: {wrong:?}");
@@ -162,17 +167,13 @@ fn a_salvage_opens_where_what_is_behind_a_break_is_not_given() {
     for i in 0..6 {
         large(&db, i);
     }
-    let last = state(&db);
     db.close().unwrap();
     drop(db);
-    let _ = last;
     disk.corrupt(Path::new(DIR).join("log/0000000000000003.seg"), 4096, &[0; 8192]).unwrap();
     disk.erase(Path::new(DIR).join("log/0000000000000004.seg")).unwrap();
     media.hooks.bad.lock().push(("0000000000000003.seg".into(), 16384..16896));
     let opened = open(&media, Policy::Salvage, by_hand).map(|db| db.lsn());
     assert!(opened.is_ok(), "{opened:?}");
-    let (_, layout) = ((), ecsdb_io::Layout::new(DIR));
-    let _ = layout;
 }
 
 mod pipe {
@@ -272,7 +273,9 @@ mod pipe {
                                 let n = left.min(200_000);
                                 tx.spawn((Counter(random.u64(..)), Name("y".repeat(n))));
                                 left -= n;
-                                if left == 0 { break; }
+                                if left == 0 {
+                                    break;
+                                }
                             }
                             Ok(())
                         })
@@ -281,9 +284,18 @@ mod pipe {
                     }
                     what.push(format!("write {many} x {len}"));
                 }
-                8..10 => { what.push("snapshot".into()); db.snapshot().unwrap().wait().unwrap(); }
-                10 => { what.push("compact".into()); db.compact().unwrap().wait().unwrap(); }
-                11 => { what.push("rotate".into()); db.rotate_log().unwrap(); }
+                8..10 => {
+                    what.push("snapshot".into());
+                    db.snapshot().unwrap().wait().unwrap();
+                }
+                10 => {
+                    what.push("compact".into());
+                    db.compact().unwrap().wait().unwrap();
+                }
+                11 => {
+                    what.push("rotate".into());
+                    db.rotate_log().unwrap();
+                }
                 12 => {
                     what.push("close".into());
                     db.close().unwrap();
@@ -299,7 +311,10 @@ mod pipe {
                 }
             }
         }
-        if random.bool() { db.close().unwrap(); what.push("closed".into()); }
+        if random.bool() {
+            db.close().unwrap();
+            what.push("closed".into());
+        }
         disk.power_off();
         drop(db);
         Life { disk: disk.crash(CrashVariant::KEPT), states, what }
@@ -339,7 +354,11 @@ mod pipe {
             assert_eq!(was, Some(*digest), "seed {seed} {how}: no state: {report}\n{:?}", life.what);
             let from = report.snapshot.map_or(Lsn::ZERO, |one| one.lsn);
             let n = life.states.iter().filter(|(lsn, _)| *lsn > from && *lsn <= report.last_lsn).count();
-            assert_eq!(report.transactions, n as u64, "seed {seed} {how}: transactions: {report}\n{:?}", life.what);
+            assert_eq!(
+                report.transactions, n as u64,
+                "seed {seed} {how}: transactions: {report}\n{:?}",
+                life.what
+            );
             assert_eq!(report.skipped, 0, "seed {seed} {how}: {report}");
             let total = life.states.last().unwrap().0;
             // Zeros up to the end are how a log ends.
@@ -356,7 +375,11 @@ mod pipe {
             .into_iter()
             .filter(|(path, len)| {
                 let name = path.to_string_lossy();
-                *len > 0 && !name.contains("quarantine") && (name.ends_with(".seg") || name.ends_with(".zst") || (name.ends_with(".snap") && random.u32(0..3) == 0))
+                *len > 0
+                    && !name.contains("quarantine")
+                    && (name.ends_with(".seg")
+                        || name.ends_with(".zst")
+                        || (name.ends_with(".snap") && random.u32(0..3) == 0))
             })
             .map(|(path, _)| path)
             .collect();
@@ -365,9 +388,18 @@ mod pipe {
         let Some(last) = bytes.iter().rposition(|b| *b != 0) else { return };
         let at = random.u64(..=last as u64);
         match random.u32(0..5) {
-            0 => { disk.erase(path).unwrap(); *how += &format!(" erase {path:?}"); }
-            1 => { disk.flip_bit(path, at, random.u32(0..8)).unwrap(); *how += &format!(" flip {path:?} {at}"); }
-            2 => { disk.truncate(path, at).unwrap(); *how += &format!(" cut {path:?} {at}"); }
+            0 => {
+                disk.erase(path).unwrap();
+                *how += &format!(" erase {path:?}");
+            }
+            1 => {
+                disk.flip_bit(path, at, random.u32(0..8)).unwrap();
+                *how += &format!(" flip {path:?} {at}");
+            }
+            2 => {
+                disk.truncate(path, at).unwrap();
+                *how += &format!(" cut {path:?} {at}");
+            }
             3 => {
                 let at = at - at % 512;
                 let n = (512 * random.usize(1..20)).min(bytes.len() - at as usize);
@@ -400,14 +432,19 @@ mod pipe {
                     assert_eq!((told.0.last_lsn, told.0.lost.len()), (total, 0), "seed {seed}");
                     // Not given once or twice.
                     for _ in 0..6 {
-                        let at: Vec<u64> = (0..random.usize(1..3)).map(|_| random.u64(1..=n + n / 2 + 1)).collect();
+                        let at: Vec<u64> =
+                            (0..random.usize(1..3)).map(|_| random.u64(1..=n + n / 2 + 1)).collect();
                         let (told, _, fired) = opened(&life.disk, policy, threads, &at);
                         let how = format!("{policy:?} {threads} not given {fired:?}");
                         is_a_state(&life, &told, seed, &how);
                         tried += 1;
                         if let Ok((report, _)) = &told {
                             ok += 1;
-                            assert!(report.last_lsn == total && report.lost.is_empty(), "seed {seed} {how}: {report}\n{:?}", life.what);
+                            assert!(
+                                report.last_lsn == total && report.lost.is_empty(),
+                                "seed {seed} {how}: {report}\n{:?}",
+                                life.what
+                            );
                         } else {
                             refused += 1;
                         }
@@ -428,13 +465,21 @@ mod pipe {
                     is_a_state(&life, &one, seed, &how);
                     assert_eq!(text(&one), text(&two), "seed {seed} {how}");
                     tried += 2;
-                    match &one { Ok((r, _)) if !r.lost.is_empty() => salvaged += 1, Ok(_) => ok += 1, Err(_) => refused += 1 }
+                    match &one {
+                        Ok((r, _)) if !r.lost.is_empty() => salvaged += 1,
+                        Ok(_) => ok += 1,
+                        Err(_) => refused += 1,
+                    }
                     let at = [random.u64(1..=n + n / 2 + 1)];
                     let (told, _, fired) = opened(&disk, policy, 2, &at);
                     let how = format!("{how} not given {fired:?}");
                     is_a_state(&life, &told, seed, &how);
                     if let (Ok((r, _)), Ok((one, _))) = (&told, &one) {
-                        assert!(r.last_lsn >= one.last_lsn, "seed {seed} {how}: {r}\nwithout: {one}\n{:?}", life.what);
+                        assert!(
+                            r.last_lsn >= one.last_lsn,
+                            "seed {seed} {how}: {r}\nwithout: {one}\n{:?}",
+                            life.what
+                        );
                         assert_eq!(r.lost.len(), one.lost.len(), "seed {seed} {how}: {r}\nwithout: {one}");
                     }
                     if policy == Policy::Salvage && told.is_ok() != one.is_ok() {
@@ -464,8 +509,11 @@ mod pipe {
             let name = path.file_name().unwrap();
             let is_bad = |(bad, range): &(PathBuf, std::ops::Range<u64>)| {
                 path.to_string_lossy().contains(&*bad.file_name().unwrap().to_string_lossy())
-                    && (path == bad || (!*self.apart.lock() && path.to_string_lossy().contains("quarantine")) || name.to_string_lossy().ends_with(".aside"))
-                    && offset < range.end && offset + len > range.start
+                    && (path == bad
+                        || (!*self.apart.lock() && path.to_string_lossy().contains("quarantine"))
+                        || name.to_string_lossy().ends_with(".aside"))
+                    && offset < range.end
+                    && offset + len > range.start
             };
             match self.ranges.lock().iter().any(is_bad) {
                 true => Err(IoError::new(FileOp::Read, path, std::io::Error::from_raw_os_error(5))),
@@ -481,7 +529,11 @@ mod pipe {
             .without_threads()
             .policy(policy)
             .config(|c| {
-                if archive { archiving(c) } else { by_hand(c) }
+                if archive {
+                    archiving(c)
+                } else {
+                    by_hand(c)
+                }
                 c.snapshot.compression_level = 0;
             })
             .open()
@@ -504,10 +556,15 @@ mod pipe {
                 }
                 let around = Arc::new(Around::new(disk.vfs(), Bad::default()));
                 *around.hooks.apart.lock() = random.bool();
-                let all: Vec<(PathBuf, u64)> = disk.files().into_iter().filter(|(path, len)| {
-                    let name = path.to_string_lossy();
-                    *len > 0 && (name.ends_with(".seg") || name.ends_with(".zst") || name.ends_with(".snap"))
-                }).collect();
+                let all: Vec<(PathBuf, u64)> = disk
+                    .files()
+                    .into_iter()
+                    .filter(|(path, len)| {
+                        let name = path.to_string_lossy();
+                        *len > 0
+                            && (name.ends_with(".seg") || name.ends_with(".zst") || name.ends_with(".snap"))
+                    })
+                    .collect();
                 for _ in 0..random.usize(1..3) {
                     let Some((path, len)) = all.get(random.usize(..all.len().max(1))) else { continue };
                     let bytes = disk.read(path).unwrap();
@@ -518,23 +575,36 @@ mod pipe {
                     around.hooks.ranges.lock().push((path.clone(), at..at + 512));
                 }
                 how += &format!(" apart {}", *around.hooks.apart.lock());
-                let before: Vec<(PathBuf, Vec<u8>)> = all.iter().filter(|(path, _)| path.to_string_lossy().contains("/log/")).filter_map(|(path, _)| {
-                    let found = ecsdb_wal::LogScan::file(&*disk.vfs(), path).ok()?;
-                    (found.end.last_lsn >= found.header.first_lsn).then(|| {
-                        let mut bytes = disk.read(path).unwrap();
-                        bytes.truncate(found.end.offset as usize);
-                        (path.clone(), bytes)
+                let before: Vec<(PathBuf, Vec<u8>)> = all
+                    .iter()
+                    .filter(|(path, _)| path.to_string_lossy().contains("/log/"))
+                    .filter_map(|(path, _)| {
+                        let found = ecsdb_wal::LogScan::file(&*disk.vfs(), path).ok()?;
+                        (found.end.last_lsn >= found.header.first_lsn).then(|| {
+                            let mut bytes = disk.read(path).unwrap();
+                            bytes.truncate(found.end.offset as usize);
+                            (path.clone(), bytes)
+                        })
                     })
-                }).collect();
+                    .collect();
                 tried += 1;
                 let first = open_bad(&around, archive, Policy::TruncateTail);
                 let is_plain = first.is_ok();
                 let db = match first {
-                    Ok(db) => { plain += 1; db }
+                    Ok(db) => {
+                        plain += 1;
+                        db
+                    }
                     Err(refused) => match open_bad(&around, archive, Policy::Salvage) {
-                        Ok(db) => { salvaged += 1; db }
+                        Ok(db) => {
+                            salvaged += 1;
+                            db
+                        }
                         Err(e) => {
-                            faults.push(format!("{how}: no policy opens: {e} (first {refused}) {:?}", life.what));
+                            faults.push(format!(
+                                "{how}: no policy opens: {e} (first {refused}) {:?}",
+                                life.what
+                            ));
                             continue;
                         }
                     },
@@ -546,11 +616,15 @@ mod pipe {
                     faults.push(format!("{how}: no state: {report}"));
                 }
                 let may_be = how.contains(" zero ") || how.contains(" copy ");
-                if report.last_lsn < life.states.last().unwrap().0 && report.data_loss == DataLoss::None && !may_be {
+                if report.last_lsn < life.states.last().unwrap().0
+                    && report.data_loss == DataLoss::None
+                    && !may_be
+                {
                     faults.push(format!("{how}: lost and not told: {report}"));
                 }
                 // Everything is there.
-                let now: Vec<Vec<u8>> = disk.files().iter().map(|(path, _)| disk.read(path).unwrap()).collect();
+                let now: Vec<Vec<u8>> =
+                    disk.files().iter().map(|(path, _)| disk.read(path).unwrap()).collect();
                 for (path, bytes) in &before {
                     let packed = now.iter().any(|one| one.starts_with(bytes));
                     if !packed && !is_plain {
@@ -558,21 +632,35 @@ mod pipe {
                     }
                 }
                 // A new file under an old name lies elsewhere on the disk.
-                let logs: Vec<PathBuf> = crashed::files(&disk, ".seg").into_iter().filter(|path| path.starts_with(Path::new(DIR).join("log"))).collect();
-                around.hooks.ranges.lock().retain(|(path, _)| !logs[logs.len().saturating_sub(2)..].contains(path));
+                let logs: Vec<PathBuf> = crashed::files(&disk, ".seg")
+                    .into_iter()
+                    .filter(|path| path.starts_with(Path::new(DIR).join("log")))
+                    .collect();
+                around
+                    .hooks
+                    .ranges
+                    .lock()
+                    .retain(|(path, _)| !logs[logs.len().saturating_sub(2)..].contains(path));
                 let new = crate::lifecycle::large(&db, 7);
                 let snapped = db.snapshot().unwrap().wait();
                 let closed = db.close();
                 drop(db);
                 match open_bad(&around, archive, Policy::TruncateTail) {
                     Ok(db) if state(&db).1 == new.1 => {}
-                    Ok(db) => faults.push(format!("{how}: another state afterwards: {}", db.recovery_report().unwrap())),
-                    Err(e) => faults.push(format!("{how}: not opened again: {e}; plain {is_plain} snap {:?} close {:?}", snapped.map(drop), closed)),
+                    Ok(db) => faults
+                        .push(format!("{how}: another state afterwards: {}", db.recovery_report().unwrap())),
+                    Err(e) => faults.push(format!(
+                        "{how}: not opened again: {e}; plain {is_plain} snap {:?} close {:?}",
+                        snapped.map(drop),
+                        closed
+                    )),
                 }
             }
         }
         eprintln!("{tried} tried, {plain} plain, {salvaged} salvaged");
-        for fault in &faults { eprintln!("FAULT {fault}"); }
+        for fault in &faults {
+            eprintln!("FAULT {fault}");
+        }
         assert!(faults.is_empty(), "{} faults", faults.len());
     }
 
@@ -593,7 +681,8 @@ mod pipe {
                     is_a_state(&life, &told, seed, "many");
                     let Ok((report, _)) = told else { continue };
                     // One that is not given in two looks is a loss that is found twice.
-                    let mut names: Vec<&str> = fired.iter().filter_map(|one| one.rsplit(' ').next()).collect();
+                    let mut names: Vec<&str> =
+                        fired.iter().filter_map(|one| one.rsplit(' ').next()).collect();
                     let all = names.len();
                     names.sort();
                     names.dedup();
@@ -603,7 +692,9 @@ mod pipe {
                 }
             }
         }
-        for one in wrong.iter().take(5) { eprintln!("WRONG {one}"); }
+        for one in wrong.iter().take(5) {
+            eprintln!("WRONG {one}");
+        }
         assert!(wrong.is_empty(), "{} of {tried}", wrong.len());
     }
 }
@@ -622,7 +713,9 @@ impl Hooks for InTurn {
 
     fn reads(&self, path: &Path, offset: u64, len: u64) -> Result<(), IoError> {
         let name = path.to_string_lossy();
-        let Some(number) = (1..6_u64).find(|n| name.ends_with(&format!("log/{n:016}.seg"))) else { return Ok(()) };
+        let Some(number) = (1..6_u64).find(|n| name.ends_with(&format!("log/{n:016}.seg"))) else {
+            return Ok(());
+        };
         // The first opening syncs it; and each is opened before the one before it is walked through.
         let look = (*self.0.lock()).saturating_sub(1) + u64::from(number < 3);
         match look == number && offset + len > 4096 {
@@ -644,7 +737,8 @@ fn of_losses_that_are_found_once_none_is_believed() {
     db.close().unwrap();
     drop(db);
     let vfs: Arc<dyn Vfs> = Arc::new(Around::new(disk.vfs(), InTurn::default()));
-    let opened = Database::builder(DIR).vfs(vfs).without_threads().policy(Policy::Salvage).config(by_hand).open();
+    let opened =
+        Database::builder(DIR).vfs(vfs).without_threads().policy(Policy::Salvage).config(by_hand).open();
     if let Ok(db) = opened {
         assert_eq!(state(&db).1, last.1, "{}", db.recovery_report().unwrap());
     }
@@ -654,10 +748,18 @@ fn of_losses_that_are_found_once_none_is_believed() {
 #[test]
 fn what_was_given_up_is_not_out_of_reach_for_a_damage() {
     let disk = crashed::disk(1);
-    let db = crashed::builder(&disk, |c| { by_hand(c); c.retention.snapshots_max = 100; c.snapshot.chain_max = 1; }).open().unwrap();
+    let db = crashed::builder(&disk, |c| {
+        by_hand(c);
+        c.retention.snapshots_max = 100;
+        c.snapshot.chain_max = 1;
+    })
+    .open()
+    .unwrap();
     for i in 0..12 {
         large(&db, i);
-        if i % 2 == 1 { db.snapshot().unwrap().wait().unwrap(); }
+        if i % 2 == 1 {
+            db.snapshot().unwrap().wait().unwrap();
+        }
     }
     db.close().unwrap();
     drop(db);
