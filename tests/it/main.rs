@@ -38,6 +38,7 @@ mod lives;
 mod lives_at_random;
 mod locks;
 mod model;
+mod ninth;
 mod not_given;
 mod not_given_once;
 mod odd_numbers;
