@@ -7,6 +7,7 @@
 
 use ecsdb_tests::components;
 
+mod applied_meanwhile;
 mod archive_waits;
 mod away;
 mod away_at_random;
@@ -30,6 +31,7 @@ mod full_disk;
 mod golden;
 mod held;
 mod holes;
+mod in_both;
 mod kept;
 mod lifecycle;
 mod listed;
@@ -38,7 +40,6 @@ mod lives;
 mod lives_at_random;
 mod locks;
 mod model;
-mod ninth;
 mod not_given;
 mod not_given_once;
 mod odd_numbers;

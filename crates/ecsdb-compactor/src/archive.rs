@@ -33,6 +33,13 @@ pub(crate) struct ArchivedSegment {
     pub(crate) bytes: u64,
 }
 
+/// What was found out about a segment's file.
+struct Scanned {
+    found: Result<ScannedSegment, LogError>,
+    /// The medium gave all of it: what is wrong with it is so for good.
+    is_given: bool,
+}
+
 impl Work {
     /// Whether a file that the medium has not given now is to be asked for once more, later: everything behind it waits so long (CKP-7).
     fn waits_for(&mut self, path: &Path) -> bool {
@@ -150,9 +157,10 @@ impl Store {
                 copies = Some(numbered_files(&*self.archive_vfs, self.layout.archive_dir(), &kinds)?);
             }
             let scanned = self.scan_patiently(work, &file.path)?;
-            if self.has_archived(work, copies.as_deref().unwrap_or_default(), file, &scanned)? {
+            if self.has_archived(work, copies.as_deref().unwrap_or_default(), file, &scanned, declared)? {
                 continue;
             }
+            let scanned = scanned.found;
             // What is damaged is kept as it is, and keeps nobody else waiting: a part of it may still be good for something. Where neither the next one
             // nor it itself says where it ends, that is at the end of the file.
             let own = scanned.as_ref().ok();
@@ -199,11 +207,12 @@ impl Store {
         work: &mut Work,
         copies: &[NumberedFile],
         file: &NumberedFile,
-        scanned: &Result<ScannedSegment, LogError>,
+        scanned: &Scanned,
+        declared: Option<SegmentEnd>,
     ) -> Result<bool> {
         let (vfs, number) = (&*self.archive_vfs, file.number);
         // Of one that is not whole the header may be had all the same.
-        let own = match scanned {
+        let own = match &scanned.found {
             Ok(scanned) => Some(scanned.header),
             Err(_) => match SegmentReader::open(vfs, &file.path) {
                 Ok(reader) => reader.map(|reader| *reader.header()),
@@ -219,14 +228,16 @@ impl Store {
         };
         let mut is_there = false;
         for copy in copies.iter().filter(is_passed_over) {
-            let is_it = match (own, self.scan_patiently(work, &copy.path)?) {
-                (Some(own), Ok(copied)) => {
-                    own == copied.header && scanned.as_ref().map_or(true, |own| own.end == copied.end)
-                }
-                (Some(_), Err(e)) if e.is_of_the_file() => false,
-                (Some(_), Err(e)) => return Err(e.into()),
-                // There is nothing to tell it from, and nothing better.
-                (None, _) => true,
+            let Scanned { found: copied, is_given } = self.scan_patiently(work, &copy.path)?;
+            let is_it = match (copied, &scanned.found) {
+                (Ok(copied), _) if own.is_some_and(|own| own != copied.header) => false,
+                // Whole, by the word of the next one, whatever has become of the segment itself.
+                (Ok(copied), _) if declared == Some(copied.end) => true,
+                (Ok(copied), Ok(own)) => own.end == copied.end,
+                // There is nothing to tell it from, and nothing better. CKP-3: unless the medium gives it yet.
+                (Ok(_), Err(_)) => declared.is_none() && scanned.is_given,
+                (Err(e), _) if !e.is_of_the_file() => return Err(e.into()),
+                (Err(_), _) => own.is_none() && scanned.is_given && is_given,
             };
             if is_it {
                 work.not_given.remove(&copy.path);
@@ -256,7 +267,7 @@ impl Store {
     }
 
     /// What a file holds, or why that is not known for good. What the medium does not give is an error of all the work, which is tried again later.
-    fn scan_patiently(&self, work: &mut Work, path: &Path) -> Result<Result<ScannedSegment, LogError>> {
+    fn scan_patiently(&self, work: &mut Work, path: &Path) -> Result<Scanned> {
         let scanned = self.scan(path);
         let is_given = match &scanned {
             Ok(scanned) => !scanned.not_given,
@@ -264,7 +275,7 @@ impl Store {
         };
         match scanned.and_then(ScannedSegment::given) {
             Err(e) if !is_given && work.waits_for(path) => Err(e.into()),
-            scanned => Ok(scanned),
+            found => Ok(Scanned { found, is_given }),
         }
     }
 

@@ -122,6 +122,14 @@ pub enum Error {
         /// Which snapshots were looked for, where, and what became of them.
         looked: String,
     },
+    /// A salvage finds another loss each time that it looks: nothing is given up for that.
+    #[error(
+        "the disk does not give the same twice, and nothing is given up for that: look at the disk, and open it again. The last time, {why}"
+    )]
+    Unsteady {
+        /// What was lost in the last look.
+        why: String,
+    },
     /// A file that the policy `strict` does not pass over.
     #[error("{what}; the policy `strict` does not open a database with any damage")]
     Strict {

@@ -123,7 +123,39 @@ pub(crate) fn unreachable(
     if last >= next {
         out_of_reach.push((next, last));
     }
+    for given_up in given_up(vfs, layout, manifest, named().collect())? {
+        out_of_reach = out_of_reach.into_iter().flat_map(|range| without(range, given_up)).collect();
+    }
     Ok(out_of_reach)
+}
+
+/// The moments between snapshots that no log leads to any more, though all is there that the manifest wants: they were given up, and are out of
+/// reach for nothing that is damaged.
+fn given_up(
+    vfs: &dyn Vfs,
+    layout: &Layout,
+    manifest: &Manifest,
+    mut snapshots: Vec<Lsn>,
+) -> Result<Vec<(Lsn, Lsn)>> {
+    if lost_before(vfs, layout, manifest)?.is_some() {
+        return Ok(Vec::new());
+    }
+    let logged_from = first_header(vfs, layout, manifest)?.map_or(Lsn::ZERO, |first| first.previous.last_lsn);
+    snapshots.sort();
+    let between = snapshots.iter().zip(snapshots.iter().skip(1));
+    Ok(between
+        .filter(|(one, _)| **one < logged_from)
+        .map(|(one, next)| (one.next(), Lsn(next.0.saturating_sub(1))))
+        .collect())
+}
+
+/// What is left of the first range without the second one.
+fn without((first, last): (Lsn, Lsn), (from, to): (Lsn, Lsn)) -> impl Iterator<Item = (Lsn, Lsn)> {
+    let before = (first, last.min(Lsn(from.0.saturating_sub(1))));
+    let behind = (first.max(to.next()), last);
+    let is_apart = to < first || from > last || to < from;
+    let parts = if is_apart { [Some((first, last)), None] } else { [Some(before), Some(behind)] };
+    parts.into_iter().flatten().filter(|(first, last)| first <= last)
 }
 
 /// What can be gone back to, each piece from a base up to the first loss behind it.

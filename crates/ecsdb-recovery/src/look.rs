@@ -72,8 +72,7 @@ pub(crate) fn look(
     // The world may hold what does not count.
     drop(world);
     let mut lost = std::mem::take(&mut report.lost);
-    let mut looks = 1..LOOKS;
-    loop {
+    for _ in 1..LOOKS {
         *report = before.clone();
         let world = load(vfs, layout, manifest, options, report, follow)?;
         clock.lap("snapshot", report);
@@ -82,11 +81,13 @@ pub(crate) fn look(
         let whole = judge_all(vfs, layout, manifest, &scan, snapshot, options.policy, report)?;
         clock.lap("verify", report);
         // REC-17: what the medium does not give for once is not given up. A loss is believed that is found twice.
-        if report.lost.is_empty() || report.lost == lost || looks.next().is_none() {
+        if report.lost.is_empty() || report.lost == lost {
             return Ok(Found { world, has_log: false, snapshot, scan, whole });
         }
         lost = std::mem::take(&mut report.lost);
     }
+    let why = lost.into_iter().map(|lost| lost.why).collect::<Vec<_>>().join("; ");
+    Err(Error::Unsteady { why })
 }
 
 /// The world with the log, as far as that counts.

@@ -251,6 +251,12 @@ impl SegmentReader {
         Ok(None)
     }
 
+    /// Whether of what the medium gives anything from `offset` on is not zero.
+    pub(crate) fn has_given_behind(&mut self, offset: u64) -> Result<bool> {
+        self.pass_over();
+        Ok(self.first_nonzero(offset)?.is_some())
+    }
+
     /// The first byte from `offset` on that is not zero, if any.
     pub(crate) fn first_nonzero(&mut self, offset: u64) -> Result<Option<u64>> {
         let mut at = offset;

@@ -508,7 +508,7 @@ impl LogScan {
                 }
             }
             // A hole is behind it, and its end is what the segment there would say.
-            (None, Some(stop)) if !walked.blank || reader.first_nonzero(stop.offset)?.is_some() => {
+            (None, Some(stop)) if !walked.blank || reader.has_given_behind(stop.offset)? => {
                 self.lose(stop.clone(), "there is something behind it".into());
             }
             _ => {}

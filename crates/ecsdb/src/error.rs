@@ -278,7 +278,7 @@ fn recovery_kind(e: &RecoveryError) -> ErrorKind {
         RecoveryError::World(e) => world_kind(e),
         RecoveryError::Log(e) => log_kind(e),
         RecoveryError::Snapshot(e) => snapshot_kind(e),
-        RecoveryError::Io(_) => ErrorKind::Retry,
+        RecoveryError::Io(_) | RecoveryError::Unsteady { .. } => ErrorKind::Retry,
         RecoveryError::Cancelled => ErrorKind::Cancelled,
         _ => ErrorKind::Damaged,
     }
