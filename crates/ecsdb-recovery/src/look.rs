@@ -73,7 +73,8 @@ pub(crate) fn look(
     drop(world);
     let mut lost = std::mem::take(&mut report.lost);
     for _ in 1..LOOKS {
-        *report = before.clone();
+        let timings = std::mem::take(&mut report.timings);
+        *report = RecoveryReport { timings, ..before.clone() };
         let world = load(vfs, layout, manifest, options, report, follow)?;
         clock.lap("snapshot", report);
         let snapshot = world.lsn();
