@@ -540,6 +540,33 @@ fn a_segment_that_ends_within_zeros_is_whole_wherever_its_opening_is_interrupted
     assert!(tried > 100, "{tried}");
 }
 
+/// REC-2: a segment that is not given for once is no loss, and nobody is told to put a backup back for that.
+#[test]
+fn no_policy_calls_it_a_loss_that_something_is_not_given_for_once() {
+    let mut fired = 0;
+    for (op, skip) in
+        [FileOp::Open, FileOp::Read].into_iter().flat_map(|op| (0..16).map(move |skip| (op, skip)))
+    {
+        for policy in [Policy::Strict, Policy::TruncateTail, Policy::Salvage] {
+            let disk = crashed::disk(1);
+            let db = crashed::builder(&disk, by_hand).open().unwrap();
+            for i in 0..4 {
+                large(&db, i);
+            }
+            let last = state(&db);
+            db.close().unwrap();
+            drop(db);
+            disk.inject(Fault::on(op).of_names_ending(".seg").skip(skip).failing(Failure::Io));
+            match crashed::builder(&disk, by_hand).policy(policy).open() {
+                Ok(db) => assert_eq!(state(&db).1, last.1, "{op:?} {skip} {policy:?}"),
+                Err(e) => assert_eq!(e.kind(), ErrorKind::Retry, "{op:?} {skip} {policy:?}: {e}"),
+            }
+            fired += disk.faults_fired();
+        }
+    }
+    assert!(fired > 0);
+}
+
 /// CKP-5: the newest snapshot is not given for once, so that the world is made from the log, and its rows lie otherwise than in the snapshot; then it is
 /// back. An increment on it would have the columns that have changed in another order than the others. Found by `cargo xtask simulate`, seed 3753.
 #[test]

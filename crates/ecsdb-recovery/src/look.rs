@@ -63,8 +63,11 @@ pub(crate) fn look(
         });
     let (scan, was_given) = scan?;
     if was_given && applied.is_ok() && find::given_up_after(manifest, snapshot).is_none() {
-        let whole = judge_all(vfs, layout, manifest, &scan, snapshot, options.policy, report)?;
-        if report.lost.is_empty() {
+        // What is wrong may be so once: of a loss is told, or it is given up, what is found again.
+        let judged = judge_all(vfs, layout, manifest, &scan, snapshot, options.policy, report);
+        if report.lost.is_empty()
+            && let Ok(whole) = judged
+        {
             clock.lap("log", report);
             return Ok(Found { world, has_log: true, snapshot, scan, whole });
         }
