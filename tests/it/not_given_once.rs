@@ -374,7 +374,8 @@ fn a_salvage_gives_up_no_archive_that_is_not_given_for_once() {
 #[test]
 fn what_is_behind_the_end_is_no_moment_whatever_is_not_given_for_once() {
     let mut fired = 0;
-    for skip in 0..12 {
+    // Once, and as often as a header is asked for.
+    for (skip, times) in (0..12).flat_map(|skip| [(skip, 1), (skip, 4)]) {
         let disk = crashed::disk(1);
         let db = crashed::builder(&disk, by_hand).open().unwrap();
         for i in 0..3 {
@@ -384,7 +385,8 @@ fn what_is_behind_the_end_is_no_moment_whatever_is_not_given_for_once() {
         drop(db);
         let (vfs, layout) = (disk.vfs(), Layout::new(DIR));
         let (_lock, manifest) = ecsdb_recovery::lock_closed(&*vfs, &layout).unwrap();
-        disk.inject(Fault::on(FileOp::Read).of_names_ending(".seg").skip(skip).failing(Failure::Io));
+        let fault = Fault::on(FileOp::Read).of_names_ending(".seg").skip(skip);
+        disk.inject(fault.times(times).failing(Failure::Io));
         let history = ecsdb_recovery::History::of_closed(&*vfs, &layout, &manifest);
         fired += disk.faults_fired();
         let Ok(history) = history else { continue };
@@ -426,7 +428,8 @@ fn closed(disk: &SimDisk, moment: Moment, faults: impl FnOnce()) -> Result<Lsn, 
 /// time then.
 #[test]
 fn a_time_is_no_later_moment_whatever_is_not_given_for_once() {
-    for (one, two) in (0..8).flat_map(|one| (0..8).map(move |two| (one, two))) {
+    let pairs = (0..8).flat_map(|one| (0..8).map(move |two| (one, two)));
+    for (one, two, times) in pairs.flat_map(|(one, two)| [(one, two, 1), (one, two, 4)]) {
         let disk = crashed::disk(1);
         let db = crashed::builder(&disk, by_hand).open().unwrap();
         large(&db, 1);
@@ -438,7 +441,8 @@ fn a_time_is_no_later_moment_whatever_is_not_given_for_once() {
         drop(db);
         let told = closed(&disk, Moment::Time(time), || {
             for (name, skip) in [("0001.seg", one), ("0002.seg", two)] {
-                disk.inject(Fault::on(FileOp::Open).of_names_ending(name).skip(skip).failing(Failure::Io));
+                let fault = Fault::on(FileOp::Open).of_names_ending(name).skip(skip);
+                disk.inject(fault.times(times).failing(Failure::Io));
             }
         });
         assert!(

@@ -236,6 +236,35 @@ fn a_cut_anywhere_leaves_a_prefix_and_a_flip_anywhere_is_seen() {
     }
 }
 
+/// REC-2: each group says what was durable before it. Of a log that nobody closed, damage before that is no write that was interrupted.
+#[test]
+fn damage_before_what_a_later_record_proves_is_no_torn_tail() {
+    let (dir, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let log = open(dir.path(), options(Threads::Background));
+    for i in 0..4 {
+        let lsn = log.append(body(i, 300)[..].into(), Durability::Immediate).unwrap();
+        log.wait(lsn).unwrap();
+    }
+    // As a kill leaves it.
+    let bytes = std::fs::read(segment(dir.path(), 1)).unwrap();
+    log.close().unwrap();
+    let find = |i| bytes.windows(300).position(|window| window == body(i, 300)).unwrap();
+    // Of all but the last one a later group says that they were durable.
+    for (i, is_proved) in [(0, true), (1, true), (2, true), (3, false)] {
+        let mut bytes = bytes.clone();
+        bytes[find(i) + 150] ^= 1;
+        std::fs::write(segment(copy.path(), 1), bytes).unwrap();
+        let scan = scan(copy.path());
+        assert_eq!(scan.last_lsn, Lsn(i as u64));
+        match scan.tail {
+            Tail::Corrupt { evidence, .. } => {
+                assert!(is_proved && evidence.contains("says that LSN"), "{evidence}")
+            }
+            tail => assert!(!is_proved, "{i}: {tail:?}"),
+        }
+    }
+}
+
 #[test]
 fn damage_in_an_earlier_segment_is_corruption_and_never_a_torn_tail() {
     let dir = tempfile::tempdir().unwrap();
