@@ -499,3 +499,33 @@ fn no_loss_is_believed_that_is_found_once() {
     }
     assert!(wrong.is_empty(), "{}: {:#?}", wrong.len(), wrong.first());
 }
+
+/// REC-8: the newest snapshots are damaged, and what follows the one that loads is in the archive alone: what was applied of the log on the way does not
+/// count, though nothing refused it.
+#[test]
+fn what_the_log_has_behind_a_gap_does_not_count() {
+    let disk = crashed::disk(1);
+    let settings = |config: &mut ecsdb::PersistenceConfig| {
+        archiving(config);
+        config.snapshot.chain_max = 1;
+        config.retention.snapshots_max = 100;
+    };
+    let db = builder(&disk, settings).open().unwrap();
+    for i in 0..8 {
+        crate::lifecycle::large(&db, i);
+        db.snapshot().unwrap().wait().unwrap();
+    }
+    let last = crate::lifecycle::large(&db, 8);
+    db.close().unwrap();
+    drop(db);
+    for path in crashed::files(&disk, ".snap").iter().skip(1) {
+        disk.corrupt(path, 20, &[7; 40]).unwrap();
+    }
+    for policy in [Policy::TruncateTail, Policy::Salvage] {
+        let disk = disk.crash(CrashVariant::KEPT);
+        let db = builder(&disk, settings).policy(policy).open().unwrap();
+        let report = db.recovery_report().unwrap();
+        assert!(report.snapshot.is_some() && report.skipped == 0, "{report}");
+        assert_eq!(state(&db).1, last.1, "{policy:?}: {report}");
+    }
+}

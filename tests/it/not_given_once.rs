@@ -347,9 +347,9 @@ fn a_salvage_gives_up_no_snapshot_that_is_not_given_for_once() {
 #[test]
 fn a_salvage_gives_up_no_archive_that_is_not_given_for_once() {
     let mut fired = 0;
-    for (op, skip) in
-        [FileOp::Open, FileOp::Read].into_iter().flat_map(|op| (0..12).map(move |skip| (op, skip)))
-    {
+    let places = [FileOp::Open, FileOp::Read].into_iter().flat_map(|op| (0..12).map(move |skip| (op, skip)));
+    // Once, and as often as a header is asked for.
+    for (op, skip, times) in places.flat_map(|(op, skip)| [(op, skip, 1), (op, skip, 4)]) {
         let disk = crashed::disk(1);
         let db = crashed::builder(&disk, archiving).config(|c| c.snapshot.chain_max = 1).open().unwrap();
         for i in 0..4 {
@@ -360,11 +360,12 @@ fn a_salvage_gives_up_no_archive_that_is_not_given_for_once() {
         db.close().unwrap();
         drop(db);
         files(&disk, ".snap").iter().for_each(|path| disk.corrupt(path, 20, &[7; 40]).unwrap());
-        disk.inject(Fault::on(op).of_names_ending("0001.seg.zst").skip(skip).failing(Failure::Io));
+        let fault = Fault::on(op).of_names_ending("0001.seg.zst").skip(skip);
+        disk.inject(fault.times(times).failing(Failure::Io));
         let opened = crashed::builder(&disk, archiving).policy(Policy::Salvage).open();
         fired += disk.faults_fired();
         let Ok(db) = opened else { continue };
-        assert_eq!(state(&db).1, last.1, "{op:?} {skip}: {}", db.recovery_report().unwrap());
+        assert_eq!(state(&db).1, last.1, "{op:?} {skip} {times}: {}", db.recovery_report().unwrap());
     }
     assert!(fired > 0);
 }
@@ -592,13 +593,19 @@ fn no_increment_is_written_on_a_snapshot_that_the_world_was_not_loaded_from() {
         })
         .unwrap();
         db.snapshot().unwrap().wait().unwrap();
+        if compacts {
+            db.write(|tx| Ok(tx.get_mut::<Counter>(ids[2])?.0 = 9)).unwrap();
+            db.snapshot().unwrap().wait().unwrap();
+        }
         db.close().unwrap();
         drop(db);
-        disk.inject(Fault::on(FileOp::Open).of_names_ending(".snap").failing(Failure::Io));
+        let snapshots = 1 + u64::from(compacts);
+        let fault = Fault::on(FileOp::Open).of_names_ending(".snap").times(snapshots);
+        disk.inject(fault.failing(Failure::Io));
         let db = crashed::builder(&disk, settings).open().unwrap();
-        assert!(disk.faults_fired() == 1 && db.recovery_report().unwrap().snapshot.is_none());
+        assert!(disk.faults_fired() == snapshots && db.recovery_report().unwrap().snapshot.is_none());
         if compacts {
-            // Nothing is written: the newest snapshot is merged as it is, and that is not this world's either.
+            // Nothing is written: the newest snapshot's chain is merged as it is, and that is not this world's either.
             db.compact().unwrap().wait().unwrap();
         }
         for n in 10..13 {
