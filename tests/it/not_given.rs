@@ -236,15 +236,19 @@ fn a_segment_that_holds_more_than_was_foreseen_and_is_cut_is_damaged() {
 #[test]
 fn a_copy_that_is_not_read_back_for_once_loses_nothing() {
     let mut fired = 0;
-    for (op, skip, segment) in [FileOp::Open, FileOp::Read, FileOp::Metadata]
+    let places = [FileOp::Open, FileOp::Read, FileOp::Metadata]
         .into_iter()
-        .flat_map(|op| (0..6).flat_map(move |skip| (1..4).map(move |segment| (op, skip, segment))))
+        .flat_map(|op| (0..6).flat_map(move |skip| (1..4).map(move |segment| (op, skip, segment))));
+    // Once, and as often as a header is asked for.
+    for (op, skip, segment, times) in
+        places.flat_map(|(op, skip, one)| [(op, skip, one, 1), (op, skip, one, 4)])
     {
         let disk = crashed::disk(1);
         let db = open(&disk, Policy::Strict);
         let mut states: Vec<State> = (0..4).map(|i| large(&db, i)).collect();
         let name = format!("{segment}.seg.zst");
-        disk.inject(Fault::on(op).of_names_ending(&name).skip(skip).failing(Failure::Io));
+        let fault = Fault::on(op).of_names_ending(&name).skip(skip);
+        disk.inject(fault.times(times).failing(Failure::Io));
         for i in 4..8 {
             db.snapshot().unwrap().wait().unwrap();
             states.push(large(&db, i));
@@ -252,7 +256,11 @@ fn a_copy_that_is_not_read_back_for_once_loses_nothing() {
         fired += disk.faults_fired();
         disk.clear_faults();
         db.close().unwrap();
-        past::every_moment_is_there(&disk, &states, &format!("{op:?} of {name}, after {skip}"));
+        past::every_moment_is_there(
+            &disk,
+            &states,
+            &format!("{op:?} of {name}, after {skip}, {times} times"),
+        );
     }
     assert!(fired > 0);
 }
