@@ -598,6 +598,36 @@ fn a_log_damaged_below_the_snapshot_is_no_way_back_once_the_snapshot_is_damaged_
     assert_eq!(salvaged.recovery_report().unwrap().data_loss, DataLoss::Acknowledged);
 }
 
+/// Seed 170644 of the simulation: of a database that was opened once, the log is gone and the newest manifest damaged. The one before it is from
+/// before there was a log, and knows of none; but a newer one is not published before there is (REC-13).
+#[test]
+fn a_log_that_is_gone_is_missed_by_the_manifest_from_before_it() {
+    for closes in [false, true] {
+        let disk = SimDisk::new(1);
+        disk.put_dir("/data").unwrap();
+        let db = open_with(&disk, |_| {}).unwrap();
+        db.write(|tx| Ok(tx.spawn(Counter(1)))).unwrap();
+        if closes {
+            db.close().unwrap();
+        }
+        let disk = disk.crash(CrashVariant::KEPT);
+        drop(db);
+        let ending = |end: &str| -> Vec<std::path::PathBuf> {
+            let all = disk.files().into_iter().map(|(path, _)| path);
+            all.filter(|path| path.to_string_lossy().ends_with(end)).collect()
+        };
+        ending(".seg").iter().for_each(|path| disk.erase(path).unwrap());
+        let manifests = ending(".manifest");
+        for newer in &manifests[1..] {
+            disk.flip_bit(newer, 20, 0).unwrap();
+        }
+        let refused = open_with(&disk, |_| {}).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Damaged, "closes {closes}: {refused}");
+        let salvaged = open_with(&disk, |config| config.recovery.policy = Policy::Salvage).unwrap();
+        assert!(salvaged.recovery_report().unwrap().data_loss > DataLoss::None);
+    }
+}
+
 /// Seed 26535 of the simulation: a segment that the snapshot covers, and that the disk would not give for a moment, was taken for one without
 /// a header and moved away; what it had was missed by verifying, and by going back.
 #[test]

@@ -49,6 +49,8 @@ pub(crate) fn manifest(
                     manifest.snapshots = there;
                     // And it may have one that was about to be written when this one was.
                     manifest.gone.clear();
+                    // REC-13: there is no second manifest before the log has a segment.
+                    manifest.next_segment = manifest.next_segment.max(2);
                 }
                 bring_back(vfs, layout, &mut manifest)?;
                 // The next generation's name must be a new one even if newer ones are damaged.
