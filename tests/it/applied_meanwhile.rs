@@ -505,7 +505,7 @@ fn no_loss_is_believed_that_is_found_once() {
 #[test]
 fn what_the_log_has_behind_a_gap_does_not_count() {
     let disk = crashed::disk(1);
-    let settings = |config: &mut ecsdb::PersistenceConfig| {
+    let settings = |config: &mut PersistenceConfig| {
         archiving(config);
         config.snapshot.chain_max = 1;
         config.retention.snapshots_max = 100;
