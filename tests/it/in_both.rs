@@ -12,47 +12,11 @@ use ecsdb_tests::around::{Around, Hooks};
 use ecsdb_tests::crashed::{self, DIR};
 
 use crate::lifecycle::{State, archiving, by_hand, large, state};
+use crate::not_given_once::{around, open};
 use crate::past;
 
-#[derive(Default)]
-struct Media {
-    /// Files whose names end so, and the bytes of them that are not given.
-    bad: Mutex<Vec<(String, std::ops::Range<u64>)>>,
-}
-
-impl Hooks for Media {
-    fn reads(&self, path: &Path, offset: u64, len: u64) -> Result<(), IoError> {
-        let name = path.to_string_lossy();
-        let is_bad = |(end, range): &(String, std::ops::Range<u64>)| {
-            name.ends_with(&**end) && offset < range.end && offset + len > range.start
-        };
-        match self.bad.lock().iter().any(is_bad) {
-            true => Err(IoError::new(FileOp::Read, path, std::io::Error::from_raw_os_error(5))),
-            false => Ok(()),
-        }
-    }
-}
-
-fn around(disk: &SimDisk) -> Arc<Around<Media>> {
-    Arc::new(Around::new(disk.vfs(), Media::default()))
-}
-
-fn open(
-    around: &Arc<Around<Media>>,
-    policy: Policy,
-    settings: impl FnOnce(&mut PersistenceConfig),
-) -> ecsdb::Result<Database> {
-    let vfs: Arc<dyn Vfs> = around.clone();
-    Database::builder(DIR)
-        .vfs(vfs)
-        .without_threads()
-        .policy(policy)
-        .config(|c| {
-            settings(c);
-            c.snapshot.compression_level = 0;
-            c.snapshot.chain_max = 1;
-        })
-        .open()
+fn full(config: &mut PersistenceConfig) {
+    config.snapshot.chain_max = 1;
 }
 
 fn names(disk: &SimDisk, part: &str) -> Vec<PathBuf> {
@@ -71,7 +35,7 @@ fn in_both_at(level: i32) -> (SimDisk, Vec<State>, Vec<u64>) {
         archiving(c);
         c.archive.compression_level = level;
     };
-    let db = crashed::builder(&disk, archiving).config(|c| c.snapshot.chain_max = 1).open().unwrap();
+    let db = crashed::builder(&disk, archiving).config(full).open().unwrap();
     let mut states: Vec<State> = (0..4).map(|i| large(&db, i)).collect();
     db.snapshot().unwrap().wait().unwrap();
     states.push(large(&db, 4));
@@ -98,7 +62,7 @@ fn a_whole_copy_in_the_archive_does_not_make_room_for_a_damaged_segment() {
         let (disk, mut states, _) = in_both();
         past::every_moment_is_there(&disk, &states, "before");
         disk.corrupt(Path::new(DIR).join(format!("log/{number:016}.seg")), 9000, &[7; 40]).unwrap();
-        let db = crashed::builder(&disk, archiving).config(|c| c.snapshot.chain_max = 1).open().unwrap();
+        let db = crashed::builder(&disk, archiving).config(full).open().unwrap();
         for i in 6..9 {
             states.push(large(&db, i));
             db.snapshot().unwrap().wait().unwrap();
@@ -128,7 +92,11 @@ fn a_segment_that_is_not_given_for_a_while_is_not_deleted_for_a_damaged_copy() {
             let media = around(&disk);
             let log = format!("log/{number:016}.seg");
             media.hooks.bad.lock().push((log.clone(), range.clone()));
-            let db = open(&media, Policy::TruncateTail, archiving).unwrap();
+            let db = open(&media, Policy::TruncateTail, |config| {
+                archiving(config);
+                full(config);
+            })
+            .unwrap();
             for i in 6..12 {
                 states.push(large(&db, i));
                 db.snapshot().unwrap().wait().unwrap();
@@ -163,7 +131,11 @@ fn a_segment_that_is_not_given_for_a_while_is_not_deleted_for_a_damaged_copy() {
 fn a_salvage_opens_where_what_is_behind_a_break_is_not_given() {
     let disk = crashed::disk(1);
     let media = around(&disk);
-    let db = open(&media, Policy::Strict, by_hand).unwrap();
+    let db = open(&media, Policy::Strict, |config| {
+        by_hand(config);
+        full(config);
+    })
+    .unwrap();
     for i in 0..6 {
         large(&db, i);
     }
@@ -172,7 +144,11 @@ fn a_salvage_opens_where_what_is_behind_a_break_is_not_given() {
     disk.corrupt(Path::new(DIR).join("log/0000000000000003.seg"), 4096, &[0; 8192]).unwrap();
     disk.erase(Path::new(DIR).join("log/0000000000000004.seg")).unwrap();
     media.hooks.bad.lock().push(("0000000000000003.seg".into(), 16384..16896));
-    let opened = open(&media, Policy::Salvage, by_hand).map(|db| db.lsn());
+    let opened = open(&media, Policy::Salvage, |config| {
+        by_hand(config);
+        full(config);
+    })
+    .map(|db| db.lsn());
     assert!(opened.is_ok(), "{opened:?}");
 }
 

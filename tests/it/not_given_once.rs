@@ -16,9 +16,9 @@ use crate::lifecycle::{State, archiving, by_hand, large, state};
 use crate::past;
 
 #[derive(Default)]
-struct Media {
+pub(crate) struct Media {
     /// Files whose names end so, and the bytes of them that are not given.
-    bad: Mutex<Vec<(String, std::ops::Range<u64>)>>,
+    pub(crate) bad: Mutex<Vec<(String, std::ops::Range<u64>)>>,
     /// Nothing is renamed from such a directory into another one.
     apart: Mutex<Vec<&'static str>>,
     /// No directory can be made.
@@ -53,11 +53,11 @@ impl Hooks for Media {
     }
 }
 
-fn around(disk: &SimDisk) -> Arc<Around<Media>> {
+pub(crate) fn around(disk: &SimDisk) -> Arc<Around<Media>> {
     Arc::new(Around::new(disk.vfs(), Media::default()))
 }
 
-fn open(
+pub(crate) fn open(
     around: &Arc<Around<Media>>,
     policy: Policy,
     settings: impl FnOnce(&mut PersistenceConfig),

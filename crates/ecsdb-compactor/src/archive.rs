@@ -334,11 +334,7 @@ impl Store {
 }
 
 /// The archived segments, oldest first. Reads headers.
-pub(crate) fn list_archive(
-    vfs: &dyn Vfs,
-    layout: &Layout,
-    manifest: &Manifest,
-) -> Result<Vec<ArchivedSegment>> {
+fn list_archive(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<Vec<ArchivedSegment>> {
     let archive = layout.archive_dir();
     if mark(vfs, layout, archive, manifest.database)? == Mark::Empty {
         return Ok(Vec::new());
@@ -383,7 +379,7 @@ pub(crate) fn list_archive(
 }
 
 /// Whether segments that are still wanted went to the archive: one that is empty is away then.
-pub(crate) fn had_some(manifest: &Manifest) -> bool {
+fn had_some(manifest: &Manifest) -> bool {
     manifest.kept.archive == 1 && manifest.archived_from() < manifest.first_segment
 }
 

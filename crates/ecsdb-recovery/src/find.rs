@@ -99,16 +99,6 @@ pub(crate) fn manifest(
     rebuild(vfs, layout, &segments, &snapshots, newest, report, reason)
 }
 
-/// The manifests that an opening by that policy passes over for an older one: those that do not validate.
-///
-/// # Errors
-/// When there is none to go by, one does not validate and the policy is strict, or a file cannot be read.
-pub fn rejected_manifests(vfs: &dyn Vfs, layout: &Layout, policy: Policy) -> Result<Vec<Rejected>> {
-    let mut report = RecoveryReport::default();
-    manifest(vfs, layout, policy, &mut report)?;
-    Ok(report.rejected)
-}
-
 /// CKP-11: a snapshot that was away, and is where it should be, is live.
 ///
 /// # Errors

@@ -30,7 +30,7 @@ pub use archived::{archive_away, missing_files, missing_segments};
 pub use claim::{Mark, claim, mark};
 pub use error::{Error, Result};
 pub use fallback::{check_heads, fallback};
-pub use find::{bring_back, log_dirs, rejected_manifests};
+pub use find::{bring_back, log_dirs};
 pub use history::{History, Moment, Reconstructed, earliest, lock_closed, look};
 pub use logged::{LostBefore, lost_before, scan_log};
 pub use path_text::PathText;
