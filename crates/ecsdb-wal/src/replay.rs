@@ -5,7 +5,8 @@ use ecsdb_io::Vfs;
 use crate::error::{LogError, Result};
 use crate::format::{CONTINUES, GROUP, GroupInfo, PAGE, TRANSACTION};
 use crate::reader::{Damage, NoFrame, SegmentReader};
-use crate::scan::{LogScan, Tail};
+use crate::scan::LogScan;
+use crate::tail::Tail;
 use ecsdb_id::Lsn;
 
 /// A logged transaction.

@@ -1,22 +1,18 @@
-//! The scan: every segment and the chain between them verified, and the end of the log judged.
-//!
-//! A torn tail is what a crash leaves of a write that was not synced; damage anywhere else is loss of something that was
-//! durable. The two are told apart by proof: a segment that a later one follows was synced, and so was the header of one that has
-//! records, or after which another was prepared, or that the segment before says to have been there; no file is shorter than it was made; and a frame that still
-//! validates after a break says, at its group's head or end, up to which LSN everything was durable when it was written. Valid
-//! frames after a break alone prove nothing: un-synced sectors reach the disk in any order.
+//! The scan: every segment and the chain between them verified, and the end of the log [judged](crate::tail).
 
 use std::path::{Path, PathBuf};
 
-use ecsdb_io::{FileKind, NumberedFile, Vfs};
+use ecsdb_io::{NumberedFile, Vfs};
 
 use crate::error::{LogError, Result};
 use crate::files::{LogDir, is_of, segment_files};
-use crate::format::{CLOSE, FOLLOWED, GROUP, GroupInfo, SegmentHeader};
-use crate::losses::{Headless, Loss, hole, missed};
+use crate::format::SegmentHeader;
+use crate::found::{Found, is_followed_now, look_at, remains_of};
+use crate::losses::{Headless, Loss, hole};
 use crate::options::SegmentEnd;
-use crate::reader::{Damage, Remains, SegmentReader};
-use crate::walk::{Take, Walked, walk};
+use crate::reader::{Damage, SegmentReader};
+use crate::tail::{Behind, Tail, corrupt};
+use crate::walk::{Take, walk};
 use ecsdb_id::Lsn;
 
 /// A used segment.
@@ -58,33 +54,6 @@ impl ScannedSegment {
     }
 }
 
-/// How a log ends.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Tail {
-    /// After a whole transaction, with nothing behind it.
-    Clean,
-    /// In a write that was never synced: to be cut.
-    Torn {
-        /// Where, and what is there instead of a frame.
-        damage: Damage,
-        /// Bytes from there to the end of the file.
-        bytes: u64,
-        /// The transaction whose parts are there, but not its last one.
-        incomplete: Option<Lsn>,
-    },
-    /// Something that had been durable is gone.
-    Corrupt {
-        /// Where, and what is there instead.
-        damage: Damage,
-        /// The first transaction that is lost.
-        first_lost: Lsn,
-        /// What proves that it had been durable.
-        evidence: String,
-        /// Something shows that there were transactions in it. A segment that is lost without that may have had none.
-        shown: bool,
-    },
-}
-
 /// What is known of a log's files.
 #[derive(Debug, Clone)]
 pub struct LogScan {
@@ -107,7 +76,7 @@ pub struct LogScan {
     /// The highest incarnation seen.
     pub incarnation: u64,
     /// What comes up to here is had from elsewhere.
-    after: Lsn,
+    pub(crate) after: Lsn,
 }
 
 /// What is known of a log from elsewhere: a manifest.
@@ -320,92 +289,10 @@ impl LogScan {
         Ok((scan, strangers))
     }
 
-    /// Whether a segment of that number, where there is none of this log, is one that was there.
-    fn misses(&self, number: u64, headless: &[Headless], known: Known) -> bool {
-        let Some((first, last)) = self.segments.first().zip(self.segments.last()) else { return true };
-        let prepared = headless.iter().map(|file| file.number).max().unwrap_or(0);
-        let end = last.header.sequence.max(known.next_segment.saturating_sub(1)).max(prepared);
-        let is_within = number > first.header.sequence && number <= end;
-        number <= first.header.previous.segment || (is_within && matches!(self.tail, Tail::Corrupt { .. }))
-    }
-
-    /// Says that there was more than this log has, which lies in `dir`, by what `evidence`: where it ends something is lost.
-    pub fn goes_on(&mut self, dir: &Path, evidence: String) {
-        let (path, offset) = self.whole().last().map_or((dir, 0), |last| (&*last.path, last.end.offset));
-        let damage = Damage::new(path, offset, self.expected(), "the log ends here");
-        self.end_with(damage, evidence);
-    }
-
-    fn end_with(&mut self, damage: Damage, evidence: String) {
-        self.lose(damage.clone(), evidence.clone());
-        self.tail = corrupt(damage, evidence);
-    }
-
-    /// What comes next.
-    fn expected(&self) -> Lsn {
-        if self.segments.is_empty() { self.after.next() } else { self.last_lsn.next() }
-    }
-
     /// The segments before the tail, the one that it is in included: what comes after a loss was made for another state than what is left
     /// before it, and is no part of any past (REC-16).
     pub fn whole(&self) -> &[ScannedSegment] {
         &self.segments[..self.before_tail]
-    }
-
-    /// Judges what is behind the last segment with a header: nothing, a beginning that was never durable, or damage (REC-13). Of a
-    /// file before that the chain says whether it is missed.
-    fn judge_headless(
-        &mut self,
-        dirs: &[LogDir<'_>],
-        headless: &[Headless],
-        known: Known,
-        broken: &mut Option<Tail>,
-    ) {
-        let last = self.segments.last().map_or(0, |segment| segment.header.sequence);
-        let expected = self.expected();
-        let behind = || headless.iter().filter(|file| file.number > last);
-        // A segment is prepared, and all zeros, once the one before has its header. Where that one is missing, a bit that flipped in these zeros
-        // makes them no stranger's file.
-        let is_next = |file: &Headless| file.number == last + 2 && !file.remains.has_records;
-        let is_prepared = |file: &&Headless| file.bytes > 0 && (file.remains.blank || is_next(file));
-        // Of segments that followed one another all but the last had transactions.
-        let is_shown =
-            |number: u64| number != last + 1 || number == known.mark.0 || known.durable >= expected;
-        let lost = |damage: Damage, evidence, shown| Tail::Corrupt {
-            first_lost: damage.lsn,
-            damage,
-            evidence,
-            shown,
-        };
-        let prepared = behind().rfind(is_prepared);
-        for file in behind() {
-            let damage = Damage { lsn: expected, ..file.damage.clone() };
-            let evidence = match prepared {
-                Some(prepared) if prepared.number > file.number => {
-                    format!("{} was prepared after it had one", prepared.damage.path.display())
-                }
-                _ if file.number < known.next_segment => "it is known to have been there".into(),
-                // Far behind the end of the log, it is a file of somebody else's.
-                _ if file.remains.has_records && file.number == last + 1 => {
-                    "there is something behind it, and a header is durable before any record".into()
-                }
-                _ if file.remains.blank || file.number > last + 1 => continue,
-                _ => {
-                    self.judge(Tail::Torn { damage, bytes: file.bytes, incomplete: None }, broken);
-                    continue;
-                }
-            };
-            let has_transactions = file.remains.has_records && !file.remains.closed_empty;
-            self.judge(lost(damage, evidence, has_transactions || is_shown(file.number)), broken);
-        }
-        let missing = match prepared {
-            Some(prepared) if prepared.number > last + 1 => prepared.number - 1,
-            _ => known.next_segment.saturating_sub(1),
-        };
-        if missing > last && !headless.iter().any(|file| file.number == missing) {
-            let damage = Damage { lsn: expected, ..missed(missing, dirs, headless) };
-            self.judge(lost(damage, "it was there, with its header".into(), is_shown(missing)), broken);
-        }
     }
 
     /// Reads and verifies one segment file by itself: what it holds. O(bytes).
@@ -530,144 +417,4 @@ impl LogScan {
         });
         Ok(cut_short)
     }
-
-    /// Judges by what is behind it whether what is missing at the end of the last segment had been durable, and says whether anything is missing.
-    fn judge_tail(
-        &mut self,
-        reader: &SegmentReader,
-        walked: &Walked,
-        stop: Damage,
-        behind: &Behind,
-        broken: &mut Option<Tail>,
-    ) -> bool {
-        let expected = walked.end.last_lsn.next();
-        self.seen_lsn = self.seen_lsn.max(behind.seen);
-        let proof = behind.durable;
-        if proof >= expected {
-            let evidence = format!("a record after the break says that LSN {proof} had been durable");
-            self.judge(corrupt(stop, evidence), broken);
-            return true;
-        }
-        let is_torn = behind.leftovers || walked.incomplete.is_some() || !walked.blank;
-        if is_torn && behind.not_given {
-            let evidence = "the disk does not give what is behind it, which may tell";
-            self.judge(corrupt(stop, evidence.into()), broken);
-        } else if is_torn {
-            let bytes = reader.file_len().saturating_sub(walked.end.offset);
-            let damage = Damage { offset: walked.end.offset, lsn: expected, ..stop };
-            self.judge(Tail::Torn { damage, bytes, incomplete: walked.incomplete }, broken);
-        } else {
-            return false;
-        }
-        true
-    }
-
-    /// The first break counts.
-    fn judge(&mut self, tail: Tail, broken: &mut Option<Tail>) {
-        if let Tail::Corrupt { damage, evidence, .. } = &tail {
-            self.lose(damage.clone(), evidence.clone());
-        }
-        match broken {
-            None => *broken = Some(tail),
-            // A torn end that is followed by anything at all was no torn end.
-            Some(Tail::Torn { .. }) if matches!(tail, Tail::Corrupt { .. }) => *broken = Some(tail),
-            Some(_) => {}
-        }
-    }
-}
-
-/// What is behind the end of a walk.
-#[derive(Default)]
-struct Behind {
-    /// Bytes that are not zero.
-    leftovers: bool,
-    /// The highest LSN that a group there says to have been durable.
-    durable: Lsn,
-    /// The highest LSN of a transaction there.
-    seen: Lsn,
-    /// The medium does not give all of it.
-    not_given: bool,
-}
-
-impl Behind {
-    fn look(reader: &mut SegmentReader, from: u64) -> Result<Behind> {
-        reader.pass_over();
-        let leftovers = reader.first_nonzero(from)?.is_some();
-        let mut behind = Behind { leftovers, ..Behind::default() };
-        let mut at = from;
-        while let Some(found) = reader.resync(at)? {
-            behind.leftovers = true;
-            let Ok(frame) = reader.frame(found, u64::MAX) else { break };
-            match frame.header.kind {
-                GROUP | CLOSE | FOLLOWED => {
-                    if let Some(info) = GroupInfo::decode(frame.payload) {
-                        behind.durable = behind.durable.max(Lsn(info.durable));
-                    }
-                }
-                _ => behind.seen = behind.seen.max(Lsn(frame.header.sequence)),
-            }
-            at = frame.end;
-        }
-        behind.not_given = reader.has_passed_over();
-        Ok(behind)
-    }
-}
-
-/// A file that has the name of a segment.
-enum Found {
-    Segment(SegmentReader),
-    /// What is wrong with its header, what is left of it, and whether the disk would not give it: it may the next time.
-    Headless(Damage, Remains, bool),
-}
-
-fn look_at(vfs: &dyn Vfs, path: &Path) -> Result<Found> {
-    let damage = |what: String| Damage::new(path, 0, Lsn::ZERO, what);
-    match SegmentReader::open(vfs, path) {
-        Ok(Some(reader)) => Ok(Found::Segment(reader)),
-        Ok(None) => {
-            let (remains, unreadable) = remains_of(vfs, path)?;
-            // Of a log that is being written the segment may have been begun between the two looks.
-            if remains.has_records
-                && let Ok(Some(reader)) = SegmentReader::open(vfs, path)
-            {
-                return Ok(Found::Segment(reader));
-            }
-            Ok(Found::Headless(damage("the segment header was never written".into()), remains, unreadable))
-        }
-        Err(LogError::Damaged(damage)) => {
-            let (remains, unreadable) = remains_of(vfs, path)?;
-            Ok(Found::Headless(damage, remains, unreadable))
-        }
-        Err(e) if e.is_damage() => {
-            // The disk may give it the next time, and where it goes on no log may be ended.
-            let remains = Remains { blank: false, has_records: true, ..remains_of(vfs, path)?.0 };
-            Ok(Found::Headless(damage(format!("it cannot be read: {e}")), remains, true))
-        }
-        Err(e) => Err(e),
-    }
-}
-
-/// Whether the segment that `last` says to follow it is there by now: of a log that is being written it may have been begun after the directory
-/// was listed.
-fn is_followed_now(vfs: &dyn Vfs, last: &ScannedSegment) -> bool {
-    let number = last.header.sequence + 1;
-    let path = last.path.with_file_name(FileKind::Segment.name(number));
-    matches!(SegmentReader::open(vfs, &path), Ok(Some(next)) if next.header().previous == last.end
-        && next.header().database == last.header.database && next.header().sequence == number)
-}
-
-/// What is left of a file without a valid header, and whether the disk would not give it: then it may have anything in it.
-fn remains_of(vfs: &dyn Vfs, path: &Path) -> Result<(Remains, bool)> {
-    match SegmentReader::without_header(vfs, path) {
-        Ok(remains) => Ok((remains, false)),
-        Err(e) if e.is_damage() => {
-            Ok((Remains { blank: false, has_records: true, closed_empty: false, seen: Lsn::ZERO }, true))
-        }
-        Err(e) => Err(e),
-    }
-}
-
-fn corrupt(damage: Damage, evidence: String) -> Tail {
-    let first_lost = damage.lsn;
-    Tail::Corrupt { damage, first_lost, evidence, shown: true }
 }
