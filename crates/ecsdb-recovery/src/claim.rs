@@ -9,7 +9,7 @@ use ecsdb_io::{
 use ecsdb_snapshot::Manifest;
 
 use crate::error::{Error, Result};
-use crate::history::time_text;
+use crate::moment::time_text;
 use crate::repair::whose;
 
 /// What a directory says of whose it is.

@@ -2,45 +2,19 @@
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ecsdb_core::World;
-use ecsdb_io::{DirLock, Layout, LockError, LockKind, Vfs};
+use ecsdb_io::{Layout, Vfs};
 use ecsdb_snapshot::{Manifest, SnapshotEntry};
 use ecsdb_wal::{Known, LogError, LogScan, Lsn, Replay, SegmentReader, Tail, Transaction, segment_files};
 
 use crate::error::{Error, Result};
 use crate::find::log_dirs;
-use crate::policy::{Existence, Options, Policy};
+use crate::moment::{Moment, range_text, unix_ns};
+use crate::policy::Options;
 use crate::replay::{Follow, Until, step};
 use crate::report::{DataLoss, RecoveryReport, Step};
-use crate::{claim, find, replay};
-
-/// A moment in the history of a database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Moment {
-    /// The last transaction.
-    Latest,
-    /// Right after this transaction.
-    Lsn(Lsn),
-    /// After the last transaction that was written by then, as the clock of the machine went. A time to come is the same as the
-    /// last transaction.
-    Time(SystemTime),
-    /// That of the snapshot with this number.
-    Snapshot(u64),
-}
-
-impl std::fmt::Display for Moment {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Moment::Latest => f.write_str("the last transaction"),
-            Moment::Lsn(lsn) => write!(f, "LSN {lsn}"),
-            Moment::Time(time) => f.write_str(&time_text(unix_ns(*time))),
-            Moment::Snapshot(number) => write!(f, "snapshot {number}"),
-        }
-    }
-}
+use crate::{find, replay};
 
 /// What of a database's past is there. Whoever asks for a moment, by whatever it is named, or for transactions, reads them through one [`Replay`],
 /// which goes over no loss (REC-16).
@@ -74,66 +48,6 @@ pub struct Reconstructed {
     pub unix_ns: u64,
     /// From which snapshot and how many transactions.
     pub report: RecoveryReport,
-}
-
-/// Locks a database that nobody has open, for reading it (as others may meanwhile), and gives its manifest. Where nothing can be written (a full disk, a read-only
-/// one) and no lock file is there, nothing is locked: `None`, and a warning (REC-15).
-///
-/// # Errors
-/// When there is no database, none of its manifests is valid, somebody has it open, or one of its directories is another's.
-pub fn lock_closed(vfs: &dyn Vfs, layout: &Layout) -> Result<(Option<Arc<dyn DirLock>>, Manifest)> {
-    // Looked for first: a lock file makes no database. And again, for what it is once nobody can change it.
-    manifest(vfs, layout)?;
-    let lock = match claim::lock(vfs, layout.root(), LockKind::Shared) {
-        Ok(lock) => Some(lock),
-        Err(LockError::Io(e)) if e.is_full_disk() || e.is_read_only() => {
-            tracing::warn!(error = %e, "nothing is locked: nobody may have the database open meanwhile");
-            None
-        }
-        Err(e) => return Err(e.into()),
-    };
-    let manifest = manifest(vfs, layout)?;
-    claim::refuse_foreign(vfs, layout, Some(manifest.database))?;
-    Ok((lock, manifest))
-}
-
-/// The newest manifest of a database that somebody may have open, for looking at its files. Nothing is locked and nothing written, so nobody is
-/// disturbed. A file that it names may be gone before it is read, since whoever has it open goes on: look again then.
-///
-/// # Errors
-/// When there is no database, none of its manifests is valid, or one of its directories is another's.
-pub fn look(vfs: &dyn Vfs, layout: &Layout) -> Result<Manifest> {
-    let manifest = manifest(vfs, layout)?;
-    claim::refuse_foreign(vfs, layout, Some(manifest.database))?;
-    Ok(manifest)
-}
-
-/// Whether there is a database, as it has to be or not.
-pub(crate) fn check_existence(vfs: &dyn Vfs, layout: &Layout, existence: Existence) -> Result<()> {
-    if existence == Existence::Any {
-        return Ok(());
-    }
-    let absent = match manifest(vfs, layout) {
-        Err(e @ Error::Unfinished { .. }) => return Err(e),
-        Err(Error::NoDatabase { .. }) => true,
-        Err(Error::Io(e) | Error::Snapshot(ecsdb_snapshot::Error::Io(e))) => e.is_not_found(),
-        // One that is damaged is one, too.
-        _ => false,
-    };
-    match existence {
-        Existence::Required if absent => Err(Error::NoDatabase { dir: layout.root().into() }),
-        Existence::Refused if !absent => Err(Error::DatabaseExists { dir: layout.root().into() }),
-        _ => Ok(()),
-    }
-}
-
-fn manifest(vfs: &dyn Vfs, layout: &Layout) -> Result<Manifest> {
-    let mut report = RecoveryReport::default();
-    let manifest = find::manifest(vfs, layout, Policy::TruncateTail, &mut report)?;
-    if report.created {
-        return Err(Error::NoDatabase { dir: layout.root().into() });
-    }
-    Ok(manifest)
 }
 
 /// The moment from which on the log is without a hole, up to its end or to a loss, which is a hole that no snapshot covers: that stands in the
@@ -480,26 +394,4 @@ impl<'a> History<'a> {
 /// The last transaction of a log before its tail, and when it was written.
 fn last_of(scan: &LogScan) -> (Lsn, u64) {
     scan.whole().last().map_or((Lsn::ZERO, 0), |last| (scan.last_lsn, last.last_unix_ns))
-}
-
-fn range_text(first: (Lsn, u64), last: (Lsn, u64)) -> String {
-    format!("{} to {}", moment_text(first), moment_text(last))
-}
-
-fn moment_text((lsn, unix_ns): (Lsn, u64)) -> String {
-    // Of the empty world no time is known.
-    match unix_ns {
-        0 => format!("LSN {lsn}"),
-        _ => format!("LSN {lsn} ({})", time_text(unix_ns)),
-    }
-}
-
-fn unix_ns(time: SystemTime) -> u64 {
-    // Later than can be said is a time to come like any other.
-    u64::try_from(time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_nanos()).unwrap_or(u64::MAX)
-}
-
-pub(crate) fn time_text(unix_ns: u64) -> String {
-    jiff::Timestamp::from_nanosecond(i128::from(unix_ns))
-        .map_or_else(|_| unix_ns.to_string(), |t| t.to_string())
 }

@@ -17,8 +17,9 @@ use crate::claim::{claim, lock, mark};
 use crate::error::{Error, Result};
 use crate::look::{goes_on_from_newer, look, replay_log};
 use crate::policy::{Existence, Options, Policy};
+use crate::present::check_existence;
 use crate::report::{ClosedComponent, DataLoss, RecoveryReport, Step};
-use crate::{find, history, repair};
+use crate::{find, repair};
 
 /// Numbers of files that there must be for an opening: more than any will ever use.
 const NUMBERS_MIN: u64 = 1 << 40;
@@ -61,13 +62,13 @@ pub fn recover(
     let _span = tracing::info_span!("recover", dir = %layout.root().display()).entered();
     let mut report = RecoveryReport::default();
     let mut clock = Clock::new();
-    history::check_existence(vfs, layout, options.existence)?;
+    check_existence(vfs, layout, options.existence)?;
     // WAL-12: the directory's own name, too.
     create_dir_durably(vfs, layout.root())?;
     let mut locks = vec![lock(vfs, layout.root(), LockKind::Exclusive)?];
     // Somebody else may have made one meanwhile.
     if options.existence == Existence::Refused {
-        history::check_existence(vfs, layout, options.existence)?;
+        check_existence(vfs, layout, options.existence)?;
     }
     progress(&Step::Manifest);
     let mut follow = |step: &Step| {

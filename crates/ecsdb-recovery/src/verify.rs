@@ -11,8 +11,8 @@ use crate::archived::archive_away;
 use crate::error::Result;
 use crate::fallback::check_heads;
 use crate::find::{self, log_dirs};
-use crate::history::lock_closed;
 use crate::logged::{LostBefore, lost_before, unreachable};
+use crate::present::lock_closed;
 use crate::report::{Lost, Step};
 
 /// What was found.
