@@ -10,7 +10,7 @@ use ecsdb_snapshot::Manifest;
 
 use crate::error::{Error, Result};
 use crate::moment::time_text;
-use crate::repair::whose;
+use crate::superfluous::whose;
 
 /// What a directory says of whose it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

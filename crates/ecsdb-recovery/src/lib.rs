@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod archived;
+mod aside;
 mod batches;
 mod claim;
 mod error;
@@ -26,9 +27,11 @@ mod recover;
 mod repair;
 mod replay;
 mod report;
+mod superfluous;
 mod verify;
 
 pub use archived::{archive_away, missing_files, missing_segments};
+pub use aside::move_aside;
 pub use claim::{Mark, claim, mark};
 pub use error::{Error, Result};
 pub use fallback::{check_heads, fallback};
@@ -40,6 +43,7 @@ pub use path_text::PathText;
 pub use policy::{Existence, Options, Policy};
 pub use present::{lock_closed, look};
 pub use recover::{Recovered, recover};
-pub use repair::{Garbage, Superfluous, move_aside, superfluous, take_off_the_list};
+pub use repair::take_off_the_list;
 pub use report::{ClosedComponent, DataLoss, LoadedSnapshot, Lost, RecoveryReport, Rejected, Step};
+pub use superfluous::{Garbage, Superfluous, superfluous};
 pub use verify::{Verified, verify, verify_files};

@@ -19,7 +19,7 @@ use crate::look::{goes_on_from_newer, look, replay_log};
 use crate::policy::{Existence, Options, Policy};
 use crate::present::check_existence;
 use crate::report::{ClosedComponent, DataLoss, RecoveryReport, Step};
-use crate::{find, repair};
+use crate::{aside, find, repair};
 
 /// Numbers of files that there must be for an opening: more than any will ever use.
 const NUMBERS_MIN: u64 = 1 << 40;
@@ -141,7 +141,7 @@ pub fn recover(
     if loses && manifest.salvage == 0 {
         // Of what comes after a loss nothing counts, and all of it is kept, with what came before.
         manifest.salvage = manifest.incarnation;
-        repair::keep_manifests(vfs, layout, manifest.salvage, &mut report)?;
+        aside::keep_manifests(vfs, layout, manifest.salvage, &mut report)?;
     }
     let damaged = repair::take_off_the_list(vfs, layout, &mut manifest, &mut report)?;
     if options.policy == Policy::Salvage && manifest.snapshots.is_empty() {
@@ -251,7 +251,7 @@ impl Recovered {
             _ => {}
         }
         for path in &self.damaged {
-            report.set_aside.push(repair::move_aside(vfs, layout, path)?);
+            report.set_aside.push(aside::move_aside(vfs, layout, path)?);
         }
         if manifest.salvage == 0 {
             repair::remove_unused(vfs, layout, &self.unused, report)?;

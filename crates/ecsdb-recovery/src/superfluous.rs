@@ -1,0 +1,176 @@
+//! What nothing needs any more once a manifest is durable, and whose it is (CKP-4, CKP-10).
+
+use std::path::{Path, PathBuf};
+
+use ecsdb_io::{FileKind, IoError, Layout, NumberedFile, OpenMode, Vfs, numbered_files};
+use ecsdb_snapshot::{Manifest, Snapshot, SnapshotEntry};
+use ecsdb_wal::SegmentReader;
+
+use crate::aside::{has_content, move_aside, move_into};
+use crate::claim::{self, Mark};
+use crate::error::Result;
+
+/// A file that a manifest has no use for.
+#[derive(Debug)]
+pub struct Garbage {
+    /// The file.
+    pub path: PathBuf,
+    /// Bytes of it.
+    pub bytes: u64,
+    kind: FileKind,
+    given_up: bool,
+}
+
+impl Garbage {
+    /// Removes it, if it was given up. Otherwise, and while a salvage is under way, sets it aside, and says where it lies then (REC-17, CKP-11).
+    ///
+    /// # Errors
+    /// When a file operation fails. That somebody has removed it already is none.
+    pub fn dispose(&self, vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<Option<PathBuf>> {
+        let disposed = match manifest.salvage {
+            0 if self.given_up => vfs.remove(&self.path).map(|()| None),
+            0 => {
+                let target = move_aside(vfs, layout, &self.path)?;
+                tracing::warn!(
+                    path = %self.path.display(), target = %target.display(),
+                    "a file that is not in use, though nobody had given it up, was set aside"
+                );
+                return Ok(Some(target));
+            }
+            salvage => {
+                let aside = Layout::new(layout.salvage_dir(salvage));
+                move_into(vfs, aside.dir_of(self.kind), &self.path).map(Some)
+            }
+        };
+        match disposed {
+            Err(e) if e.is_not_found() => Ok(None),
+            disposed => Ok(disposed?),
+        }
+    }
+}
+
+/// The files that nothing needs once `manifest` is durable: what [`crate::recover`] removes or sets aside, and whoever published it. Only what says
+/// itself that it is this database's, or is blank, is garbage; what has a name of ours and is another's, or cannot be read, is left alone
+/// (CKP-10).
+///
+/// # Errors
+/// When a directory cannot be listed.
+pub fn superfluous(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<Superfluous> {
+    let Superfluous { mut garbage, mut unread } = Superfluous::default();
+    use FileKind::{ArchivedSegment, CompressedSegment, Segment, Snapshot};
+    let is_needed = |kind, number| match kind {
+        Snapshot => manifest.uses(number),
+        Segment => number >= manifest.first_segment,
+        _ => number >= manifest.first_archived,
+    };
+    let given_up = |number, whose: &Whose| match whose {
+        Whose::Snapshot(header) => manifest.has_given_up(number, header.salt),
+        _ => number >= manifest.salvaged_segments,
+    };
+    for kind in [Snapshot, Segment, ArchivedSegment, CompressedSegment] {
+        let dir = layout.dir_of(kind);
+        let list = || -> Result<Vec<NumberedFile>> {
+            if dir == layout.archive_dir() && claim::mark(vfs, layout, dir, manifest.database)? == Mark::Empty
+            {
+                return Ok(Vec::new());
+            }
+            Ok(numbered_files(vfs, dir, &[kind])?)
+        };
+        let files = match list() {
+            Ok(files) => files,
+            // REC-14: garbage in the archive can wait until there is one.
+            Err(e) if dir == layout.archive_dir() => {
+                tracing::warn!(error = %e, "the archive cannot be looked at");
+                continue;
+            }
+            Err(e) => return Err(e),
+        };
+        for file in files.into_iter().filter(|file| !is_needed(kind, file.number)) {
+            let whose = whose(vfs, kind, &file.path)?;
+            let is_ours = match whose {
+                Whose::Blank => true,
+                // It may be a part of what a salvage sets aside.
+                Whose::Unreadable => manifest.salvage != 0,
+                _ => whose.database() == Some(manifest.database),
+            };
+            if is_ours {
+                let NumberedFile { number, path, bytes } = file;
+                garbage.push(Garbage { path, bytes, kind, given_up: given_up(number, &whose) });
+                continue;
+            }
+            tracing::debug!(path = %file.path.display(), "a file that is not this database's is left alone");
+            if kind == Snapshot && matches!(whose, Whose::Unreadable) {
+                unread.push(file.number);
+            }
+        }
+    }
+    Ok(Superfluous { garbage, unread })
+}
+
+/// What a manifest has no use for.
+#[derive(Debug, Default)]
+pub struct Superfluous {
+    /// The files that can go.
+    pub garbage: Vec<Garbage>,
+    /// Numbers of snapshot files that could not be read.
+    unread: Vec<u64>,
+}
+
+impl Superfluous {
+    /// Those of the snapshots given up of which a file stays, since it could not be read: it goes once it can be (CKP-11).
+    pub fn still_gone(&self, manifest: &Manifest) -> Vec<SnapshotEntry> {
+        // One that stands for all files there may be would give up what is yet to come.
+        let is_there = |entry: &&SnapshotEntry| entry.base != 0 && self.unread.iter().any(|&n| entry.uses(n));
+        manifest.gone.iter().filter(is_there).copied().collect()
+    }
+}
+
+/// What a file says of whose it is.
+pub(crate) enum Whose {
+    /// It is a segment of the database with this identity.
+    Database(u128),
+    /// A snapshot.
+    Snapshot(ecsdb_snapshot::Header),
+    /// A segment that was prepared and never used.
+    Blank,
+    /// What it says is damaged.
+    Unreadable,
+}
+
+impl Whose {
+    pub(crate) fn database(&self) -> Option<u128> {
+        match self {
+            Whose::Database(database) => Some(*database),
+            Whose::Snapshot(header) => Some(header.database),
+            Whose::Blank | Whose::Unreadable => None,
+        }
+    }
+}
+
+pub(crate) fn whose(vfs: &dyn Vfs, kind: FileKind, path: &Path) -> Result<Whose> {
+    match kind {
+        FileKind::Snapshot => match Snapshot::open(vfs, path) {
+            Ok(snapshot) => Ok(Whose::Snapshot(*snapshot.header())),
+            Err(e) if e.is_of_the_file() => Ok(Whose::Unreadable),
+            Err(e) => Err(e.into()),
+        },
+        _ => match SegmentReader::open(vfs, path) {
+            Ok(Some(reader)) => Ok(Whose::Database(reader.header().database)),
+            Ok(None) if is_blank(vfs, path)? => Ok(Whose::Blank),
+            Ok(None) => Ok(Whose::Unreadable),
+            Err(e) if e.is_of_the_file() => Ok(Whose::Unreadable),
+            Err(e) => Err(e.into()),
+        },
+    }
+}
+
+pub(crate) fn is_blank(vfs: &dyn Vfs, path: &Path) -> Result<bool, IoError> {
+    let look = || -> Result<bool, IoError> {
+        let file = vfs.open(path, OpenMode::Read)?;
+        Ok(!has_content(&*file, 0, file.len()?)?)
+    };
+    match look() {
+        Err(e) if e.is_of_the_file() && !e.is_not_found() => Ok(false),
+        looked => looked,
+    }
+}
