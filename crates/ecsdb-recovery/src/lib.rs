@@ -17,6 +17,7 @@ mod error;
 mod fallback;
 mod find;
 mod history;
+mod judge;
 mod logged;
 mod look;
 mod moment;

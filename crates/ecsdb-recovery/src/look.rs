@@ -3,9 +3,10 @@
 use ecsdb_core::World;
 use ecsdb_io::{FileKind, IoError, Layout, OpenMode, Vfs, numbered_files};
 use ecsdb_snapshot::{Manifest, Snapshot};
-use ecsdb_wal::{Known, LogDir, LogScan, Lsn, Replay, SegmentHeader, Tail};
+use ecsdb_wal::{Known, LogDir, LogScan, Lsn, Replay};
 
-use crate::error::{Error, Result, gap_text};
+use crate::error::{Error, Result};
+use crate::judge::Judge;
 use crate::policy::{Options, Policy};
 use crate::recover::Clock;
 use crate::replay::{Follow, Until, step};
@@ -50,6 +51,7 @@ pub(crate) fn look(
     clock: &mut Clock,
     follow: Follow<'_>,
 ) -> Result<Found> {
+    let judge = Judge { vfs, layout, manifest, policy: options.policy };
     let before = report.clone();
     let mut world = load(vfs, layout, manifest, options, report, follow)?;
     clock.lap("snapshot", report);
@@ -64,7 +66,7 @@ pub(crate) fn look(
     let (scan, was_given) = scan?;
     if was_given && applied.is_ok() && find::given_up_after(manifest, snapshot).is_none() {
         // What is wrong may be so once: of a loss is told, or it is given up, what is found again.
-        let judged = judge_all(vfs, layout, manifest, &scan, snapshot, options.policy, report);
+        let judged = judge.log(&scan, snapshot, report);
         if report.lost.is_empty()
             && let Ok(whole) = judged
         {
@@ -82,7 +84,7 @@ pub(crate) fn look(
         clock.lap("snapshot", report);
         let snapshot = world.lsn();
         let (scan, _) = scan_log(vfs, layout, manifest, snapshot, &mut |_, _, _| {})?;
-        let whole = judge_all(vfs, layout, manifest, &scan, snapshot, options.policy, report)?;
+        let whole = judge.log(&scan, snapshot, report)?;
         clock.lap("verify", report);
         // REC-17: what the medium does not give for once is not given up. A loss is believed that is found twice.
         if report.lost.is_empty() || report.lost == lost {
@@ -134,30 +136,6 @@ pub(crate) fn replay_log(
     Ok((world, scan))
 }
 
-/// Decides up to where the log counts, and whether anything is known to have been there beyond it.
-fn judge_all(
-    vfs: &dyn Vfs,
-    layout: &Layout,
-    manifest: &Manifest,
-    scan: &LogScan,
-    snapshot: Lsn,
-    policy: Policy,
-    report: &mut RecoveryReport,
-) -> Result<Until> {
-    report.segments = scan.segments.len();
-    report.log_bytes = scan.segments.iter().map(|segment| segment.end.offset).sum();
-    let whole = judge(vfs, layout, manifest, scan, snapshot, policy, report)?;
-    let ends = scan.last_lsn.max(snapshot);
-    if report.lost.is_empty()
-        && let Some(beyond) = find::beyond(vfs, layout, manifest, scan.seen_lsn.max(ends))?
-    {
-        let (first, dir) = (ends.next(), layout.log_dir().into());
-        let error = Error::Corrupt { first_lost: first.0, what: beyond, shown: true, dir };
-        return lost(scan, first, error, policy, report);
-    }
-    Ok(whole)
-}
-
 /// Whether what was found goes on from a snapshot that `manifest` does not know of, and the log is that one's. A log that ends earlier is not whole.
 pub(crate) fn goes_on_from_newer(
     vfs: &dyn Vfs,
@@ -194,110 +172,6 @@ pub(crate) fn goes_on_from_newer(
     }
     report.unlisted.push(path);
     Ok(true)
-}
-
-/// Decides whether the log may be used as it is (REC-2), and up to where it is whole: what comes after a loss was made for another
-/// state than the one before it.
-fn judge(
-    vfs: &dyn Vfs,
-    layout: &Layout,
-    manifest: &Manifest,
-    scan: &LogScan,
-    snapshot: Lsn,
-    policy: Policy,
-    report: &mut RecoveryReport,
-) -> Result<Until> {
-    let given_up = find::given_up_after(manifest, snapshot);
-    let is_given_up = |first: Lsn| given_up.is_some_and(|after| first > after);
-    if let Some(first) = scan.segments.first()
-        && first.header.previous.last_lsn > snapshot
-        && !is_given_up(snapshot.next())
-    {
-        let (snapshot, log_begins) = (snapshot.0, first.header.previous.last_lsn.0);
-        let gap =
-            Error::Gap { snapshot, log_begins, looked: looked(vfs, layout, manifest, &first.header, report) };
-        return lost(scan, Lsn(snapshot + 1), gap, policy, report);
-    }
-    if let Some(what) = find::ends_short(manifest, scan, snapshot) {
-        if policy == Policy::Strict {
-            return Err(Error::Strict { what });
-        }
-        report.data_loss = report.data_loss.max(DataLoss::Possible);
-        report.tail = Some(what);
-    }
-    match &scan.tail {
-        Tail::Clean => Ok(Until::END),
-        Tail::Torn { .. } => {
-            report.data_loss = report.data_loss.max(DataLoss::Unacknowledged);
-            Ok(Until::END)
-        }
-        Tail::Corrupt { damage, first_lost, evidence, shown } => {
-            let (what, dir) = (format!("{damage} ({evidence})"), layout.log_dir().into());
-            // What the snapshot holds is not lost.
-            let first = snapshot.next().max(*first_lost);
-            if is_given_up(first) {
-                return Ok(Until::END);
-            }
-            // What a snapshot has that did not load is lost by that, and not by the log.
-            let rejected = rejected_snapshots(layout, report);
-            let newest = manifest.snapshots.last().map_or(0, |entry| entry.lsn);
-            let error = match rejected {
-                Some(looked) if scan.segments.is_empty() => {
-                    Error::Gap { snapshot: snapshot.0, log_begins: newest, looked }
-                }
-                Some(looked) if first.0 <= newest => {
-                    let what = format!("{what}. {looked}");
-                    Error::Corrupt { first_lost: first.0, what, shown: *shown, dir }
-                }
-                _ => Error::Corrupt { first_lost: first.0, what, shown: *shown, dir },
-            };
-            lost(scan, first, error, policy, report)
-        }
-    }
-}
-
-/// Which snapshots were not to be had, and where, or which segment before the `first`.
-fn looked(
-    vfs: &dyn Vfs,
-    layout: &Layout,
-    manifest: &Manifest,
-    first: &SegmentHeader,
-    report: &RecoveryReport,
-) -> String {
-    rejected_snapshots(layout, report).unwrap_or_else(|| find::gap(vfs, layout, manifest, Some(first)))
-}
-
-/// Which snapshots did not load, if any, in words.
-fn rejected_snapshots(layout: &Layout, report: &RecoveryReport) -> Option<String> {
-    let dir = layout.snapshot_dir();
-    let of_snapshots = report.rejected.iter().filter(|rejected| rejected.path.parent() == Some(dir));
-    let reasons: Vec<&str> = of_snapshots.map(|rejected| rejected.reason.as_str()).collect();
-    let hint = "a directory that is wrong or not mounted looks the same as one that was emptied";
-    let told = || format!("Snapshots were looked for in {} ({hint}): {}", dir.display(), reasons.join("; "));
-    (!reasons.is_empty()).then(told)
-}
-
-/// Everything from `first` on is lost: an error, but for a salvage, which goes on with what was before.
-fn lost(
-    scan: &LogScan,
-    first: Lsn,
-    error: Error,
-    policy: Policy,
-    report: &mut RecoveryReport,
-) -> Result<Until> {
-    if policy != Policy::Salvage {
-        return Err(error);
-    }
-    let last = (scan.seen_lsn >= first).then_some(scan.seen_lsn);
-    let why = match error {
-        Error::Corrupt { what, shown: true, .. } => what,
-        Error::Corrupt { what, .. } => format!("{what}; nothing shows that it had transactions"),
-        Error::Gap { snapshot, log_begins, looked } => gap_text(snapshot, log_begins, &looked),
-        other => other.to_string(),
-    };
-    report.lost.push(Lost { first, last, why });
-    report.data_loss = DataLoss::Acknowledged;
-    Ok(Until { lsn: Lsn(first.0 - 1), ..Until::END })
 }
 
 /// REC-4: a process that crashed leaves written pages which only the operating system has. What recovery builds on must be
