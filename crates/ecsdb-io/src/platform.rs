@@ -349,20 +349,33 @@ pub(crate) fn start_writing(file: &File, offset: u64, len: u64) {
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn start_writing(_file: &File, _offset: u64, _len: u64) {}
 
-/// Lowers the processor priority of the calling thread (on Linux to the lowest, 19 nice levels down; elsewhere nothing happens), so that
-/// background work runs in what the application's threads leave. For threads that do nothing else: it cannot be taken
-/// back. Calling it again on the same thread does nothing. Best effort: where the system refuses, the thread stays as it
-/// is.
+/// Lets the calling thread run in what the others leave (on Linux as `SCHED_IDLE`; elsewhere with the lowest priority that it may
+/// give itself), for background work. For threads that do nothing else: it cannot be taken back. Calling it again on the same thread does
+/// nothing. Best effort: where the system refuses, the thread stays as it is.
 pub fn lower_thread_priority() {
-    #[cfg(target_os = "linux")]
-    {
-        thread_local!(static LOWERED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) });
-        if !LOWERED.replace(true) {
-            // POSIX has one nice value for the process; on Linux it is the calling thread's, from -20 to 19. A failure leaves a thread
-            // that is merely too eager.
-            let _ = rustix::process::nice(39);
-        }
+    use thread_priority::ThreadPriority::Min;
+    thread_local!(static LOWERED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) });
+    if !LOWERED.replace(true) {
+        // A low nice level alone lets it have a core for a whole tick of the system's (up to 4 ms) whenever its turn comes, with whoever wakes up
+        // waiting for its end; of `SCHED_IDLE` everybody else takes the core at once, and wakes up there rather than where another runs.
+        #[cfg(target_os = "linux")]
+        let lowered = {
+            use thread_priority::unix::{
+                self, NormalThreadSchedulePolicy::Idle, ThreadSchedulePolicy::Normal,
+            };
+            unix::set_thread_priority_and_policy(unix::thread_native_id(), Min, Normal(Idle))
+        };
+        #[cfg(not(target_os = "linux"))]
+        let lowered = Min.set_for_current();
+        // A failure leaves a thread that is merely too eager.
+        let _ = lowered;
     }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+pub(crate) fn is_low_priority() -> bool {
+    use thread_priority::unix::{NormalThreadSchedulePolicy, ThreadSchedulePolicy, thread_schedule_policy};
+    thread_schedule_policy() == Ok(ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle))
 }
 
 #[cfg(all(test, target_os = "linux"))]
@@ -392,16 +405,14 @@ mod tests {
 
     #[test]
     fn only_the_calling_thread_gets_a_lower_priority_and_only_once() {
-        let nice = || rustix::process::getpriority_process(None).unwrap();
-        let before = nice();
-        std::thread::spawn(move || {
-            lower_thread_priority();
-            assert_eq!(nice(), 19);
-            lower_thread_priority();
-            assert_eq!(nice(), 19);
+        std::thread::spawn(|| {
+            for _ in 0..2 {
+                lower_thread_priority();
+                assert!(is_low_priority());
+            }
         })
         .join()
         .unwrap();
-        assert_eq!(nice(), before);
+        assert!(!is_low_priority());
     }
 }
