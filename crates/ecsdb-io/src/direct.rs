@@ -14,6 +14,7 @@ use rkyv::util::AlignedVec;
 
 use crate::error::{Context, FileOp, Result};
 use crate::platform;
+use crate::vfs::Make;
 
 /// Memory, offset and length of a direct transfer are multiples of this: what any disk takes.
 pub const PAGE_BYTES: usize = 4096;
@@ -21,8 +22,8 @@ pub const PAGE_BYTES: usize = 4096;
 /// Bytes that can be transferred directly as they lie. Written in order, they make a file of which all but the end passes the cache by.
 pub type PageVec = AlignedVec<PAGE_BYTES>;
 
-/// Bytes that are copied at a time when they do not lie so: a megabyte, with the pages in which it begins and ends.
-const PIECE_BYTES: usize = (1 << 20) + 2 * PAGE_BYTES;
+/// Bytes that are copied at a time when they do not lie so: two megabytes, with the pages in which it begins and ends.
+const PIECE_BYTES: usize = (if cfg!(test) { 32 << 10 } else { 2 << 20 }) + 2 * PAGE_BYTES;
 /// What is shorter is not worth waiting for the disk, and goes through the cache all the same.
 pub const LARGE_BYTES: usize = 64 << 10;
 
@@ -49,35 +50,58 @@ pub(crate) struct Direct {
     pieces: Mutex<Vec<PageVec>>,
 }
 
-/// What is to be written, as it is copied.
-struct Source<'a, 'b> {
-    bufs: std::slice::Iter<'a, IoSlice<'b>>,
-    rest: &'a [u8],
-    /// Where in the file.
+/// Where the next byte goes, and what is gathered for there.
+struct Gathered {
     at: u64,
+    piece: PageVec,
 }
 
-impl Source<'_, '_> {
-    /// Fills `piece` with what comes next, up to a page of the file first and then whole ones, and says where that goes; `None` at the end.
-    fn fill(&mut self, piece: &mut PageVec) -> Option<u64> {
+impl Gathered {
+    /// Takes from the front of `bytes` what there is room for, and says whether the piece is full: it ends at a page of the file.
+    fn take(&mut self, bytes: &mut &[u8]) -> bool {
         let max = match (self.at % PAGE_BYTES as u64) as usize {
             0 => PIECE_BYTES,
             odd => PAGE_BYTES - odd,
         };
-        piece.clear();
-        while piece.len() < max {
-            if self.rest.is_empty() {
-                let Some(buf) = self.bufs.next() else { break };
-                self.rest = buf;
-            }
-            let (now, later) = self.rest.split_at(self.rest.len().min(max - piece.len()));
-            piece.extend_from_slice(now);
-            self.rest = later;
-        }
+        let (now, later) = bytes.split_at(bytes.len().min(max - self.piece.len()));
+        self.piece.extend_from_slice(now);
+        *bytes = later;
+        self.piece.len() == max
+    }
+
+    /// Gives what is gathered, and where it goes; goes on with another, empty piece.
+    fn next(&mut self, mut empty: PageVec) -> (PageVec, u64) {
+        empty.clear();
+        let piece = std::mem::replace(&mut self.piece, empty);
         let at = self.at;
         self.at += piece.len() as u64;
-        (!piece.is_empty()).then_some(at)
+        (piece, at)
     }
+}
+
+/// A second thread, which waits for the disk.
+struct Writer<'scope> {
+    full: mpsc::SyncSender<(PageVec, u64)>,
+    empty: mpsc::Receiver<PageVec>,
+    thread: thread::ScopedJoinHandle<'scope, Result<()>>,
+}
+
+fn start_writer<'scope>(
+    scope: &'scope thread::Scope<'scope, '_>,
+    write: &'scope (impl Fn(&[u8], u64) -> Result<()> + Sync),
+) -> Option<Writer<'scope>> {
+    let (full, to_write) = mpsc::sync_channel::<(PageVec, u64)>(1);
+    let (written, empty) = mpsc::channel();
+    let work = move || {
+        for (piece, at) in to_write {
+            write(&piece, at)?;
+            // Nobody fills it again where all is made.
+            written.send(piece).ok();
+        }
+        Ok(())
+    };
+    let thread = thread::Builder::new().name("ecsdb-write".into()).spawn_scoped(scope, work).ok()?;
+    Some(Writer { full, empty, thread })
 }
 
 impl Direct {
@@ -94,61 +118,67 @@ impl Direct {
         offset: u64,
         cached: impl Fn(&[u8], u64) -> Result<()> + Sync,
     ) -> Result<()> {
-        let write = |bytes: &[u8], at: u64| {
-            let done = if at.is_multiple_of(PAGE_BYTES as u64) { self.write_pages(bytes, at)? } else { 0 };
-            cached(&bytes[done..], at + done as u64)
-        };
         if let [buf] = bufs
             && buf.as_ptr().align_offset(PAGE_BYTES) == 0
             && offset.is_multiple_of(PAGE_BYTES as u64)
         {
-            return write(buf, offset);
+            return self.write_piece(buf, offset, &cached);
         }
-        let mut source = Source { bufs: bufs.iter(), rest: &[], at: offset };
-        let is_long = bufs.iter().map(|buf| buf.len()).sum::<usize>() >= 2 * PIECE_BYTES;
-        if is_long && let Some(done) = self.write_while_copying(&mut source, write) {
-            return done;
-        }
-        with_piece(|piece| {
-            while let Some(at) = source.fill(piece) {
-                write(piece, at)?;
-            }
-            Ok(())
-        })
+        self.write_while_made(offset, &mut |push| bufs.iter().for_each(|buf| push(buf)), cached)
     }
 
-    /// The same with a second thread: it waits for the disk while this one copies. `None`, and nothing is done, where there is no other thread to be
-    /// had.
-    fn write_while_copying(
+    fn write_piece(&self, bytes: &[u8], at: u64, cached: &impl Fn(&[u8], u64) -> Result<()>) -> Result<()> {
+        let done = if at.is_multiple_of(PAGE_BYTES as u64) { self.write_pages(bytes, at)? } else { 0 };
+        cached(&bytes[done..], at + done as u64)
+    }
+
+    /// Writes what `make` gives from `offset` on. From the first full piece on a second thread waits for the disk while this one makes more, where there
+    /// is one to be had.
+    pub(crate) fn write_while_made(
         &self,
-        source: &mut Source<'_, '_>,
-        write: impl Fn(&[u8], u64) -> Result<()> + Sync,
-    ) -> Option<Result<()>> {
-        let (filled, to_write) = mpsc::sync_channel::<(PageVec, u64)>(1);
-        let (written, to_fill) = mpsc::channel();
+        offset: u64,
+        make: Make<'_>,
+        cached: impl Fn(&[u8], u64) -> Result<()> + Sync,
+    ) -> Result<()> {
+        let write = |bytes: &[u8], at: u64| self.write_piece(bytes, at, &cached);
         thread::scope(|scope| {
-            let writer = || {
-                for (piece, at) in to_write {
-                    write(&piece, at)?;
-                    // Nobody fills it again where all is copied.
-                    written.send(piece).ok();
-                }
-                Ok(())
-            };
-            let writer =
-                thread::Builder::new().name("ecsdb-write".into()).spawn_scoped(scope, writer).ok()?;
             let mut spare = self.pieces.lock();
-            loop {
-                let mut piece = to_fill.try_recv().ok().or_else(|| spare.pop()).unwrap_or_default();
-                let Some(at) = source.fill(&mut piece) else { break };
-                if filled.send((piece, at)).is_err() {
-                    break;
+            let mut gathered = Gathered { at: offset, piece: PageVec::new() };
+            gathered.next(spare.pop().unwrap_or_default());
+            let (mut writer, mut written) = (None, Ok(()));
+            let mut pass_on = |gathered: &mut Gathered| {
+                if gathered.piece.len() == PIECE_BYTES && writer.is_none() {
+                    writer = start_writer(scope, &write);
                 }
+                let empty = writer.as_ref().and_then(|writer| writer.empty.try_recv().ok());
+                let (piece, at) = gathered.next(empty.or_else(|| spare.pop()).unwrap_or_default());
+                match &writer {
+                    // It has ended with an error, which it gives at the end.
+                    Some(writer) => drop(writer.full.send((piece, at))),
+                    None => {
+                        if written.is_ok() {
+                            written = write(&piece, at);
+                        }
+                        spare.push(piece);
+                    }
+                }
+            };
+            make(&mut |mut bytes| {
+                while !bytes.is_empty() {
+                    if gathered.take(&mut bytes) {
+                        pass_on(&mut gathered);
+                    }
+                }
+            });
+            if !gathered.piece.is_empty() {
+                pass_on(&mut gathered);
             }
-            drop(filled);
-            let done = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            spare.extend(to_fill.try_iter());
-            Some(done)
+            spare.push(gathered.piece);
+            let Some(Writer { full, empty, thread }) = writer else { return written };
+            drop(full);
+            let done = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            spare.extend(empty.try_iter());
+            written.and(done)
         })
     }
 
@@ -231,7 +261,10 @@ mod tests {
         /// Whatever is written where, in whatever pieces, directly or not: it is what is read, both ways.
         #[test]
         fn a_file_is_the_same_with_the_cache_and_without(
-            writes in proptest::collection::vec((0u64..30, 0u64..3, 0usize..40, 0usize..3, any::<u8>()), 1..12),
+            writes in proptest::collection::vec(
+                (0u64..30, 0u64..3, 0usize..40, 0usize..3, any::<u8>(), proptest::option::of(1usize..50_000)),
+                1..12,
+            ),
             reads in proptest::collection::vec((0u64..200_000, 0usize..150_000), 1..8),
         ) {
             // On the build directory's disk: one in memory may have a cache only.
@@ -240,7 +273,7 @@ mod tests {
             let file = Disk.create(&path).unwrap();
             file.pass_cache_by();
             let mut expected: Vec<u8> = Vec::new();
-            for (page, odd, pages, odd_len, seed) in writes {
+            for (page, odd, pages, odd_len, seed, made) in writes {
                 let at = page * PAGE_BYTES as u64 + odd * 8;
                 let bytes = content(seed, pages * PAGE_BYTES + odd_len * 100);
                 let end = at as usize + bytes.len();
@@ -251,7 +284,12 @@ mod tests {
                 let (head, tail) = bytes.split_at(bytes.len() / 3);
                 let mut aligned = PageVec::new();
                 aligned.extend_from_slice(tail);
-                file.write_all_at(&mut [IoSlice::new(head), IoSlice::new(&aligned)], at).unwrap();
+                match made {
+                    Some(n) => {
+                        file.write_while_made(at, &mut |push| bytes.chunks(n).for_each(&mut *push)).unwrap();
+                    }
+                    None => file.write_all_at(&mut [IoSlice::new(head), IoSlice::new(&aligned)], at).unwrap(),
+                }
             }
             file.sync_data().unwrap();
             prop_assert_eq!(file.len().unwrap(), expected.len() as u64);

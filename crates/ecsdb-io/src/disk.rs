@@ -11,7 +11,9 @@ use crate::direct::{Direct, LARGE_BYTES};
 use crate::error::{Context, FileOp, IoError, Result};
 use crate::lock::DiskLock;
 use crate::platform;
-use crate::vfs::{DirEntry, DirLock, EntryKind, LockError, LockKind, OpenMode, Vfs, VfsFile};
+use crate::vfs::{
+    DirEntry, DirLock, EntryKind, LockError, LockKind, Make, OpenMode, Vfs, VfsFile, write_in_pieces,
+};
 
 /// The operating system's files, clock and random numbers.
 #[derive(Debug, Clone, Copy, Default)]
@@ -172,6 +174,15 @@ impl VfsFile for DiskFile {
             Some(direct) if is_large() => direct
                 .write(bufs, offset, |bytes, offset| self.write_to_cache(&mut [IoSlice::new(bytes)], offset)),
             _ => self.write_to_cache(bufs, offset),
+        }
+    }
+
+    fn write_while_made(&self, offset: u64, make: Make<'_>) -> Result<()> {
+        match self.direct() {
+            Some(direct) => direct.write_while_made(offset, make, |bytes, offset| {
+                self.write_to_cache(&mut [IoSlice::new(bytes)], offset)
+            }),
+            None => write_in_pieces(self, offset, make),
         }
     }
 

@@ -59,4 +59,4 @@ pub use process::{Forked, Process};
 pub use publish::{create_dir_durably, publish, read_file, remove_temporaries};
 pub use scheduler::{Priority, PriorityStats, Scheduler, SchedulerOptions, SchedulerStats};
 pub use urgency::{GivenUp, Urgency, Waiting};
-pub use vfs::{DirEntry, DirLock, EntryKind, LockError, LockKind, OpenMode, Vfs, VfsFile};
+pub use vfs::{DirEntry, DirLock, EntryKind, LockError, LockKind, Make, OpenMode, Vfs, VfsFile};

@@ -155,6 +155,38 @@ pub trait Vfs: Debug + Send + Sync + 'static {
     fn random_u64(&self) -> u64;
 }
 
+/// Makes what is to be written, and gives it, part by part, to the function that it gets.
+pub type Make<'a> = &'a mut dyn FnMut(&mut dyn FnMut(&[u8]));
+
+/// Bytes that are gathered before they are written.
+const GATHERED_BYTES: usize = 1 << 20;
+
+/// Writes piece after piece of what `make` gives.
+pub(crate) fn write_in_pieces(file: &(impl VfsFile + ?Sized), offset: u64, make: Make<'_>) -> Result<()> {
+    let (mut at, mut piece, mut written) = (offset, Vec::new(), Ok(()));
+    let mut write = |piece: &mut Vec<u8>| {
+        if written.is_ok() {
+            written = file.write_all_at(&mut [IoSlice::new(piece)], at);
+        }
+        at += piece.len() as u64;
+        piece.clear();
+    };
+    make(&mut |mut bytes| {
+        while !bytes.is_empty() {
+            let (now, later) = bytes.split_at(bytes.len().min(GATHERED_BYTES - piece.len()));
+            piece.extend_from_slice(now);
+            bytes = later;
+            if piece.len() == GATHERED_BYTES {
+                write(&mut piece);
+            }
+        }
+    });
+    if !piece.is_empty() {
+        write(&mut piece);
+    }
+    written
+}
+
 /// An open file, read and written at explicit offsets, from any thread.
 pub trait VfsFile: Debug + Send + Sync {
     /// The path under which it was opened.
@@ -201,6 +233,15 @@ pub trait VfsFile: Debug + Send + Sync {
     /// # Errors
     /// When the system refuses; any part of the bytes may have been written then.
     fn write_all_at(&self, bufs: &mut [IoSlice<'_>], offset: u64) -> Result<()>;
+
+    /// Writes what `make` gives to the function that it gets, one after another from `offset` on, and in several writes: where the platform can,
+    /// the first are under way while the rest is made. By default each is done before more is made.
+    ///
+    /// # Errors
+    /// When the system refuses; any part of the bytes may have been written then.
+    fn write_while_made(&self, offset: u64, make: Make<'_>) -> Result<()> {
+        write_in_pieces(self, offset, make)
+    }
 
     /// Asks the system to begin bringing this range to stable storage, so that a later sync has less to wait for. A hint, which
     /// returns at once and promises nothing (WAL-4). By default nothing happens.

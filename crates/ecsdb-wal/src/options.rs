@@ -38,7 +38,8 @@ impl Default for LogOptions {
         LogOptions {
             segment_bytes_first: 256 << 10,
             segment_bytes_max: 64 << 20,
-            part_bytes_max: 4 << 20,
+            // The transactions of a simulated world are small, and have parts, too.
+            part_bytes_max: if cfg!(ecsdb_simulated) { 256 } else { 4 << 20 },
             compression: None,
             queue_bytes_max: 64 << 20,
             transaction_bytes_max: 1 << 30,

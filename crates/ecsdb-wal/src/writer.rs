@@ -185,44 +185,67 @@ impl Writer {
         durable: Lsn,
         counters: &Counters,
     ) -> Result<(), IoError> {
-        let mut in_group = false;
-        let mut begun = 0;
         let mut lsn = queue.first;
-        for i in 0..queue.entries.len() {
-            let entry = queue.entries[i];
-            let group = if in_group { 0 } else { GROUP_BYTES };
-            let frames = self.frames_len(entry.len);
-            // WAL-9: room for the frames that end the group and the segment is always kept. A transaction that no segment takes is the first of
-            // one that is as large as it needs.
-            if self.offset + self.pending + group + frames + 2 * GROUP_BYTES > self.limit {
-                if in_group {
-                    self.end_group(begun, lsn, durable);
-                }
+        let mut next = 0;
+        while next < queue.entries.len() {
+            let (run, bytes) = self.fitting(queue, next);
+            if run.is_empty() {
+                self.rotate_for(bytes, lsn, counters)?;
+                continue;
+            }
+            next = run.end;
+            let first = lsn;
+            lsn = Lsn(first.0 + run.len() as u64);
+            // What takes time to make is written meanwhile.
+            if bytes > self.part_bytes_max {
+                self.write_while_made(queue, run, (first, durable), counters)?;
+            } else {
+                self.make(queue, run, (first, durable), &mut |_, _| {});
                 self.put(queue, counters)?;
-                self.rotate_for(GROUP_BYTES + frames, lsn, counters)?;
-                in_group = false;
             }
-            if !in_group {
-                begun = self.offset + self.pending;
-                self.group(GROUP, lsn, durable);
-                in_group = true;
-            }
-            self.transaction(queue, entry, lsn);
-            self.last = lsn;
-            if self.transactions == 0 {
-                self.began_unix_ns = self.stamps.now();
-            }
-            self.transactions += 1;
-            lsn = lsn.next();
-        }
-        if in_group {
-            self.end_group(begun, lsn, durable);
         }
         let transactions = queue.entries.len() as u64;
         add(&counters.transactions, transactions);
         add(&counters.groups, 1);
         metrics::counter!("ecsdb_log_transactions_total").increment(transactions);
-        self.put(queue, counters)
+        Ok(())
+    }
+
+    /// Which transactions from `first` on have room in the segment, as one group, and how many bytes they take; where there is none, how many the
+    /// first one needs. WAL-9: room for the frames that end the group and the segment is always kept. A transaction that no segment takes is the
+    /// first of one that is as large as it needs.
+    fn fitting(&self, queue: &Queue, first: usize) -> (Range<usize>, u64) {
+        let mut bytes = GROUP_BYTES;
+        for (i, entry) in queue.entries.iter().enumerate().skip(first) {
+            let more = self.frames_len(entry.len);
+            if self.offset + bytes + more + 2 * GROUP_BYTES > self.limit {
+                return (first..i, if i == first { bytes + more } else { bytes });
+            }
+            bytes += more;
+        }
+        (first..queue.entries.len(), bytes)
+    }
+
+    /// Makes the frames of a group. `made` is called whenever some are, for the pieces.
+    fn make(
+        &mut self,
+        queue: &mut Queue,
+        run: Range<usize>,
+        (first, durable): (Lsn, Lsn),
+        made: &mut dyn FnMut(&mut Writer, &Queue),
+    ) {
+        let begun = self.offset;
+        self.group(GROUP, first, durable);
+        for (i, lsn) in run.zip(first.0..).map(|(i, lsn)| (i, Lsn(lsn))) {
+            self.transaction(queue, queue.entries[i], lsn, made);
+            made(self, queue);
+            self.last = lsn;
+            if self.transactions == 0 {
+                self.began_unix_ns = self.stamps.now();
+            }
+            self.transactions += 1;
+        }
+        self.end_group(begun, self.last.next(), durable);
     }
 
     /// Says once more, behind a group that goes beyond the page it began in, what was durable: a page that is damaged takes the end of
@@ -291,7 +314,13 @@ impl Writer {
         FrameHeader { len: 0, payload_sum: 0, link: self.link, sequence: lsn.0, kind, flags }
     }
 
-    fn transaction(&mut self, queue: &mut Queue, entry: Entry, lsn: Lsn) {
+    fn transaction(
+        &mut self,
+        queue: &mut Queue,
+        entry: Entry,
+        lsn: Lsn,
+        made: &mut dyn FnMut(&mut Writer, &Queue),
+    ) {
         let inline = entry.start + HEADER_LEN..entry.start + HEADER_LEN + entry.inline;
         let may_pack = self.packer.packs(entry.len);
         if entry.shared.0 == entry.shared.1 && entry.len <= self.part_bytes_max && !may_pack {
@@ -328,6 +357,7 @@ impl Writer {
                 if left == 0 {
                     return;
                 }
+                made(self, queue);
                 continue;
             }
             let mut sum = self.salt;
@@ -354,6 +384,7 @@ impl Writer {
             if left == 0 {
                 return;
             }
+            made(self, queue);
         }
     }
 
@@ -391,47 +422,68 @@ impl Writer {
         if self.pieces.is_empty() {
             return Ok(());
         }
-        let end = self.offset + self.pending;
-        let padding = (end.next_multiple_of(PAGE) - end) as usize;
-        let tail = std::mem::take(&mut self.tail);
+        let mut written = Written::after(self.offset, std::mem::take(&mut self.tail));
+        let tail = written.tail.clone();
         let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(self.pieces.len() + 2);
         slices.push(IoSlice::new(&tail));
-        slices
-            .extend(self.pieces.iter().map(|piece| IoSlice::new(slice_of(piece, &self.heads, &queue.bytes))));
-        // The tail of the next write: the last bytes of this one.
-        let mut next_tail = Vec::with_capacity(PAGE as usize);
-        let mut missing = (end % PAGE) as usize;
-        let mut from = slices.len();
-        while missing > 0 && from > 0 {
-            from -= 1;
-            missing = missing.saturating_sub(slices[from].len());
+        for piece in &self.pieces {
+            let bytes = slice_of(piece, &self.heads, &queue.bytes);
+            written.add(bytes);
+            slices.push(IoSlice::new(bytes));
         }
-        let keep = (end % PAGE) as usize;
-        let have: usize = slices[from..].iter().map(|slice| slice.len()).sum();
-        let mut skip = have - keep;
-        for slice in &slices[from..] {
-            let n = skip.min(slice.len());
-            next_tail.extend_from_slice(&slice[n..]);
-            skip -= n;
-        }
-        slices.push(IoSlice::new(&ZEROS[..padding]));
-        let page_start = self.offset - tail.len() as u64;
+        slices.push(IoSlice::new(written.padding()));
         self.unsynced = true;
-        self.file.write_all_at(&mut slices, page_start)?;
-        let written = end + padding as u64 - page_start;
-        if written >= LARGE_BYTES as u64 {
-            self.large_bytes += written;
-        }
-        add(&counters.bytes_written, written);
-        metrics::counter!("ecsdb_log_written_bytes_total").increment(written);
+        self.file.write_all_at(&mut slices, written.from)?;
         drop(slices);
-        self.tail = next_tail;
-        self.offset = end;
-        self.pending = 0;
+        self.clear_pieces();
+        self.goes_on_after(written, counters);
+        Ok(())
+    }
+
+    /// The same of a group of which the first frames are on their way to the disk while the others are made: of large ones it takes as long to find the
+    /// checksum as to write them.
+    fn write_while_made(
+        &mut self,
+        queue: &mut Queue,
+        run: Range<usize>,
+        lsns: (Lsn, Lsn),
+        counters: &Counters,
+    ) -> Result<(), IoError> {
+        let mut written = Written::after(self.offset, std::mem::take(&mut self.tail));
+        self.unsynced = true;
+        let file = Arc::clone(&self.file);
+        file.write_while_made(written.from, &mut |push| {
+            push(&written.tail);
+            let mut made = |writer: &mut Writer, queue: &Queue| {
+                for piece in &writer.pieces {
+                    let bytes = slice_of(piece, &writer.heads, &queue.bytes);
+                    written.add(bytes);
+                    push(bytes);
+                }
+                writer.clear_pieces();
+            };
+            self.make(queue, run.clone(), lsns, &mut made);
+            made(self, queue);
+            push(written.padding());
+        })?;
+        self.goes_on_after(written, counters);
+        Ok(())
+    }
+
+    fn clear_pieces(&mut self) {
         self.pieces.clear();
         self.heads.clear();
         self.heads.shrink_to(SLICE_BYTES as usize);
-        Ok(())
+    }
+
+    fn goes_on_after(&mut self, written: Written, counters: &Counters) {
+        let bytes = written.end.next_multiple_of(PAGE) - written.from;
+        if bytes >= LARGE_BYTES as u64 {
+            self.large_bytes += bytes;
+        }
+        add(&counters.bytes_written, bytes);
+        metrics::counter!("ecsdb_log_written_bytes_total").increment(bytes);
+        (self.offset, self.tail, self.pending) = (written.end, written.tail, 0);
     }
 
     /// Goes on in a new segment with room for `needed` bytes of frames. The old one is synced first, so that damage anywhere but in the
@@ -497,6 +549,39 @@ impl Writer {
 
     fn prepare_next(&mut self, fill: Fill) {
         self.preparer.request(self.header.sequence + 1, self.next_bytes(), fill);
+    }
+}
+
+/// How far a write goes.
+struct Written {
+    /// The page that it begins with.
+    from: u64,
+    /// Where the last frame ends.
+    end: u64,
+    /// What there is from the last page boundary to there.
+    tail: Vec<u8>,
+}
+
+impl Written {
+    /// A write that goes on at `end`, where `tail` is what its page has by now.
+    fn after(end: u64, tail: Vec<u8>) -> Written {
+        Written { from: end - tail.len() as u64, end, tail }
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        self.end += bytes.len() as u64;
+        let kept = (self.end % PAGE) as usize;
+        if kept <= bytes.len() {
+            self.tail.clear();
+            self.tail.extend_from_slice(&bytes[bytes.len() - kept..]);
+        } else {
+            self.tail.extend_from_slice(bytes);
+        }
+    }
+
+    /// The rest of the last page.
+    fn padding(&self) -> &'static [u8] {
+        &ZEROS[..(self.end.next_multiple_of(PAGE) - self.end) as usize]
     }
 }
 
