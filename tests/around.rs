@@ -26,6 +26,9 @@ pub trait Hooks: Send + Sync + 'static {
         Ok(())
     }
 
+    /// What was read there may be given otherwise.
+    fn given(&self, _path: &Path, _bytes: &mut [u8]) {}
+
     /// What gets to the disk instead of the bytes of a write, if not those.
     fn garbled(&self, _path: &Path, _bytes: &[IoSlice<'_>]) -> Option<Vec<u8>> {
         None
@@ -157,7 +160,9 @@ impl<H: Hooks> VfsFile for File<H> {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize> {
         self.hooks.before(FileOp::Read, self.path())?;
         self.hooks.reads(self.path(), offset, buf.len() as u64)?;
-        self.file.read_at(buf, offset)
+        let n = self.file.read_at(buf, offset)?;
+        self.hooks.given(self.path(), &mut buf[..n]);
+        Ok(n)
     }
 
     fn write_all_at(&self, bufs: &mut [IoSlice<'_>], offset: u64) -> Result<()> {

@@ -7,7 +7,7 @@ use ecsdb::prelude::*;
 use ecsdb::{FileOp, IoError, PersistenceConfig, Policy};
 use ecsdb_io::Vfs;
 use ecsdb_io::sync::Mutex;
-use ecsdb_sim::{Fault, SimDisk};
+use ecsdb_sim::{CrashVariant, Fault, SimDisk};
 use ecsdb_tests::around::{Around, Hooks};
 use ecsdb_tests::crashed::{self, DIR};
 
@@ -219,7 +219,7 @@ fn what_was_given_up_is_not_out_of_reach_for_a_damage() {
     let snaps = crashed::files(&disk, ".snap");
     let mut newest = Vec::new();
     for snap in &snaps {
-        let disk = disk.crash(ecsdb_sim::CrashVariant::KEPT);
+        let disk = disk.crash(CrashVariant::KEPT);
         let layout = ecsdb_io::Layout::new(DIR);
         disk.corrupt(snap, 20, &[7; 40]).unwrap();
         let found = ecsdb_recovery::verify(&*disk.vfs(), &layout, &mut |_| {}).unwrap();
@@ -229,4 +229,24 @@ fn what_was_given_up_is_not_out_of_reach_for_a_damage() {
     }
     // The log leads from the one before to everything behind it: no moment is out of reach for the newest one.
     assert_eq!(newest, vec![]);
+}
+
+/// What the log has damaged and the archive has whole is read from there: by whoever goes back, and at an opening.
+#[test]
+fn what_the_archive_has_whole_is_not_lost() {
+    let (disk, states, both) = in_both();
+    assert!(!both.is_empty());
+    for n in both {
+        let disk = disk.crash(CrashVariant::KEPT);
+        disk.corrupt(Path::new(DIR).join(format!("log/{n:016}.seg")), 9_000, &[7; 40]).unwrap();
+        past::every_moment_is_there(&disk, &states, &format!("segment {n}"));
+        for snapshot in crashed::files(&disk, ".snap") {
+            disk.corrupt(&snapshot, 20, &[7; 40]).unwrap();
+        }
+        for policy in [Policy::TruncateTail, Policy::Salvage] {
+            let disk = disk.crash(CrashVariant::KEPT);
+            let db = crashed::builder(&disk, archiving).policy(policy).open().unwrap();
+            assert_eq!(state(&db).1, states[states.len() - 1].1, "segment {n}, {policy:?}");
+        }
+    }
 }

@@ -7,7 +7,9 @@ use ecsdb_io::{
 };
 use ecsdb_recovery::{Mark, claim, log_dirs, mark, missing_segments, move_aside};
 use ecsdb_snapshot::Manifest;
-use ecsdb_wal::{LogDir, LogError, LogScan, Lsn, ScannedSegment, SegmentEnd, SegmentReader, segment_files};
+use ecsdb_wal::{
+    LogDir, LogError, LogScan, Lsn, ScannedSegment, SegmentEnd, SegmentHead, SegmentReader, segment_files,
+};
 
 use crate::error::{Error, Result};
 use crate::event::Event;
@@ -99,14 +101,11 @@ impl Store {
     /// The first segment in a directory that says which one was before it, and that one.
     fn begin_of(&self, dir: LogDir<'_>) -> Result<Option<(u64, u64)>> {
         for file in segment_files(&*self.direct_vfs, &[dir])? {
-            match SegmentReader::open(&*self.direct_vfs, &file.path) {
-                Ok(Some(reader)) if reader.header().database == dir.database => {
-                    return Ok(Some((file.number, reader.header().previous.segment)));
-                }
-                Ok(_) => {}
+            match SegmentHead::of(&*self.direct_vfs, &file, dir.database)? {
+                SegmentHead::Own(header) => return Ok(Some((file.number, header.previous.segment))),
+                SegmentHead::Strange(_) | SegmentHead::Blank => {}
                 // What was before the next one says nothing of the archive.
-                Err(e) if e.is_of_the_file() => return Ok(None),
-                Err(e) => return Err(e.into()),
+                SegmentHead::Damaged(_) => return Ok(None),
             }
         }
         Ok(None)
@@ -339,30 +338,31 @@ fn list_archive(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<V
     if mark(vfs, layout, archive, manifest.database)? == Mark::Empty {
         return Ok(Vec::new());
     }
-    // The copy in the archive is what is asked for.
     let [log, kept] = log_dirs(layout, manifest);
-    let files = segment_files(vfs, &[kept, log])?;
-    let mut archived: Vec<(ArchivedSegment, PathBuf)> = Vec::new();
+    let own = segment_files(vfs, &[log])?;
+    let last = own.last().map_or(u64::MAX, |file| file.number);
     let mut ends = Vec::new();
-    for file in files {
-        let previous = match SegmentReader::open(vfs, &file.path) {
-            // CKP-10: a stranger's says nothing of this log.
-            Ok(Some(reader)) if reader.header().database != manifest.database => continue,
-            Ok(Some(reader)) => {
-                ends.push(reader.header().previous);
-                Some(reader.header().previous)
-            }
-            Ok(None) => continue,
-            // What cannot be read any more hinders nobody who does not need it.
-            Err(e) if e.is_of_the_file() => None,
-            Err(e) => return Err(e.into()),
-        };
-        if file.path.parent() == Some(archive) {
-            let (number, bytes) = (file.number, file.bytes);
-            let (previous, after) = before_it(number, previous);
-            let segment = ArchivedSegment { number, previous, after, last_lsn: None, bytes };
-            archived.push((segment, file.path));
+    for file in &own {
+        ends.extend(SegmentHead::of(vfs, file, manifest.database)?.own().map(|header| header.previous));
+    }
+    let mut archived: Vec<(ArchivedSegment, PathBuf)> = Vec::new();
+    // The copy in the archive is what is asked for, also of what the log has itself.
+    for file in segment_files(vfs, &[LogDir { archive: false, ..kept }])? {
+        if file.number >= last {
+            break;
         }
+        let previous = match SegmentHead::of(vfs, &file, manifest.database)? {
+            SegmentHead::Own(header) => Some(header.previous),
+            // What cannot be read any more hinders nobody who does not need it.
+            SegmentHead::Damaged(_) => None,
+            // CKP-10: a stranger's says nothing of this log.
+            SegmentHead::Strange(_) | SegmentHead::Blank => continue,
+        };
+        ends.extend(previous);
+        let (number, bytes) = (file.number, file.bytes);
+        let (previous, after) = before_it(number, previous);
+        let segment = ArchivedSegment { number, previous, after, last_lsn: None, bytes };
+        archived.push((segment, file.path));
     }
     for (segment, path) in &mut archived {
         // Where a segment ends stands in the next one.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ecsdb_core::View;
 use ecsdb_io::FileKind;
 use ecsdb_io::sync::Instant;
-use ecsdb_recovery::bring_back;
+use ecsdb_recovery::{bring_back, check_heads};
 use ecsdb_snapshot::{Directory, FileRef, Manifest, Snapshot, SnapshotEntry, WriteOptions, Written, write};
 
 use crate::control::Control;
@@ -49,27 +49,50 @@ impl Store {
         view: View,
         control: &Control,
     ) -> Result<SnapshotInfo> {
-        let started = Instant::now();
         let lsn = view.lsn();
         let _span = tracing::info_span!("snapshot", lsn = lsn.0).entered();
         self.check_not_away()?;
         // Of two that were captured one after the other, the older may get its turn last: snapshots never go back.
-        if let Some(newest) = self.manifest().snapshots.last().filter(|newest| newest.lsn >= lsn.0) {
-            return Ok(SnapshotInfo::existing(newest));
-        }
-        let settings = self.settings();
         let manifest = self.manifest();
+        if let Some(newest) = manifest.snapshots.last().filter(|newest| newest.lsn >= lsn.0) {
+            return match check_heads(&*self.direct_vfs, &self.layout, manifest.database, newest) {
+                Ok(()) => Ok(SnapshotInfo::existing(newest)),
+                // It is no answer if it is not there.
+                Err(e) if e.is_damage() && newest.lsn == lsn.0 => self.write_again(work, view, control),
+                Err(e) => Err(e.into()),
+            };
+        }
         let base = manifest.snapshots.last().map_or(0, |newest| newest.base);
         // Not the files that it has blocks in: while one of them is the full one's, all snapshots since that are needed (CKP-3), and the log.
         let chain = manifest.snapshots.iter().filter(|entry| entry.sequence >= base).count();
         let of_world = work.of_world;
         let newest = self.newest(work)?.filter(|newest| {
-            of_world == Some(newest.sequence) && chain.max(newest.directory.files.len()) < settings.chain_max
+            of_world == Some(newest.sequence)
+                && chain.max(newest.directory.files.len()) < self.settings().chain_max
         });
         let parent = newest.map(|newest| (newest.sequence, newest.directory.clone()));
+        self.write_on(work, view, parent, |_| {}, control)
+    }
+
+    /// Writes the state of the newest snapshot, which `view` is of, into a full one that takes its place: its own file is damaged.
+    pub(crate) fn write_again(&self, work: &mut Work, view: View, control: &Control) -> Result<SnapshotInfo> {
+        let replace = |manifest: &mut Manifest| manifest.gone.extend(manifest.snapshots.pop());
+        self.write_on(work, view, None, replace, control)
+    }
+
+    /// Writes an increment on `parent`, or a full snapshot; `change` may change the manifest in the step that makes it the newest.
+    fn write_on(
+        &self,
+        work: &mut Work,
+        view: View,
+        parent: Option<(u64, Arc<Directory>)>,
+        change: impl FnOnce(&mut Manifest),
+        control: &Control,
+    ) -> Result<SnapshotInfo> {
+        let (started, settings) = (Instant::now(), self.settings());
         let FileRef { sequence, salt, .. } = self.reserve_snapshot()?;
         let options = WriteOptions {
-            database: manifest.database,
+            database: self.manifest().database,
             sequence,
             // Not before its last transaction, wherever the clock stands by now (IO-2).
             created_unix_ns: self.log.now_unix_ns(),
@@ -83,7 +106,7 @@ impl Store {
         let written = write(&*self.vfs, &path, view, &options, &mut control.follow())
             .inspect_err(|_| self.forget_reserved(&path, sequence))?;
         let info = SnapshotInfo::new(&written, started.elapsed());
-        self.adopt(work, &written, |_| {})?;
+        self.adopt(work, &written, change)?;
         work.of_world = Some(sequence);
         metrics::histogram!("ecsdb_snapshot_seconds").record(info.duration);
         metrics::counter!("ecsdb_snapshot_written_bytes_total").increment(info.bytes);

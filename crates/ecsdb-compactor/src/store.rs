@@ -324,12 +324,22 @@ impl Store {
             .min(self.log.segment())
             .max(manifest.first_segment);
         // A salvage sets the log aside as it was.
-        if settings.kept(manifest.kept).archive != 0 && manifest.salvage == 0 {
+        let archives = settings.kept(manifest.kept).archive != 0 && manifest.salvage == 0;
+        if archives {
             self.archive_below(work, first_segment)?;
             self.report_hole(work, first_segment)?;
         }
         let (snapshot_sizes, now_unix_ns) = (self.snapshot_sizes()?, self.log.now_unix_ns());
-        let archived = self.archived(work)?;
+        let nothing = Vec::new();
+        let archived = match self.archived(work) {
+            Ok(archived) => archived,
+            // REC-14: nothing goes there now.
+            Err(e) if !archives => {
+                tracing::warn!(error = %e, "the archive cannot be looked at");
+                &nothing
+            }
+            Err(e) => return Err(e),
+        };
         let there = There {
             manifest: &manifest,
             fallback,

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use ecsdb_io::{FileKind, Layout, Vfs};
+use ecsdb_io::{FileKind, Layout, NumberedFile, Vfs};
 use ecsdb_snapshot::Manifest;
-use ecsdb_wal::{Lsn, SegmentHeader, SegmentReader, segment_files};
+use ecsdb_wal::{Lsn, SegmentHead, segment_files};
 
 use crate::error::Result;
 use crate::fallback::not_missed_before;
@@ -51,28 +51,29 @@ pub fn missing_files(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Res
     let mut links = Vec::new();
     let files = segment_files(vfs, &[log])?;
     for file in &files {
-        match SegmentReader::open(vfs, &file.path) {
-            Ok(Some(reader)) if reader.header().database == manifest.database => {
-                links.push((file.number, previous_of(reader.header(), not_missed)));
-            }
-            Ok(_) => {}
-            // Damaged is not missing.
-            Err(e) if e.is_of_the_file() => {
-                links.push((file.number, links.last().map_or(0, |(number, _)| *number)));
-            }
-            Err(e) => return Err(e.into()),
-        }
+        links.extend(link(vfs, file, manifest, not_missed, &links)?);
     }
-    let mut segments = missing_segments(manifest.first_segment, links);
-    // A copy under another number names one that is there.
-    segments.retain(|number| files.iter().all(|file| file.number != *number));
+    let segments = missing_segments(manifest.first_segment, links);
     missing.extend(segments.into_iter().map(|number| layout.file(FileKind::Segment, number)));
     Ok(missing)
 }
 
-/// The segment that was before one, if it is known that it is wanted.
-fn previous_of(header: &SegmentHeader, not_missed: Lsn) -> u64 {
-    if header.previous.last_lsn > not_missed { header.previous.segment } else { 0 }
+/// A segment of the database and the one before it, if it is known that that is wanted. Damaged is not missing: it is there, and what was before it
+/// stands in it no more.
+fn link(
+    vfs: &dyn Vfs,
+    file: &NumberedFile,
+    manifest: &Manifest,
+    not_missed: Lsn,
+    links: &[(u64, u64)],
+) -> Result<Option<(u64, u64)>> {
+    let previous = match SegmentHead::of(vfs, file, manifest.database)? {
+        SegmentHead::Own(header) if header.previous.last_lsn > not_missed => header.previous.segment,
+        SegmentHead::Own(_) => 0,
+        SegmentHead::Damaged(_) => links.last().map_or(0, |(number, _)| *number),
+        SegmentHead::Blank | SegmentHead::Strange(_) => return Ok(None),
+    };
+    Ok(Some((file.number, previous)))
 }
 
 /// The archive's segments that the manifest wants and that are not there: a file for each gap, or the directory where there is none at all.
@@ -88,16 +89,9 @@ pub fn archive_away(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Resu
     let not_known = not_known_before(vfs, layout, manifest)?;
     let (mut links, mut archived) = (Vec::new(), 0);
     for file in segment_files(vfs, &log_dirs(layout, manifest))? {
-        let previous = match SegmentReader::open(vfs, &file.path) {
-            Ok(Some(reader)) if reader.header().database != manifest.database => continue,
-            Ok(Some(reader)) => previous_of(reader.header(), not_known),
-            Ok(None) => continue,
-            // Damaged is not away: it is there, and what was before it stands in it no more.
-            Err(e) if e.is_of_the_file() => links.last().map_or(0, |(number, _)| *number),
-            Err(e) => return Err(e.into()),
-        };
+        let Some(link) = link(vfs, &file, manifest, not_known, &links)? else { continue };
         archived += u64::from(file.number < manifest.first_segment);
-        links.push((file.number, previous));
+        links.push(link);
     }
     let missing = missing_segments(first, links);
     if archived == 0 && (manifest.kept.archive != 0 || !missing.is_empty()) {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use ecsdb_core::World;
 use ecsdb_io::{Layout, Vfs};
 use ecsdb_snapshot::{Manifest, SnapshotEntry};
-use ecsdb_wal::{Known, LogError, LogScan, Lsn, Replay, SegmentReader, Tail, Transaction, segment_files};
+use ecsdb_wal::{Known, LogError, LogScan, Lsn, Replay, SegmentHead, Tail, Transaction, segment_files};
 
 use crate::error::{Error, Result};
 use crate::find::log_dirs;
@@ -62,32 +62,23 @@ fn logged_from(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<(L
         if file.number >= attempts {
             break;
         }
-        match SegmentReader::open(vfs, &file.path) {
-            Ok(Some(reader)) if reader.header().database == manifest.database => {
-                let header = reader.header();
-                // What a salvage has lost is no part of the past: that begins with the snapshot that ended it.
-                let salvaged = manifest.salvage == 0 && header.sequence == manifest.salvaged_segments;
-                let follows = before.as_ref().is_some_and(|(number, _)| *number == header.previous.segment);
-                if salvaged || !follows {
-                    if let Some((_, path)) =
-                        before.filter(|_| !salvaged && header.previous.last_lsn > newest.0)
-                    {
-                        // What comes after a loss is no part of any past. The newest snapshot is one, wherever the hole begins.
-                        let reaches = LogScan::file(vfs, &path)
-                            .is_ok_and(|scan| !scan.not_given && scan.end.last_lsn >= newest.0);
-                        from = if reaches { from } else { newest };
-                        break;
-                    }
-                    let first = Lsn(header.first_lsn.0.saturating_sub(1));
-                    from = (if salvaged { first } else { header.previous.last_lsn }, header.created_unix_ns);
-                }
-                before = Some((header.sequence, file.path));
+        // What is none of this log's is missed by the one after it.
+        let Some(header) = SegmentHead::of(vfs, &file, manifest.database)?.own() else { continue };
+        // What a salvage has lost is no part of the past: that begins with the snapshot that ended it.
+        let salvaged = manifest.salvage == 0 && header.sequence == manifest.salvaged_segments;
+        let follows = before.as_ref().is_some_and(|(number, _)| *number == header.previous.segment);
+        if salvaged || !follows {
+            if let Some((_, path)) = before.filter(|_| !salvaged && header.previous.last_lsn > newest.0) {
+                // What comes after a loss is no part of any past. The newest snapshot is one, wherever the hole begins.
+                let reaches = LogScan::file(vfs, &path)
+                    .is_ok_and(|scan| !scan.not_given && scan.end.last_lsn >= newest.0);
+                from = if reaches { from } else { newest };
+                break;
             }
-            // It is missed by the one after it.
-            Ok(_) => {}
-            Err(e) if e.is_damage() => {}
-            Err(e) => return Err(e.into()),
+            let first = Lsn(header.first_lsn.0.saturating_sub(1));
+            from = (if salvaged { first } else { header.previous.last_lsn }, header.created_unix_ns);
         }
+        before = Some((header.sequence, file.path));
     }
     Ok(from)
 }
@@ -96,6 +87,8 @@ fn logged_from(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<(L
 fn first_moment(manifest: &Manifest, (logged_from, unix_ns): (Lsn, u64)) -> Option<(Lsn, u64)> {
     let mut bases = manifest.snapshots.iter().filter(|entry| Lsn(entry.lsn) >= logged_from);
     match bases.next() {
+        // A snapshot of it may be older than what is left of the log.
+        Some(base) if base.lsn == 0 => Some((Lsn::ZERO, base.created_unix_ns.min(unix_ns))),
         _ if logged_from == Lsn::ZERO => Some((Lsn::ZERO, unix_ns)),
         Some(base) => Some((Lsn(base.lsn), base.created_unix_ns)),
         None => None,
@@ -223,7 +216,9 @@ impl<'a> History<'a> {
             Some(_) => base >= self.logged_from || until.lsn <= scan.last_lsn,
             None => base >= self.logged_from,
         };
-        if !leads && until.lsn != base {
+        // Nor is the empty world, where the log does not go back to it.
+        let is_base = bases.iter().any(|entry| Lsn(entry.lsn) == base);
+        if !leads && (until.lsn != base || !is_base) {
             return Err(match report.rejected.into_iter().next() {
                 Some(first) => Error::NoBase { asked: moment.to_string(), what: first.reason },
                 None if bases.is_empty() => self.unfounded(moment)?,
@@ -274,6 +269,11 @@ impl<'a> History<'a> {
         mut each: impl FnMut(Transaction, &[u8]) -> ControlFlow<()>,
     ) -> Result<()> {
         let scan = self.scan(after)?;
+        if let Some(first) = scan.segments.first()
+            && first.header.previous.last_lsn > after
+        {
+            return Err(self.gap(after, &scan));
+        }
         let counts = self.given_up.as_ref().map_or(self.end, |(first, _)| Lsn(first.0.saturating_sub(1)));
         let mut replay = Replay::new(self.vfs, &scan, after, to.min(counts));
         let mut bytes = Vec::new();

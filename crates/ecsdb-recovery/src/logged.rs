@@ -2,7 +2,7 @@
 
 use ecsdb_io::{Layout, Vfs};
 use ecsdb_snapshot::{Manifest, SnapshotEntry};
-use ecsdb_wal::{LogScan, Lsn, SegmentHeader, SegmentReader, Tail, segment_files};
+use ecsdb_wal::{LogScan, Lsn, SegmentHead, SegmentHeader, Tail, segment_files};
 
 use crate::archived::not_known_before;
 use crate::error::Result;
@@ -73,16 +73,8 @@ pub fn lost_before(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Resul
 /// The header of the first segment that is there and has one.
 fn first_header(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<Option<SegmentHeader>> {
     for file in segment_files(vfs, &log_dirs(layout, manifest))? {
-        match SegmentReader::open(vfs, &file.path) {
-            Ok(Some(reader)) => {
-                let header = *reader.header();
-                if (header.database, header.sequence) == (manifest.database, file.number) {
-                    return Ok(Some(header));
-                }
-            }
-            Ok(None) => {}
-            Err(e) if e.is_of_the_file() => {}
-            Err(e) => return Err(e.into()),
+        if let Some(header) = SegmentHead::of(vfs, &file, manifest.database)?.own() {
+            return Ok(Some(header));
         }
     }
     Ok(None)

@@ -3,7 +3,7 @@
 use ecsdb_core::World;
 use ecsdb_io::{FileKind, IoError, Layout, OpenMode, Vfs, numbered_files};
 use ecsdb_snapshot::{Manifest, Snapshot};
-use ecsdb_wal::{Known, LogDir, LogScan, Lsn, Replay};
+use ecsdb_wal::{Known, LogScan, Lsn, Replay, Tail};
 
 use crate::error::{Error, Result};
 use crate::judge::Judge;
@@ -203,18 +203,32 @@ fn scan_log(
 ) -> Result<(LogScan, bool)> {
     let known = find::known(manifest, after);
     let all = find::log_dirs(layout, manifest);
-    let scan = |dirs: &[LogDir<'_>], take: &mut dyn FnMut(Lsn, &[u8], bool)| -> Result<LogScan> {
-        // REC-11: segments that the snapshot covers are not read.
-        let from = LogScan::first_needed(vfs, dirs, after)?;
-        Ok(LogScan::run_through(vfs, dirs, manifest.database, known, from, take)?)
+    let [log, _] = all;
+    // REC-11: segments that the snapshot covers are not read.
+    let from = LogScan::first_needed(vfs, &[log], after)?;
+    let own = LogScan::run_through(vfs, log, manifest.database, known, from, take)?;
+    let with_archive = || -> Result<LogScan> {
+        let from = LogScan::first_needed(vfs, &all, after)?;
+        Ok(LogScan::run(vfs, &all, manifest.database, known, from)?)
     };
-    // REC-14: the archive is looked at only when a snapshot that is not valid makes older log needed again (REC-8).
-    let own = scan(&all[..1], take)?;
+    // REC-14: the archive is looked at only when a snapshot that is not valid makes older log needed again (REC-8), or it may have what is damaged.
     let covered = manifest.snapshots.last().map_or(0, |newest| newest.lsn);
     let reaches = match own.segments.first() {
         Some(first) => first.header.previous.last_lsn <= after,
         // The newest snapshot needs no archive, whatever became of the log.
         None => after >= Lsn(covered),
     };
-    if reaches { Ok((own, true)) } else { Ok((scan(&all, &mut |_, _, _| {})?, false)) }
+    if !reaches {
+        return Ok((with_archive()?, false));
+    }
+    if let Tail::Corrupt { first_lost, .. } = &own.tail
+        && let Ok(mended) = with_archive()
+        && !matches!(&mended.tail, Tail::Corrupt { first_lost: lost, .. } if lost <= first_lost)
+    {
+        for loss in &mended.losses {
+            tracing::warn!(damage = %loss.damage, evidence = loss.evidence, "a segment is read from the archive");
+        }
+        return Ok((mended, false));
+    }
+    Ok((own, true))
 }

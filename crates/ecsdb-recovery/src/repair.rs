@@ -1,19 +1,16 @@
 //! The one place that cuts and removes: what was never committed, after setting its bytes aside (REC-3), and what interrupted
 //! operations left behind (CKP-4).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ecsdb_io::{FileKind, Layout, OpenMode, Vfs, numbered_files};
 use ecsdb_snapshot::{Manifest, SnapshotEntry};
 use ecsdb_wal::{LogScan, Tail};
 
-use crate::aside::{copy_range, move_aside, set_aside};
+use crate::aside::{move_aside, set_aside};
 use crate::error::Result;
 use crate::report::{RecoveryReport, Rejected};
 use crate::superfluous::{is_blank, superfluous};
-
-/// What a disk writes whole, or not at all.
-const SECTOR_BYTES: u64 = 512;
 
 /// Removes what is certainly of no use: temporary files of interrupted publishes.
 pub(crate) fn remove_temporaries(vfs: &dyn Vfs, layout: &Layout, report: &mut RecoveryReport) -> Result<()> {
@@ -42,22 +39,17 @@ pub(crate) fn set_tail_aside(
     Ok(())
 }
 
-/// Writes once more what the last segment does not say to have been durable, and syncs it: after a sync that failed, in a process that is gone,
-/// the system takes these pages for clean, and another sync would prove nothing (REC-4, WAL-5). The bytes are those that are there, and the zeros
-/// after the last record, where the file ends within them: a record is whole without, but whoever copies it takes them for bytes of the file.
+/// [Writes once more](ecsdb_wal::ScannedSegment::rewrite_end) what may be with the operating system alone, but of a copy in the archive, which was synced.
 pub(crate) fn rewrite_end(vfs: &dyn Vfs, layout: &Layout, scan: &LogScan) -> Result<()> {
-    let Some(last) = scan.segments.last() else { return Ok(()) };
-    let from = last.durable_to - last.durable_to % SECTOR_BYTES;
-    if last.path.parent() != Some(layout.log_dir()) || from >= last.end.offset {
-        return Ok(());
+    match scan.segments.last() {
+        Some(last) if is_of_log(layout, &last.path) => Ok(last.rewrite_end(vfs)?),
+        _ => Ok(()),
     }
-    let file = vfs.open(&last.path, OpenMode::ReadWrite)?;
-    copy_range(&*file, from..last.end.offset.min(last.bytes), &*file, from)?;
-    if last.bytes < last.end.offset {
-        file.set_len(last.end.offset)?;
-    }
-    file.sync_data()?;
-    Ok(())
+}
+
+/// A segment that the log wrote where it is: neither a copy in the archive, nor one that was put back from there.
+fn is_of_log(layout: &Layout, path: &Path) -> bool {
+    path.parent() == Some(layout.log_dir()) && path.extension().is_some_and(|extension| extension == "seg")
 }
 
 /// Cuts a segment to its end. The next one is there by now, and says where that is: until then a file that is shorter than it was made
@@ -79,8 +71,7 @@ pub(crate) struct Cut {
 /// The last segment, if it is longer than what counts of it, and not in the archive.
 pub(crate) fn cut(layout: &Layout, scan: &LogScan) -> Option<Cut> {
     let last = scan.segments.last().filter(|last| last.bytes > last.end.offset)?;
-    (last.path.parent() == Some(layout.log_dir()))
-        .then(|| Cut { path: last.path.clone(), end: last.end.offset })
+    is_of_log(layout, &last.path).then(|| Cut { path: last.path.clone(), end: last.end.offset })
 }
 
 /// Removes segments that hold nothing that counts: without a header they would be in the way of every opening to come.

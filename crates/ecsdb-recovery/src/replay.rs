@@ -136,7 +136,8 @@ pub(crate) fn apply_while_verifying<T: Send>(
         let mut batches = Batches::new(take);
         let (mut done, mut wanted) = (0, true);
         let scan = scan(&mut |lsn, part, is_last| {
-            done += part.len() as u64;
+            // Of what is packed, less is in the files.
+            done = bytes.min(done + part.len() as u64);
             if lsn > after && wanted {
                 batches.filling.bytes.extend_from_slice(part);
                 wanted = !is_last || batches.whole(lsn, 0, || (done, bytes));

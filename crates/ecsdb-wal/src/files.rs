@@ -4,9 +4,13 @@ use std::path::Path;
 
 use ecsdb_io::{FileKind, NumberedFile, Vfs, numbered_files};
 
-use crate::error::Result;
+use ecsdb_id::Lsn;
+
+use crate::error::{LogError, Result};
 use crate::format::SegmentHeader;
-use crate::reader::SegmentReader;
+use crate::options::SegmentEnd;
+use crate::reader::{Damage, SegmentReader};
+use crate::scan::{LogScan, ScannedSegment};
 
 /// A directory with segments, and the first that counts there: what is below was given up by a published manifest, and a deletion that
 /// was not synced can bring it back with another file's bytes in it. Nobody reads it (CKP-12).
@@ -30,47 +34,160 @@ impl<'a> From<&'a Path> for LogDir<'a> {
     }
 }
 
+/// What a file that has the name of a segment says of itself.
+#[derive(Debug)]
+pub enum SegmentHead {
+    /// It is that segment, of the database that was asked for.
+    Own(SegmentHeader),
+    /// Another database's (CKP-10).
+    Strange(SegmentHeader),
+    /// It was prepared, and never used.
+    Blank,
+    /// Its header is damaged, not given, or that of another segment.
+    Damaged(LogError),
+}
+
+impl SegmentHead {
+    /// Reads the header of a file, which has to be of `database`; 0 stands for any.
+    ///
+    /// # Errors
+    /// When it cannot be read for no fault of its own.
+    pub fn of(vfs: &dyn Vfs, file: &NumberedFile, database: u128) -> Result<SegmentHead> {
+        match SegmentReader::open(vfs, &file.path) {
+            Ok(Some(reader)) => Ok(SegmentHead::by_header(file, reader.header(), database)),
+            Ok(None) => Ok(SegmentHead::Blank),
+            Err(e) if e.is_of_the_file() => Ok(SegmentHead::Damaged(e)),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn by_header(file: &NumberedFile, header: &SegmentHeader, database: u128) -> SegmentHead {
+        if database != 0 && header.database != database {
+            SegmentHead::Strange(*header)
+        } else if header.sequence != file.number {
+            let what = format!("its header is that of segment {}", header.sequence);
+            SegmentHead::Damaged(Damage::new(&file.path, 0, Lsn::ZERO, what).into())
+        } else {
+            SegmentHead::Own(*header)
+        }
+    }
+
+    /// The header, if it is that segment.
+    pub fn own(self) -> Option<SegmentHeader> {
+        match self {
+            SegmentHead::Own(header) => Some(header),
+            _ => None,
+        }
+    }
+}
+
+/// A file in one of the directories.
+type InDir<'a, 'b> = (&'a LogDir<'b>, NumberedFile);
+
 /// The segments in `dirs` that count, by number. Of one that is there more than once, the copy in the earlier directory is given; where a stranger
-/// has put a file of that number beside it, the database's own. A directory that is not there has none.
+/// has put a file of that number beside it, the database's own. Of an archive, what the log has not given up yet counts only where the log does not have it,
+/// and the segment behind it names this very copy: what another life of the database has archived is no part of this one (CKP-11). A directory that is
+/// not there has none.
 ///
 /// # Errors
-/// When a directory cannot be listed, or of two files of a number one cannot be opened for no fault of its own.
+/// When a directory cannot be listed, or one of several files of a number cannot be opened for no fault of its own.
 pub fn segment_files(vfs: &dyn Vfs, dirs: &[LogDir<'_>]) -> Result<Vec<NumberedFile>> {
-    let mut there = Vec::new();
+    let (mut files, mut first, mut last) = (Vec::<InDir<'_, '_>>::new(), u64::MAX, None);
     for dir in dirs {
-        let mut files = numbered_files(vfs, dir.path, &[FileKind::Segment, FileKind::CompressedSegment])?;
-        files.retain(|file| file.number >= dir.first);
-        there.push((dir.archive, files));
-    }
-    let own = there.iter().filter(|(archive, _)| !archive).flat_map(|(_, files)| files);
-    let last = own.map(|file| file.number).max().unwrap_or(u64::MAX);
-    let counts = |archive: bool, file: &NumberedFile| !archive || file.number < last;
-    let mut files: Vec<NumberedFile> = Vec::new();
-    for (archive, of_dir) in there {
-        files.extend(of_dir.into_iter().filter(|file| counts(archive, file)));
+        let mut there = numbered_files(vfs, dir.path, &[FileKind::Segment, FileKind::CompressedSegment])?;
+        there.retain(|file| file.number >= dir.first);
+        if !dir.archive {
+            first = first.min(dir.first);
+            last = last.max(there.iter().map(|file| file.number).max());
+        }
+        files.extend(there.into_iter().map(|file| (dir, file)));
     }
     // Stable, so that the earlier directory's copy comes first.
-    files.sort_by_key(|file| file.number);
+    files.sort_by_key(|(_, file)| file.number);
     let mut chosen: Vec<NumberedFile> = Vec::with_capacity(files.len());
-    for copies in files.chunk_by(|one, other| one.number == other.number) {
-        let mut own = 0;
-        if copies.len() > 1 {
-            for (i, copy) in copies.iter().enumerate().rev() {
-                match SegmentReader::open(vfs, &copy.path) {
-                    Ok(Some(reader)) if is_of(copy, reader.header(), dirs) => own = i,
-                    Ok(_) => {}
-                    Err(e) if e.is_of_the_file() => {}
-                    Err(e) => return Err(e),
+    for copies in files.chunk_by(|(_, one), (_, other)| one.number == other.number).rev() {
+        let number = copies.first().map_or(0, |(_, file)| file.number);
+        let file = match last {
+            Some(last) if number >= first => {
+                let (own, archived): (Vec<_>, Vec<_>) = copies.iter().partition(|(dir, _)| !dir.archive);
+                let archived = if number < last { archived } else { Vec::new() };
+                let own = choose(vfs, &own, !archived.is_empty())?;
+                match own {
+                    Some((file, true)) => Some(file),
+                    own => named(vfs, &archived, chosen.last())?.or(own.map(|(file, _)| file)),
                 }
             }
-        }
-        chosen.extend(copies.get(own).cloned());
+            _ => choose(vfs, &copies.iter().collect::<Vec<_>>(), false)?.map(|(file, _)| file),
+        };
+        chosen.extend(file.cloned());
     }
+    chosen.reverse();
     Ok(chosen)
 }
 
-/// CKP-10: a file with this header is what its name says, and of the database whose directories these are.
-pub(crate) fn is_of(file: &NumberedFile, header: &SegmentHeader, dirs: &[LogDir<'_>]) -> bool {
-    header.sequence == file.number
-        && dirs.iter().any(|dir| dir.database == 0 || dir.database == header.database)
+/// Of copies of a segment the first that says itself that it is it, or else the first; and whether it does say so, where that is `asked` for.
+fn choose<'a>(
+    vfs: &dyn Vfs,
+    copies: &[&'a InDir<'_, '_>],
+    asked: bool,
+) -> Result<Option<(&'a NumberedFile, bool)>> {
+    if copies.len() > 1 || asked {
+        for (dir, file) in copies {
+            if SegmentHead::of(vfs, file, dir.database)?.own().is_some() {
+                return Ok(Some((file, true)));
+            }
+        }
+    }
+    Ok(copies.first().map(|(_, file)| (file, false)))
+}
+
+/// The copy of a segment that the one `behind` it says was before it, to its last record.
+fn named<'a>(
+    vfs: &dyn Vfs,
+    copies: &[&'a InDir<'_, '_>],
+    behind: Option<&NumberedFile>,
+) -> Result<Option<&'a NumberedFile>> {
+    for (dir, file) in copies {
+        let Some(behind) = behind else { break };
+        let Some(behind) = SegmentHead::of(vfs, behind, dir.database)?.own() else { break };
+        if whole_copy(vfs, file, &behind.previous, dir.database)?.is_some() {
+            return Ok(Some(file));
+        }
+    }
+    Ok(None)
+}
+
+/// A copy of a segment, if it is whole, and ends as the one behind it says.
+fn whole_copy(
+    vfs: &dyn Vfs,
+    file: &NumberedFile,
+    end: &SegmentEnd,
+    database: u128,
+) -> Result<Option<ScannedSegment>> {
+    if end.segment != file.number || SegmentHead::of(vfs, file, database)?.own().is_none() {
+        return Ok(None);
+    }
+    match LogScan::file(vfs, &file.path) {
+        Ok(scanned) => Ok(Some(scanned).filter(|scanned| scanned.end == *end && !scanned.not_given)),
+        Err(e) if e.is_of_the_file() => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// The copy in an archive of the segment that ends so.
+pub(crate) fn copy_in_archive(
+    vfs: &dyn Vfs,
+    dirs: &[LogDir<'_>],
+    end: &SegmentEnd,
+    database: u128,
+) -> Result<Option<ScannedSegment>> {
+    for dir in dirs.iter().filter(|dir| dir.archive) {
+        let files = numbered_files(vfs, dir.path, &[FileKind::Segment, FileKind::CompressedSegment])?;
+        for file in files.iter().filter(|file| file.number == end.segment && file.number >= dir.first) {
+            if let Some(copy) = whole_copy(vfs, file, end, database)? {
+                return Ok(Some(copy));
+            }
+        }
+    }
+    Ok(None)
 }

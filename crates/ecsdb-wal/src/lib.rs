@@ -23,6 +23,7 @@ mod prepare;
 mod queue;
 mod reader;
 mod replay;
+mod rewrite;
 mod scan;
 mod stamps;
 mod stats;
@@ -33,7 +34,7 @@ mod writer;
 
 pub use ecsdb_id::Lsn;
 pub use error::{LogError, Result};
-pub use files::{LogDir, segment_files};
+pub use files::{LogDir, SegmentHead, segment_files};
 pub use format::SegmentHeader;
 pub use future::Durable;
 pub use log::Log;

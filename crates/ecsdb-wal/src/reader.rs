@@ -45,6 +45,8 @@ pub(crate) struct Frame<'a> {
     pub(crate) header: FrameHeader,
     /// Unpacked.
     pub(crate) payload: &'a [u8],
+    /// As it lies in the file.
+    pub(crate) raw: &'a [u8],
     /// Where the next one begins.
     pub(crate) end: u64,
     /// Its header checksum: what the next one links to.
@@ -200,13 +202,14 @@ impl SegmentReader {
             return Err(NoFrame::Damaged(FrameDamage::PayloadCut { len: header.len, available }));
         }
         let payload = self.fill(offset + HEADER_LEN as u64, u64::from(header.len))?;
-        let mut payload = &self.window[payload];
+        let raw = &self.window[payload];
+        let mut payload = raw;
         header.verify(payload, salt).map_err(NoFrame::Damaged)?;
         if header.kind == TRANSACTION && header.flags & PACKED != 0 {
             unpack(payload, &mut self.unpacked).map_err(NoFrame::Damaged)?;
             payload = &self.unpacked;
         }
-        Ok(Frame { header, payload, end: offset + frame_len(u64::from(header.len)), sum })
+        Ok(Frame { header, payload, raw, end: offset + frame_len(u64::from(header.len)), sum })
     }
 
     /// Whether there is a frame at `offset`, read once more.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use ecsdb_io::{NumberedFile, Vfs};
 
 use crate::error::{LogError, Result};
-use crate::files::{LogDir, is_of, segment_files};
+use crate::files::{LogDir, SegmentHead, copy_in_archive, segment_files};
 use crate::format::SegmentHeader;
 use crate::found::{Found, is_followed_now, look_at, remains_of};
 use crate::losses::{Headless, Loss, hole};
@@ -32,9 +32,9 @@ pub struct ScannedSegment {
     pub not_given: bool,
     /// When its last group was written, in nanoseconds since 1970-01-01 UTC.
     pub last_unix_ns: u64,
-    /// Up to here its own records say that it had been on stable storage. What follows may be with the operating system alone, and after a sync
-    /// that failed no later one brings it to the disk (WAL-5).
-    pub durable_to: u64,
+    /// Up to here its own records say that it had been on stable storage, and this is what the next frame links to. What follows may be with the
+    /// operating system alone, and after a sync that failed no later one brings it to the disk (WAL-5).
+    pub(crate) durable_to: (u64, u32),
     /// It says itself that the next one was there, with its header.
     pub followed: bool,
 }
@@ -103,17 +103,14 @@ impl LogScan {
     pub fn first_needed(vfs: &dyn Vfs, dirs: &[LogDir<'_>], after: Lsn) -> Result<u64> {
         let mut first = 0;
         for file in segment_files(vfs, dirs)? {
-            match SegmentReader::open(vfs, &file.path) {
-                // A copy under another number is not the segment that it says it is, nor is a stranger's.
-                Ok(Some(reader)) if !is_of(&file, reader.header(), dirs) => {}
-                // Its first LSN may be a higher one: those between were never anything.
-                Ok(Some(reader)) if reader.header().previous.last_lsn <= after => first = file.number,
-                Ok(Some(_)) => return Ok(first),
-                // What is wrong with it, and whether it matters, is for the scan to say.
-                Ok(None) => {}
-                Err(e) if e.is_damage() => {}
-                Err(e) => return Err(e),
+            // What is wrong with any other, and whether it matters, is for the scan to say.
+            let database = dirs.iter().map(|dir| dir.database).find(|database| *database != 0).unwrap_or(0);
+            let Some(header) = SegmentHead::of(vfs, &file, database)?.own() else { continue };
+            // Its first LSN may be a higher one: those between were never anything.
+            if header.previous.last_lsn > after {
+                break;
             }
+            first = file.number;
         }
         Ok(first)
     }
@@ -132,11 +129,12 @@ impl LogScan {
         known: Known,
         from: u64,
     ) -> Result<LogScan> {
-        LogScan::run_through(vfs, dirs, database, known, from, &mut |_, _, _| {})
+        let (scan, strangers) = LogScan::survey(vfs, dirs, database, known, from)?;
+        strangers.into_iter().next().map_or(Ok(scan), Err)
     }
 
-    /// As [`LogScan::run`], and gives each transaction to `take` as it is verified, with its bytes in one or more parts, of which the last
-    /// is said to be it: its number, the part, whether it is the last one. These are the transactions of a log that ends
+    /// As [`LogScan::run`] of a log without its archive, and gives each transaction to `take` as it is verified, with its bytes in one or more parts, of which
+    /// the last is said to be it: its number, the part, whether it is the last one. These are the transactions of a log that ends
     /// [`Tail::Clean`] or [`Tail::Torn`], whole and in order, but that the parts of one that is torn lack the last. Of a log that does not
     /// end so they mean nothing.
     ///
@@ -144,22 +142,32 @@ impl LogScan {
     /// As [`LogScan::run`].
     pub fn run_through(
         vfs: &dyn Vfs,
-        dirs: &[LogDir<'_>],
+        dir: LogDir<'_>,
         database: u128,
         known: Known,
         from: u64,
         take: Take<'_>,
     ) -> Result<LogScan> {
-        let (scan, strangers) = LogScan::survey(vfs, dirs, database, known, from, take)?;
+        let (scan, strangers) = LogScan::read(vfs, &[dir], database, known, from, take)?;
         strangers.into_iter().next().map_or(Ok(scan), Err)
     }
 
-    /// As [`LogScan::run_through`], with the segments of other databases that lie in the place of segments of the log beside it: what is told of a log
+    /// As [`LogScan::run`], with the segments of other databases that lie in the place of segments of the log beside it: what is told of a log
     /// with any is good for a list of its [losses](LogScan::losses), and for nothing else.
     ///
     /// # Errors
     /// When a directory cannot be listed, or a segment is one of a newer version.
     pub fn survey(
+        vfs: &dyn Vfs,
+        dirs: &[LogDir<'_>],
+        database: u128,
+        known: Known,
+        from: u64,
+    ) -> Result<(LogScan, Vec<LogError>)> {
+        LogScan::read(vfs, dirs, database, known, from, &mut |_, _, _| {})
+    }
+
+    fn read(
         vfs: &dyn Vfs,
         dirs: &[LogDir<'_>],
         database: u128,
@@ -197,7 +205,8 @@ impl LogScan {
                     if header.database == database && header.sequence == number {
                         let declared = header.previous;
                         if let Some(mut before) = before.replace(reader) {
-                            scan.segment(&mut before, Some(declared), (dirs, &headless), &mut broken, take)?;
+                            let beside = (vfs, dirs, &headless[..]);
+                            scan.segment(&mut before, Some(declared), beside, &mut broken, take)?;
                         }
                         continue;
                     }
@@ -221,7 +230,7 @@ impl LogScan {
             headless.push(Headless { number, damage, bytes, remains });
         }
         if let Some(mut last) = before {
-            cut_short = scan.segment(&mut last, None, (dirs, &headless), &mut broken, take)?;
+            cut_short = scan.segment(&mut last, None, (vfs, dirs, &headless[..]), &mut broken, take)?;
         }
         if let Some(last) = scan.segments.last()
             && last.followed
@@ -323,7 +332,7 @@ impl LogScan {
         &mut self,
         reader: &mut SegmentReader,
         declared: Option<SegmentEnd>,
-        (dirs, headless): (&[LogDir<'_>], &[Headless]),
+        (vfs, dirs, headless): (&dyn Vfs, &[LogDir<'_>], &[Headless]),
         broken: &mut Option<Tail>,
         take: Take<'_>,
     ) -> Result<Option<Damage>> {
@@ -363,6 +372,21 @@ impl LogScan {
                 break;
             }
             walked.go_on(reader, limit, take)?;
+        }
+        if let Some(end) = declared.filter(|end| *end != walked.end)
+            && let Some(copy) = copy_in_archive(vfs, dirs, &end, header.database)?
+        {
+            // It counts for nothing then: neither its damage nor what is behind that.
+            let what = walked.stop.map_or_else(|| "the segment ends here".into(), |stop| stop.what);
+            let damage = Damage::new(reader.path(), walked.end.offset, walked.end.last_lsn.next(), what);
+            self.lose(damage, format!("{} has it whole", copy.path.display()));
+            self.seen_lsn = self.seen_lsn.max(copy.end.last_lsn);
+            if intact {
+                self.last_lsn = copy.end.last_lsn;
+                self.before_tail += 1;
+            }
+            self.segments.push(copy);
+            return Ok(None);
         }
         self.seen_lsn = self.seen_lsn.max(walked.seen);
         // Nothing but zeros behind the end is how a log ends that was not closed.

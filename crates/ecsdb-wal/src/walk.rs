@@ -17,7 +17,7 @@ pub(crate) struct Walked {
     at: u64,
     link: u32,
     /// Ends of groups that nothing says yet to have been durable.
-    ends: VecDeque<(Lsn, u64)>,
+    ends: VecDeque<(Lsn, u64, u32)>,
     /// Where and why the walk stopped before the end of the file.
     pub(crate) stop: Option<Damage>,
     pub(crate) blank: bool,
@@ -32,8 +32,8 @@ pub(crate) struct Walked {
     pub(crate) incomplete: Option<Lsn>,
     pub(crate) seen: Lsn,
     pub(crate) last_unix_ns: u64,
-    /// Up to here later records say that it was on stable storage.
-    pub(crate) durable_to: u64,
+    /// Up to here later records say that it was on stable storage, and what the next frame links to.
+    pub(crate) durable_to: (u64, u32),
 }
 
 /// Gets each transaction as it is verified: its number, the next of its bytes, and whether these are the last of them.
@@ -57,7 +57,7 @@ pub(crate) fn walk(reader: &mut SegmentReader, limit: u64, take: Take<'_>) -> Re
         incomplete: None,
         seen: last_lsn,
         last_unix_ns: header.created_unix_ns,
-        durable_to: PAGE,
+        durable_to: (PAGE, header.link()),
     };
     walked.go_on(reader, limit, take)?;
     Ok(walked)
@@ -118,12 +118,12 @@ impl Walked {
                         break;
                     };
                     self.last_unix_ns = info.unix_ns;
-                    self.ends.push_back((self.end.last_lsn, here));
-                    while let Some(&(lsn, end)) = self.ends.front()
+                    self.ends.push_back((self.end.last_lsn, here, frame.header.link));
+                    while let Some(&(lsn, end, link)) = self.ends.front()
                         && lsn.0 <= info.durable
                     {
                         self.ends.pop_front();
-                        self.durable_to = end;
+                        self.durable_to = (end, link);
                     }
                     // It is behind the end that the next segment names.
                     self.followed = frame.header.kind == FOLLOWED;

@@ -1,0 +1,189 @@
+//! A database that was put back from a copy goes on beside the archive of its other life, which has segments under the numbers that it uses itself,
+//! or has passed over: none of them is a part of its past (CKP-11).
+
+use std::path::{Path, PathBuf};
+
+use ecsdb::prelude::*;
+use ecsdb::{Moment, PersistenceConfig, Policy};
+use ecsdb_io::Layout;
+use ecsdb_recovery::verify;
+use ecsdb_sim::{CrashVariant, SimDisk};
+use ecsdb_tests::components::Counter;
+use ecsdb_tests::crashed::{self, DIR, builder, files};
+
+use crate::lifecycle::{State, archiving, large, state};
+use crate::model::cases;
+use crate::past;
+
+fn each_full(config: &mut PersistenceConfig) {
+    archiving(config);
+    config.snapshot.chain_max = 1;
+}
+
+fn is_archived(path: &Path) -> bool {
+    path.starts_with(Path::new(DIR).join("archive"))
+}
+
+fn log_file(number: u64) -> PathBuf {
+    Path::new(DIR).join(format!("log/{number:016}.seg"))
+}
+
+fn small(db: &Database, value: u64) -> State {
+    db.write(|tx| Ok(tx.spawn(Counter(value)))).map(drop).unwrap();
+    state(db)
+}
+
+/// The disk of a database that has gone on for a while, was put back from a copy without its archive, and was open once since and killed. Also its
+/// states, those of the other life, and the number of the segment it begins its own life with.
+struct Lives {
+    disk: SimDisk,
+    states: Vec<State>,
+    others: Vec<State>,
+    own: u64,
+}
+
+fn lives(before: u64, other: u64, after: u64, random: &mut fastrand::Rng) -> Lives {
+    let disk = crashed::disk(random.u64(..));
+    let db = builder(&disk, each_full).open().unwrap();
+    let (mut states, mut others) = (Vec::new(), Vec::new());
+    for i in 0..before {
+        states.push(large(&db, i));
+        db.snapshot().unwrap().wait().unwrap();
+    }
+    db.close().unwrap();
+    drop(db);
+    let copied: Vec<_> =
+        disk.files().into_iter().map(|(path, _)| (path.clone(), disk.read(&path).unwrap())).collect();
+    let db = builder(&disk, each_full).open().unwrap();
+    for i in 0..other {
+        others.push(large(&db, 10 + i));
+        db.snapshot().unwrap().wait().unwrap();
+    }
+    db.close().unwrap();
+    drop(db);
+    for (path, _) in disk.files().into_iter().filter(|(path, _)| !is_archived(path)) {
+        disk.erase(&path).unwrap();
+    }
+    for (path, bytes) in copied.into_iter().filter(|(path, _)| !is_archived(path)) {
+        disk.put(path, &bytes).unwrap();
+    }
+    let db = builder(&disk, each_full).open().unwrap();
+    for i in 0..after {
+        states.push(if random.bool() { small(&db, 100 + i) } else { large(&db, 100 + i) });
+        if random.u8(..4) == 0 {
+            db.snapshot().unwrap().wait().unwrap();
+        }
+    }
+    let closed = random.bool();
+    if closed {
+        db.close().unwrap();
+    }
+    disk.power_off();
+    drop(db);
+    let disk = disk.crash(CrashVariant::KEPT);
+    let newest = files(&disk, ".seg").into_iter().rfind(|path| !is_archived(path)).unwrap();
+    let own: u64 = newest.file_stem().unwrap().to_string_lossy().parse().unwrap();
+    // What threads prepare meanwhile.
+    if !closed && random.bool() {
+        disk.put(log_file(own + 1), &vec![0; 64 << 10]).unwrap();
+    }
+    Lives { disk, states, others, own }
+}
+
+/// What is told of the past is of this life, or nothing; of what is not damaged it is all there.
+fn judge(disk: &SimDisk, lives: &Lives, is_whole: bool, what: &str) {
+    let lsns = lives.states.iter().map(|state| state.0);
+    for (found, own) in past::past(disk, lsns).into_iter().zip(&lives.states) {
+        match found {
+            Ok(found) => {
+                assert_eq!(found, own.1, "{what}: LSN {}: the other life's: {}", own.0, lives.is_other(found))
+            }
+            Err(e) => assert!(!is_whole, "{what}: LSN {}: {e}", own.0),
+        }
+    }
+}
+
+impl Lives {
+    fn is_other(&self, world: ecsdb::Digest) -> bool {
+        self.others.iter().any(|other| other.1 == world)
+    }
+
+    /// It goes on, and all of its past is there.
+    fn go_on(&mut self, what: &str) {
+        let db = builder(&self.disk, each_full).policy(Policy::Strict).open().unwrap();
+        assert_eq!(state(&db).1, self.states[self.states.len() - 1].1, "{what}");
+        self.states.push(small(&db, 1_000));
+        for own in &self.states {
+            let view = db.view_at(Moment::Lsn(own.0)).unwrap().wait().unwrap();
+            assert_eq!(view.digest().unwrap(), own.1, "{what}: LSN {}", own.0);
+        }
+        assert!(db.verify(|_| {}).unwrap().faults.is_empty(), "{what}");
+        db.close().unwrap();
+    }
+}
+
+#[test]
+fn no_moment_is_of_another_life() {
+    for seed in 0..cases(24) {
+        let random = &mut fastrand::Rng::with_seed(seed.into());
+        let mut lives = lives(random.u64(1..6), random.u64(1..8), random.u64(1..5), random);
+        let what = format!("seed {seed}");
+        judge(&lives.disk, &lives, true, &what);
+        lives.go_on(&what);
+        judge(&lives.disk, &lives, true, &what);
+        // One of its segments is damaged, or gone, and perhaps snapshots do not load.
+        let disk = lives.disk.crash(CrashVariant::KEPT);
+        let damaged = log_file(random.u64(lives.own.saturating_sub(2).max(1)..=lives.own));
+        match random.u8(..3) {
+            _ if disk.read(&damaged).is_err() => {}
+            0 => disk.corrupt(&damaged, 40, &[7; 8]).unwrap(),
+            1 => disk.corrupt(&damaged, 4_200, &[7; 40]).unwrap(),
+            _ => disk.erase(&damaged).unwrap(),
+        }
+        judge(&disk, &lives, false, &what);
+        verify(&*disk.vfs(), &Layout::new(DIR), &mut |_| {}).unwrap();
+        for snapshot in files(&disk, ".snap").into_iter().rev().take(random.usize(..4)) {
+            disk.corrupt(&snapshot, 20, &[7; 40]).unwrap();
+        }
+        for policy in [Policy::TruncateTail, Policy::Salvage] {
+            let disk = disk.crash(CrashVariant::KEPT);
+            if let Ok(db) = builder(&disk, each_full).policy(policy).open() {
+                let world = state(&db).1;
+                let is_own = world == ecsdb_core::World::new().view().digest().unwrap()
+                    || lives.states.iter().any(|own| own.1 == world);
+                assert!(
+                    is_own,
+                    "{what}, {policy:?}: the other life's: {}: {}",
+                    lives.is_other(world),
+                    db.recovery_report().unwrap()
+                );
+            }
+        }
+    }
+}
+
+/// The first segment in the archive has become a copy of the second one: nothing is given up for that.
+#[test]
+fn a_copy_under_another_number_gives_up_no_archive() {
+    let disk = crashed::disk(1);
+    let db = builder(&disk, each_full).open().unwrap();
+    let mut states: Vec<State> = (0..4).map(|i| large(&db, i)).collect();
+    for i in 4..8 {
+        db.snapshot().unwrap().wait().unwrap();
+        states.push(large(&db, i));
+    }
+    db.close().unwrap();
+    drop(db);
+    let archived = |n: u64| Path::new(DIR).join(format!("archive/{n:016}.seg.zst"));
+    let first = disk.read(archived(1)).unwrap();
+    disk.put(archived(1), &disk.read(archived(2)).unwrap()).unwrap();
+    let db = builder(&disk, each_full).open().unwrap();
+    for i in 8..10 {
+        states.push(large(&db, i));
+        db.snapshot().unwrap().wait().unwrap();
+    }
+    db.close().unwrap();
+    drop(db);
+    disk.put(archived(1), &first).unwrap();
+    past::every_moment_is_there(&disk, &states, "the right one is back");
+}
