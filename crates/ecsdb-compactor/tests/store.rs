@@ -1,5 +1,5 @@
 //! The store by itself: what the facade's threads could not be made to do on purpose.
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test")]
 
 use std::path::Path;
 use std::sync::Arc;

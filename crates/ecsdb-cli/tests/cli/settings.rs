@@ -25,7 +25,7 @@ fn json_of(fixture: &Fixture, environment: Environment<'_>, arguments: &[&str]) 
     serde_json::from_str(&out).unwrap()
 }
 
-fn empty() -> Fixture {
+pub(crate) fn empty() -> Fixture {
     Fixture { dir: tempfile::tempdir().unwrap() }
 }
 
@@ -40,7 +40,7 @@ fn session(dir: &Path, say: impl FnOnce(&mut PersistenceConfig)) {
 }
 
 /// Sessions of a program that keeps everything.
-fn with_past(fixture: &Fixture, sessions: usize) {
+pub(crate) fn with_past(fixture: &Fixture, sessions: usize) {
     for _ in 0..sessions {
         session(&fixture.path("world"), |config| {
             config.archive.enabled = Some(true);
@@ -243,31 +243,6 @@ fn what_of_the_past_goes_is_foreseen_and_goes_by_what_is_said_at_random() {
         gone += u32::from(was["given_up"]["segments"] != 0);
     }
     assert!(gone > 2 && kept > 2 && alone > 2, "{gone} {kept} {alone}");
-}
-
-/// Whatever comes to it first: the command, or what runs by itself.
-#[test]
-fn what_failed_beside_what_was_asked_for_is_said_each_time() {
-    let fixture = empty();
-    fixture.ok(&["init", "world"]);
-    with_past(&fixture, 3);
-    let mut snapshots: Vec<_> =
-        files(&fixture.path("world/snapshots")).into_iter().map(|(path, ..)| path).collect();
-    snapshots.retain(|path| path.extension().is_some_and(|ending| ending == "snap"));
-    let damaged = &snapshots[snapshots.len() - 2];
-    let mut bytes = std::fs::read(damaged).unwrap();
-    bytes[..64].fill(0xff);
-    std::fs::write(damaged, bytes).unwrap();
-    let said = |command: &str| {
-        let mut command = fixture.command(&[command, "world", "--dry-run"]);
-        let (code, out, error) = told(command.env("ECDB_SNAPSHOT_CHAIN_MAX", "1").output().unwrap());
-        assert_eq!(code, 0, "{out}{error}");
-        error.contains("the log behind it is kept")
-    };
-    for _ in 0..12 {
-        // A compaction leaves one that is whole, and needs no other.
-        assert_eq!([said("snapshot"), said("compact")], [true, false]);
-    }
 }
 
 #[test]
