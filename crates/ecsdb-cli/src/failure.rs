@@ -158,6 +158,11 @@ pub(crate) fn end_call(error: &clap::Error) -> ExitCode {
         error.kind(),
         CallKind::DisplayHelp | CallKind::DisplayVersion | CallKind::DisplayHelpOnMissingArgumentOrSubcommand
     );
+    if is_json() && error.kind() == CallKind::DisplayVersion {
+        let mut out = output::Output::new(true);
+        let said = out.json(&serde_json::json!({ "version": env!("CARGO_PKG_VERSION") }));
+        return said.and_then(|()| out.flush()).map_or_else(|e| end(&e), |()| ExitCode::SUCCESS);
+    }
     if is_help || !is_json() {
         let code = ExitCode::from(error.exit_code() as u8);
         return match error.print() {

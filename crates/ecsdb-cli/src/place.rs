@@ -233,7 +233,7 @@ fn out_of_range(e: RecoveryError, history: &History<'_>, moment: Moment) -> anyh
         return e.into();
     };
     let asked = match moment {
-        Moment::Time(time) => times::local(times::unix_ns(time)),
+        Moment::Time(time) => times::local_of(time),
         Moment::Snapshot(_) => return e.into(),
         other => other.to_string(),
     };

@@ -1,7 +1,7 @@
 //! Times, which are always shown and read with their zone: RFC 3339. For people in the zone of `TZ` or the system, for programs in UTC.
 
 use std::sync::OnceLock;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use jiff::civil::DateTime;
 use jiff::fmt::temporal::Pieces;
@@ -29,6 +29,15 @@ fn timestamp(unix_ns: u64) -> Option<Timestamp> {
 
 /// For people, with all digits: what is read here and given to `--time` is the same moment.
 pub(crate) fn local(unix_ns: u64) -> String {
+    timestamp(unix_ns).map_or_else(|| unix_ns.to_string(), local_time)
+}
+
+/// The same of a time as it was asked for, which may be before all that there are.
+pub(crate) fn local_of(time: SystemTime) -> String {
+    Timestamp::try_from(time).map_or_else(|_| format!("{time:?}"), local_time)
+}
+
+fn local_time(time: Timestamp) -> String {
     static ZONE: OnceLock<TimeZone> = OnceLock::new();
     let zone = ZONE.get_or_init(|| {
         let (zone, wrong) = zone();
@@ -37,11 +46,10 @@ pub(crate) fn local(unix_ns: u64) -> String {
         }
         zone
     });
-    in_zone(unix_ns, zone)
+    in_zone(time, zone)
 }
 
-fn in_zone(unix_ns: u64, zone: &TimeZone) -> String {
-    let Some(time) = timestamp(unix_ns) else { return unix_ns.to_string() };
+fn in_zone(time: Timestamp, zone: &TimeZone) -> String {
     format!("{:.9}", time.display_with_offset(zone.to_offset(time)))
 }
 
@@ -89,14 +97,10 @@ fn parse_in(text: &str, zone: Result<TimeZone, String>) -> Result<Timestamp, Str
     })
 }
 
-pub(crate) fn unix_ns(time: SystemTime) -> u64 {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
-}
-
 pub(crate) fn system_time(time: Timestamp) -> SystemTime {
-    let since = time.as_nanosecond().clamp(0, i128::from(u64::MAX)) as u64;
-    SystemTime::UNIX_EPOCH + Duration::from_nanos(since)
+    let (epoch, since) = (SystemTime::UNIX_EPOCH, time.as_duration().unsigned_abs());
+    let time = if time < Timestamp::UNIX_EPOCH { epoch.checked_sub(since) } else { epoch.checked_add(since) };
+    time.unwrap_or(epoch)
 }
 
 #[cfg(test)]
@@ -120,7 +124,7 @@ mod tests {
         assert_eq!(at("2026-10-25T02:30:00+01:00").unwrap(), "2026-10-25T01:30:00Z");
         assert!(at("9999-12-31T23:59:59Z").unwrap_err().contains("beyond all times"));
         assert!(at("yesterday").unwrap_err().contains("RFC 3339"));
-        let shown = |text: &str| in_zone(text.parse::<Timestamp>().unwrap().as_nanosecond() as u64, &zone);
+        let shown = |text: &str| in_zone(text.parse::<Timestamp>().unwrap(), &zone);
         assert_eq!(shown("2026-10-25T00:30:00Z"), "2026-10-25T02:30:00.000000000+02:00");
         assert_eq!(shown("2026-10-25T01:30:00.123456Z"), "2026-10-25T02:30:00.123456000+01:00");
     }

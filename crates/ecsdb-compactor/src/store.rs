@@ -279,13 +279,14 @@ impl Store {
         self.locks.lock().clear();
     }
 
-    /// Archives and deletes what the settings and recovery have no more use for.
+    /// Archives and deletes what the settings and recovery have no more use for, if that is [owed](Store::owes_trim).
     ///
     /// # Errors
     /// When a file operation fails. It is taken up again where it stopped.
     pub fn trim(&self, control: &Control) -> Result<()> {
         let (_turn, mut work) = self.turn(control)?;
-        self.trim_to(&mut work, false)
+        // Whoever was at work until now may have come to the end of it.
+        if self.owes_trim() { self.trim_to(&mut work, false) } else { Ok(()) }
     }
 
     /// As [`Store::trim`], after something that has succeeded: its failure is not that one's. It is tried again by whoever asks

@@ -1,5 +1,5 @@
 //! The store by itself: what the facade's threads could not be made to do on purpose.
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test")]
 
 use std::path::Path;
 use std::sync::Arc;
@@ -108,6 +108,32 @@ fn while_a_pin_lives_nothing_is_deleted_and_afterwards_everything_superfluous_is
     drop(pin);
     db.store.trim(&db.control()).unwrap();
     assert_eq!([1, 2, 3, 4].map(|number| there(number).is_some()), [false, false, true, true]);
+}
+
+/// Whoever waited to trim comes after who did: what that left is nobody's to look at again.
+#[test]
+fn what_is_trimmed_is_not_trimmed_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || {
+        let db = open(dir.path());
+        let retention = Some(Retention::UNLIMITED);
+        db.store.set_settings(StoreSettings { chain_max: 1, retention, ..db.store.settings() });
+        db
+    };
+    let mut db = open();
+    for number in 1..=3 {
+        db.commit(number);
+        db.store.snapshot(db.world.view(), &db.control()).unwrap();
+    }
+    db.log.close().unwrap();
+    drop(db);
+    let db = open();
+    let second = Layout::new(dir.path()).file(FileKind::Snapshot, 2);
+    std::fs::write(&second, "spoilt").unwrap();
+    db.store.compact(db.world.view(), true, &db.control()).unwrap();
+    assert!(second.exists());
+    db.store.trim(&db.control()).unwrap();
+    assert_eq!(db.store.stats().unwrap().failures, []);
 }
 
 #[test]

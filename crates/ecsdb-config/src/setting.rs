@@ -132,19 +132,20 @@ impl Setting {
             _ => value.clone(),
         };
         let number = || match (value.to_u128(), value.to_i128()) {
-            (Some(n), _) => Some(n as f64),
-            (_, n) => n.map(|n| n as f64),
+            (Some(n), _) => Some(at_least(n)),
+            (_, n) => n.map(|n| u128::try_from(n).map_or(n as f64, at_least)),
         };
         let is_taken = match &self.unit {
-            Unit::Path => value.as_str().is_some(),
+            // No system has a name with it.
+            Unit::Path => value.as_str().is_some_and(|text| !text.contains('\0')),
             Unit::Flag => value.to_bool().is_some(),
             Unit::Choice(words) => value.as_str().is_some_and(|value| words.iter().any(|word| word == value)),
             Unit::Size | Unit::Rate => self.bounds(match value.as_str() {
-                Some(text) => parse_size(text).map(|size| size as f64),
+                Some(text) => parse_size(text).map(|size| at_least(size.into())),
                 None => number(),
             }),
             Unit::Time => self.bounds(match value.as_str() {
-                Some(text) => parse_time(text).map(|time| time.as_nanos() as f64),
+                Some(text) => parse_time(text).map(|time| at_least(time.as_nanos())),
                 None => number().filter(|n| *n == 0.0),
             }),
             Unit::Number => self.bounds(number()),
@@ -168,7 +169,7 @@ impl Setting {
     /// "a size from 64 KiB to 64 GiB, such as \"64 MiB\"".
     pub(crate) fn allowed(&self) -> String {
         let (what, such_as) = match &self.unit {
-            Unit::Path => return format!("a directory as text, such as {}", self.example),
+            Unit::Path => return format!("a directory as text, such as {}, without NUL", self.example),
             Unit::Flag => return "true or false".into(),
             Unit::Choice(words) => {
                 let words: Vec<String> = words.iter().map(|word| json!(word).to_string()).collect();
@@ -213,4 +214,10 @@ impl Setting {
             (_, Some(max)) => format!("{unit}, {} to {}", self.show(self.minimum), self.show(max)),
         }
     }
+}
+
+/// The number, or the next one that there is: what is above a limit does not become the limit.
+fn at_least(n: u128) -> f64 {
+    let near = n as f64;
+    if (near as u128) < n { near.next_up() } else { near }
 }

@@ -232,5 +232,5 @@ written! {
         "pattern": time_pattern()
     }
     /// A directory.
-    Directory "path" { "type": "string", "minLength": 1, "x-applies": "next opening" }
+    Directory "path" { "type": "string", "minLength": 1, "pattern": "^[^\\x00]*$", "x-applies": "next opening" }
 }

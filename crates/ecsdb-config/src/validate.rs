@@ -52,14 +52,25 @@ impl PersistenceConfig {
             let Some((key, origin)) = origins(key) else { return };
             problems.push(Problem { text: format!("{key} {what}"), key, origin });
         };
+        // Of two, the one that somebody wrote is at fault.
+        let is_written =
+            |key: &str| origins(key).is_some_and(|(_, origin)| !matches!(origin, Origin::Program));
+        let is_to_blame = |key: &str, other: &str| is_written(key) || !is_written(other);
         let (first, max) = (self.wal.segment_bytes_first, self.wal.segment_bytes_max);
         if max < first {
             let (first, max) = (crate::text::show_size(first.0), crate::text::show_size(max.0));
-            refuse(
-                "wal.segment_bytes_max",
-                &["wal.segment_bytes_first"],
-                format!("is {max}, but must be at least wal.segment_bytes_first, which is {first}"),
-            );
+            let [first_key, max_key] = ["wal.segment_bytes_first", "wal.segment_bytes_max"];
+            let (key, other, what) = match is_to_blame(max_key, first_key) {
+                true => (
+                    max_key,
+                    first_key,
+                    format!("is {max}, but must be at least {first_key}, which is {first}"),
+                ),
+                false => {
+                    (first_key, max_key, format!("is {first}, but must be at most {max_key}, which is {max}"))
+                }
+            };
+            refuse(key, &[other], what);
         }
         let limits = RetentionSettings { unlimited: false, ..self.retention.clone() };
         if self.retention.unlimited && limits.is_said() {
@@ -79,11 +90,7 @@ impl PersistenceConfig {
             }
             let same = |(_, other): &&(&str, PathBuf)| is_same_dir(other, dir);
             if let Some((other, _)) = layout[..i].iter().find(same) {
-                // Of the two, the one that somebody wrote is at fault.
-                let is_written =
-                    |key: &str| origins(key).is_some_and(|(_, origin)| !matches!(origin, Origin::Program));
-                let (key, other) =
-                    if !is_written(key) && is_written(other) { (*other, *key) } else { (*key, *other) };
+                let (key, other) = if is_to_blame(key, other) { (*key, *other) } else { (*other, *key) };
                 refuse(key, &[other], shared(dir, other));
             }
         }

@@ -55,10 +55,10 @@ fn program_takes(jail: &mut Jail, setting: &Setting, value: &Json) -> bool {
 }
 
 fn text(random: &mut fastrand::Rng) -> String {
-    const PARTS: [&str; 34] = [
+    const PARTS: [&str; 35] = [
         "0", "1", "7", "64", "5000", ".", ".5", "0.25", " ", "  ", "-", "e3", "B", "b", "k", "K", "Ki",
         "MiB", "MIB", "mb", "T", "i", "ns", "us", "µs", "ms", "s", "sec", "m", "M", "month", "days",
-        "strict", "\n",
+        "strict", "\n", "\0",
     ];
     (0..random.usize(0..5)).map(|_| PARTS[random.usize(0..PARTS.len())]).collect()
 }
@@ -69,6 +69,7 @@ fn value(random: &mut fastrand::Rng) -> Json {
     match random.u8(0..8) {
         0 => json!(random.bool()),
         1 => json!(n),
+        2 if random.u8(..8) == 0 => json!((1_u64 << 60) + random.u64(0..2) * 256),
         2 => json!(n as i64),
         _ => json!(text(random)),
     }

@@ -197,6 +197,19 @@ fn a_wrong_value_is_told_where_it_stands_what_it_is_and_what_would_do() {
                 "2:7: wal.dir is empty, but has to name a directory: `.` is the working directory",
             ),
             (
+                "[wal]\ndir = \"a\\u0000b\"",
+                "2:7: wal.dir is \"a\\0b\", but has to be a directory as text, such as \"log\", without NUL",
+            ),
+            ("retention.bytes_max = 1152921504606846977", "is 1152921504606846977, but has to be a size"),
+            (
+                "retention.bytes_max = \"1152921504606846977\"",
+                "is \"1152921504606846977\", but has to be a size",
+            ),
+            (
+                "[wal]\nsegment_bytes_first = \"128 MiB\"",
+                "2:23: wal.segment_bytes_first is 128 MiB, but must be at most wal.segment_bytes_max, which is 64 MiB",
+            ),
+            (
                 "[wal]\nsegment_bytes_max = \"128 KiB\"",
                 "2:21: wal.segment_bytes_max is 128 KiB, but must be at least wal.segment_bytes_first, which is 256 KiB",
             ),

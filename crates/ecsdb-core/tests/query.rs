@@ -168,3 +168,14 @@ fn check_writing(
         assert!(matches!(tx.get_many_mut::<Pos, 2>([a, a]), Err(Error::EntityTwice(id)) if id == a));
     }
 }
+
+#[test]
+fn a_query_of_ids_alone_is_all_entities() {
+    let mut world = World::new();
+    let mut open = world.begin();
+    let lsn = ecsdb_core::Lsn(1);
+    let all = [open.transaction().spawn(()), open.transaction().spawn((Hp(1),))];
+    open.prepare().unwrap().commit(lsn);
+    let found: Vec<Entity> = world.view().query::<(Entity,)>().unwrap().map(|(entity,)| entity).collect();
+    assert_eq!(found, all);
+}

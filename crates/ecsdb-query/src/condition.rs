@@ -6,9 +6,9 @@ use ecsdb_core::describe::{Shape, Value};
 
 use crate::error::Result;
 use crate::grammar::{Clause, Comparison, clauses};
-use crate::json::inner;
 use crate::literal::Literal;
 use crate::path::{Path, unwrap};
+use crate::shape::inner;
 use crate::stored::Components;
 
 #[derive(Debug)]

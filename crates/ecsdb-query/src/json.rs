@@ -8,9 +8,7 @@ use serde_json::{Map, Number, Value as Json};
 
 use crate::error::{Unfit, shortened};
 use crate::hex::{from_hex, hex};
-
-/// The component's own type.
-pub const ROOT: TypeIndex = TypeIndex(0);
+use crate::shape::{ROOT, can_be_null, is_tuple, is_wrapper, unboxed};
 
 /// Levels of lists and objects of any value as JSON: a variant is an object, and its fields another; so are a map of pairs, and each pair.
 pub const JSON_DEPTH_MAX: usize = 2 * (LEVELS_MAX + 1);
@@ -19,43 +17,10 @@ pub const JSON_DEPTH_MAX: usize = 2 * (LEVELS_MAX + 1);
 const SHOWN_BYTES: usize = 100;
 const NAMES_BYTES: usize = 400;
 
-/// Levels of types that are looked through for what a value is in the end.
-const DEPTH_MAX: usize = 128;
-
-/// The type that counts: a box, and a struct of one field without a name, is what is in it.
-pub fn inner(description: &Description, ty: TypeIndex) -> TypeIndex {
-    let mut ty = ty;
-    for _ in 0..DEPTH_MAX {
-        ty = match description.shape(ty) {
-            Some(Shape::Box(inner)) => *inner,
-            Some(Shape::Struct(fields)) if is_wrapper(fields) => fields[0].ty,
-            _ => break,
-        };
-    }
-    ty
-}
-
-fn is_wrapper(fields: &[Field]) -> bool {
-    matches!(fields, [only] if only.name == "0")
-}
-
-fn is_tuple(fields: &[Field]) -> bool {
-    !fields.is_empty() && fields.iter().enumerate().all(|(i, field)| field.name == i.to_string())
-}
-
-/// Whether a value of the type can be `null`, so that an option of it must say that it is there.
-fn can_be_null(description: &Description, ty: TypeIndex) -> bool {
-    match description.shape(inner(description, ty)) {
-        Some(Shape::Option(_)) => true,
-        Some(Shape::Struct(fields)) => fields.is_empty(),
-        _ => false,
-    }
-}
-
 /// A value of the type, as people and programs read it.
 pub fn to_json(description: &Description, ty: TypeIndex, value: &Value) -> Json {
+    let ty = unboxed(description, ty);
     match (description.shape(ty), value) {
-        (Some(Shape::Box(inner)), value) => to_json(description, *inner, value),
         (Some(Shape::Struct(fields)), Value::Struct(parts)) => fields_to_json(description, fields, parts),
         (Some(Shape::Enum(variants)), Value::Variant(place, parts)) => match variants.get(*place) {
             Some(variant) if variant.fields.is_empty() => variant.name.as_str().into(),
@@ -181,7 +146,7 @@ pub fn brief(json: &Json) -> String {
 /// # Errors
 /// What was expected, and where.
 pub fn from_json(description: &Description, json: &Json) -> Result<Value, Unfit> {
-    let mut parse = Parse { description, path: Vec::new() };
+    let mut parse = Parse { description, path: Vec::new(), levels: 0 };
     parse.value(ROOT, json).map_err(|what| Unfit { at: parse.path, what })
 }
 
@@ -189,6 +154,8 @@ struct Parse<'a> {
     description: &'a Description,
     /// Where it is; left as it was by an error.
     path: Vec<String>,
+    /// Levels of types that it is within, many of which are none of the JSON.
+    levels: usize,
 }
 
 impl Parse<'_> {
@@ -204,6 +171,17 @@ impl Parse<'_> {
     }
 
     fn value(&mut self, ty: TypeIndex, json: &Json) -> Result<Value, String> {
+        // What is deeper could not be read again.
+        if self.levels > LEVELS_MAX {
+            return Err("it is nested too deeply".into());
+        }
+        self.levels += 1;
+        let value = self.shaped(ty, json)?;
+        self.levels -= 1;
+        Ok(value)
+    }
+
+    fn shaped(&mut self, ty: TypeIndex, json: &Json) -> Result<Value, String> {
         let description = self.description;
         let expected = |what: &str| Err(format!("expected {what}, found {}", brief(json)));
         match description.shape(ty) {
@@ -250,10 +228,13 @@ impl Parse<'_> {
             Some(Shape::Map(key, value) | Shape::HashMap(key, value)) => self.map(*key, *value, json),
             Some(Shape::Option(inner)) => match json {
                 Json::Null => Ok(Value::None),
-                Json::Object(some) if can_be_null(description, *inner) => match some.get("some") {
-                    Some(value) if some.len() == 1 => Ok(Value::Some(Box::new(self.value(*inner, value)?))),
-                    _ => expected("null or {\"some\": …}"),
-                },
+                value if can_be_null(description, *inner) => {
+                    let some = value.as_object().filter(|some| some.len() == 1);
+                    match some.and_then(|some| some.get("some")) {
+                        Some(value) => Ok(Value::Some(Box::new(self.value(*inner, value)?))),
+                        None => expected("null or {\"some\": …}"),
+                    }
+                }
                 value => Ok(Value::Some(Box::new(self.value(*inner, value)?))),
             },
             Some(Shape::Opaque(..)) => match json.as_str().and_then(from_hex) {

@@ -39,11 +39,15 @@ mod hex;
 mod json;
 mod literal;
 mod path;
+#[cfg(test)]
+mod recursive_tests;
 mod search;
+mod shape;
 mod stored;
 
 pub use error::{Error, Result, Unfit, shortened, unknown};
 pub use hex::{from_hex, hex};
-pub use json::{JSON_DEPTH_MAX, ROOT, brief, from_json, inner, to_json};
+pub use json::{JSON_DEPTH_MAX, brief, from_json, to_json};
 pub use search::{Question, Row, Search};
+pub use shape::{ROOT, inner};
 pub use stored::{Components, Reader, Stored};

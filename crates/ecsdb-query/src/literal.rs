@@ -8,8 +8,8 @@ use ecsdb_core::describe::{Primitive, Shape, Value};
 use crate::error::{Error, Result, unknown};
 use crate::grammar::{Comparison, Word};
 use crate::hex::from_hex;
-use crate::json::inner;
 use crate::path::Path;
+use crate::shape::there;
 
 /// What a value is compared with.
 #[derive(Debug, PartialEq)]
@@ -38,18 +38,16 @@ impl Literal {
     pub(crate) fn parse(word: &Word, comparison: Comparison, path: &Path<'_>) -> Result<Literal> {
         use Primitive::*;
         let description = &path.def.description;
-        let mut ty = path.ty;
-        while let Some(Shape::Option(of)) = description.shape(ty) {
-            ty = inner(description, *of);
-        }
         let wrong = |wanted: &str| Error::Misfit {
             path: path.text.clone(),
             of: description.text(path.ty),
             word: word.text.clone(),
             wanted: wanted.into(),
         };
-        let (literal, wanted) = match description.shape(ty) {
+        let there = there(description, path.ty);
+        let (literal, wanted) = match there.and_then(|ty| description.shape(ty)) {
             _ if word.bare() == Some("null") => (Some(Literal::Null), ""),
+            None => (None, "null: there is nothing in it but more of the same"),
             Some(Shape::Primitive(primitive)) => match primitive {
                 Bool => (word.bare().and_then(|word| word.parse().ok()).map(Literal::Bool), "true or false"),
                 Char => (word.text.parse().ok().map(Literal::Char), "one character"),

@@ -4,7 +4,7 @@ use ecsdb::ComponentDef;
 use ecsdb_core::describe::{Description, Primitive, Shape, TypeIndex, Value};
 
 use crate::error::{Error, Result, unknown};
-use crate::json::{ROOT, inner};
+use crate::shape::{ROOT, inner, there};
 use crate::stored::Components;
 
 /// A component, and a part of it.
@@ -54,12 +54,16 @@ impl<'d> Path<'d> {
 
     fn step(&mut self, name: &str) -> Result<()> {
         let description = &self.def.description;
-        while let Some(Shape::Option(of)) = description.shape(self.ty) {
+        // Where there is never anything but the next option, nothing has a part.
+        let there = there(description, self.ty);
+        while there.is_some()
+            && let Some(Shape::Option(of)) = description.shape(self.ty)
+        {
             self.steps.push(Step::Some);
             self.ty = inner(description, *of);
         }
         let number = name.parse::<usize>().ok();
-        let (step, ty) = match (description.shape(self.ty), number) {
+        let (step, ty) = match (there.and_then(|ty| description.shape(ty)), number) {
             (Some(Shape::Struct(fields)), _) => match fields.iter().position(|field| field.name == name) {
                 Some(at) => (Step::Field(at), fields[at].ty),
                 None => {

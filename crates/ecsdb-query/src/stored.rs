@@ -10,11 +10,12 @@ use serde_json::{Value as Json, json};
 
 use crate::error::{Result, unknown};
 use crate::hex::hex;
-use crate::json::{ROOT, to_json};
+use crate::json::to_json;
+use crate::shape::ROOT;
 
 /// The components of a view.
 #[derive(Debug)]
-pub struct Components(BTreeMap<ComponentId, ComponentDef>);
+pub struct Components(pub(crate) BTreeMap<ComponentId, ComponentDef>);
 
 impl Components {
     /// Those that it knows of, whether or not an entity has them.

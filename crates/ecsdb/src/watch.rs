@@ -1,5 +1,7 @@
 //! A configuration file that the running database goes by.
 
+mod way;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
@@ -10,11 +12,12 @@ use ecsdb_config::{Error as ConfigError, PersistenceConfig};
 use ecsdb_io::sync::thread::{self, JoinHandle};
 use ecsdb_io::sync::{Condvar, Instant, Mutex};
 use ecsdb_io::{FileOp, IoError, Process};
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use notify::EventKind;
 
 use crate::error::{Error, Result};
 use crate::nesting::own_thread;
 use crate::persistence::Persistence;
+use way::{Teller, Way, cause};
 
 /// Without an event for so long, a file is taken for written.
 const QUIET: Duration = Duration::from_millis(100);
@@ -32,31 +35,7 @@ pub struct ConfigWatch {
     process: Process,
     persistence: Weak<Persistence>,
     shared: Arc<Shared>,
-    /// Tells of changes.
-    watcher: Option<Teller>,
     thread: Option<JoinHandle<()>>,
-}
-
-/// What tells of changes, on a thread of its own. Without that it panics, whether it is asked or dropped: where the system gave none, and where
-/// it is gone.
-#[derive(Debug)]
-struct Teller(Option<RecommendedWatcher>);
-
-impl Teller {
-    fn watch(&mut self, dir: &Path) -> notify::Result<()> {
-        let watch = || self.0.as_mut().map_or(Ok(()), |it| it.watch(dir, RecursiveMode::NonRecursive));
-        catch_unwind(AssertUnwindSafe(watch))
-            .unwrap_or_else(|_| Err(notify::Error::generic("there is no thread that would tell of changes")))
-    }
-}
-
-impl Drop for Teller {
-    fn drop(&mut self) {
-        let watcher = self.0.take();
-        if catch_unwind(AssertUnwindSafe(|| drop(watcher))).is_err() {
-            tracing::debug!("the thread that tells of changes was gone");
-        }
-    }
 }
 
 #[derive(Debug, Default)]
@@ -67,6 +46,8 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
+    /// What counts as a change.
+    way: Way,
     changed: bool,
     stopped: bool,
 }
@@ -81,28 +62,24 @@ struct Follower {
 
 impl ConfigWatch {
     pub(crate) fn start(persistence: &Arc<Persistence>, path: &Path, over: Over) -> Result<ConfigWatch> {
-        let refused = |cause: notify::Error| {
-            Error::Config(IoError::new(FileOp::Watch, path, std::io::Error::other(cause)).into())
-        };
+        let refused = |cause| Error::Config(IoError::new(FileOp::Watch, path, cause).into());
         // It holds wherever the program goes afterwards.
-        let path = std::path::absolute(path).map_err(|e| refused(e.into()))?;
+        let path = std::path::absolute(path).map_err(refused)?;
         let shared = Arc::new(Shared::default());
         let to_tell = shared.clone();
-        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // Reading is no change. After an error it is not known what has changed.
-            if !event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_))) {
-                to_tell.tell(|state| state.changed = true);
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| match event {
+            // Reading is no change.
+            Ok(event) if matches!(event.kind, EventKind::Access(_)) => {}
+            Ok(event) if !event.need_rescan() => {
+                to_tell.tell(|state| state.changed |= state.way.leads_over(&event.paths));
             }
+            // It is not known what has changed.
+            _ => to_tell.tell(|state| state.changed = true),
         })
-        .map_err(refused)?;
-        let mut watcher = Teller(Some(watcher));
-        // The directory, since an editor may put a new file in the place of the old one; and that which a link leads to.
-        let mut dirs: Vec<PathBuf> = path.parent().map(PathBuf::from).into_iter().collect();
-        dirs.extend(path.canonicalize().ok().and_then(|real| real.parent().map(PathBuf::from)));
-        dirs.dedup();
-        for dir in dirs {
-            watcher.watch(&dir).map_err(refused)?;
-        }
+        .map_err(|e| refused(cause(e)))?;
+        let mut teller = Teller::new(watcher);
+        // Directories, since an editor may put a new file in the place of the old one, and all on the way, since each of them may be another one next.
+        teller.watch(&path, |way| shared.note(way)).map_err(refused)?;
         let mut follower = Follower { path, over, said: None };
         if let Some(read) = follower.read() {
             put_into_force(persistence, read)?;
@@ -110,10 +87,10 @@ impl ConfigWatch {
         let (weak, for_thread) = (Arc::downgrade(persistence), shared.clone());
         let thread = thread::Builder::new()
             .name("ecsdb-config".into())
-            .spawn(move || run(&for_thread, &weak, follower))
+            .spawn(move || run(&for_thread, &weak, teller, follower))
             .map_err(Error::Thread)?;
         let (process, persistence) = (Process::current(), Arc::downgrade(persistence));
-        Ok(ConfigWatch { process, persistence, shared, watcher: Some(watcher), thread: Some(thread) })
+        Ok(ConfigWatch { process, persistence, shared, thread: Some(thread) })
     }
 }
 
@@ -121,7 +98,7 @@ impl Drop for ConfigWatch {
     fn drop(&mut self) {
         // In a fork there are no threads to tell, or to wait for.
         if !self.process.is_current() {
-            return std::mem::forget((self.watcher.take(), self.thread.take()));
+            return std::mem::forget(self.thread.take());
         }
         self.shared.tell(|state| state.stopped = true);
         // The thread itself drops this when `over` keeps it, or a value of a world of which nobody has more than the thread; and `over` may be
@@ -145,6 +122,10 @@ impl Shared {
         self.told.notify_all();
     }
 
+    fn note(&self, way: Way) {
+        self.state.lock().way = way;
+    }
+
     /// Waits for a change, and then until there are no more for a while. False once nobody wants to know.
     fn changed(&self) -> bool {
         let mut state = self.state.lock();
@@ -166,8 +147,12 @@ impl Shared {
     }
 }
 
-fn run(shared: &Shared, persistence: &Weak<Persistence>, mut follower: Follower) {
+fn run(shared: &Shared, persistence: &Weak<Persistence>, mut teller: Teller, mut follower: Follower) {
     while shared.changed() {
+        // What cannot be watched now, may be again when what is above it changes.
+        if let Err(e) = teller.watch(&follower.path, |way| shared.note(way)) {
+            tracing::debug!(error = %e, "the directory of the settings is not watched");
+        }
         let read = catch_unwind(AssertUnwindSafe(|| follower.read()));
         // Whoever drops the database meanwhile closes it: this is no handle of it.
         let Some(persistence) = persistence.upgrade() else { return };

@@ -31,12 +31,12 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     }
     interrupt::hold();
     let before = Taken::of(&settled)?;
-    let (db, change) = Change::begin(&settled)?;
+    let (db, opening, change) = Change::begin(&settled, Settled::open)?;
     interrupt::check()?;
     let digest = db.view()?.digest()?;
     let info = follow(db.compact()?)?;
     anyhow::ensure!(db.view()?.digest()? == digest, "the digest has changed; this is a bug of ecsdb");
-    let (given_up, opening) = change.end(&settled, db)?;
+    let given_up = change.end(&settled, db)?;
     let after = Taken::of(&settled)?.bytes();
     let (writes, is_done) = (given_up.writes, !options.dry_run);
     if out.is_json() {

@@ -1,4 +1,4 @@
-//! What of the past a snapshot or a compaction gives up, told afterwards: of a dry run, too.
+//! What of the past a snapshot, a compaction or a repair gives up, told afterwards: of a dry run, too.
 
 use anyhow::Result;
 use ecsdb::{Database, Lsn};
@@ -9,7 +9,6 @@ use ecsdb_wal::{LogScan, SegmentReader, segment_files};
 use serde_json::{Value as Json, json};
 
 use crate::failure;
-use crate::opening::Opening;
 use crate::output::many;
 use crate::place::{Look, Settled};
 
@@ -48,10 +47,18 @@ impl Past {
         // A file that has the same state as one before takes nothing away.
         let stays = |lsn| after.snapshots.iter().chain(&after.away).any(|entry| entry.lsn == lsn);
         let snapshots = self.manifest.snapshots.iter().filter(|entry| !stays(entry.lsn));
+        let moments_before = first.filter(|first| self.first.is_some_and(|was| was < *first));
+        let kept = |first: Lsn| {
+            let mut kept: Vec<u64> = after.snapshots.iter().map(|entry| entry.lsn).collect();
+            kept.retain(|lsn| *lsn < first.0);
+            kept.dedup();
+            kept
+        };
         GivenUp {
             snapshots: snapshots.map(|entry| entry.sequence).collect(),
             segments: self.segments.iter().filter(|number| **number < after.first_archived).count() as u64,
-            moments_before: first.filter(|first| self.first.is_some_and(|was| was < *first)),
+            moments_before,
+            moments_kept: moments_before.map_or_else(Vec::new, kept),
             writes: newest(after) > newest(&self.manifest),
         }
     }
@@ -73,6 +80,8 @@ pub(crate) struct GivenUp {
     segments: u64,
     /// Where moments could be gone back to that cannot be any more.
     moments_before: Option<Lsn>,
+    /// Those of them that can all the same: a snapshot that stays has its own, whatever becomes of the log behind it.
+    moments_kept: Vec<u64>,
     /// A snapshot is written, or would be.
     pub(crate) writes: bool,
 }
@@ -80,40 +89,47 @@ pub(crate) struct GivenUp {
 /// A change of what is kept, from before the database is opened until it is closed.
 pub(crate) struct Change {
     before: Past,
-    opening: Opening,
     events: Events,
 }
 
 impl Change {
-    /// Opens the database.
-    pub(crate) fn begin(settled: &Settled) -> Result<(Database, Change)> {
+    /// Opens the database. What the opening says beside it is the caller's.
+    pub(crate) fn begin<T>(
+        settled: &Settled,
+        open: impl FnOnce(&Settled) -> Result<(Database, T)>,
+    ) -> Result<(Database, T, Change)> {
         // What the opening itself gives up counts, too. One that has lost its manifests can be looked at only once it is open.
         let before = settled.look(Past::of).ok();
-        let (db, opening) = settled.open()?;
+        let (db, opening) = open(settled)?;
         let before = before.map_or_else(|| settled.look(Past::of), Ok)?;
         let events = db.events();
-        Ok((db, Change { before, opening, events }))
+        Ok((db, opening, Change { before, events }))
     }
 
     /// Closes it. Says what failed beside what was asked for: an archive that is away, say.
-    pub(crate) fn end(mut self, settled: &Settled, db: Database) -> Result<(GivenUp, Opening)> {
+    pub(crate) fn end(mut self, settled: &Settled, db: Database) -> Result<GivenUp> {
+        // What runs by itself may have failed before anybody could listen.
+        let failed = db.stats()?.store.map_or_else(Vec::new, |store| store.failures);
         db.close()?;
+        failed.iter().for_each(|failed| failure::warn(&failed.error));
         while let Some(event) = self.events.try_next() {
             if let Event::Failed { error, .. } = event {
                 failure::warn(&error);
             }
         }
-        let given_up =
-            settled.look(|look| Ok(self.before.given_up(look.manifest, first(look, look.manifest)?)))?;
-        Ok((given_up, self.opening))
+        settled.look(|look| Ok(self.before.given_up(look.manifest, first(look, look.manifest)?)))
     }
 }
 
 impl GivenUp {
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.snapshots.is_empty() && self.segments == 0 && self.moments_before.is_none()
+    }
+
     pub(crate) fn json(&self) -> Json {
         json!({
             "snapshots": self.snapshots, "segments": self.segments,
-            "moments_before": self.moments_before.map(|lsn| lsn.0),
+            "moments_before": self.moments_before.map(|lsn| lsn.0), "moments_kept": self.moments_kept,
         })
     }
 
@@ -129,9 +145,12 @@ impl GivenUp {
             ));
         }
         if let Some(lsn) = self.moments_before {
-            what.push(format!("moments before LSN {lsn} {cannot} be gone back to any more"));
+            let kept: Vec<String> = self.moments_kept.iter().map(u64::to_string).collect();
+            let but =
+                if kept.is_empty() { String::new() } else { format!(", but for LSN {}", kept.join(", ")) };
+            what.push(format!("moments before LSN {lsn} {cannot} be gone back to any more{but}"));
         }
-        match what.is_empty() {
+        match self.is_nothing() {
             true => format!("nothing of the past {is} given up"),
             false => format!("of the past {is} given up: {}", what.join("; ")),
         }

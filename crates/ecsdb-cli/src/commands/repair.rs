@@ -6,6 +6,7 @@ use ecsdb::{DataLoss, Lsn, Policy, RecoveryReport};
 use ecsdb_recovery::verify_files;
 use serde_json::json;
 
+use super::past::{Change, GivenUp};
 use crate::interrupt;
 use crate::output::Output;
 use crate::place::{Place, Settled, follow};
@@ -33,38 +34,45 @@ struct Repaired {
     report: RecoveryReport,
     /// What is wrong with files that it leaves as they are, since the state does not need them.
     left: Vec<String>,
+    given_up: GivenUp,
     /// The number that the state has from now on: that of the last transaction there ever was.
     lsn: Lsn,
 }
 
 /// Opens with the policy that keeps whatever verifies.
 fn repair(settled: &Settled) -> Result<Repaired> {
-    let db = settled.open_by(Policy::Salvage)?;
-    let report = db.recovery_report().context("the report of the recovery")?.clone();
+    let (db, report, change) = Change::begin(settled, |settled| {
+        let db = settled.open_by(Policy::Salvage)?;
+        let report = db.recovery_report().context("the report of the recovery")?.clone();
+        Ok((db, report))
+    })?;
     interrupt::check()?;
     let lsn = follow(db.snapshot()?)?.lsn;
-    db.close()?;
+    let given_up = change.end(settled, db)?;
     let left = settled.look(|look| {
         let checked = verify_files(look.vfs(), look.layout, look.manifest, &mut |_| {})?;
         Ok(checked.faults)
     })?;
-    Ok(Repaired { report, left, lsn })
+    Ok(Repaired { report, left, given_up, lsn })
 }
 
 fn tell(repaired: &Repaired, settled: &Settled, out: &mut Output) -> Result<()> {
-    let (Repaired { report, left, lsn }, dry_run) = (repaired, settled.is_dry);
+    let (Repaired { report, left, given_up, lsn }, dry_run) = (repaired, settled.is_dry);
     if out.is_json() {
         let report = serde_json::to_value(report)?;
         return out.json(&json!({
             "written": !dry_run, "left": left, "data_loss": report["data_loss"], "last_lsn": report["last_lsn"],
             "lsn": lsn.0, "entities": report["entities"], "lost": report["lost"], "set_aside": report["set_aside"],
             "passed_over": report["rejected"], "unlisted": report["unlisted"],
-            "strangers": report["strangers"],
+            "strangers": report["strangers"], "given_up": given_up.json(),
         }));
     }
     out.line(report)?;
     for fault in left {
         out.line(format_args!("left as it is, since the last state does not need it: {fault}"))?;
+    }
+    if !given_up.is_nothing() {
+        out.line(given_up.line(!dry_run))?;
     }
     let lost = report.data_loss == DataLoss::Acknowledged;
     let aside = settled.layout()?.quarantine_dir();

@@ -9,7 +9,7 @@ use super::info::list_snapshots;
 use super::past::Change;
 use crate::interrupt;
 use crate::output::Output;
-use crate::place::{Place, follow};
+use crate::place::{Place, Settled, follow};
 
 /// Options of `snapshot`.
 #[derive(Args)]
@@ -33,10 +33,10 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
         settled = settled.dry()?;
     }
     interrupt::hold();
-    let (db, change) = Change::begin(&settled)?;
+    let (db, opening, change) = Change::begin(&settled, Settled::open)?;
     interrupt::check()?;
     let info = follow(db.snapshot()?)?;
-    let (given_up, opening) = change.end(&settled, db)?;
+    let given_up = change.end(&settled, db)?;
     // The opening may have written it.
     let (writes, is_done) = (given_up.writes, !options.dry_run);
     if out.is_json() {

@@ -243,3 +243,23 @@ fn a_demo_speaks_json_and_leaves_nothing_behind_when_it_is_interrupted_or_nobody
         assert!(empty() && !fixture.path("given").exists(), "{to:?}");
     }
 }
+
+#[test]
+fn a_time_before_all_times_is_told_as_it_was_asked_for() {
+    let fixture = Fixture::new();
+    for (time, told) in
+        [("1960-01-02T03:04:05Z", "1960-01-02T03:04:05."), ("2001-01-01T00:00:00Z", "2001-01-01T00:00:00.")]
+    {
+        let (code, out, error) = fixture.run(&["hash", "world", "--time", time]);
+        assert!(code == 3 && error.contains(told), "{code} {out}{error}");
+    }
+    assert!(fixture.ok(&["hash", "world", "--time", "9000-01-01T00:00:00Z"]).contains("LSN 5"));
+}
+
+#[test]
+fn the_version_is_json_where_that_is_asked_for() {
+    let fixture = Fixture::new();
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(fixture.json(&["--version"]), serde_json::json!({ "version": version }));
+    assert_eq!(fixture.ok(&["--version"]), format!("ecsdb {version}\n"));
+}

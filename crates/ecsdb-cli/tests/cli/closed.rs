@@ -5,6 +5,9 @@ use std::process::Command;
 
 use ecsdb::prelude::*;
 
+use crate::fixture::{files, told};
+use crate::settings::{empty, with_past};
+
 #[derive(Component, Clone, Copy)]
 #[component(name = "cli.counter", plain)]
 #[repr(C)]
@@ -58,11 +61,11 @@ fn snapshot_compact_verify_restore_and_repair_do_what_they_say() {
     assert!(!ok && text.contains("DAMAGED") && text.contains(".snap"), "{text}");
     // Without the log that led to it, which the compaction has kept, nothing makes up for it.
     std::fs::remove_dir_all(world.join("archive")).unwrap();
-    let before = crate::fixture::files(&world);
+    let before = files(&world);
     let (text, ok) = run(&["repair", path, "--dry-run"]);
     assert!(ok && text.contains("LOST") && text.contains("would be lost"), "{text}");
     assert!(text.contains(path), "paths are those of the original: {text}");
-    assert_eq!(crate::fixture::files(&world), before, "and nothing is changed");
+    assert_eq!(files(&world), before, "and nothing is changed");
     let (text, ok) = run(&["repair", path]);
     assert!(ok && text.contains("LOST") && text.contains("ACKNOWLEDGED"), "{text}");
     let (text, ok) = run(&["info", "/nowhere"]);
@@ -80,4 +83,29 @@ fn snapshot_compact_verify_restore_and_repair_do_what_they_say() {
     let (text, ok) = run(&["repair", copy.to_str().unwrap()]);
     assert!(ok && text.contains("data loss: perhaps what came last"), "{text}");
     assert_eq!(counters(&copy), 4);
+}
+
+/// Whatever comes to it first: the command, or what runs by itself.
+#[test]
+fn what_failed_beside_what_was_asked_for_is_said_each_time() {
+    let fixture = empty();
+    fixture.ok(&["init", "world"]);
+    with_past(&fixture, 3);
+    let mut snapshots: Vec<_> =
+        files(&fixture.path("world/snapshots")).into_iter().map(|(path, ..)| path).collect();
+    snapshots.retain(|path| path.extension().is_some_and(|ending| ending == "snap"));
+    let damaged = &snapshots[snapshots.len() - 2];
+    let mut bytes = std::fs::read(damaged).unwrap();
+    bytes[..64].fill(0xff);
+    std::fs::write(damaged, bytes).unwrap();
+    let said = |command: &str| {
+        let mut command = fixture.command(&[command, "world", "--dry-run"]);
+        let (code, out, error) = told(command.env("ECDB_SNAPSHOT_CHAIN_MAX", "1").output().unwrap());
+        assert_eq!(code, 0, "{out}{error}");
+        error.contains("the log behind it is kept")
+    };
+    for _ in 0..12 {
+        // A compaction leaves one that is whole, and needs no other.
+        assert_eq!([said("snapshot"), said("compact")], [true, false]);
+    }
 }

@@ -25,7 +25,7 @@ fn json_of(fixture: &Fixture, environment: Environment<'_>, arguments: &[&str]) 
     serde_json::from_str(&out).unwrap()
 }
 
-fn empty() -> Fixture {
+pub(crate) fn empty() -> Fixture {
     Fixture { dir: tempfile::tempdir().unwrap() }
 }
 
@@ -40,7 +40,7 @@ fn session(dir: &Path, say: impl FnOnce(&mut PersistenceConfig)) {
 }
 
 /// Sessions of a program that keeps everything.
-fn with_past(fixture: &Fixture, sessions: usize) {
+pub(crate) fn with_past(fixture: &Fixture, sessions: usize) {
     for _ in 0..sessions {
         session(&fixture.path("world"), |config| {
             config.archive.enabled = Some(true);
@@ -183,8 +183,8 @@ fn what_is_noted_and_cannot_be_read_is_not_taken_for_nothing() {
 #[test]
 fn what_of_the_past_goes_is_foreseen_and_goes_by_what_is_said_at_random() {
     let mut random = fastrand::Rng::with_seed(5);
-    let (mut gone, mut kept) = (0, 0);
-    for case in 0..20 {
+    let (mut gone, mut kept, mut alone) = (0, 0, 0);
+    for case in 0..30 {
         let fixture = empty();
         fixture.ok(&["init", "world"]);
         with_past(&fixture, random.usize(0..5));
@@ -213,15 +213,28 @@ fn what_of_the_past_goes_is_foreseen_and_goes_by_what_is_said_at_random() {
             environment.clear();
             std::fs::write(fixture.path("world").join("ecsdb.toml"), text).unwrap();
         }
-        let command = ["snapshot", "compact"][random.usize(0..2)];
+        let command = ["snapshot", "compact", "repair"][random.usize(0..3)];
         let first = first_moment(&fixture);
         let would = json_of(&fixture, &environment, &[command, "world", "--dry-run"]);
         let was = json_of(&fixture, &environment, &[command, "world"]);
         let context = format!("{case}: {command} {said:?} {in_file}: {would} {was}");
         assert_eq!(would["given_up"], was["given_up"], "{context}");
+        let text = ok(&fixture, &environment, &[command, "world"]);
+        assert!(!text.contains("of the past is given up: "), "there was nothing left to give up: {text}");
         let now = first_moment(&fixture);
         let moments = &was["given_up"]["moments_before"];
         assert_eq!(moments.as_u64(), (now > first).then_some(now), "{context}");
+        // What is said to be gone is gone, and what is said to be left is there.
+        let left: Vec<u64> = serde_json::from_value(was["given_up"]["moments_kept"].clone()).unwrap();
+        let last = fixture.json(&["hash", "world"])["state"]["lsn"].as_u64().unwrap();
+        for lsn in (1..=last).filter(|lsn| left.contains(lsn) || random.u8(..4) == 0) {
+            let is_there = moments.as_u64().is_none_or(|before| lsn >= before || left.contains(&lsn));
+            let (code, _, error) = fixture.run(&["hash", "world", "--lsn", &lsn.to_string()]);
+            if moments.is_u64() || lsn >= now {
+                assert_eq!(code, if is_there { 0 } else { 3 }, "{lsn}: {error} {context}");
+            }
+            alone += u32::from(left.contains(&lsn));
+        }
         let says = |name: &str| said.iter().any(|(_, said, _)| *said == name);
         if !says("enabled") && !says("snapshots_max") {
             assert_eq!((&was["given_up"]["segments"], now), (&json!(0), first), "{context}");
@@ -229,7 +242,7 @@ fn what_of_the_past_goes_is_foreseen_and_goes_by_what_is_said_at_random() {
         }
         gone += u32::from(was["given_up"]["segments"] != 0);
     }
-    assert!(gone > 2 && kept > 2, "{gone} {kept}");
+    assert!(gone > 2 && kept > 2 && alone > 2, "{gone} {kept} {alone}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use ecsdb::prelude::*;
+use ecsdb::{ByteSize, prelude::*};
 use serde_json::Value as Json;
 
 use crate::fixture::{Fixture, Health};
@@ -139,5 +139,120 @@ fn a_file_that_is_not_there_has_one_exit_code() {
     ] {
         let (code, _, error) = fixture.run(command);
         assert!(code == 3 && error.contains("nowhere"), "{command:?}: {code} {error}");
+    }
+}
+
+/// A database of so many transactions, in small segments, of which the past is kept.
+fn many(transactions: u64) -> Fixture {
+    let fixture = Fixture { dir: tempfile::tempdir().unwrap() };
+    let builder = Database::builder(fixture.path("world")).keep_all().config(|config| {
+        (config.wal.segment_bytes_first, config.wal.segment_bytes_max) =
+            (ByteSize(64 << 10), ByteSize(64 << 10));
+    });
+    let db = builder.create_new().unwrap();
+    for now in 0..transactions {
+        let batch = (0..20).map(|max| Health { now: now as u32, max });
+        db.write_with(Durability::Buffered, |tx| Ok(tx.spawn_batch(batch).len())).unwrap();
+    }
+    db.close().unwrap();
+    fixture
+}
+
+/// From where to where each line is.
+fn told(line: &str) -> (u64, u64) {
+    let line: Json = line.parse().unwrap();
+    match line.get("skipped") {
+        Some(skipped) => (skipped["from"].as_u64().unwrap(), skipped["to"].as_u64().unwrap()),
+        None => (line["lsn"].as_u64().unwrap(), line["lsn"].as_u64().unwrap()),
+    }
+}
+
+/// Whoever reads is slow, and the past is given up meanwhile: what is not shown is said.
+#[cfg(unix)]
+#[test]
+fn what_is_given_up_while_it_is_shown_is_said() {
+    for call in [&["wal", "show", "world", "--json"][..], &["wal", "tail", "world", "-n", "1000", "--json"]] {
+        let fixture = many(1000);
+        let mut child = fixture.command(call).stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let mut next = told(&lines.next().unwrap()).1 + 1;
+        let mut compact = fixture.command(&["compact", "world"]);
+        compact.env("ECDB_ARCHIVE_ENABLED", "false").env("ECDB_RETENTION_SNAPSHOTS_MAX", "1");
+        assert!(compact.output().unwrap().status.success());
+        let mut skipped = 0;
+        for line in lines {
+            let (from, to) = told(&line);
+            assert_eq!(from, next, "{line}");
+            skipped += u64::from(line.contains("skipped")) * (to + 1 - from);
+            next = to + 1;
+        }
+        assert!(child.wait().unwrap().success());
+        assert!(next == 1001 && skipped > 0, "{call:?}: up to {next}, {skipped} skipped");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn another_database_in_its_place_is_not_followed() {
+    for is_earlier in [false, true] {
+        let fixture = Fixture::new();
+        if is_earlier {
+            let mut copy = std::process::Command::new("cp");
+            copy.arg("-a").arg(fixture.path("world")).arg(fixture.path("other"));
+            assert!(copy.status().unwrap().success());
+            Database::open(fixture.path("world"))
+                .unwrap()
+                .write(|tx| Ok(tx.insert_resource(crate::fixture::Clock(1))))
+                .unwrap();
+        } else {
+            fixture.open("other").close().unwrap();
+        }
+        let call = ["wal", "tail", "world", "--follow", "-n", "1", "--json"];
+        let mut child = fixture.command(&call).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        assert_eq!(told(&lines.next().unwrap()).0, 5 + u64::from(is_earlier));
+        std::fs::rename(fixture.path("world"), fixture.path("was")).unwrap();
+        std::fs::rename(fixture.path("other"), fixture.path("world")).unwrap();
+        assert_eq!(lines.next(), None);
+        let ended = child.wait_with_output().unwrap();
+        let error = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(3), "{error}");
+        // Between the two there was none.
+        assert!(
+            error.contains("is another database, or an earlier state") || error.contains("no database"),
+            "{error}"
+        );
+    }
+}
+
+/// A copy has no log until it is opened to be written: nothing is missing.
+#[test]
+fn a_fresh_copy_has_no_transactions_and_no_damage() {
+    let fixture = Fixture::new();
+    fixture.ok(&["backup", "world", "backup"]);
+    fixture.ok(&["restore", "world", "restored", "--lsn", "3"]);
+    fixture.ok(&["dump", "world", "--output", "dumped"]);
+    fixture.ok(&["load", "loaded", "dumped"]);
+    for copy in ["backup", "restored", "loaded"] {
+        for from in ["1", "3", "5", "6"] {
+            let (code, out, error) = fixture.run(&["wal", "show", copy, "--from", from]);
+            assert!(code == 3 && error.contains("no transaction of these"), "{copy}: {code} {out}{error}");
+        }
+        assert_eq!(fixture.ok(&["wal", "tail", copy]), "no transaction is in the log or the archive\n");
+        assert_eq!(fixture.ok(&["wal", "tail", copy, "--json"]), "");
+        // One that had a log misses it.
+        Database::open(fixture.path(copy))
+            .unwrap()
+            .write(|tx| Ok(tx.insert_resource(crate::fixture::Clock(1))))
+            .unwrap();
+        fixture.ok(&["snapshot", copy]);
+        assert_eq!(fixture.ok(&["wal", "tail", copy, "--json"]).lines().count(), 1);
+        for segment in std::fs::read_dir(fixture.path(&format!("{copy}/log"))).unwrap() {
+            std::fs::remove_file(segment.unwrap().path()).unwrap();
+        }
+        for command in ["show", "tail"] {
+            let (code, out, error) = fixture.run(&["wal", command, copy]);
+            assert!(code == 4 && error.contains("lost"), "{copy}: {code} {out}{error}");
+        }
     }
 }

@@ -312,6 +312,19 @@ impl Description {
         self.types.get(ty.0 as usize).map(|ty| &ty.shape)
     }
 
+    /// The first type, from `ty` on, that `next` leads nowhere from; `None` where that comes back to where it was, as a type that
+    /// contains itself may. O(types).
+    pub fn follow(&self, ty: TypeIndex, next: impl Fn(&Shape) -> Option<TypeIndex>) -> Option<TypeIndex> {
+        let mut at = ty;
+        for _ in 0..=self.types.len() {
+            match self.shape(at).and_then(&next) {
+                Some(to) => at = to,
+                None => return Some(at),
+            }
+        }
+        None
+    }
+
     /// The hash of the stored form.
     pub fn fingerprint(&self) -> u64 {
         xxhash_rust::xxh3::xxh3_64(&self.to_bytes())

@@ -13,7 +13,7 @@ use ecsdb::{Lsn, Moment};
 use ecsdb_core::{Change, changes as changes_of};
 use ecsdb_query::Components;
 use ecsdb_recovery::{History, LostBefore, lost_before, scan_log};
-use ecsdb_wal::Transaction;
+use ecsdb_wal::{Tail, Transaction};
 use serde_json::{Value as Json, json};
 
 use self::changes::{Names, define, show};
@@ -82,6 +82,7 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
             });
             let any = shown.any;
             shown.rest(out)?;
+            shown.still_there(place)?;
             match read {
                 Ok(()) if !any => {
                     let text = "no transaction of these is in the log or the archive";
@@ -103,6 +104,7 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
             });
             let any = shown.any;
             shown.rest(out)?;
+            shown.still_there(place)?;
             if read.is_ok() && !any && *n > 0 && !follow && !out.is_json() {
                 return out.line("no transaction is in the log or the archive");
             }
@@ -127,6 +129,7 @@ fn go_on(place: &Place, shown: &mut Shown, out: &mut Output) -> Result<()> {
             done => done,
         })?;
         shown.rest(out)?;
+        shown.still_there(place)?;
         if shown.last == before {
             if out.is_left() {
                 return Ok(());
@@ -150,8 +153,13 @@ struct Shown {
     /// The last one; what is shown comes after it.
     last: Lsn,
     any: bool,
-    /// What was deleted before it was read is said.
+    /// It goes on from the last one, whether or not that was shown.
     follows: bool,
+    /// What it is that is shown, and whether it is no more.
+    database: u128,
+    is_another: bool,
+    /// The last look found an end before what was shown.
+    ends_before: bool,
     rows: Rows,
 }
 
@@ -160,7 +168,44 @@ const HEAD: [&str; 4] = ["LSN", "time", "bytes", "changes"];
 impl Shown {
     fn after(last: Lsn, head: bool) -> Shown {
         let rows = Rows::new(if head { &HEAD } else { &[] });
-        Shown { names: Names::new(), last, any: false, follows: false, rows }
+        let (any, follows, is_another, ends_before) = Default::default();
+        Shown { names: Names::new(), last, any, follows, database: 0, is_another, ends_before, rows }
+    }
+
+    /// What comes is to follow on what was shown: what does not was deleted before it was read.
+    fn goes_on(&self) -> bool {
+        self.any || self.follows
+    }
+
+    /// An error if something else has taken the place of what is shown.
+    fn still_there(&self, place: &Place) -> Result<()> {
+        if !self.is_another {
+            return Ok(());
+        }
+        let (dir, last) = (place.dir.display(), self.last);
+        let text = format!(
+            "what is in {dir} now is another database, or an earlier state of the one that was shown up to LSN {last}"
+        );
+        Err(Failure::Missing(text).into())
+    }
+
+    /// Finds out whether it is what was shown before. Of an end that is earlier the next look has to say the same.
+    fn is_the_same(&mut self, look: &Look<'_>, history: &History<'_>) -> bool {
+        let ends_before = self.goes_on() && history.lost().is_none() && end(history) < self.last;
+        let other = self.goes_on() && look.manifest.database != self.database;
+        self.is_another = other || ends_before && self.ends_before;
+        (self.database, self.ends_before) = (look.manifest.database, ends_before);
+        !self.is_another
+    }
+
+    /// Says what there was up to `to`, and is not there any more.
+    fn skip(&mut self, to: Lsn, out: &mut Output) -> Result<()> {
+        if self.goes_on() && to > self.last {
+            self.rest(out)?;
+            skipped(self.last.0 + 1, to.0, out)?;
+            self.last = to;
+        }
+        Ok(())
     }
 
     /// Prints what is kept of the table; what comes then has no head.
@@ -172,6 +217,9 @@ impl Shown {
     /// and in the log up to there.
     fn read(&mut self, look: &Look<'_>, to: Lsn, out: &mut Output) -> Result<()> {
         let history = look.history()?;
+        if !self.is_the_same(look, &history) {
+            return Ok(());
+        }
         if self.names.is_empty() {
             let mut from = Lsn::ZERO;
             if let Some(newest) = look.manifest.snapshots.last()
@@ -182,18 +230,15 @@ impl Shown {
                 from = Lsn(newest.lsn);
             }
             // Where the log has lost something they have none.
-            drop(transactions(&history, from, self.last, |_, _, changes| {
+            drop(transactions(look, &history, from, self.last, |_, _, changes| {
                 define(&mut self.names, &changes);
                 Ok(())
             }));
         }
-        transactions(&history, self.last, to, |transaction, bytes, changes| {
+        transactions(look, &history, self.last, to, |transaction, bytes, changes| {
             crate::interrupt::check()?;
             define(&mut self.names, &changes);
-            if self.follows && transaction.lsn > self.last.next() {
-                self.rest(out)?;
-                skipped(self.last.0 + 1, transaction.lsn.0 - 1, out)?;
-            }
+            self.skip(Lsn(transaction.lsn.0 - 1), out)?;
             (self.last, self.any) = (transaction.lsn, true);
             let shown = changes.iter().map(|change| show(change, &self.names));
             if out.is_json() {
@@ -206,7 +251,8 @@ impl Shown {
             let text: Vec<String> = shown.map(|(_, text)| text).collect();
             let time = times::local(transaction.unix_ns);
             self.rows.push(vec![transaction.lsn.to_string(), time, bytes.to_string(), text.join("\n")], out)
-        })
+        })?;
+        self.skip(end(&history).min(to), out)
     }
 }
 
@@ -240,7 +286,7 @@ fn last(look: &Look<'_>, n: usize) -> (Lsn, Lsn, Result<()>) {
     let mut lsns = VecDeque::new();
     let mut from = |after: Lsn| {
         lsns.clear();
-        let read = history.transactions(after, Lsn::MAX, |transaction, _| {
+        let read = logged(look, &history, after, Lsn::MAX, |transaction, _| {
             lsns.push_back(transaction.lsn);
             if lsns.len() > n {
                 lsns.pop_front();
@@ -249,7 +295,7 @@ fn last(look: &Look<'_>, n: usize) -> (Lsn, Lsn, Result<()>) {
         });
         let first = lsns.front().map_or(after, |first| Lsn(first.0 - 1));
         end = if read.is_ok() { lsns.back().copied().unwrap_or(after) } else { Lsn::MAX };
-        (first, lsns.len(), read.map_err(anyhow::Error::from))
+        (first, lsns.len(), read)
     };
     let (first, found, read) = from(newest);
     if found >= n || read.is_err() {
@@ -302,17 +348,42 @@ fn behind(look: &Look<'_>, lost: Lsn) -> Result<Option<Lsn>> {
 
 /// Calls back with each transaction above `after` up to `to`: how many bytes it has, and what it changed.
 fn transactions(
+    look: &Look<'_>,
     history: &History<'_>,
     after: Lsn,
     to: Lsn,
     mut each: impl FnMut(Transaction, usize, Vec<Change>) -> Result<()>,
 ) -> Result<()> {
     let mut failed = Ok(());
-    history.transactions(after, to, |transaction, bytes| {
+    logged(look, history, after, to, |transaction, bytes| {
         failed = changes_of(bytes)
             .map_err(anyhow::Error::from)
             .and_then(|changes| each(transaction, bytes.len(), changes));
         if failed.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;
     failed
+}
+
+/// As [`History::transactions`]. Where there is no log and none is missed, as in a copy that was never opened to be written, there are none.
+fn logged(
+    look: &Look<'_>,
+    history: &History<'_>,
+    after: Lsn,
+    to: Lsn,
+    each: impl FnMut(Transaction, &[u8]) -> ControlFlow<()>,
+) -> Result<()> {
+    let Err(e) = history.transactions(after, to, each) else { return Ok(()) };
+    let e = e.into();
+    if first_lost(&e).is_some() && history.lost().is_none() {
+        let scan = scan_log(look.vfs(), look.layout, look.manifest)?;
+        if scan.segments.is_empty() && !matches!(scan.tail, Tail::Corrupt { .. }) {
+            return Ok(());
+        }
+    }
+    Err(e)
+}
+
+/// The last transaction that is there, in the log or in a snapshot.
+fn end(history: &History<'_>) -> Lsn {
+    history.range().map_or(Lsn::ZERO, |(_, (last, _))| last)
 }

@@ -13,6 +13,20 @@ pub(super) struct Layout {
 
 /// Of each type of the description.
 pub(super) fn layouts(description: &Description) -> Result<Vec<Layout>, ValueError> {
+    // No value shows how many boxes it lies in: a way through boxes alone has an end that is near, or there is no value of the type.
+    let boxes = |ty: usize| {
+        let mut at = TypeIndex(ty as u32);
+        (0..=limits::VALUE_DEPTH_MAX).all(|_| match description.shape(at) {
+            Some(Shape::Box(of)) => {
+                at = *of;
+                true
+            }
+            _ => false,
+        })
+    };
+    if (0..description.types.len()).any(boxes) {
+        return Err(ValueError::Layout);
+    }
     if description.archive_format == 0 {
         let stored = |ty: &crate::describe::description::Type| Layout {
             size: ty.size as usize,

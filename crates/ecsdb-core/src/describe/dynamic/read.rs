@@ -129,7 +129,12 @@ impl<'a> Read<'a> {
         if len > self.left {
             return malformed("it has more parts than bytes");
         }
-        (0..len).map(|i| self.value(element, at + i * size, depth)).collect::<Result<_>>().map(Value::List)
+        // A loop, since each level that a value has is one on the stack: an iterator takes several times as much there in a debug build.
+        let mut list = Vec::new();
+        for i in 0..len {
+            list.push(self.value(element, at + i * size, depth)?);
+        }
+        Ok(Value::List(list))
     }
 
     fn unit_or(&mut self, ty: Option<TypeIndex>, at: usize, depth: usize) -> Result<Value> {
