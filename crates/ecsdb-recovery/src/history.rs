@@ -269,11 +269,6 @@ impl<'a> History<'a> {
         mut each: impl FnMut(Transaction, &[u8]) -> ControlFlow<()>,
     ) -> Result<()> {
         let scan = self.scan(after)?;
-        if let Some(first) = scan.segments.first()
-            && first.header.previous.last_lsn > after
-        {
-            return Err(self.gap(after, &scan));
-        }
         let counts = self.given_up.as_ref().map_or(self.end, |(first, _)| Lsn(first.0.saturating_sub(1)));
         let mut replay = Replay::new(self.vfs, &scan, after, to.min(counts));
         let mut bytes = Vec::new();
