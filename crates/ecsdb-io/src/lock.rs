@@ -52,8 +52,10 @@ impl DiskLock {
         let beside = path.with_extension("holder");
         for _ in 0..NAMES_MAX {
             let file = open(path).context(FileOp::Lock, path)?;
-            let id =
-                file.metadata().and_then(|meta| platform::file_id(path, &meta)).context(FileOp::Lock, path)?;
+            let id = file
+                .metadata()
+                .and_then(|meta| platform::file_id(path, &meta))
+                .context(FileOp::Lock, path)?;
             // To the end: whoever finds the file locked by this process finds it in the list.
             let mut held = HELD.lock();
             let locked = match kind {
