@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result};
 use ecsdb_compactor::{is_free_elsewhere, is_unfinished};
@@ -21,11 +21,7 @@ pub(crate) use taken::{Held, Tables, Taken, missing, remove_demo};
 /// takes its files for something else than they are. Gives the place's real name.
 pub(crate) fn refuse(own: Option<&Layout>, to: &Path) -> Result<PathBuf> {
     let real = match Disk.real_path(to) {
-        Err(e) if e.cause.kind() == ErrorKind::NotADirectory => {
-            return Err(
-                Failure::Exists(format!("{} is below something that is no directory", to.display())).into()
-            );
-        }
+        Err(e) if e.cause.kind() == ErrorKind::NotADirectory => return Err(below_a_file(to)),
         real => real?,
     };
     let own: Vec<&Path> =
@@ -37,7 +33,7 @@ pub(crate) fn refuse(own: Option<&Layout>, to: &Path) -> Result<PathBuf> {
         Some(dir) if dir == real => "is a directory of the database itself".into(),
         Some(dir) => format!("is within {}, a directory of a database", dir.display()),
         None if own.iter().any(|dir| dir.starts_with(&real)) => "is around the database itself".into(),
-        None => return Ok(real),
+        None => return has_a_name(to).map(|()| real),
     };
     Err(Failure::Usage(format!("{} {what}: give it a place of its own", to.display())).into())
 }
@@ -46,6 +42,19 @@ pub(crate) fn refuse(own: Option<&Layout>, to: &Path) -> Result<PathBuf> {
 fn is_of_a_database(dir: &Path) -> bool {
     Manifest::generations(&Disk, &Layout::new(dir)).is_ok_and(|found| !found.is_empty())
         || Owner::read(&Disk, dir).is_ok_and(|owner| owner.is_some())
+}
+
+/// Refuses to go up from what is not there: where that leads depends on what comes to be there, and the system does not find it by that name.
+fn has_a_name(to: &Path) -> Result<()> {
+    let ups = to.ancestors().filter(|path| path.components().next_back() == Some(Component::ParentDir));
+    for from in ups.filter_map(Path::parent).filter(|from| !from.as_os_str().is_empty()) {
+        is_there(from, &format!(", so that {} is no place", to.display()))?;
+    }
+    Ok(())
+}
+
+fn below_a_file(to: &Path) -> anyhow::Error {
+    Failure::Exists(format!("{} is below something that is no directory", to.display())).into()
 }
 
 fn looking(at: &Path) -> String {
@@ -58,6 +67,7 @@ pub(crate) fn no_file(to: &Path) -> Result<()> {
         Ok(there) if !there.is_dir() => {
             Err(Failure::Exists(format!("{} is there, and no directory", to.display())).into())
         }
+        Err(e) if e.kind() == ErrorKind::NotADirectory => Err(below_a_file(to)),
         Err(e) if e.kind() != ErrorKind::NotFound => Err(e).with_context(|| looking(to)),
         _ => Ok(()),
     }
@@ -142,8 +152,23 @@ pub(crate) fn can_write(dir: &Path) -> Result<()> {
 #[cfg(unix)]
 pub(crate) fn access(path: &Path, is_dir: bool) -> std::io::Result<()> {
     use rustix::fs::{Access, access};
+    if is_dir && shows_the_kernel(path) {
+        return Err(rustix::io::Errno::PERM.into());
+    }
     let within = if is_dir { Access::EXEC_OK } else { Access::empty() };
     Ok(access(path, Access::WRITE_OK | within)?)
+}
+
+/// Whether a directory is one of `/proc` or `/sys`, in which nobody makes files, whatever its mode says.
+#[cfg(target_os = "linux")]
+fn shows_the_kernel(dir: &Path) -> bool {
+    const PROC_AND_SYS: [u64; 2] = [0x9fa0, 0x6265_6572];
+    rustix::fs::statfs(dir).is_ok_and(|of| PROC_AND_SYS.contains(&(of.f_type as u64)))
+}
+
+#[cfg(all(unix, not(target_os = "linux")))]
+fn shows_the_kernel(_: &Path) -> bool {
+    false
 }
 
 /// What may be written where is told by trying: but what is not there is not.
@@ -204,5 +229,9 @@ pub(crate) fn is_there(dir: &Path, why: &str) -> Result<()> {
 
 /// What is wrong with a temporary file, without its name, which nobody knows.
 pub(crate) fn nameless(e: std::io::Error) -> std::io::Error {
-    e.kind().into()
+    let text = e.to_string();
+    match text.split_once(" at path ") {
+        Some((what, _)) => std::io::Error::new(e.kind(), what),
+        None => e,
+    }
 }

@@ -107,15 +107,16 @@ impl Claim<'_> {
         }
         vfs.sync_dir(layout.root())?;
         remove_temporaries(vfs, layout.root(), &[FileKind::Manifest])?;
-        let manifest = Manifest { next_snapshot: 2, ..Manifest::with_new_identity(vfs) };
-        for dir in [layout.snapshot_dir(), layout.log_dir()] {
-            create_dir_durably(vfs, dir)?;
-            remove_temporaries(vfs, dir, &[FileKind::Snapshot])?;
-            Owner::new(manifest.database, layout.root()).write(vfs, dir)?;
-        }
+        let dirs = [layout.snapshot_dir(), layout.log_dir()];
+        dirs.into_iter().try_for_each(|dir| create_dir_durably(vfs, dir))?;
         let path = layout.file(FileKind::Snapshot, 1);
         if self.unfinished && vfs.file_len(&path)?.is_some() {
             vfs.remove(&path)?;
+        }
+        let manifest = Manifest { next_snapshot: 2, ..Manifest::with_new_identity(vfs) };
+        for dir in dirs {
+            remove_temporaries(vfs, dir, &[FileKind::Snapshot])?;
+            Owner::new(manifest.database, layout.root()).write(vfs, dir)?;
         }
         Ok(manifest)
     }

@@ -28,9 +28,14 @@ impl<'a> Taken<'a> {
     }
 
     fn take(vfs: &'a dyn Vfs, layout: &'a Layout, mark: &Path) -> Result<Taken<'a>> {
-        let made = missing_of(layout);
+        // Within a place that is somebody's only that one removes anything.
+        let mut made = missing_of(elsewhere(layout).chain([layout.root()]));
         match Claim::take(vfs, layout, mark) {
-            Ok(claim) => Ok(Taken { claim, layout, made }),
+            Ok(claim) => {
+                let mut inside = missing_of(layout.data_dirs().into_iter());
+                inside.0.append(&mut made.0);
+                Ok(Taken { claim, layout, made: inside })
+            }
             Err(e) => {
                 made.remove();
                 Err(e.into())
@@ -209,9 +214,8 @@ pub(crate) fn missing(to: &Path) -> Missing {
     )
 }
 
-/// The same of all directories of a database.
-fn missing_of(layout: &Layout) -> Missing {
-    let dirs = elsewhere(layout).chain([layout.root()]);
+/// The same of the directories in which something of a database is made.
+fn missing_of<'a>(dirs: impl Iterator<Item = &'a Path>) -> Missing {
     Missing(dirs.flat_map(|dir| missing(dir).0).collect())
 }
 
