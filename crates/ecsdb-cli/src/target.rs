@@ -93,7 +93,10 @@ pub(crate) fn for_database(place: &Place) -> Result<(Settled, Layout)> {
     let settled = place.settle_new()?;
     let layout = settled.layout()?;
     refuse_elsewhere(&layout)?;
-    match look(&Disk, &layout) {
+    // A database that somebody finishes between the look for its manifest and that for its other files has one the next time.
+    let looked = look(&Disk, &layout);
+    match if matches!(looked, Err(RecoveryError::NoManifest { .. })) { look(&Disk, &layout) } else { looked }
+    {
         Ok(_) => return Err(RecoveryError::DatabaseExists { dir: place.dir.clone() }.into()),
         Err(RecoveryError::NoDatabase { .. } | RecoveryError::Unfinished { .. }) => {}
         Err(RecoveryError::Io(e)) if e.is_not_found() => {}
