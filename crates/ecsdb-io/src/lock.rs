@@ -284,7 +284,7 @@ mod tests {
                         let Ok(lock) = DiskLock::take(&path, Exclusive, "process 1") else { continue };
                         assert_eq!(inside.fetch_add(1, order), 0);
                         rounds.fetch_add(1, order);
-                        std::fs::remove_file(&path).unwrap();
+                        Disk.remove(&path).unwrap();
                         inside.fetch_sub(1, order);
                         drop(lock);
                     }
