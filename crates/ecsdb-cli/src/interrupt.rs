@@ -1,6 +1,8 @@
 //! Ctrl-C. Whoever only reads ends at once; whoever writes is told, stops at the next step, and removes what is half done. A second Ctrl-C
 //! ends that, too: as a power cut would, after which the database is whole all the same.
 
+#[cfg(unix)]
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -24,6 +26,18 @@ pub(crate) fn listen() -> anyhow::Result<()> {
             std::process::exit(Exit::Interrupted as i32);
         }
     })?;
+    fail_where_files_end()
+}
+
+/// A file that would become larger than `ulimit -f` lets it is a full disk: an error, after which nothing half is left, and not the end of the process.
+#[cfg(unix)]
+fn fail_where_files_end() -> anyhow::Result<()> {
+    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default())?;
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn fail_where_files_end() -> anyhow::Result<()> {
     Ok(())
 }
 

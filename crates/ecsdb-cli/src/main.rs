@@ -124,9 +124,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // How whoever is interrupted says so.
+    failure::listen_to(std::env::args_os().skip(1));
     // Before anything else: until then a signal ends the process as it ends everybody's.
     let listening = interrupt::listen();
-    failure::listen_to(std::env::args_os().skip(1));
     log::listen();
     let Cli { json, command } = match Cli::try_parse() {
         Ok(call) => call,

@@ -8,6 +8,7 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use anyhow::Context;
 use ecsdb_io::{
     DirEntry, DirLock, Disk, EntryKind, FileOp, IoError, LockError, LockKind, OpenMode, Vfs, VfsFile,
 };
@@ -54,9 +55,9 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// An error of the file behind it, as one of the name by which it was asked for.
-fn of(path: &Path) -> impl Fn(IoError) -> IoError {
-    move |e| IoError { path: path.into(), ..e }
+/// An error of the file on the disk, as one of the name by which it was asked for. What is wrong with a dry run's own file is no fault of that.
+fn of<'a>(path: &'a Path, content: &'a Content) -> impl Fn(IoError) -> IoError + 'a {
+    move |e| if e.path == content.own { e } else { IoError { path: path.into(), ..e } }
 }
 
 fn error(op: FileOp, path: &Path) -> impl Fn(io::Error) -> IoError {
@@ -98,11 +99,15 @@ impl Content {
     }
 
     /// Makes it one that can be written to.
-    fn own(&self) -> io::Result<()> {
+    fn own(&self) -> Result<()> {
         let mut is_own = locked(&self.is_own);
         if let Some(original) = self.original.as_ref().filter(|_| !*is_own) {
-            let mut to = File::create_new(&self.own)?;
-            io::copy(&mut File::open(original)?, &mut to)?;
+            let mut from = File::open(original).map_err(error(FileOp::Open, original))?;
+            let mut to = File::create_new(&self.own).map_err(error(FileOp::Create, &self.own))?;
+            io::copy(&mut from, &mut to).map_err(|e| {
+                let e = IoError::new(FileOp::Write, &self.own, e);
+                if e.is_full_disk() { e } else { IoError { op: FileOp::Read, path: original.into(), ..e } }
+            })?;
             *is_own = true;
         }
         Ok(())
@@ -121,9 +126,15 @@ impl Content {
 }
 
 impl Overlay {
-    pub(crate) fn new() -> io::Result<Overlay> {
+    pub(crate) fn new() -> anyhow::Result<Overlay> {
         let dir =
-            tempfile::Builder::new().prefix("ecsdb-dry-run-").tempdir().map_err(crate::target::nameless)?;
+            tempfile::Builder::new().prefix("ecsdb-dry-run-").tempdir().map_err(crate::target::nameless);
+        let dir = dir.with_context(|| {
+            format!(
+                "making a directory for what the dry run writes in {} (TMPDIR)",
+                std::env::temp_dir().display()
+            )
+        })?;
         Ok(Overlay { dir, changed: Mutex::default() })
     }
 
@@ -213,7 +224,7 @@ impl Vfs for Overlay {
         }
         self.can_change(FileOp::Create, path)?;
         let content = self.content(None);
-        let file = Disk.create(&content.own).map_err(of(path))?;
+        let file = Disk.create(&content.own)?;
         self.set(path, Entry::There(content.clone()))?;
         Ok(Arc::new(Handle { path: path.into(), content, open: Mutex::new(Open { is_own: true, file }) }))
     }
@@ -223,7 +234,7 @@ impl Vfs for Overlay {
         let is_own = content.is_own();
         // Nothing is written to what lies on the disk.
         let for_reading = if is_own { mode } else { OpenMode::Read };
-        let file = Disk.open(content.place(), for_reading).map_err(of(path))?;
+        let file = Disk.open(content.place(), for_reading).map_err(of(path, &content))?;
         if mode == OpenMode::ReadWrite && !is_own {
             access(content.place(), false).map_err(error(FileOp::Open, path))?;
         }
@@ -269,7 +280,7 @@ impl Vfs for Overlay {
                 None if !self.is_on_disk(dir)? => {}
                 // It is there: nothing is made, or it is refused.
                 None => {
-                    Disk.create_dir_all(dir).map_err(of(path))?;
+                    Disk.create_dir_all(dir).map_err(|e| IoError { path: path.into(), ..e })?;
                     continue;
                 }
             }
@@ -314,7 +325,7 @@ impl Vfs for Overlay {
             None if self.is_on_disk(path)? => Disk.file_len(path),
             None | Some(Entry::Gone) => Ok(None),
             Some(Entry::Dir) => Ok(Some(0)),
-            Some(Entry::There(content)) => Disk.file_len(content.place()).map_err(of(path)),
+            Some(Entry::There(content)) => Disk.file_len(content.place()).map_err(of(path, &content)),
         }
     }
 
@@ -394,15 +405,15 @@ impl Handle {
     fn file(&self) -> Result<Arc<dyn VfsFile>> {
         let mut open = locked(&self.open);
         if !open.is_own && self.content.is_own() {
-            let file = Disk.open(&self.content.own, OpenMode::ReadWrite).map_err(of(&self.path))?;
+            let file = Disk.open(&self.content.own, OpenMode::ReadWrite)?;
             *open = Open { is_own: true, file };
         }
         Ok(open.file.clone())
     }
 
-    fn change(&self, op: FileOp, with: impl FnOnce(&dyn VfsFile) -> Result<()>) -> Result<()> {
-        self.content.own().map_err(error(op, &self.path))?;
-        with(&*self.file()?).map_err(of(&self.path))
+    fn change(&self, with: impl FnOnce(&dyn VfsFile) -> Result<()>) -> Result<()> {
+        self.content.own().map_err(of(&self.path, &self.content))?;
+        with(&*self.file()?).map_err(of(&self.path, &self.content))
     }
 }
 
@@ -412,19 +423,19 @@ impl VfsFile for Handle {
     }
 
     fn len(&self) -> Result<u64> {
-        self.file()?.len().map_err(of(&self.path))
+        self.file()?.len().map_err(of(&self.path, &self.content))
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize> {
-        self.file()?.read_at(buf, offset).map_err(of(&self.path))
+        self.file()?.read_at(buf, offset).map_err(of(&self.path, &self.content))
     }
 
     fn write_all_at(&self, bufs: &mut [IoSlice<'_>], offset: u64) -> Result<()> {
-        self.change(FileOp::Write, |file| file.write_all_at(bufs, offset))
+        self.change(|file| file.write_all_at(bufs, offset))
     }
 
     fn set_len(&self, len: u64) -> Result<()> {
-        self.change(FileOp::SetLen, |file| file.set_len(len))
+        self.change(|file| file.set_len(len))
     }
 
     fn sync_data(&self) -> Result<()> {

@@ -13,7 +13,7 @@ use clap::Args;
 use ecsdb::{
     Builder, ConfigError, Database, Job, Lsn, Moment, PersistenceConfig, Policy, RecoveryError, View,
 };
-use ecsdb_compactor::StoreSettings;
+use ecsdb_compactor::{Claim, StoreSettings};
 use ecsdb_core::World;
 use ecsdb_io::{Disk, Layout, Vfs};
 use ecsdb_recovery::{Existence, History, Options, RecoveryReport, look};
@@ -23,6 +23,7 @@ use serde_json::json;
 
 use crate::failure::{Failure, may_be_a_race};
 use crate::overlay::Overlay;
+use crate::target::Held;
 use crate::{failure, interrupt, output, target, times};
 
 /// Which database.
@@ -83,7 +84,7 @@ pub(crate) struct Seen {
 }
 
 /// The name of the file with a database's settings, in its directory.
-pub(crate) const SETTINGS: &str = ecsdb_compactor::copy::SETTINGS;
+pub(crate) const SETTINGS: &str = ecsdb_compactor::SETTINGS;
 /// How long files are read again that somebody is writing, before what is wrong with them is believed.
 const LOOKED_FOR: Duration = Duration::from_secs(60);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
@@ -170,9 +171,10 @@ impl Settled {
         builder.config(|settings| *settings = config).keep_all()
     }
 
-    /// Makes it where there is none.
-    pub(crate) fn create(&self) -> Result<()> {
-        Ok(self.builder().create_new()?.close()?)
+    /// Makes it in a place that is taken.
+    pub(crate) fn create(&self, claim: &Claim<'_>) -> Result<()> {
+        let held = Held::of(self.vfs.clone(), claim);
+        Ok(self.builder().vfs(Arc::new(held)).create_new()?.close()?)
     }
 
     /// Looks at its files, again where they change meanwhile.

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use ecsdb_core::View;
 use ecsdb_io::sync::Instant;
 use ecsdb_io::{
-    FileKind, Layout, LockKind, Owner, Priority, Scheduler, SchedulerOptions, Vfs, create_dir_durably,
+    FileKind, Layout, Owner, Priority, Scheduler, SchedulerOptions, Vfs, create_dir_durably,
     remove_temporaries,
 };
 use ecsdb_snapshot::{Kept, Manifest, SnapshotEntry, WriteOptions, write};
 
+use crate::claim::Claim;
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::event::Event;
@@ -75,16 +76,13 @@ pub fn refuse_within(own: &Layout, copy: &Layout) -> Result<()> {
     Ok(())
 }
 
-/// The file of a database's settings, which may be there before the database.
-pub const SETTINGS: &str = "ecsdb.toml";
-
 /// Writes `view` into the directory of `layout` as a new database: one full snapshot and a manifest. It has an identity of its
 /// own, since from here on it has a history of its own: log segments of the original never count as its. LSNs go on after the
 /// view's. What was noted of retention and archive of the original, `kept`, and what the settings say of them goes on to hold there (CKP-11).
 /// The manifest comes last, so a copy that was interrupted is not taken for a database. O(bytes).
 ///
 /// # Errors
-/// [`Error::TargetNotEmpty`], or when it fails or is cancelled: what was written so far is removed as far as possible.
+/// As [`Claim::take`], or when it fails or is cancelled: the place says that it is unfinished then, and can be had for another attempt.
 pub fn write_database(
     vfs: &dyn Vfs,
     layout: &Layout,
@@ -93,61 +91,74 @@ pub fn write_database(
     kept: Kept,
     control: &Control,
 ) -> Result<SnapshotInfo> {
-    let started = Instant::now();
-    let _span = tracing::info_span!("copy", to = %layout.root().display()).entered();
-    let root = layout.root();
-    // An attempt that was interrupted is begun again; nothing else is touched.
-    let unfinished = vfs.file_len(&layout.unfinished_file())?.is_some();
-    let is_free = || Ok::<_, Error>(vfs.read_dir(root)?.iter().all(|entry| *entry.name == *SETTINGS));
-    if !unfinished && vfs.file_len(root)?.is_some() && !is_free()? {
-        return Err(Error::TargetNotEmpty(root.into()));
+    Claim::take(vfs, layout, &layout.unfinished_file())?.write(view, settings, kept, control)
+}
+
+impl Claim<'_> {
+    /// Makes everything of a copy but what it holds: from here on the place says that it is unfinished, and what an earlier attempt left is gone.
+    ///
+    /// # Errors
+    /// When a file operation fails.
+    pub fn begin(&self) -> Result<Manifest> {
+        let Claim { vfs, layout, .. } = *self;
+        // From here on until it is removed, the directory is neither a database nor free for a new one.
+        if !self.unfinished {
+            vfs.create(&layout.unfinished_file())?;
+        }
+        vfs.sync_dir(layout.root())?;
+        remove_temporaries(vfs, layout.root(), &[FileKind::Manifest])?;
+        let dirs = [layout.snapshot_dir(), layout.log_dir()];
+        dirs.into_iter().try_for_each(|dir| create_dir_durably(vfs, dir))?;
+        let path = layout.file(FileKind::Snapshot, 1);
+        if self.unfinished && vfs.file_len(&path)?.is_some() {
+            vfs.remove(&path)?;
+        }
+        let manifest = Manifest { next_snapshot: 2, ..Manifest::with_new_identity(vfs) };
+        for dir in dirs {
+            remove_temporaries(vfs, dir, &[FileKind::Snapshot])?;
+            Owner::new(manifest.database, layout.root()).write(vfs, dir)?;
+        }
+        Ok(manifest)
     }
-    create_dir_durably(vfs, root)?;
-    // From here on until it is removed, the directory is neither a database nor free for a new one.
-    if !unfinished {
-        vfs.create(&layout.unfinished_file())?;
+
+    /// As [`write_database`].
+    ///
+    /// # Errors
+    /// When it fails or is cancelled; the place says that it is unfinished then.
+    pub fn write(
+        &self,
+        view: View,
+        settings: &StoreSettings,
+        kept: Kept,
+        control: &Control,
+    ) -> Result<SnapshotInfo> {
+        let started = Instant::now();
+        let Claim { vfs, layout, .. } = *self;
+        let _span = tracing::info_span!("copy", to = %layout.root().display()).entered();
+        let path = layout.file(FileKind::Snapshot, 1);
+        let lsn = view.lsn().0;
+        let kept = settings.said(kept);
+        let mut manifest = Manifest { durable_lsn: lsn, seen_lsn: lsn, kept, ..self.begin()? };
+        let options = WriteOptions {
+            database: manifest.database,
+            sequence: 1,
+            created_unix_ns: vfs.now_unix_ns(),
+            compression: settings.compression,
+            threads: settings.threads,
+            urgency: control.urgency(),
+            salt: vfs.random_u64() as u32,
+            parent: None,
+        };
+        let written = write(vfs, &path, view, &options, &mut control.follow())?;
+        // It was read back since the last step, which can take as long as writing it.
+        if let Err(e) = control.check() {
+            vfs.remove(&path)?;
+            return Err(e);
+        }
+        manifest.snapshots.push(SnapshotEntry::new(&written.header, &written.directory, written.bytes));
+        manifest.publish(vfs, layout)?;
+        vfs.remove(&layout.unfinished_file())?;
+        vfs.sync_dir(layout.root())?;
+        Ok(SnapshotInfo::new(&written, started.elapsed()))
     }
-    vfs.sync_dir(root)?;
-    let _lock = vfs.try_lock(
-        &Layout::lock_file(root),
-        LockKind::Exclusive,
-        &format!("process {}, which copies into it", std::process::id()),
-    )?;
-    if !Manifest::generations(vfs, layout)?.is_empty() {
-        return Err(Error::TargetNotEmpty(root.into()));
-    }
-    let mut manifest = Manifest::with_new_identity(vfs);
-    for dir in [layout.snapshot_dir(), layout.log_dir()] {
-        create_dir_durably(vfs, dir)?;
-        remove_temporaries(vfs, dir, &[FileKind::Snapshot])?;
-        Owner::new(manifest.database, root).write(vfs, dir)?;
-    }
-    let path = layout.file(FileKind::Snapshot, 1);
-    if unfinished && vfs.file_len(&path)?.is_some() {
-        vfs.remove(&path)?;
-    }
-    let lsn = view.lsn().0;
-    let kept = settings.said(kept);
-    manifest = Manifest { next_snapshot: 2, durable_lsn: lsn, seen_lsn: lsn, kept, ..manifest };
-    let options = WriteOptions {
-        database: manifest.database,
-        sequence: 1,
-        created_unix_ns: vfs.now_unix_ns(),
-        compression: settings.compression,
-        threads: settings.threads,
-        urgency: control.urgency(),
-        salt: vfs.random_u64() as u32,
-        parent: None,
-    };
-    let written = write(vfs, &path, view, &options, &mut control.follow())?;
-    // It was read back since the last step, which can take as long as writing it.
-    if let Err(e) = control.check() {
-        vfs.remove(&path)?;
-        return Err(e);
-    }
-    manifest.snapshots.push(SnapshotEntry::new(&written.header, &written.directory, written.bytes));
-    manifest.publish(vfs, layout)?;
-    vfs.remove(&layout.unfinished_file())?;
-    vfs.sync_dir(root)?;
-    Ok(SnapshotInfo::new(&written, started.elapsed()))
 }

@@ -27,11 +27,11 @@ pub enum Error {
     /// A value could not be encoded.
     #[error(transparent)]
     World(#[from] ecsdb_core::Error),
-    /// Another process has the target directory open.
+    /// Somebody else is at work in the target directory, or has it open.
     #[error(transparent)]
     Locked(#[from] LockError),
-    /// The directory that a copy should go to has something in it.
-    #[error("{} is not empty: a copy needs a directory of its own", .0.display())]
+    /// The directory that something new should go to has something in it.
+    #[error("{} is not empty: something new needs a directory of its own", .0.display())]
     TargetNotEmpty(PathBuf),
     /// The directory that a copy should go to is one of the database's own.
     #[error("{} is within the database itself: a copy needs a directory of its own", .0.display())]

@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod archive;
+mod claim;
 mod compact;
 mod control;
 pub mod copy;
@@ -28,6 +29,7 @@ mod trim;
 mod turn;
 mod waking;
 
+pub use claim::{Claim, SETTINGS, is_free_elsewhere, is_unfinished};
 pub use control::Control;
 pub use error::{Error, Result};
 pub use event::{Event, EventSender, Events};

@@ -6,9 +6,12 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use ecsdb_compactor::{Archiving, Control, EventSender, Retention, Store, StoreFiles, StoreSettings, Task};
+use ecsdb_compactor::copy::write_database;
+use ecsdb_compactor::{
+    Archiving, Control, Error, EventSender, Retention, Store, StoreFiles, StoreSettings, Task,
+};
 use ecsdb_core::{Component, World};
-use ecsdb_io::{Disk, FileKind, Layout, Urgency, Vfs};
+use ecsdb_io::{Disk, FileKind, Layout, LockError, Urgency, Vfs};
 use ecsdb_recovery::{Existence, Options, Policy, recover};
 use ecsdb_wal::{Durability, Log, LogOptions, Lsn, Payload};
 
@@ -146,17 +149,42 @@ fn a_cancelled_copy_can_be_tried_again() {
     control.cancel();
     let settings = db.store.settings();
     let write = |control: &Control| {
-        ecsdb_compactor::copy::write_database(
-            &Disk,
-            &copy,
-            db.world.view(),
-            &settings,
-            Default::default(),
-            control,
-        )
+        write_database(&Disk, &copy, db.world.view(), &settings, Default::default(), control)
     };
     assert!(write(&control).unwrap_err().is_cancelled());
     write(&db.control()).unwrap();
+}
+
+/// Several copies into one place at once: one is made, and the others leave it alone.
+#[test]
+fn of_copies_into_one_place_one_is_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut db = open(&dir.path().join("world"));
+    db.commit(1);
+    let expected = db.world.view().digest().unwrap();
+    let (settings, view) = (db.store.settings(), db.world.view());
+    for round in 0..30 {
+        let copy = Layout::new(dir.path().join(format!("a/copy {round}")));
+        let begun = std::sync::Barrier::new(3);
+        let made = std::thread::scope(|scope| {
+            let copying = [(); 3].map(|()| {
+                let (control, view) = (db.control(), view.clone());
+                let (copy, begun, settings) = (&copy, &begun, &settings);
+                scope.spawn(move || {
+                    begun.wait();
+                    write_database(&Disk, copy, view, settings, Default::default(), &control).map(drop)
+                })
+            });
+            copying.map(|copying| copying.join().unwrap())
+        });
+        assert_eq!(made.iter().filter(|made| made.is_ok()).count(), 1, "{made:?}");
+        let is_known = |made: &Result<(), Error>| {
+            matches!(made, Ok(()) | Err(Error::TargetNotEmpty(_) | Error::Locked(LockError::Held { .. })))
+        };
+        assert!(made.iter().all(is_known), "{made:?}");
+        assert_eq!(Disk.file_len(&copy.unfinished_file()).unwrap(), None);
+        assert_eq!(open(copy.root()).world.view().digest().unwrap(), expected);
+    }
 }
 
 /// Where nobody had looked yet, the first look waited for whoever was at work: for ever, if that was held back.

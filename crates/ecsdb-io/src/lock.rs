@@ -14,6 +14,9 @@ use crate::vfs::{DirLock, LockError, LockKind};
 /// The locks that this process has. A number would not tell: in two containers it may mean two processes.
 static HELD: Mutex<Vec<Held>> = Mutex::new(Vec::new());
 
+/// Lock files of one name that are removed one after another by whoever has them, before that is taken for a fault.
+const NAMES_MAX: u32 = 1000;
+
 #[derive(Debug)]
 struct Held {
     id: FileId,
@@ -40,45 +43,60 @@ pub(crate) struct DiskLock {
 
 impl DirLock for DiskLock {
     fn check(&self) -> Result<(), IoError> {
-        let id = std::fs::symlink_metadata(&self.path).and_then(|meta| platform::file_id(&self.path, &meta));
-        match id {
-            Ok(id) if id == self.id => Ok(()),
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(IoError::new(FileOp::Lock, &self.path, e)),
-            _ => Err(IoError::lock_lost(&self.path)),
-        }
+        if has_name(&self.path, &self.id)? { Ok(()) } else { Err(IoError::lock_lost(&self.path)) }
     }
 }
 
 impl DiskLock {
     pub(crate) fn take(path: &Path, kind: LockKind, holder: &str) -> Result<DiskLock, LockError> {
         let beside = path.with_extension("holder");
-        let file = open(path).context(FileOp::Lock, path)?;
-        let id =
-            file.metadata().and_then(|meta| platform::file_id(path, &meta)).context(FileOp::Lock, path)?;
-        // To the end: whoever finds the file locked by this process finds it in the list.
-        let mut held = HELD.lock();
-        let locked = match kind {
-            LockKind::Exclusive => file.try_lock(),
-            LockKind::Shared => file.try_lock_shared(),
-        };
-        match locked {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let holder = match held.iter().find(|held| held.is_on(&id)) {
-                    Some(own) => format!("this process itself ({}), which has it open already", own.holder),
-                    None => holder_of(&beside).unwrap_or_else(|| "another process".into()),
-                };
-                return Err(LockError::Held { path: path.into(), holder });
+        for _ in 0..NAMES_MAX {
+            let file = open(path).context(FileOp::Lock, path)?;
+            let id = file
+                .metadata()
+                .and_then(|meta| platform::file_id(path, &meta))
+                .context(FileOp::Lock, path)?;
+            // To the end: whoever finds the file locked by this process finds it in the list.
+            let mut held = HELD.lock();
+            let locked = match kind {
+                LockKind::Exclusive => file.try_lock(),
+                LockKind::Shared => file.try_lock_shared(),
+            };
+            match locked {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    let holder = match held.iter().find(|held| held.is_on(&id)) {
+                        Some(own) => {
+                            format!("this process itself ({}), which has it open already", own.holder)
+                        }
+                        None => holder_of(&beside).unwrap_or_else(|| "another process".into()),
+                    };
+                    return Err(LockError::Held { path: path.into(), holder });
+                }
+                Err(TryLockError::Error(e)) => return Err(IoError::new(FileOp::Lock, path, e).into()),
             }
-            Err(TryLockError::Error(e)) => return Err(IoError::new(FileOp::Lock, path, e).into()),
+            // Whoever had it may have removed it between: then it keeps nobody out.
+            if !has_name(path, &id)? {
+                continue;
+            }
+            // Whoever cannot leave a note has the lock all the same. Of several readers the first one leaves it.
+            let note = leave_note(&beside, holder)
+                .inspect_err(|e| tracing::debug!(error = %e, "who holds the lock could not be noted"))
+                .ok();
+            let process = Process::current();
+            held.push(Held { id: id.clone(), process, holder: holder.into() });
+            return Ok(DiskLock { process, path: path.into(), id, file, note });
         }
-        // Whoever cannot leave a note has the lock all the same. Of several readers the first one leaves it.
-        let note = leave_note(&beside, holder)
-            .inspect_err(|e| tracing::debug!(error = %e, "who holds the lock could not be noted"))
-            .ok();
-        let process = Process::current();
-        held.push(Held { id: id.clone(), process, holder: holder.into() });
-        Ok(DiskLock { process, path: path.into(), id, file, note })
+        Err(IoError::lock_lost(path).into())
+    }
+}
+
+/// Whether a lock file is the one that has its name.
+fn has_name(path: &Path, id: &FileId) -> Result<bool, IoError> {
+    match std::fs::symlink_metadata(path).and_then(|meta| platform::file_id(path, &meta)) {
+        Ok(of_name) => Ok(of_name == *id),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(IoError::new(FileOp::Lock, path, e)),
     }
 }
 
@@ -250,6 +268,29 @@ mod tests {
         drop(file);
         let _lock = Disk.try_lock(&path, Exclusive, "process 1").unwrap();
         assert_eq!(note(), "process 1");
+    }
+
+    /// Whoever has a lock may remove its file. Of those who had opened it by then, none gets a lock that keeps nobody out.
+    #[test]
+    fn of_several_that_remove_the_file_of_their_lock_one_has_it_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("LOCK");
+        let (inside, rounds) = (std::sync::atomic::AtomicU32::new(0), std::sync::atomic::AtomicU32::new(0));
+        let order = std::sync::atomic::Ordering::SeqCst;
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while rounds.load(order) < 2000 {
+                        let Ok(lock) = DiskLock::take(&path, Exclusive, "process 1") else { continue };
+                        assert_eq!(inside.fetch_add(1, order), 0);
+                        rounds.fetch_add(1, order);
+                        Disk.remove(&path).unwrap();
+                        inside.fetch_sub(1, order);
+                        drop(lock);
+                    }
+                });
+            }
+        });
     }
 
     #[test]

@@ -6,33 +6,41 @@ use std::time::Duration;
 
 use anyhow::Result;
 use ecsdb::{PersistenceConfig, SnapshotInfo, Task, View};
-use ecsdb_compactor::copy::{Limited, write_database};
-use ecsdb_compactor::{Control, EventSender};
+use ecsdb_compactor::copy::Limited;
+use ecsdb_compactor::{Claim, Control, EventSender};
 use ecsdb_io::{Disk, Layout};
 use ecsdb_recovery::look;
 use ecsdb_snapshot::Kept;
 
+use crate::interrupt;
 use crate::output::{self, bar};
-use crate::{interrupt, target};
+use crate::overlay::Overlay;
+use crate::target::Taken;
 
-/// Writes the view into a directory that [may be had](target::for_copy), as fast as the settings allow; what the original has noted of
-/// retention and archive, `kept`, goes on to hold. An interruption removes what is there of it, unless it was unfinished before.
+/// Writes the view into a directory that [may be had](crate::target::for_copy), as fast as the settings allow; what the original has noted of
+/// retention and archive, `kept`, goes on to hold. An interruption removes what is there of it, unless it was unfinished before. A dry run does the same up
+/// to where there would be something to write.
 pub(crate) fn write(
     view: View,
     layout: &Layout,
     config: &PersistenceConfig,
     kept: Kept,
-) -> Result<SnapshotInfo> {
-    let made = target::missing_of(layout);
-    let was_unfinished = target::is_unfinished(layout);
+    dry_run: bool,
+) -> Result<Option<SnapshotInfo>> {
     interrupt::hold();
+    if dry_run {
+        let overlay = Overlay::new()?;
+        Claim::take(&overlay, layout, &layout.unfinished_file())?.begin()?;
+        return Ok(None);
+    }
     let control = Control::new(Task::Copy, EventSender::default());
     control.begin();
     let bar = bar()?;
     let settings = config.store_settings();
     let files = Limited::new(Arc::new(Disk), config.bytes_per_second_max(), &control)?;
+    let taken = Taken::of_database(files.vfs(), layout)?;
     let written = std::thread::scope(|scope| {
-        let writer = scope.spawn(|| write_database(files.vfs(), layout, view, &settings, kept, &control));
+        let writer = scope.spawn(|| taken.claim.write(view, &settings, kept, &control));
         while !writer.is_finished() {
             if interrupt::asked() {
                 control.cancel();
@@ -47,9 +55,8 @@ pub(crate) fn write(
     bar.finish_and_clear();
     let Ok(written) = written else { anyhow::bail!("the copy panicked; this is a bug of ecsdb") };
     match written {
-        // Beside an attempt that was left unfinished there may be files of others: it stays what it was.
-        Err(e) if !was_unfinished => target::give_up(layout, &made, e.into()),
-        other => Ok(other?),
+        Ok(info) => Ok(Some(info)),
+        Err(e) => taken.give_up(e.into()),
     }
 }
 

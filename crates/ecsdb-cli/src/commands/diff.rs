@@ -40,7 +40,7 @@ impl Side {
     fn parse(word: OsString) -> Result<Side, String> {
         let whole = PathBuf::from(&word);
         let Some((dir, moment)) = split(&word).filter(|_| !whole.is_dir()) else {
-            return Ok(Side { place: Place::of(whole), moment: Moment::Latest });
+            return Side::of(whole, Moment::Latest);
         };
         let moment = if let Ok(lsn) = moment.parse() {
             Moment::Lsn(Lsn(lsn))
@@ -49,7 +49,14 @@ impl Side {
         } else {
             Moment::Time(times::system_time(times::parse(&moment)?))
         };
-        Ok(Side { place: Place::of(dir), moment })
+        Side::of(dir.into(), moment)
+    }
+
+    fn of(dir: PathBuf, moment: Moment) -> Result<Side, String> {
+        match dir.as_os_str().is_empty() {
+            true => Err("the directory has no name".into()),
+            false => Ok(Side { place: Place::of(dir), moment }),
+        }
     }
 }
 

@@ -316,10 +316,11 @@ fn cause(e: ParquetError) -> anyhow::Error {
 pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     let to = &options.to;
     let settled = options.place.settle()?;
-    let tables = target::for_tables(Some(&settled.layout()?), to)?;
+    let layout = target::for_tables(Some(&settled.layout()?), to)?;
     let seen = settled.look(|look| look.see(options.when.moment()))?;
     interrupt::hold();
-    let files = match tables.begin().and_then(|()| write(&seen, to)) {
+    let tables = Tables::begin(&layout)?;
+    let files = match write(&seen, to) {
         Ok(files) => files,
         Err(e) => {
             tables.give_up();

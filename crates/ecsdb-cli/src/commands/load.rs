@@ -52,13 +52,7 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
         read(&mut BufReader::new(file)).with_context(name)?
     };
     let (view, same) = (dumped.view, dumped.same);
-    let info = match options.dry_run {
-        true => None,
-        false => {
-            target::remove_left_over(&layout)?;
-            Some(copy::write(view.clone(), &layout, &settled.config, Kept::default())?)
-        }
-    };
+    let info = copy::write(view.clone(), &layout, &settled.config, Kept::default(), options.dry_run)?;
     if out.is_json() {
         return out.json(&json!({
             "to": output::path(dir), "entities": view.len(), "lsn": view.lsn().0, "as_dumped": same,

@@ -31,6 +31,7 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
         return Ok(out.raw().write_all(&page)?);
     };
     target::no_file(dir)?;
+    target::can_write(dir)?;
     // What lies in the directory is what must not be within a database.
     target::refuse(None, &dir.join("ecsdb.1"))?;
     // All of them, or none.
@@ -39,23 +40,42 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
     let mut pages = Vec::new();
     let mut write = |name: &str, command: clap::Command| -> Result<()> {
-        let mut page = Vec::new();
-        Man::new(command).render(&mut page)?;
         let path = dir.join(format!("{name}.1"));
-        let written = std::fs::write(&path, page);
-        pages.push(path.clone());
-        written.with_context(|| format!("writing {}", path.display()))
+        let writing = || format!("writing {}", path.display());
+        // Those that are there stay until all are written.
+        let mut named = tempfile::Builder::new();
+        let named = readable(named.prefix(".ecsdb-man.").suffix(".tmp"));
+        let mut file = named.tempfile_in(dir).map_err(target::nameless).with_context(writing)?;
+        Man::new(command).render(file.as_file_mut()).with_context(writing)?;
+        pages.push((file, path));
+        Ok(())
     };
     if let Err(e) = pages_of("ecsdb", &command, &mut write) {
-        pages.iter().for_each(|page| drop(std::fs::remove_file(page)));
+        drop(pages);
         made.remove();
         return Err(e);
     }
-    let pages = pages.len() as u64;
+    let count = pages.len() as u64;
+    for (file, path) in pages {
+        file.persist(&path).map_err(|e| e.error).with_context(|| format!("writing {}", path.display()))?;
+    }
+    let pages = count;
     if out.is_json() {
         return out.json(&json!({ "dir": output::path(dir), "pages": pages }));
     }
     out.line(format_args!("{} in {}", many(pages, "page", "pages"), dir.display()))
+}
+
+/// Pages are for everybody, as other files are.
+#[cfg(unix)]
+fn readable<'b, 'n>(named: &'b mut tempfile::Builder<'n, 'n>) -> &'b mut tempfile::Builder<'n, 'n> {
+    use std::os::unix::fs::PermissionsExt;
+    named.permissions(std::fs::Permissions::from_mode(0o666))
+}
+
+#[cfg(not(unix))]
+fn readable<'b, 'n>(named: &'b mut tempfile::Builder<'n, 'n>) -> &'b mut tempfile::Builder<'n, 'n> {
+    named
 }
 
 /// The page of a command, and those of the commands below it.

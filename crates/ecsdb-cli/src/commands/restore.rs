@@ -46,10 +46,7 @@ pub(crate) fn copy_of(
     let copying = || format!("copying {}", place.dir.display());
     let (seen, kept) =
         settled.look(|look| Ok((look.see(moment)?, look.manifest.kept))).with_context(copying)?;
-    let info = match dry_run {
-        true => None,
-        false => Some(copy::write(seen.view.clone(), &layout, &settled.config, kept)?),
-    };
+    let info = copy::write(seen.view.clone(), &layout, &settled.config, kept, dry_run)?;
     elsewhere.iter().for_each(|other| failure::warn(other));
     if out.is_json() {
         return out.json(&copy::json(to, info.as_ref(), seen.json()));

@@ -65,7 +65,7 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     let made = target::missing(layout.root());
     let played = play(layout.root(), options, &data, started, out);
     if interrupt::asked() && played.is_err() {
-        target::remove_database(&layout, &made)?;
+        target::remove_demo(&layout, &made)?;
     }
     played
 }

@@ -15,5 +15,6 @@ mod reading;
 mod settings;
 mod tail;
 mod targets;
+mod together;
 mod told;
 mod writing;

@@ -136,3 +136,175 @@ fn so_does_a_copy_that_a_program_makes_of_a_closed_database() {
     assert!(started.elapsed() > Duration::from_millis(info.bytes / 2), "{:?}", started.elapsed());
     assert_eq!(fixture.json(&["hash", "copy"])["digest"], fixture.json(&["hash", "world"])["digest"]);
 }
+
+/// What is left of an attempt that was killed, locks of somebody at work, directories in which something else is in a file's place: a dry run has
+/// the exit code and the words of the real one, and neither changes anything that it refuses.
+#[test]
+fn a_dry_run_refuses_what_the_real_one_does() {
+    let fixture = Fixture::new();
+    fixture.ok(&["dump", "world", "--output", "dumped"]);
+    let to = fixture.path("to");
+    let dir = |name: &str| std::fs::create_dir_all(to.join(name)).unwrap();
+    let file = |name: &str| std::fs::write(to.join(name), "").unwrap();
+    let mut refused = 0;
+    for kind in 0..12 {
+        for command in [
+            &["restore", "world", "to"][..],
+            &["backup", "world", "to"],
+            &["load", "to", "dumped"],
+            &["init", "to"],
+        ] {
+            dir("");
+            if kind < 7 {
+                file("UNFINISHED");
+            }
+            match kind {
+                0 => file("log"),
+                1 => file("snapshots"),
+                2 => dir("snapshots/0000000000000001.snap"),
+                3 => dir("UNFINISHED.export"),
+                4 => file("LOCK"),
+                #[cfg(unix)]
+                5 => std::os::unix::fs::symlink("nowhere", to.join("log")).unwrap(),
+                6 => dir("LOCK"),
+                7 => dir("UNFINISHED"),
+                8 => file("LOCK"),
+                9 => file("mine"),
+                10 => file("0000000000000002.manifest.tmp"),
+                _ => {}
+            }
+            let lock = [4, 8].contains(&kind).then(|| {
+                let lock = std::fs::File::open(to.join("LOCK")).unwrap();
+                lock.try_lock().unwrap();
+                lock
+            });
+            let before = files(&to);
+            let dry = fixture.run(&[command, &["--dry-run"]].concat());
+            assert_eq!(files(&to), before, "{kind} {command:?}");
+            let real = fixture.run(command);
+            assert_eq!((dry.0, &dry.2), (real.0, &real.2), "{kind} {command:?}");
+            if lock.is_some() {
+                assert_eq!(real.0, 5, "{kind} {command:?}: {}", real.2);
+            }
+            if real.0 != 0 {
+                let names = |all: &[(_, u64, _)]| {
+                    all.iter().map(|(path, ..): &(std::path::PathBuf, _, _)| path.clone()).collect::<Vec<_>>()
+                };
+                assert_eq!(names(&files(&to)), names(&before), "{kind} {command:?}: {}", real.2);
+                refused += 1;
+            }
+            drop(lock);
+            std::fs::remove_dir_all(&to).unwrap();
+        }
+    }
+    assert!(refused > 20, "{refused}");
+}
+
+/// A directory that is given up stays where it was, and one that cannot be named is none.
+#[test]
+fn a_place_is_named_as_the_system_finds_it() {
+    let fixture = Fixture::new();
+    let before = files(fixture.dir.path());
+    for command in [
+        &["restore", "world", "nowhere/../to"][..],
+        &["backup", "world", "nowhere/below/../../to"],
+        &["export", "world", "--parquet", "nowhere/../to"],
+        &["init", "nowhere/../to"],
+        &["dump", "world", "--output", "nowhere/../to"],
+        &["man", "nowhere/../to"],
+    ] {
+        let (code, out, error) = fixture.run(command);
+        assert!(code == 3 && error.contains("is no directory"), "{command:?}: {code} {out}{error}");
+    }
+    for side in ["", "@3"] {
+        let (code, _, error) = fixture.run(&["diff", side, "world"]);
+        assert!(code == 2 && error.contains("has no name"), "{code} {error}");
+    }
+    assert_eq!(files(fixture.dir.path()), before);
+    fixture.ok(&["restore", "world", "world/../to"]);
+    fixture.ok(&["info", "to"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn pages_that_are_there_stay_where_new_ones_cannot_be_written() {
+    use std::os::unix::fs::PermissionsExt;
+    let fixture = Fixture::new();
+    fixture.ok(&["man", "pages"]);
+    let mode = std::fs::metadata(fixture.path("pages/ecsdb.1")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o444, 0o444, "everybody may read them");
+    std::fs::write(fixture.path("pages/ecsdb-info.1"), "mine").unwrap();
+    let before = files(&fixture.path("pages"));
+    // The first page is shorter than that, and the last one is not.
+    let (code, error) = limited(&fixture, 1, &["man", "pages"]);
+    assert!(code == 1 && error.contains("File too large"), "{code} {error}");
+    assert_eq!(files(&fixture.path("pages")), before);
+    fixture.ok(&["man", "pages"]);
+    std::fs::write(fixture.path("file"), "mine").unwrap();
+    std::os::unix::fs::symlink("nowhere", fixture.path("link")).unwrap();
+    for to in ["file/pages", "link", "link/pages"] {
+        let (code, _, error) = fixture.run(&["man", to]);
+        assert_eq!(code, 6, "{error}");
+    }
+}
+
+/// A command whose files may have no more than so many KiB.
+#[cfg(unix)]
+fn limited(fixture: &Fixture, kib: u64, command: &[&str]) -> (i32, String) {
+    let mut limited = std::process::Command::new("bash");
+    let script = format!("ulimit -f {kib}; exec \"$0\" \"$@\"");
+    limited.args(["-c", &script, env!("CARGO_BIN_EXE_ecsdb")]).args(command);
+    let output = limited
+        .current_dir(fixture.dir.path())
+        .env("TMPDIR", fixture.dir.path())
+        .env_remove("RUST_BACKTRACE")
+        .output()
+        .unwrap();
+    let (code, _, error) = told(output);
+    (code, error)
+}
+
+/// The size of files is limited (`ulimit -f`): that is a full disk, and leaves nothing half.
+#[cfg(unix)]
+#[test]
+fn a_file_that_may_not_grow_is_an_error_and_no_end() {
+    let fixture = Fixture::new();
+    fixture.ok(&["dump", "world", "--output", "dumped"]);
+    for command in [
+        &["restore", "world", "to"][..],
+        &["backup", "world", "to"],
+        &["load", "to", "dumped"],
+        &["init", "to"],
+        &["init", "to", "--dry-run"],
+        &["export", "world", "--parquet", "to"],
+        &["dump", "world", "--output", "to"],
+        &["compact", "world", "--dry-run"],
+    ] {
+        let before = files(fixture.dir.path());
+        let (code, error) = limited(&fixture, 0, command);
+        assert!(code == 1 && error.contains("File too large"), "{command:?}: {code} {error}");
+        assert_eq!(error.lines().count(), 1, "{command:?}: {error}");
+        let names = |all: Vec<(std::path::PathBuf, u64, _)>| {
+            all.into_iter().map(|(path, bytes, _)| (path, bytes)).collect::<Vec<_>>()
+        };
+        assert_eq!(names(files(fixture.dir.path())), names(before), "{command:?}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_the_directory_for_temporary_files_is_said_to_be_its_fault() {
+    let fixture = Fixture::new();
+    for command in [&["repair", "world", "--dry-run"][..], &["backup", "world", "to", "--dry-run"]] {
+        let nowhere = fixture.path("nowhere");
+        let (code, _, error) = told(fixture.command(command).env("TMPDIR", &nowhere).output().unwrap());
+        if cfg!(unix) {
+            let says = error.contains("nowhere (TMPDIR): ") && error.contains("os error");
+            assert!(code == 1 && says, "{command:?}: {code} {error}");
+        }
+    }
+    #[cfg(unix)]
+    {
+        let (code, error) = limited(&fixture, 0, &["compact", "world", "--dry-run"]);
+        assert!(code == 1 && error.contains("/ecsdb-dry-run-"), "{code} {error}");
+    }
+}

@@ -1,0 +1,309 @@
+//! A place that a command has taken for something new: nobody else touches it meanwhile, and what is half done there is removed by nobody else.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use ecsdb_compactor::Claim;
+use ecsdb_io::{
+    DirEntry, DirLock, Disk, FileKind, IoError, Layout, LockError, LockKind, OpenMode, Vfs, VfsFile,
+};
+
+use super::elsewhere;
+use crate::interrupt;
+
+/// A place, and what was not there before.
+pub(crate) struct Taken<'a> {
+    pub(crate) claim: Claim<'a>,
+    layout: &'a Layout,
+    made: Missing,
+}
+
+impl<'a> Taken<'a> {
+    /// Takes the place of a database, of which [`Layout::unfinished_file`] says that it is half done.
+    pub(crate) fn of_database(vfs: &'a dyn Vfs, layout: &'a Layout) -> Result<Taken<'a>> {
+        Taken::take(vfs, layout, &layout.unfinished_file())
+    }
+
+    fn take(vfs: &'a dyn Vfs, layout: &'a Layout, mark: &Path) -> Result<Taken<'a>> {
+        // Within a place that is somebody's only that one removes anything.
+        let mut made = missing_of(elsewhere(layout).chain([layout.root()]));
+        match Claim::take(vfs, layout, mark) {
+            Ok(claim) => {
+                let mut inside = missing_of(layout.data_dirs().into_iter());
+                inside.0.append(&mut made.0);
+                Ok(Taken { claim, layout, made: inside })
+            }
+            Err(e) => {
+                made.remove();
+                Err(e.into())
+            }
+        }
+    }
+
+    /// Leaves nothing of a database that was begun here, and failed with `e`. Beside an attempt that was left unfinished before there may be files of
+    /// others: it stays what it was.
+    pub(crate) fn give_up<T>(self, e: anyhow::Error) -> Result<T> {
+        let removed = if self.claim.unfinished { Ok(()) } else { remove_database(self.layout) };
+        self.claim.release();
+        self.made.remove();
+        // What it failed with counts; that somebody wanted nothing of it is no word about what is there.
+        if interrupt::asked() {
+            removed?;
+        }
+        Err(e)
+    }
+}
+
+/// Removes a demonstration's database, of which the processes that had it open have ended.
+pub(crate) fn remove_demo(layout: &Layout, made: &Missing) -> Result<()> {
+    let path = Layout::lock_file(layout.root());
+    let lock = Disk.try_lock(&path, LockKind::Exclusive, &format!("process {}", std::process::id()));
+    if let Err(e @ LockError::Held { .. }) = lock {
+        return Err(ecsdb::RecoveryError::from(e).into());
+    }
+    remove_database(layout)?;
+    remove_files(layout.root(), true)?;
+    made.remove();
+    Ok(())
+}
+
+/// Files for whoever takes the locks of a place by itself: it is given those that are held.
+#[derive(Debug)]
+pub(crate) struct Held {
+    vfs: Arc<dyn Vfs>,
+    locks: Vec<(PathBuf, Arc<dyn DirLock>)>,
+}
+
+impl Held {
+    pub(crate) fn of(vfs: Arc<dyn Vfs>, claim: &Claim<'_>) -> Held {
+        let locks = claim.locks().map(|(dir, lock)| (Layout::lock_file(dir), lock.clone()));
+        Held { locks: locks.collect(), vfs }
+    }
+}
+
+impl Vfs for Held {
+    fn create(&self, path: &Path) -> Result<Arc<dyn VfsFile>, IoError> {
+        self.vfs.create(path)
+    }
+
+    fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn VfsFile>, IoError> {
+        self.vfs.open(path, mode)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), IoError> {
+        self.vfs.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> Result<(), IoError> {
+        self.vfs.remove(path)
+    }
+
+    fn create_dir_all(&self, path: &Path) -> Result<(), IoError> {
+        self.vfs.create_dir_all(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> Result<(), IoError> {
+        self.vfs.sync_dir(path)
+    }
+
+    fn read_dir(&self, path: &Path) -> Result<Vec<DirEntry>, IoError> {
+        self.vfs.read_dir(path)
+    }
+
+    fn file_len(&self, path: &Path) -> Result<Option<u64>, IoError> {
+        self.vfs.file_len(path)
+    }
+
+    fn real_path(&self, path: &Path) -> Result<PathBuf, IoError> {
+        self.vfs.real_path(path)
+    }
+
+    fn try_lock(&self, path: &Path, kind: LockKind, holder: &str) -> Result<Arc<dyn DirLock>, LockError> {
+        match self.locks.iter().find(|(held, _)| held == path) {
+            Some((_, lock)) => Ok(lock.clone()),
+            None => self.vfs.try_lock(path, kind, holder),
+        }
+    }
+
+    fn free_space(&self, path: &Path) -> Result<Option<u64>, IoError> {
+        self.vfs.free_space(path)
+    }
+
+    fn now_unix_ns(&self) -> u64 {
+        self.vfs.now_unix_ns()
+    }
+
+    fn random_u64(&self) -> u64 {
+        self.vfs.random_u64()
+    }
+}
+
+/// Tables that are being written. Unless they are finished, they are removed.
+pub(crate) struct Tables<'a> {
+    taken: Taken<'a>,
+    mark: PathBuf,
+}
+
+impl<'a> Tables<'a> {
+    /// The file in their directory that says that they are not all there yet.
+    pub(crate) fn mark(layout: &Layout) -> PathBuf {
+        layout.root().join("UNFINISHED.export")
+    }
+
+    pub(crate) fn table(number: usize) -> String {
+        format!("archetype-{number:04}.parquet")
+    }
+
+    fn is_table(name: &str) -> bool {
+        let number = name.strip_prefix("archetype-").and_then(|rest| rest.strip_suffix(".parquet"));
+        number.is_some_and(|number| number.parse().is_ok_and(|number| Tables::table(number) == name))
+    }
+
+    /// Takes the directory, and removes what an export that was killed has left of its tables.
+    pub(crate) fn begin(layout: &'a Layout) -> Result<Tables<'a>> {
+        let mark = Tables::mark(layout);
+        let tables = Tables { taken: Taken::take(&Disk, layout, &mark)?, mark };
+        let begun = fs::write(&tables.mark, "").with_context(|| format!("writing {}", tables.mark.display()));
+        match begun.and_then(|()| tables.remove_tables()) {
+            Ok(()) => Ok(tables),
+            Err(e) => {
+                tables.give_up();
+                Err(e)
+            }
+        }
+    }
+
+    fn remove_tables(&self) -> Result<()> {
+        for entry in fs::read_dir(self.taken.layout.root())? {
+            let entry = entry?;
+            if entry.file_type()?.is_file() && entry.file_name().to_str().is_some_and(Tables::is_table) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn finish(self) -> Result<()> {
+        let removed = fs::remove_file(&self.mark);
+        self.taken.claim.release();
+        removed.with_context(|| format!("removing {}", self.mark.display()))
+    }
+
+    /// Leaves nothing of them: what is half done is of no use to anybody.
+    pub(crate) fn give_up(self) {
+        if self.remove_tables().is_ok() {
+            drop(fs::remove_file(self.mark));
+        }
+        self.taken.claim.release();
+        self.taken.made.remove();
+    }
+}
+
+/// Directories that are not there before something is written into the last of them.
+pub(crate) struct Missing(Vec<PathBuf>);
+
+pub(crate) fn missing(to: &Path) -> Missing {
+    Missing(
+        to.ancestors()
+            .take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists())
+            .map(Path::to_path_buf)
+            .collect(),
+    )
+}
+
+/// The same of the directories in which something of a database is made.
+fn missing_of<'a>(dirs: impl Iterator<Item = &'a Path>) -> Missing {
+    Missing(dirs.flat_map(|dir| missing(dir).0).collect())
+}
+
+impl Missing {
+    /// Removes them, unless somebody has put something in.
+    pub(crate) fn remove(&self) {
+        self.0.iter().for_each(|dir| drop(fs::remove_dir(dir)));
+    }
+}
+
+/// Removes what is half done of a database in a directory that was empty before: what ecsdb writes, and no file of anybody else. Locks that whoever
+/// has taken the place holds stay.
+fn remove_database(layout: &Layout) -> Result<()> {
+    let aside = layout.quarantine_dir();
+    let parts = [layout.log_dir(), layout.snapshot_dir(), layout.archive_dir(), layout.report_dir(), &aside];
+    for dir in parts {
+        remove_files(dir, dir.starts_with(layout.root()))?;
+        // One that lies elsewhere was there before, or is among those that were made.
+        if dir.starts_with(layout.root()) {
+            drop(fs::remove_dir(dir));
+        }
+    }
+    remove_files(layout.root(), false)?;
+    // As long as anything of it is there, it says that it is not whole.
+    match fs::remove_file(layout.unfinished_file()) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(e.into()),
+        _ => Ok(()),
+    }
+}
+
+fn remove_files(dir: &Path, with_locks: bool) -> Result<()> {
+    let entries = match fs::read_dir(dir) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let is_ours = |name: &str| is_of_a_database(name) || (with_locks && is_lock(name));
+        if entry.file_type()?.is_file() && entry.file_name().to_str().is_some_and(is_ours) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Names of files that make up a database, half written ones among them.
+fn is_of_a_database(name: &str) -> bool {
+    let name = name.strip_suffix(".tmp").unwrap_or(name);
+    let kinds = [
+        FileKind::Segment,
+        FileKind::CompressedSegment,
+        FileKind::Snapshot,
+        FileKind::Manifest,
+        FileKind::Report,
+    ];
+    name == "OWNER" || kinds.iter().any(|kind| kind.parse(name).is_some())
+}
+
+fn is_lock(name: &str) -> bool {
+    matches!(name, "LOCK" | "LOCK.holder")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_database_is_made_of_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = missing(&dir.path().join("a/b"));
+        let layout = Layout::new(dir.path().join("a/b"));
+        let full = |with: &[&str]| {
+            ecsdb::Database::create_new(layout.root()).unwrap().close().unwrap();
+            fs::write(layout.unfinished_file(), "").unwrap();
+            fs::write(layout.snapshot_dir().join("0000000000000001.snap.tmp"), "").unwrap();
+            with.iter().for_each(|name| fs::write(layout.root().join(name), "mine").unwrap());
+            remove_demo(&layout, &made).unwrap();
+        };
+        full(&[]);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "with the directories that were not there");
+        full(&["mine.txt", "log/notes"]);
+        let left = |dir: &Path| {
+            let mut names: Vec<_> =
+                fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(left(layout.root()), ["log", "mine.txt"]);
+        assert_eq!(left(layout.log_dir()), ["notes"]);
+    }
+}
