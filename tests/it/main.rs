@@ -39,6 +39,7 @@ mod liveness;
 mod lives;
 mod lives_at_random;
 mod locks;
+mod manifests;
 mod model;
 mod not_given;
 mod not_given_once;

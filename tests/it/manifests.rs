@@ -1,0 +1,141 @@
+//! Openings with manifests that are gone, damaged, or none: what the files say themselves is gone by, and no file is that is another's
+//! (REC-8, REC-13, REC-17, CKP-10, CKP-11).
+
+use ecsdb::prelude::*;
+use ecsdb::{PersistenceConfig, Policy};
+use ecsdb_sim::{CrashVariant, SimDisk};
+use ecsdb_tests::crashed::{self, builder, files, snapshot_file};
+
+use crate::components::Counter;
+use crate::lifecycle::{State, by_hand, large, state};
+
+/// Full snapshots, by hand.
+fn full(config: &mut PersistenceConfig) {
+    by_hand(config);
+    config.snapshot.chain_max = 1;
+}
+
+fn salvage(disk: &SimDisk) -> Database {
+    builder(disk, full).policy(Policy::Salvage).open().unwrap()
+}
+
+fn erase(disk: &SimDisk, ending: &str) {
+    files(disk, ending).into_iter().for_each(|path| disk.erase(path).unwrap());
+}
+
+/// Four transactions, with a snapshot after each of the first three, and its last state.
+fn lived(disk: &SimDisk) -> State {
+    let db = builder(disk, full).open().unwrap();
+    for value in 0..3 {
+        large(&db, value);
+        db.snapshot().unwrap().wait().unwrap();
+    }
+    let last = large(&db, 3);
+    db.close().unwrap();
+    last
+}
+
+/// Another database, of more transactions, in more segments, and a snapshot.
+fn stranger() -> SimDisk {
+    let disk = crashed::disk(2);
+    let db = builder(&disk, full).open().unwrap();
+    for value in 0..30 {
+        db.write(|tx| Ok(tx.spawn(Counter(value)))).unwrap();
+    }
+    db.snapshot().unwrap().wait().unwrap();
+    for value in 0..9 {
+        large(&db, value);
+    }
+    db.close().unwrap();
+    disk
+}
+
+/// What is written after a salvage is there, with and without a snapshot of it.
+fn goes_on(disk: &SimDisk, db: Database, takes: bool, what: &str) {
+    let last = large(&db, 100);
+    if takes {
+        assert_eq!(db.snapshot().unwrap().wait().unwrap().lsn, last.0, "{what}");
+    }
+    db.close().unwrap();
+    drop(db);
+    let db = builder(disk, full).open().unwrap_or_else(|e| panic!("{what}: {e}"));
+    assert_eq!(state(&db), last, "{what}");
+}
+
+/// CKP-10: a snapshot of another database, or one under another number, is none of this one's, whatever LSN it has.
+#[test]
+fn a_salvage_without_a_manifest_goes_by_no_file_that_only_has_a_name_of_ours() {
+    for (own, loses, takes) in
+        [(false, false, true), (false, true, false), (false, true, true), (true, false, true)]
+    {
+        let what = format!("own {own}, loses {loses}, takes {takes}");
+        let disk = crashed::disk(1);
+        let mut last = lived(&disk);
+        erase(&disk, ".manifest");
+        let bytes = match own {
+            true => disk.read(snapshot_file(3)).unwrap(),
+            false => stranger().read(snapshot_file(1)).unwrap(),
+        };
+        disk.put(snapshot_file(1), &bytes).unwrap();
+        if loses {
+            disk.corrupt(files(&disk, ".seg").pop().unwrap(), 9000, &[7; 40]).unwrap();
+            last.0 = Lsn(last.0.0 - 1);
+        }
+        let db = salvage(&disk);
+        let report = db.recovery_report().unwrap();
+        assert_eq!(report.last_lsn, last.0, "{what}: {report}");
+        goes_on(&disk, db, takes, &what);
+    }
+}
+
+/// CKP-10: whose the database is, its directories say, or most of its files, and not the segment with the highest number.
+#[test]
+fn a_salvage_without_a_manifest_takes_no_strangers_segment_for_its_own() {
+    let stranger = stranger();
+    let highest = files(&stranger, ".seg").pop().unwrap();
+    for owner in [true, false] {
+        let disk = crashed::disk(1);
+        let last = lived(&disk);
+        erase(&disk, ".manifest");
+        if !owner {
+            erase(&disk, "OWNER");
+        }
+        disk.put(&highest, &stranger.read(&highest).unwrap()).unwrap();
+        let db = salvage(&disk);
+        assert_eq!(state(&db), last, "owner {owner}: {}", db.recovery_report().unwrap());
+        goes_on(&disk, db, true, &format!("owner {owner}"));
+        assert!(disk.read(&highest).is_ok(), "owner {owner}: the other one's file is not there");
+    }
+}
+
+/// REC-8: a snapshot of another life, of a later state under a lower number, does not load. It is no live one afterwards.
+#[test]
+fn a_damaged_snapshot_of_another_life_does_not_stand_for_a_newer_state() {
+    let disk = crashed::disk(1);
+    let db = builder(&disk, full).open().unwrap();
+    large(&db, 0);
+    db.snapshot().unwrap().wait().unwrap();
+    db.close().unwrap();
+    drop(db);
+    let other = disk.crash(CrashVariant::KEPT);
+    let db = builder(&other, full).open().unwrap();
+    for value in 0..9 {
+        large(&db, value);
+    }
+    db.snapshot().unwrap().wait().unwrap();
+    db.close().unwrap();
+    let db = builder(&disk, full).open().unwrap();
+    for value in 10..12 {
+        large(&db, value);
+        db.snapshot().unwrap().wait().unwrap();
+    }
+    let last = large(&db, 12);
+    db.close().unwrap();
+    drop(db);
+    erase(&disk, ".manifest");
+    disk.put(snapshot_file(2), &other.read(snapshot_file(2)).unwrap()).unwrap();
+    disk.corrupt(snapshot_file(2), 5000, &[7; 40]).unwrap();
+    let db = salvage(&disk);
+    assert_eq!(state(&db).1, last.1, "{}", db.recovery_report().unwrap());
+    goes_on(&disk, db, true, "");
+}
