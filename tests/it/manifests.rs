@@ -3,7 +3,8 @@
 
 use ecsdb::prelude::*;
 use ecsdb::{PersistenceConfig, Policy};
-use ecsdb_sim::{CrashVariant, SimDisk};
+use ecsdb_io::FileOp;
+use ecsdb_sim::{CrashVariant, Fault, SimDisk};
 use ecsdb_tests::crashed::{self, builder, files, snapshot_file};
 
 use crate::components::Counter;
@@ -138,4 +139,106 @@ fn a_damaged_snapshot_of_another_life_does_not_stand_for_a_newer_state() {
     let db = salvage(&disk);
     assert_eq!(state(&db).1, last.1, "{}", db.recovery_report().unwrap());
     goes_on(&disk, db, true, "");
+}
+
+/// CKP-11, REC-17: the manifest that names the newest snapshot is gone or damaged. The one before was about to have that written: it is no word that
+/// it was given up, and what log there was before it need not be whole.
+#[test]
+fn a_snapshot_that_an_older_manifest_was_about_to_have_written_is_live() {
+    for (gone, damages) in [(false, false), (false, true), (true, false), (true, true)] {
+        let what = format!("gone {gone}, damages {damages}");
+        let disk = crashed::disk(1);
+        let db = builder(&disk, full).open().unwrap();
+        for value in 0..3 {
+            large(&db, value);
+        }
+        db.snapshot().unwrap().wait().unwrap();
+        let last = if damages { state(&db) } else { large(&db, 3) };
+        disk.power_off();
+        drop(db);
+        let disk = disk.crash(CrashVariant::KEPT);
+        let newest = files(&disk, ".manifest").pop().unwrap();
+        match gone {
+            true => disk.erase(newest).unwrap(),
+            false => disk.truncate(newest, 20).unwrap(),
+        }
+        if damages {
+            disk.corrupt(files(&disk, ".seg").remove(0), 9000, &[7; 40]).unwrap();
+        }
+        let db = builder(&disk, full).open().unwrap_or_else(|e| panic!("{what}: {e}"));
+        assert_eq!(state(&db), last, "{what}: {}", db.recovery_report().unwrap());
+        assert!(disk.read(snapshot_file(1)).is_ok(), "{what}: a whole snapshot is deleted");
+        assert_eq!(db.snapshots().unwrap().len(), 1, "{what}");
+        goes_on(&disk, db, true, &what);
+    }
+}
+
+/// CKP-11: one that is not whole is none, and nothing is wrong with a database for that: it was never said to be there. It goes.
+#[test]
+fn a_snapshot_that_was_about_to_be_written_and_is_not_whole_is_none() {
+    for at in [10, 5000] {
+        let disk = crashed::disk(1);
+        let db = builder(&disk, full).open().unwrap();
+        let last = large(&db, 0);
+        disk.inject(Fault::on(FileOp::Rename).of_names_containing(".manifest").skip(1).times(1));
+        db.snapshot().unwrap().wait().unwrap_err();
+        disk.clear_faults();
+        disk.power_off();
+        drop(db);
+        let disk = disk.crash(CrashVariant::KEPT);
+        disk.corrupt(snapshot_file(1), at, &[7; 40]).unwrap();
+        let db = builder(&disk, full).policy(Policy::Strict).open().unwrap();
+        assert_eq!(state(&db), last, "{}", db.recovery_report().unwrap());
+        // Without a header it says nothing of whose it is.
+        assert_eq!(disk.read(snapshot_file(1)).is_ok(), at == 10);
+        goes_on(&disk, db, true, "");
+    }
+}
+
+/// REC-13: a copy that nobody has opened has no log, whatever has the name of a newer manifest. Of one that was opened, the log is missed.
+#[test]
+fn the_log_of_a_copy_is_missed_once_there_was_one() {
+    for opened in 0..3 {
+        for number in [2, 3, 7] {
+            let disk = crashed::disk(1);
+            let db = builder(&disk, full).open().unwrap();
+            let mut last = large(&db, 1);
+            db.backup_to("/data/copy").unwrap().wait().unwrap();
+            db.close().unwrap();
+            let open = |policy| {
+                Database::builder("/data/copy")
+                    .vfs(disk.vfs())
+                    .without_threads()
+                    .config(full)
+                    .policy(policy)
+                    .open()
+            };
+            let noise = |number: u64| {
+                disk.put(format!("/data/copy/{number:016}.manifest"), b"noise").unwrap();
+            };
+            for time in 0..opened {
+                if time == 0 && number == 7 {
+                    // The numbers go on behind it.
+                    noise(7);
+                }
+                let db = open(Policy::TruncateTail).unwrap();
+                last = large(&db, 2);
+                db.close().unwrap();
+            }
+            let newest =
+                files(&disk, ".manifest").into_iter().filter(|path| path.starts_with("/data/copy")).max();
+            match opened {
+                0 => noise(number),
+                _ => disk.put(newest.unwrap(), b"noise").unwrap(),
+            }
+            if opened > 0 {
+                let log = files(&disk, ".seg").into_iter().filter(|path| path.starts_with("/data/copy"));
+                log.for_each(|path| disk.erase(path).unwrap());
+                let error = open(Policy::TruncateTail).map(|db| state(&db)).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
+            } else {
+                assert_eq!(state(&open(Policy::TruncateTail).unwrap()).1, last.1, "{number}");
+            }
+        }
+    }
 }

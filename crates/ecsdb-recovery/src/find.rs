@@ -38,6 +38,7 @@ pub(crate) fn manifest(
                 continue;
             }
             Ok(mut manifest) => {
+                take_up_reserved(vfs, layout, &mut manifest)?;
                 if !report.rejected.is_empty() {
                     // The newer one may have given some up, and they are gone.
                     let mut there = Vec::new();
@@ -47,10 +48,12 @@ pub(crate) fn manifest(
                         }
                     }
                     manifest.snapshots = there;
-                    // And it may have one that was about to be written when this one was.
+                    // And it may name what this one gives up.
                     manifest.gone.clear();
-                    // REC-13: there is no second manifest before the log has a segment.
-                    manifest.next_segment = manifest.next_segment.max(2);
+                    // REC-13: the first opening publishes a manifest before the log has a segment, and one after. There is none in between.
+                    if manifest.incarnation > 0 {
+                        manifest.next_segment = manifest.next_segment.max(2);
+                    }
                 }
                 bring_back(vfs, layout, &mut manifest)?;
                 // The next generation's name must be a new one even if newer ones are damaged.
@@ -102,6 +105,33 @@ pub(crate) fn manifest(
         reason,
         salvage: true,
     })
+}
+
+/// CKP-11: a snapshot that was about to be written when the manifest was, and that is whole: a newer manifest may have named it, which is gone or
+/// damaged, and then the log that it covers is gone, too. It is taken for one that was away. What it holds was durable before its number was reserved.
+fn take_up_reserved(vfs: &dyn Vfs, layout: &Layout, manifest: &mut Manifest) -> Result<()> {
+    let is_of_the_medium =
+        |e: &ecsdb_snapshot::Error| matches!(e, ecsdb_snapshot::Error::Io(e) if e.is_of_the_medium());
+    for reserved in std::mem::take(&mut manifest.gone) {
+        let path = layout.file(FileKind::Snapshot, reserved.sequence);
+        let look = || -> ecsdb_snapshot::Result<Option<SnapshotEntry>> {
+            let snapshot = Snapshot::open(vfs, &path)?;
+            let entry = own(&snapshot, manifest.database, reserved.sequence);
+            let entry = entry.filter(|entry| entry.salt == reserved.salt);
+            match entry.map_or(Ok(()), |_| snapshot.verify_own()) {
+                Err(e) if !is_of_the_medium(&e) => Err(e),
+                _ => Ok(entry),
+            }
+        };
+        match if reserved.is_reserved() { look() } else { Ok(None) } {
+            Ok(Some(entry)) => manifest.away.push(entry),
+            // What is not given for once may be whole: nobody gives it up.
+            Err(e) if is_of_the_medium(&e) => {}
+            Err(e) if !e.is_of_the_file() => return Err(e.into()),
+            _ => manifest.gone.push(reserved),
+        }
+    }
+    Ok(())
 }
 
 /// CKP-11: a snapshot that was away, and is where it should be, is live.

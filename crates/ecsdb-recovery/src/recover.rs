@@ -77,6 +77,8 @@ pub fn recover(
         ControlFlow::Continue(())
     };
     let mut manifest = find::manifest(vfs, layout, options.policy, &mut report)?;
+    // A new one, or a copy. Of one that had a manifest nothing of that is known any more.
+    let is_first = manifest.incarnation == 0 && report.data_loss == DataLoss::None;
     for dir in [layout.log_dir(), layout.snapshot_dir()] {
         mark(vfs, layout, dir, manifest.database)?;
     }
@@ -128,8 +130,9 @@ pub fn recover(
         return Err(Error::NumbersUsedUp { dir: layout.log_dir().into(), highest: scan.seen_lsn.0 });
     }
     manifest.incarnation = manifest.incarnation.max(scan.incarnation) + 1;
-    if report.created {
-        // Files without any manifest would look like one that was lost, and directories would belong to nobody.
+    if is_first && !broken {
+        // Files without any manifest would look like one that was lost, and directories would belong to nobody. REC-13: whichever of the two manifests
+        // of an opening is damaged, the other one says that there was one.
         manifest.publish(vfs, layout)?;
     }
     for dir in [layout.log_dir(), layout.snapshot_dir()] {
