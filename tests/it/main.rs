@@ -57,6 +57,7 @@ mod rules;
 mod salvage;
 mod sigkill;
 mod testing;
+mod undone;
 mod unread;
 mod unreadable;
 mod waiting;

@@ -141,7 +141,8 @@ pub fn recover(
     repair::remove_temporaries(vfs, layout, &mut report)?;
     repair::rewrite_end(vfs, layout, &scan)?;
     repair::set_tail_aside(vfs, layout, &scan, &mut report)?;
-    if loses && manifest.salvage == 0 {
+    let begins_salvage = loses && manifest.salvage == 0;
+    if begins_salvage {
         // Of what comes after a loss nothing counts, and all of it is kept, with what came before.
         manifest.salvage = manifest.incarnation;
         aside::keep_manifests(vfs, layout, manifest.salvage, &mut report)?;
@@ -182,8 +183,11 @@ pub fn recover(
     }
     manifest.next_segment = manifest.next_segment.max(segment + 1);
     if loses {
-        manifest.salvaged_segments = segment;
         manifest.log_mark = (0, 0);
+    }
+    if begins_salvage {
+        // Those from here on are of its attempts.
+        manifest.salvaged_segments = segment;
     }
     // What was replayed was synced above (REC-4). What was merely seen beyond a torn tail was never durable. Until a salvage is at its end, this
     // says where what it has given up begins.
