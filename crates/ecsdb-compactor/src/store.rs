@@ -263,6 +263,8 @@ impl Store {
     /// As [`Store::compact`].
     pub fn end_salvage(&self, view: impl FnOnce() -> Result<View>, control: &Control) -> Result<()> {
         if self.manifest().salvage != 0 {
+            // A full one from the start: an increment would be set aside with what was there before, and say that there was more.
+            self.work.lock().of_world = None;
             self.compact(view()?, true, control)?;
             self.publish(|manifest| {
                 manifest.salvage = 0;

@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use ecsdb_io::{FileKind, IoError, Layout, NumberedFile, Owner, Vfs, numbered_files, patiently};
-use ecsdb_snapshot::{Kept, Manifest, Snapshot, SnapshotEntry};
-use ecsdb_wal::{Known, LogDir, LogScan, Lsn, SegmentHeader, SegmentReader, Tail, segment_files};
+use ecsdb_io::{FileKind, IoError, Layout, Owner, Vfs, numbered_files, patiently};
+use ecsdb_snapshot::{Manifest, Snapshot, SnapshotEntry};
+use ecsdb_wal::{Known, LogDir, LogScan, Lsn, SegmentHeader, Tail, segment_files};
 
-use crate::claim;
 use crate::error::{Error, Result};
 use crate::policy::Policy;
 use crate::report::{DataLoss, Lost, RecoveryReport, Rejected};
+use crate::{claim, rebuild};
 
 /// Reads a manifest. CKP-11: to go by an older one sets aside what only this one knows of, so it is asked for more than once.
 fn read(vfs: &dyn Vfs, path: &Path) -> ecsdb_snapshot::Result<Manifest> {
@@ -38,6 +38,7 @@ pub(crate) fn manifest(
                 continue;
             }
             Ok(mut manifest) => {
+                take_up_reserved(vfs, layout, &mut manifest)?;
                 if !report.rejected.is_empty() {
                     // The newer one may have given some up, and they are gone.
                     let mut there = Vec::new();
@@ -47,10 +48,12 @@ pub(crate) fn manifest(
                         }
                     }
                     manifest.snapshots = there;
-                    // And it may have one that was about to be written when this one was.
+                    // And it may name what this one gives up.
                     manifest.gone.clear();
-                    // REC-13: there is no second manifest before the log has a segment.
-                    manifest.next_segment = manifest.next_segment.max(2);
+                    // REC-13: the first opening publishes a manifest before the log has a segment, and one after. There is none in between.
+                    if manifest.incarnation > 0 {
+                        manifest.next_segment = manifest.next_segment.max(2);
+                    }
                 }
                 bring_back(vfs, layout, &mut manifest)?;
                 // The next generation's name must be a new one even if newer ones are damaged.
@@ -80,7 +83,7 @@ pub(crate) fn manifest(
     if generations.is_empty() {
         claim::refuse_foreign(vfs, layout, None)?;
     }
-    let segments = headers(vfs, numbered_files(vfs, layout.log_dir(), &[FileKind::Segment])?);
+    let segments = rebuild::headers(vfs, numbered_files(vfs, layout.log_dir(), &[FileKind::Segment])?);
     let snapshots = numbers(vfs, layout, FileKind::Snapshot)?;
     if generations.is_empty() && segments.is_empty() && snapshots.is_empty() {
         report.created = true;
@@ -96,7 +99,39 @@ pub(crate) fn manifest(
     }
     // Nothing says where the log ended.
     report.data_loss = DataLoss::Possible;
-    rebuild(vfs, layout, &segments, &snapshots, newest, report, reason)
+    rebuild::manifest(vfs, layout, &segments, &snapshots, newest, report)?.ok_or_else(|| Error::NoManifest {
+        dir: layout.root().into(),
+        files: snapshots.len(),
+        reason,
+        salvage: true,
+    })
+}
+
+/// CKP-11: a snapshot that was about to be written when the manifest was, and that is whole: a newer manifest may have named it, which is gone or
+/// damaged, and then the log that it covers is gone, too. It is taken for one that was away. What it holds was durable before its number was reserved.
+fn take_up_reserved(vfs: &dyn Vfs, layout: &Layout, manifest: &mut Manifest) -> Result<()> {
+    let is_of_the_medium =
+        |e: &ecsdb_snapshot::Error| matches!(e, ecsdb_snapshot::Error::Io(e) if e.is_of_the_medium());
+    for reserved in std::mem::take(&mut manifest.gone) {
+        let path = layout.file(FileKind::Snapshot, reserved.sequence);
+        let look = || -> ecsdb_snapshot::Result<Option<SnapshotEntry>> {
+            let snapshot = Snapshot::open(vfs, &path)?;
+            let entry = own(&snapshot, manifest.database, reserved.sequence);
+            let entry = entry.filter(|entry| entry.salt == reserved.salt);
+            match entry.map_or(Ok(()), |_| snapshot.verify_own()) {
+                Err(e) if !is_of_the_medium(&e) => Err(e),
+                _ => Ok(entry),
+            }
+        };
+        match if reserved.is_reserved() { look() } else { Ok(None) } {
+            Ok(Some(entry)) => manifest.away.push(entry),
+            // What is not given for once may be whole: nobody gives it up.
+            Err(e) if is_of_the_medium(&e) => {}
+            Err(e) if !e.is_of_the_file() => return Err(e.into()),
+            _ => manifest.gone.push(reserved),
+        }
+    }
+    Ok(())
 }
 
 /// CKP-11: a snapshot that was away, and is where it should be, is live.
@@ -122,6 +157,13 @@ pub fn bring_back(vfs: &dyn Vfs, layout: &Layout, manifest: &mut Manifest) -> Re
     Ok(())
 }
 
+/// The entry of a snapshot, if it is this database's, and the file is the one of that number.
+pub(crate) fn own(snapshot: &Snapshot, database: u128, number: u64) -> Option<SnapshotEntry> {
+    let header = snapshot.header();
+    let is_own = (header.database, header.sequence) == (database, number);
+    is_own.then(|| SnapshotEntry::new(header, snapshot.directory(), snapshot.bytes()))
+}
+
 /// Whole snapshots of this database that the manifest does not know of, since they have a number or a transaction beyond all that it knows, the
 /// newest last: it is older than they are. What it says to have been given up is none of them. O(snapshots).
 pub(crate) fn newer_snapshots(
@@ -135,13 +177,12 @@ pub(crate) fn newer_snapshots(
     for number in numbers(vfs, layout, FileKind::Snapshot)? {
         let look = || -> ecsdb_snapshot::Result<Option<SnapshotEntry>> {
             let snapshot = Snapshot::open(vfs, &layout.file(FileKind::Snapshot, number))?;
-            let header = snapshot.header();
-            let is_ours = (header.database, header.sequence) == (manifest.database, number);
-            if !is_ours || manifest.uses(number) || manifest.has_given_up(number, header.salt) {
+            let is_known = manifest.uses(number) || manifest.has_given_up(number, snapshot.header().salt);
+            let Some(entry) = own(&snapshot, manifest.database, number).filter(|_| !is_known) else {
                 return Ok(None);
-            }
+            };
             snapshot.check_files(vfs)?;
-            Ok(Some(SnapshotEntry::new(header, snapshot.directory(), snapshot.bytes())))
+            Ok(Some(entry))
         };
         match look() {
             Ok(Some(entry))
@@ -156,69 +197,6 @@ pub(crate) fn newer_snapshots(
         }
     }
     Ok(newer)
-}
-
-/// Salvage without a manifest: every snapshot file that opens counts, and all of the log.
-fn rebuild(
-    vfs: &dyn Vfs,
-    layout: &Layout,
-    segments: &[SegmentHeader],
-    snapshots: &[u64],
-    newest: u64,
-    report: &mut RecoveryReport,
-    reason: String,
-) -> Result<Manifest> {
-    let mut entries = Vec::new();
-    let mut database = segments.last().map(|header| header.database);
-    for &sequence in snapshots {
-        let path = layout.file(FileKind::Snapshot, sequence);
-        match Snapshot::open(vfs, &path) {
-            Ok(snapshot) => {
-                let header = snapshot.header();
-                database.get_or_insert(header.database);
-                entries.push(SnapshotEntry::new(header, snapshot.directory(), snapshot.bytes()));
-            }
-            Err(e) if e.is_damage() => {
-                report.rejected.push(Rejected { path, reason: e.to_string(), away: e.is_away() });
-            }
-            Err(e) => return Err(e.into()),
-        }
-    }
-    let Some(database) = database else {
-        let files = snapshots.len();
-        return Err(Error::NoManifest { dir: layout.root().into(), files, reason, salvage: true });
-    };
-    entries.sort_by_key(|entry| entry.lsn);
-    // REC-14: an archive that cannot be looked at says nothing.
-    let kinds = [FileKind::ArchivedSegment, FileKind::CompressedSegment];
-    let archived = numbered_files(vfs, layout.archive_dir(), &kinds).unwrap_or_default();
-    let archived = headers(vfs, archived);
-    let ours = |all: &[SegmentHeader]| -> Vec<SegmentHeader> {
-        all.iter().filter(|header| header.database == database).copied().collect()
-    };
-    let (segments, archived) = (ours(segments), ours(&archived));
-    let mut manifest = Manifest { generation: newest, first_segment: 0, ..Manifest::new(database) };
-    if let Some(newest) = archived.last() {
-        // CKP-11: what was said to be kept is not known.
-        manifest.kept = Kept::EVERYTHING;
-        // REC-13: it was archived once the next one had begun.
-        manifest.next_segment = newest.sequence + 2;
-    }
-    // The log of a salvage follows no segment.
-    let begins = |header: &&SegmentHeader| header.previous.segment == 0;
-    let begun = segments.iter().chain(&archived).filter(begins).map(|header| header.sequence);
-    manifest.salvaged_segments = begun.max().unwrap_or(0);
-    manifest.snapshots = entries;
-    Ok(manifest)
-}
-
-/// The headers of those segments that have a valid one, and are what their names say.
-fn headers(vfs: &dyn Vfs, files: Vec<NumberedFile>) -> Vec<SegmentHeader> {
-    let header = |file: NumberedFile| {
-        let header = *SegmentReader::open(vfs, &file.path).ok()??.header();
-        (header.sequence == file.number).then_some(header)
-    };
-    files.into_iter().filter_map(header).collect()
 }
 
 /// The numbers of the files of a kind, ascending.

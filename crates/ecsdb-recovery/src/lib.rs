@@ -24,6 +24,7 @@ mod moment;
 mod path_text;
 mod policy;
 mod present;
+mod rebuild;
 mod recover;
 mod repair;
 mod replay;

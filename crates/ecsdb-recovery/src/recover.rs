@@ -77,6 +77,8 @@ pub fn recover(
         ControlFlow::Continue(())
     };
     let mut manifest = find::manifest(vfs, layout, options.policy, &mut report)?;
+    // A new one, or a copy. Of one that had a manifest nothing of that is known any more.
+    let is_first = manifest.incarnation == 0 && report.data_loss == DataLoss::None;
     for dir in [layout.log_dir(), layout.snapshot_dir()] {
         mark(vfs, layout, dir, manifest.database)?;
     }
@@ -128,8 +130,9 @@ pub fn recover(
         return Err(Error::NumbersUsedUp { dir: layout.log_dir().into(), highest: scan.seen_lsn.0 });
     }
     manifest.incarnation = manifest.incarnation.max(scan.incarnation) + 1;
-    if report.created {
-        // Files without any manifest would look like one that was lost, and directories would belong to nobody.
+    if is_first && !broken {
+        // Files without any manifest would look like one that was lost, and directories would belong to nobody. REC-13: whichever of the two manifests
+        // of an opening is damaged, the other one says that there was one.
         manifest.publish(vfs, layout)?;
     }
     for dir in [layout.log_dir(), layout.snapshot_dir()] {
@@ -138,7 +141,8 @@ pub fn recover(
     repair::remove_temporaries(vfs, layout, &mut report)?;
     repair::rewrite_end(vfs, layout, &scan)?;
     repair::set_tail_aside(vfs, layout, &scan, &mut report)?;
-    if loses && manifest.salvage == 0 {
+    let begins_salvage = loses && manifest.salvage == 0;
+    if begins_salvage {
         // Of what comes after a loss nothing counts, and all of it is kept, with what came before.
         manifest.salvage = manifest.incarnation;
         aside::keep_manifests(vfs, layout, manifest.salvage, &mut report)?;
@@ -179,8 +183,11 @@ pub fn recover(
     }
     manifest.next_segment = manifest.next_segment.max(segment + 1);
     if loses {
-        manifest.salvaged_segments = segment;
         manifest.log_mark = (0, 0);
+    }
+    if begins_salvage {
+        // Those from here on are of its attempts.
+        manifest.salvaged_segments = segment;
     }
     // What was replayed was synced above (REC-4). What was merely seen beyond a torn tail was never durable. Until a salvage is at its end, this
     // says where what it has given up begins.

@@ -108,9 +108,13 @@ pub fn take_off_the_list(
 ) -> Result<Vec<PathBuf>> {
     let loaded = report.snapshot.map_or(0, |loaded| loaded.sequence);
     let mut damaged = Vec::new();
-    for entry in std::mem::take(&mut manifest.snapshots) {
+    let mut is_newer = true;
+    for entry in std::mem::take(&mut manifest.snapshots).into_iter().rev() {
         let path = layout.file(FileKind::Snapshot, entry.sequence);
-        if entry.sequence > loaded {
+        is_newer &= entry.sequence != loaded;
+        // One that has a higher number than what is newer than it is of another life: nothing leads on from there.
+        let next = manifest.snapshots.last().map_or(u64::MAX, |next| next.sequence);
+        if is_newer || entry.sequence >= next {
             let away = report.rejected.iter().any(|rejected| rejected.away && rejected.path == path);
             if away { &mut manifest.away } else { &mut damaged }.push(entry);
         } else if vfs.file_len(&path)?.is_none() {
@@ -121,6 +125,7 @@ pub fn take_off_the_list(
             manifest.snapshots.push(entry);
         }
     }
+    manifest.snapshots.reverse();
     manifest.away.sort_by_key(|entry| entry.sequence);
     if manifest.salvage != 0 {
         // Everything that was there before is set aside, and what comes back later, too.

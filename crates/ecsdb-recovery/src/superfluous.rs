@@ -19,7 +19,11 @@ pub struct Garbage {
     pub bytes: u64,
     kind: FileKind,
     given_up: bool,
+    of_attempt: bool,
 }
+
+/// Where, within what a salvage sets aside, that lies which attempts to do it have made: it would say of what was there before that it has ended.
+const ATTEMPTS_DIR: &str = "attempts";
 
 impl Garbage {
     /// Removes it, if it was given up. Otherwise, and while a salvage is under way, sets it aside, and says where it lies then (REC-17, CKP-11).
@@ -38,7 +42,8 @@ impl Garbage {
                 return Ok(Some(target));
             }
             salvage => {
-                let aside = Layout::new(layout.salvage_dir(salvage));
+                let aside = layout.salvage_dir(salvage);
+                let aside = Layout::new(if self.of_attempt { aside.join(ATTEMPTS_DIR) } else { aside });
                 move_into(vfs, aside.dir_of(self.kind), &self.path).map(Some)
             }
         };
@@ -66,6 +71,12 @@ pub fn superfluous(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Resul
     let given_up = |number, whose: &Whose| match whose {
         Whose::Snapshot(header) => manifest.has_given_up(number, header.salt),
         _ => number >= manifest.salvaged_segments,
+    };
+    // While a salvage is under way: nothing was committed in what it has made.
+    let of_attempt = |kind, number| match kind {
+        Snapshot => manifest.gone.iter().any(|entry| entry.is_reserved() && entry.sequence == number),
+        Segment => number >= manifest.salvaged_segments,
+        _ => false,
     };
     for kind in [Snapshot, Segment, ArchivedSegment, CompressedSegment] {
         let dir = layout.dir_of(kind);
@@ -95,7 +106,8 @@ pub fn superfluous(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Resul
             };
             if is_ours {
                 let NumberedFile { number, path, bytes } = file;
-                garbage.push(Garbage { path, bytes, kind, given_up: given_up(number, &whose) });
+                let (given_up, of_attempt) = (given_up(number, &whose), of_attempt(kind, number));
+                garbage.push(Garbage { path, bytes, kind, given_up, of_attempt });
                 continue;
             }
             tracing::debug!(path = %file.path.display(), "a file that is not this database's is left alone");

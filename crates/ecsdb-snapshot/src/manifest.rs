@@ -200,6 +200,11 @@ impl SnapshotEntry {
         SnapshotEntry { sequence: last, base: first, ..SnapshotEntry::EMPTY }
     }
 
+    /// True when it is a number that was given to a snapshot file, of which nothing was known yet but its salt.
+    pub fn is_reserved(&self) -> bool {
+        self.bytes == 0 && self.salt != SnapshotEntry::ANY_SALT
+    }
+
     /// True when it has blocks in snapshot file `sequence`, or may have.
     pub fn uses(&self, sequence: u64) -> bool {
         (self.base..=self.sequence).contains(&sequence)

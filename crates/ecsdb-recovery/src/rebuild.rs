@@ -1,0 +1,88 @@
+//! A salvage without a manifest: one is made of what the files say of themselves.
+
+use ecsdb_io::{FileKind, Layout, NumberedFile, Owner, Vfs, numbered_files};
+use ecsdb_snapshot::{Kept, Manifest, Snapshot};
+use ecsdb_wal::{SegmentHeader, SegmentReader};
+
+use crate::error::Result;
+use crate::find::own;
+use crate::report::{RecoveryReport, Rejected};
+
+/// A manifest by which every snapshot of this database that opens counts, and all of its log; none, if there is neither. `generation` is the highest
+/// of those that are damaged.
+pub(crate) fn manifest(
+    vfs: &dyn Vfs,
+    layout: &Layout,
+    segments: &[SegmentHeader],
+    numbers: &[u64],
+    generation: u64,
+    report: &mut RecoveryReport,
+) -> Result<Option<Manifest>> {
+    let mut snapshots = Vec::new();
+    for &number in numbers {
+        let path = layout.file(FileKind::Snapshot, number);
+        match Snapshot::open(vfs, &path) {
+            Ok(snapshot) => snapshots.push((number, snapshot)),
+            Err(e) if e.is_damage() => {
+                report.rejected.push(Rejected { path, reason: e.to_string(), away: e.is_away() });
+            }
+            Err(e) => return Err(e.into()),
+        }
+    }
+    let Some(database) = identity(vfs, layout, segments, &snapshots)? else { return Ok(None) };
+    let ours = |all: &[SegmentHeader]| -> Vec<SegmentHeader> {
+        all.iter().filter(|header| header.database == database).copied().collect()
+    };
+    let mut manifest = Manifest { generation, first_segment: 0, ..Manifest::new(database) };
+    // CKP-10: a stranger's is left alone.
+    let entries = snapshots.iter().filter_map(|(number, snapshot)| own(snapshot, database, *number));
+    manifest.snapshots = entries.collect();
+    manifest.snapshots.sort_by_key(|entry| entry.lsn);
+    let segments = ours(segments);
+    if segments.is_empty() && manifest.snapshots.is_empty() {
+        return Ok(None);
+    }
+    // REC-14: an archive that cannot be looked at says nothing.
+    let kinds = [FileKind::ArchivedSegment, FileKind::CompressedSegment];
+    let archived = numbered_files(vfs, layout.archive_dir(), &kinds).unwrap_or_default();
+    let archived = ours(&headers(vfs, archived));
+    if let Some(newest) = archived.last() {
+        // CKP-11: what was said to be kept is not known.
+        manifest.kept = Kept::EVERYTHING;
+        // REC-13: it was archived once the next one had begun.
+        manifest.next_segment = newest.sequence + 2;
+    }
+    // The log of a salvage follows no segment.
+    let begins = |header: &&SegmentHeader| header.previous.segment == 0;
+    let begun = segments.iter().chain(&archived).filter(begins).map(|header| header.sequence);
+    manifest.salvaged_segments = begun.max().unwrap_or(0);
+    Ok(Some(manifest))
+}
+
+/// Whose the database is. CKP-10: the directories say it; or else it is the one that most of the files are of, and of as many the one with the newest
+/// segment.
+fn identity(
+    vfs: &dyn Vfs,
+    layout: &Layout,
+    segments: &[SegmentHeader],
+    snapshots: &[(u64, Snapshot)],
+) -> Result<Option<u128>> {
+    for dir in [layout.log_dir(), layout.snapshot_dir()] {
+        if let Some(said) = Owner::read(vfs, dir)? {
+            return Ok(Some(said.database));
+        }
+    }
+    let of_snapshots = snapshots.iter().map(|(_, snapshot)| snapshot.header().database);
+    let all: Vec<u128> = of_snapshots.chain(segments.iter().map(|header| header.database)).collect();
+    let files_of = |database: &u128| all.iter().filter(|other| *other == database).count();
+    Ok(all.iter().copied().max_by_key(files_of))
+}
+
+/// The headers of those segments that have a valid one, and are what their names say.
+pub(crate) fn headers(vfs: &dyn Vfs, files: Vec<NumberedFile>) -> Vec<SegmentHeader> {
+    let header = |file: NumberedFile| {
+        let header = *SegmentReader::open(vfs, &file.path).ok()??.header();
+        (header.sequence == file.number).then_some(header)
+    };
+    files.into_iter().filter_map(header).collect()
+}
