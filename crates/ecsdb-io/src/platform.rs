@@ -369,6 +369,8 @@ pub fn lower_thread_priority() {
         let lowered = Min.set_for_current();
         // A failure leaves a thread that is merely too eager.
         let _ = lowered;
+        // It began as eager as any, on a core that another may have been taken from, and would keep that to the end of the tick.
+        std::thread::yield_now();
     }
 }
 
