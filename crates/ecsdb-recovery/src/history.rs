@@ -119,7 +119,7 @@ impl<'a> History<'a> {
         History::look(vfs, layout, manifest, Some(durable))
     }
 
-    /// The same of a database that nobody has open, or whose manifest was [looked](look) at before: its log ends no earlier than the manifest
+    /// The same of a database that nobody has open, or whose manifest was [looked](crate::look) at before: its log ends no earlier than the manifest
     /// says.
     ///
     /// # Errors
