@@ -284,8 +284,9 @@ mod tests {
                         let Ok(lock) = DiskLock::take(&path, Exclusive, "process 1") else { continue };
                         assert_eq!(inside.fetch_add(1, order), 0);
                         rounds.fetch_add(1, order);
-                        Disk.remove(&path).unwrap();
+                        // Once its file is removed, the next one may have a new one.
                         inside.fetch_sub(1, order);
+                        Disk.remove(&path).unwrap();
                         drop(lock);
                     }
                 });
