@@ -241,3 +241,41 @@ fn the_log_of_a_copy_is_missed_once_there_was_one() {
         assert_eq!(error.kind(), ErrorKind::Damaged, "{what}: {error}");
     }
 }
+
+/// The archive of a database without manifests cannot be looked at while that is salvaged, and goes on without one: nobody gives up what it has.
+#[test]
+fn an_archive_that_cannot_be_looked_at_by_a_salvage_is_whole_when_it_can_be() {
+    let kept = |config: &mut PersistenceConfig| {
+        full(config);
+        config.archive.enabled = Some(true);
+        config.retention.snapshots_max = 100;
+    };
+    let disk = crashed::disk(1);
+    let db = builder(&disk, kept).open().unwrap();
+    for value in 0..6 {
+        large(&db, value);
+        db.snapshot().unwrap().wait().unwrap();
+    }
+    db.close().unwrap();
+    drop(db);
+    let archived = files(&disk, ".seg.zst");
+    assert!(!archived.is_empty());
+    erase(&disk, ".manifest");
+    disk.inject(Fault::on(FileOp::ReadDir).of_names_containing("archive"));
+    let db = salvage(&disk);
+    let report = db.recovery_report().unwrap();
+    assert!(report.rejected.iter().any(|rejected| rejected.path.ends_with("archive")), "{report}");
+    for value in 0..3 {
+        large(&db, value);
+        db.snapshot().unwrap().wait().unwrap();
+    }
+    drop(db.close());
+    drop(db);
+    disk.clear_faults();
+    let db = builder(&disk, full).open().unwrap();
+    large(&db, 9);
+    db.snapshot().unwrap().wait().unwrap();
+    db.close().unwrap();
+    let left = files(&disk, ".seg.zst");
+    assert!(archived.iter().all(|file| left.contains(file)), "{archived:?} {left:?}");
+}

@@ -3,7 +3,7 @@
 use ecsdb_core::View;
 use ecsdb_io::FileKind;
 use ecsdb_io::sync::Instant;
-use ecsdb_snapshot::{Snapshot, merge};
+use ecsdb_snapshot::{Progress, Snapshot, merge};
 use ecsdb_wal::Lsn;
 
 use crate::control::Control;
@@ -58,7 +58,9 @@ impl Store {
             self.manifest().snapshots.last().copied().filter(|newest| Some(newest.sequence) == before);
         let Some(newest) = newest else { return Ok(()) };
         let snapshot = Snapshot::open(&*self.vfs, &self.layout.file(FileKind::Snapshot, newest.sequence))?;
-        Ok(control.urgency().once(|| snapshot.verify_own())?)
+        let mut follow = control.follow();
+        let mut read = |at| follow(Progress { blocks_done: at, blocks: snapshot.bytes(), bytes_written: 0 });
+        Ok(snapshot.read_back(control.urgency(), &mut read)?)
     }
 
     fn newest_lsn(&self) -> Lsn {

@@ -17,7 +17,7 @@ use crate::control::Control;
 use crate::error::Result;
 use crate::event::{Event, EventSender};
 use crate::info::Task;
-use crate::settings::StoreSettings;
+use crate::settings::{Archiving, StoreSettings};
 use crate::snapshot::Newest;
 use crate::stats::Noted;
 use crate::trim::{There, Trim};
@@ -333,12 +333,13 @@ impl Store {
             self.report_hole(work, first_segment)?;
         }
         let (snapshot_sizes, now_unix_ns) = (self.snapshot_sizes()?, self.log.now_unix_ns());
-        let nothing = Vec::new();
+        let (nothing, mut unseen) = (Vec::new(), false);
         let archived = match self.archived(work) {
             Ok(archived) => archived,
             // REC-14: nothing goes there now.
             Err(e) if !archives => {
                 tracing::warn!(error = %e, "the archive cannot be looked at");
+                unseen = true;
                 &nothing
             }
             Err(e) => return Err(e),
@@ -352,7 +353,11 @@ impl Store {
             snapshot_sizes: &snapshot_sizes,
             now_unix_ns,
         };
-        let Trim { first_snapshot, gone, first_archived } = Trim::of(&settings, &there);
+        let Trim { first_snapshot, gone, mut first_archived } = Trim::of(&settings, &there);
+        // CKP-11: nothing is given up that nobody has seen, but by a setting that says so.
+        if unseen && settings.archive != Archiving::Off {
+            first_archived = manifest.first_archived;
+        }
         // CKP-11: what was said holds until something else is said.
         let said = settings.said(manifest.kept);
         if self.uncertain.load(Ordering::Acquire)

@@ -364,6 +364,7 @@ pub fn lower_thread_priority() {
                 self, NormalThreadSchedulePolicy::Idle, ThreadSchedulePolicy::Normal,
             };
             unix::set_thread_priority_and_policy(unix::thread_native_id(), Min, Normal(Idle))
+                .or_else(|_| Min.set_for_current())
         };
         #[cfg(not(target_os = "linux"))]
         let lowered = Min.set_for_current();

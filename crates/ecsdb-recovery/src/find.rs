@@ -116,7 +116,7 @@ fn take_up_reserved(vfs: &dyn Vfs, layout: &Layout, manifest: &mut Manifest) -> 
         let path = layout.file(FileKind::Snapshot, reserved.sequence);
         let look = || -> ecsdb_snapshot::Result<Option<SnapshotEntry>> {
             let snapshot = Snapshot::open(vfs, &path)?;
-            let entry = own(&snapshot, manifest.database, reserved.sequence);
+            let entry = own(&snapshot, Some(manifest.database), reserved.sequence);
             let entry = entry.filter(|entry| entry.salt == reserved.salt);
             match entry.map_or(Ok(()), |_| snapshot.verify_own()) {
                 Err(e) if !is_of_the_medium(&e) => Err(e),
@@ -124,7 +124,11 @@ fn take_up_reserved(vfs: &dyn Vfs, layout: &Layout, manifest: &mut Manifest) -> 
             }
         };
         match if reserved.is_reserved() { look() } else { Ok(None) } {
-            Ok(Some(entry)) => manifest.away.push(entry),
+            Ok(Some(entry)) => {
+                // REC-4: whoever was killed before it was named may not have synced its name.
+                vfs.sync_dir(layout.snapshot_dir())?;
+                manifest.away.push(entry);
+            }
             // What is not given for once may be whole: nobody gives it up.
             Err(e) if is_of_the_medium(&e) => {}
             Err(e) if !e.is_of_the_file() => return Err(e.into()),
@@ -157,10 +161,10 @@ pub fn bring_back(vfs: &dyn Vfs, layout: &Layout, manifest: &mut Manifest) -> Re
     Ok(())
 }
 
-/// The entry of a snapshot, if it is this database's, and the file is the one of that number.
-pub(crate) fn own(snapshot: &Snapshot, database: u128, number: u64) -> Option<SnapshotEntry> {
+/// The entry of a snapshot, if the file is the one of that number, and this database's where that is known.
+pub(crate) fn own(snapshot: &Snapshot, database: Option<u128>, number: u64) -> Option<SnapshotEntry> {
     let header = snapshot.header();
-    let is_own = (header.database, header.sequence) == (database, number);
+    let is_own = database.is_none_or(|database| header.database == database) && header.sequence == number;
     is_own.then(|| SnapshotEntry::new(header, snapshot.directory(), snapshot.bytes()))
 }
 
@@ -178,7 +182,7 @@ pub(crate) fn newer_snapshots(
         let look = || -> ecsdb_snapshot::Result<Option<SnapshotEntry>> {
             let snapshot = Snapshot::open(vfs, &layout.file(FileKind::Snapshot, number))?;
             let is_known = manifest.uses(number) || manifest.has_given_up(number, snapshot.header().salt);
-            let Some(entry) = own(&snapshot, manifest.database, number).filter(|_| !is_known) else {
+            let Some(entry) = own(&snapshot, Some(manifest.database), number).filter(|_| !is_known) else {
                 return Ok(None);
             };
             snapshot.check_files(vfs)?;

@@ -3,14 +3,14 @@
 use ecsdb_core::World;
 use ecsdb_io::{FileKind, IoError, Layout, OpenMode, Vfs, numbered_files};
 use ecsdb_snapshot::{Manifest, Snapshot};
-use ecsdb_wal::{Known, LogScan, Lsn, Replay, Tail};
+use ecsdb_wal::{Known, LogDir, LogScan, Lsn, Replay, Tail};
 
 use crate::error::{Error, Result};
 use crate::judge::Judge;
 use crate::policy::{Options, Policy};
 use crate::recover::Clock;
 use crate::replay::{Follow, Until, step};
-use crate::report::{DataLoss, LoadedSnapshot, Lost, RecoveryReport, Step};
+use crate::report::{DataLoss, LoadedSnapshot, Lost, RecoveryReport, Rejected, Step};
 use crate::{find, replay};
 
 /// How often it is looked, at most, what there is, before something is given up.
@@ -63,7 +63,7 @@ pub(crate) fn look(
         replay::apply_while_verifying(&mut world, bytes, options.threads, report, follow, |take| {
             scan_log(vfs, layout, manifest, snapshot, take)
         });
-    let (scan, was_given) = scan?;
+    let Logged { scan, was_given, .. } = scan?;
     if was_given && applied.is_ok() && find::given_up_after(manifest, snapshot).is_none() {
         // What is wrong may be so once: of a loss is told, or it is given up, what is found again.
         let judged = judge.log(&scan, snapshot, report);
@@ -83,7 +83,8 @@ pub(crate) fn look(
         let world = load(vfs, layout, manifest, options, report, follow)?;
         clock.lap("snapshot", report);
         let snapshot = world.lsn();
-        let (scan, _) = scan_log(vfs, layout, manifest, snapshot, &mut |_, _, _| {})?;
+        let Logged { scan, unseen, .. } = scan_log(vfs, layout, manifest, snapshot, &mut |_, _, _| {})?;
+        report.rejected.extend(unseen);
         let whole = judge.log(&scan, snapshot, report)?;
         clock.lap("verify", report);
         // REC-17: what the medium does not give for once is not given up. A loss is believed that is found twice.
@@ -193,23 +194,31 @@ fn sync_log(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<u64, 
     }
 }
 
-/// The log above `after`. Also says whether `take` was given it: it is not what the archive has.
+/// What there is of the log.
+struct Logged {
+    scan: LogScan,
+    /// It was given away as it was read: it is not what the archive has.
+    was_given: bool,
+    /// The archive might have what is damaged, and cannot be looked at.
+    unseen: Option<Rejected>,
+}
+
+/// The log above `after`, which `take` is given.
 fn scan_log(
     vfs: &dyn Vfs,
     layout: &Layout,
     manifest: &Manifest,
     after: Lsn,
     take: &mut dyn FnMut(Lsn, &[u8], bool),
-) -> Result<(LogScan, bool)> {
+) -> Result<Logged> {
     let known = find::known(manifest, after);
-    let all = find::log_dirs(layout, manifest);
-    let [log, _] = all;
+    let [log, archive] = find::log_dirs(layout, manifest);
     // REC-11: segments that the snapshot covers are not read.
     let from = LogScan::first_needed(vfs, &[log], after)?;
     let own = LogScan::run_through(vfs, log, manifest.database, known, from, take)?;
-    let with_archive = || -> Result<LogScan> {
-        let from = LogScan::first_needed(vfs, &all, after)?;
-        Ok(LogScan::run(vfs, &all, manifest.database, known, from)?)
+    let with_archive = |archive: LogDir<'_>| -> Result<LogScan> {
+        let from = LogScan::first_needed(vfs, &[log, archive], after)?;
+        Ok(LogScan::run(vfs, &[log, archive], manifest.database, known, from)?)
     };
     // REC-14: the archive is looked at only when a snapshot that is not valid makes older log needed again (REC-8), or it may have what is damaged.
     let covered = manifest.snapshots.last().map_or(0, |newest| newest.lsn);
@@ -219,16 +228,26 @@ fn scan_log(
         None => after >= Lsn(covered),
     };
     if !reaches {
-        return Ok((with_archive()?, false));
+        return Ok(Logged { scan: with_archive(archive)?, was_given: false, unseen: None });
     }
-    if let Tail::Corrupt { first_lost, .. } = &own.tail
-        && let Ok(mended) = with_archive()
-        && !matches!(&mended.tail, Tail::Corrupt { first_lost: lost, .. } if lost <= first_lost)
-    {
-        for loss in &mended.losses {
-            tracing::warn!(damage = %loss.damage, evidence = loss.evidence, "a segment is read from the archive");
+    let mut unseen = None;
+    if let Tail::Corrupt { first_lost, .. } = &own.tail {
+        // What the log has given up is no part of it.
+        match with_archive(LogDir { first: archive.first.max(log.first), ..archive }) {
+            Ok(mended) if !matches!(&mended.tail, Tail::Corrupt { first_lost: lost, .. } if lost <= first_lost) =>
+            {
+                for loss in &mended.losses {
+                    tracing::warn!(damage = %loss.damage, evidence = loss.evidence, "a segment is read from the archive");
+                }
+                return Ok(Logged { scan: mended, was_given: false, unseen: None });
+            }
+            Ok(_) => {}
+            // REC-17: what is given up then may be there.
+            Err(e) => {
+                let (path, reason) = (layout.archive_dir().into(), e.to_string());
+                unseen = Some(Rejected { path, reason, away: false });
+            }
         }
-        return Ok((mended, false));
     }
-    Ok((own, true))
+    Ok(Logged { scan: own, was_given: true, unseen })
 }

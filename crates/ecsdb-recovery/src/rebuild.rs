@@ -1,7 +1,7 @@
 //! A salvage without a manifest: one is made of what the files say of themselves.
 
 use ecsdb_io::{FileKind, Layout, NumberedFile, Owner, Vfs, numbered_files};
-use ecsdb_snapshot::{Kept, Manifest, Snapshot};
+use ecsdb_snapshot::{Kept, Manifest, Snapshot, SnapshotEntry};
 use ecsdb_wal::{SegmentHeader, SegmentReader};
 
 use crate::error::Result;
@@ -22,7 +22,8 @@ pub(crate) fn manifest(
     for &number in numbers {
         let path = layout.file(FileKind::Snapshot, number);
         match Snapshot::open(vfs, &path) {
-            Ok(snapshot) => snapshots.push((number, snapshot)),
+            // IO-1: the file is not kept open.
+            Ok(snapshot) => snapshots.push((snapshot.header().database, own(&snapshot, None, number))),
             Err(e) if e.is_damage() => {
                 report.rejected.push(Rejected { path, reason: e.to_string(), away: e.is_away() });
             }
@@ -35,16 +36,24 @@ pub(crate) fn manifest(
     };
     let mut manifest = Manifest { generation, first_segment: 0, ..Manifest::new(database) };
     // CKP-10: a stranger's is left alone.
-    let entries = snapshots.iter().filter_map(|(number, snapshot)| own(snapshot, database, *number));
+    let entries = snapshots.into_iter().filter(|(of, _)| *of == database).filter_map(|(_, entry)| entry);
     manifest.snapshots = entries.collect();
     manifest.snapshots.sort_by_key(|entry| entry.lsn);
     let segments = ours(segments);
     if segments.is_empty() && manifest.snapshots.is_empty() {
         return Ok(None);
     }
-    // REC-14: an archive that cannot be looked at says nothing.
     let kinds = [FileKind::ArchivedSegment, FileKind::CompressedSegment];
-    let archived = numbered_files(vfs, layout.archive_dir(), &kinds).unwrap_or_default();
+    let archived = match numbered_files(vfs, layout.archive_dir(), &kinds) {
+        Ok(archived) => archived,
+        // REC-14: an archive that cannot be looked at stops nothing. CKP-11: whatever is there is kept.
+        Err(e) => {
+            manifest.kept = Kept::EVERYTHING;
+            let (path, reason) = (layout.archive_dir().into(), e.to_string());
+            report.rejected.push(Rejected { path, reason, away: false });
+            Vec::new()
+        }
+    };
     let archived = ours(&headers(vfs, archived));
     if let Some(newest) = archived.last() {
         // CKP-11: what was said to be kept is not known.
@@ -65,14 +74,14 @@ fn identity(
     vfs: &dyn Vfs,
     layout: &Layout,
     segments: &[SegmentHeader],
-    snapshots: &[(u64, Snapshot)],
+    snapshots: &[(u128, Option<SnapshotEntry>)],
 ) -> Result<Option<u128>> {
     for dir in [layout.log_dir(), layout.snapshot_dir()] {
         if let Some(said) = Owner::read(vfs, dir)? {
             return Ok(Some(said.database));
         }
     }
-    let of_snapshots = snapshots.iter().map(|(_, snapshot)| snapshot.header().database);
+    let of_snapshots = snapshots.iter().map(|(database, _)| *database);
     let all: Vec<u128> = of_snapshots.chain(segments.iter().map(|header| header.database)).collect();
     let files_of = |database: &u128| all.iter().filter(|other| *other == database).count();
     Ok(all.iter().copied().max_by_key(files_of))

@@ -154,7 +154,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// The first damage found, or [`Error::Cancelled`].
-    pub(crate) fn read_back(
+    pub fn read_back(
         &self,
         urgency: &Urgency,
         progress: &mut (dyn FnMut(u64) -> ControlFlow<Stopped> + Send),

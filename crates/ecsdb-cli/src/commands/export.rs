@@ -46,6 +46,8 @@ pub(crate) struct Options {
 
 /// Levels of nesting that become columns; what is deeper becomes JSON text.
 const LEVELS_MAX: usize = 8;
+/// Columns of one component, those around others included; what comes beyond that becomes JSON text.
+const COLUMNS_MAX: usize = 4096;
 
 /// What a type becomes.
 enum Column {
@@ -57,40 +59,59 @@ enum Column {
     Struct(Vec<(String, TypeIndex, Column)>),
 }
 
-/// Decides what a type becomes.
-fn column(description: &Description, ty: TypeIndex, level: usize) -> Column {
-    let ty = inner(description, ty);
-    if level > LEVELS_MAX {
-        return Column::Json;
+/// Decides what types become.
+struct Columns<'a> {
+    description: &'a Description,
+    /// The types around, outermost first.
+    around: Vec<TypeIndex>,
+    /// So many more may become columns.
+    left: usize,
+}
+
+impl Columns<'_> {
+    /// What a component becomes.
+    fn of(description: &Description) -> Column {
+        Columns { description, around: Vec::new(), left: COLUMNS_MAX }.column(ROOT)
     }
-    let of = |part: TypeIndex| Box::new(column(description, part, level + 1));
-    match description.shape(ty) {
-        Some(Shape::Primitive(primitive)) => scalar(*primitive).map_or(Column::Json, Column::Scalar),
-        Some(Shape::Enum(variants)) if variants.iter().all(|variant| variant.fields.is_empty()) => {
-            Column::Scalar(DataType::Utf8)
+
+    fn column(&mut self, ty: TypeIndex) -> Column {
+        let description = self.description;
+        let ty = inner(description, ty);
+        if self.around.len() > LEVELS_MAX || self.left == 0 || self.around.contains(&ty) {
+            return Column::Json;
         }
-        Some(Shape::Sequence(of) | Shape::Slice(of) | Shape::Array(of, _))
-            if matches!(description.shape(*of), Some(Shape::Primitive(Primitive::U8))) =>
-        {
-            Column::Scalar(DataType::Binary)
-        }
-        Some(Shape::Opaque(..)) => Column::Scalar(DataType::Binary),
-        Some(
-            Shape::Sequence(part)
-            | Shape::Slice(part)
-            | Shape::Array(part, _)
-            | Shape::Set(part)
-            | Shape::OrderedSet(part),
-        ) => Column::List(*part, of(*part)),
-        // An option of an option has two ways of not being there.
-        Some(Shape::Option(part)) => match column(description, *part, level + 1) {
-            Column::Nullable(..) => Column::Json,
-            column => Column::Nullable(*part, Box::new(column)),
-        },
-        Some(Shape::Struct(fields)) if !fields.is_empty() => {
-            Column::Struct(fields.iter().map(|field| (field.name.clone(), field.ty, *of(field.ty))).collect())
-        }
-        _ => Column::Json,
+        self.left -= 1;
+        self.around.push(ty);
+        let column = match description.shape(ty) {
+            Some(Shape::Primitive(primitive)) => scalar(*primitive).map_or(Column::Json, Column::Scalar),
+            Some(Shape::Enum(variants)) if variants.iter().all(|variant| variant.fields.is_empty()) => {
+                Column::Scalar(DataType::Utf8)
+            }
+            Some(Shape::Sequence(of) | Shape::Slice(of) | Shape::Array(of, _))
+                if matches!(description.shape(*of), Some(Shape::Primitive(Primitive::U8))) =>
+            {
+                Column::Scalar(DataType::Binary)
+            }
+            Some(Shape::Opaque(..)) => Column::Scalar(DataType::Binary),
+            Some(
+                Shape::Sequence(part)
+                | Shape::Slice(part)
+                | Shape::Array(part, _)
+                | Shape::Set(part)
+                | Shape::OrderedSet(part),
+            ) => Column::List(*part, Box::new(self.column(*part))),
+            // An option of an option has two ways of not being there.
+            Some(Shape::Option(part)) => match self.column(*part) {
+                Column::Nullable(..) => Column::Json,
+                column => Column::Nullable(*part, Box::new(column)),
+            },
+            Some(Shape::Struct(fields)) if !fields.is_empty() => Column::Struct(
+                fields.iter().map(|field| (field.name.clone(), field.ty, self.column(field.ty))).collect(),
+            ),
+            _ => Column::Json,
+        };
+        self.around.pop();
+        column
     }
 }
 
@@ -355,7 +376,7 @@ fn write(seen: &crate::place::Seen, to: &Path) -> Result<Written> {
         .all()
         .map(|def| {
             let reader = Reader::of(def);
-            let column = reader.values().map(|_| column(&def.description, ROOT, 0));
+            let column = reader.values().map(|_| Columns::of(&def.description));
             (def.id, Exported { reader, column })
         })
         .collect();
@@ -435,4 +456,37 @@ fn arrays(chunk: &ChunkPart<'_>, exported: &BTreeMap<ComponentId, Exported<'_>>)
         });
     }
     Ok(arrays)
+}
+
+#[cfg(test)]
+mod tests {
+    use ecsdb::prelude::*;
+
+    use super::*;
+
+    #[derive(Component, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+    #[component(name = "t", archived)]
+    #[rkyv(serialize_bounds(__S: rkyv::ser::Writer + rkyv::ser::Allocator, __S::Error: rkyv::rancor::Source))]
+    #[rkyv(deserialize_bounds(__D::Error: rkyv::rancor::Source))]
+    #[rkyv(bytecheck(bounds(__C: rkyv::validation::ArchiveContext, __C::Error: rkyv::rancor::Source)))]
+    struct Tree {
+        size: u32,
+        #[rkyv(omit_bounds)]
+        left: Option<Box<Tree>>,
+        #[rkyv(omit_bounds)]
+        right: Option<Box<Tree>>,
+        #[rkyv(omit_bounds)]
+        more: Vec<Tree>,
+    }
+
+    #[test]
+    fn a_type_within_itself_becomes_json_there() {
+        let Column::Struct(fields) = Columns::of(Tree::description()) else { panic!("it has fields") };
+        let [(_, _, size), (_, _, left), (_, _, right), (_, _, more)] = &fields[..] else { panic!("four") };
+        assert!(matches!(size, Column::Scalar(DataType::UInt32)));
+        for column in [left, right] {
+            assert!(matches!(column, Column::Nullable(_, of) if matches!(**of, Column::Json)));
+        }
+        assert!(matches!(more, Column::List(_, of) if matches!(**of, Column::Json)));
+    }
 }
