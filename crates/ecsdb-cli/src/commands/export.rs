@@ -464,7 +464,7 @@ mod tests {
 
     use super::*;
 
-    #[derive(Component, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+    #[derive(Component, Clone, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
     #[component(name = "t", archived)]
     #[rkyv(serialize_bounds(__S: rkyv::ser::Writer + rkyv::ser::Allocator, __S::Error: rkyv::rancor::Source))]
     #[rkyv(deserialize_bounds(__D::Error: rkyv::rancor::Source))]
