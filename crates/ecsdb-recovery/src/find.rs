@@ -116,7 +116,7 @@ fn take_up_reserved(vfs: &dyn Vfs, layout: &Layout, manifest: &mut Manifest) -> 
         let path = layout.file(FileKind::Snapshot, reserved.sequence);
         let look = || -> ecsdb_snapshot::Result<Option<SnapshotEntry>> {
             let snapshot = Snapshot::open(vfs, &path)?;
-            let entry = own(&snapshot, Some(manifest.database), reserved.sequence);
+            let entry = Candidate::of(&snapshot, reserved.sequence).own(manifest.database);
             let entry = entry.filter(|entry| entry.salt == reserved.salt);
             match entry.map_or(Ok(()), |_| snapshot.verify_own()) {
                 Err(e) if !is_of_the_medium(&e) => Err(e),
@@ -161,11 +161,26 @@ pub fn bring_back(vfs: &dyn Vfs, layout: &Layout, manifest: &mut Manifest) -> Re
     Ok(())
 }
 
-/// The entry of a snapshot, if the file is the one of that number, and this database's where that is known.
-pub(crate) fn own(snapshot: &Snapshot, database: Option<u128>, number: u64) -> Option<SnapshotEntry> {
-    let header = snapshot.header();
-    let is_own = database.is_none_or(|database| header.database == database) && header.sequence == number;
-    is_own.then(|| SnapshotEntry::new(header, snapshot.directory(), snapshot.bytes()))
+/// A snapshot file, as far as it is needed to find out whose it is.
+pub(crate) struct Candidate {
+    pub(crate) database: u128,
+    entry: SnapshotEntry,
+    /// By its name.
+    number: u64,
+}
+
+impl Candidate {
+    pub(crate) fn of(snapshot: &Snapshot, number: u64) -> Candidate {
+        let header = snapshot.header();
+        let entry = SnapshotEntry::new(header, snapshot.directory(), snapshot.bytes());
+        Candidate { database: header.database, entry, number }
+    }
+
+    /// Its entry, if it is this database's, and the file is the one of its number.
+    pub(crate) fn own(self, database: u128) -> Option<SnapshotEntry> {
+        let is_own = (self.database, self.entry.sequence) == (database, self.number);
+        is_own.then_some(self.entry)
+    }
 }
 
 /// Whole snapshots of this database that the manifest does not know of, since they have a number or a transaction beyond all that it knows, the
@@ -182,7 +197,8 @@ pub(crate) fn newer_snapshots(
         let look = || -> ecsdb_snapshot::Result<Option<SnapshotEntry>> {
             let snapshot = Snapshot::open(vfs, &layout.file(FileKind::Snapshot, number))?;
             let is_known = manifest.uses(number) || manifest.has_given_up(number, snapshot.header().salt);
-            let Some(entry) = own(&snapshot, Some(manifest.database), number).filter(|_| !is_known) else {
+            let Some(entry) = Candidate::of(&snapshot, number).own(manifest.database).filter(|_| !is_known)
+            else {
                 return Ok(None);
             };
             snapshot.check_files(vfs)?;

@@ -1,11 +1,11 @@
 //! A salvage without a manifest: one is made of what the files say of themselves.
 
 use ecsdb_io::{FileKind, Layout, NumberedFile, Owner, Vfs, numbered_files};
-use ecsdb_snapshot::{Kept, Manifest, Snapshot, SnapshotEntry};
+use ecsdb_snapshot::{Kept, Manifest, Snapshot};
 use ecsdb_wal::{SegmentHeader, SegmentReader};
 
 use crate::error::Result;
-use crate::find::own;
+use crate::find::Candidate;
 use crate::report::{RecoveryReport, Rejected};
 
 /// A manifest by which every snapshot of this database that opens counts, and all of its log; none, if there is neither. `generation` is the highest
@@ -23,7 +23,7 @@ pub(crate) fn manifest(
         let path = layout.file(FileKind::Snapshot, number);
         match Snapshot::open(vfs, &path) {
             // IO-1: the file is not kept open.
-            Ok(snapshot) => snapshots.push((snapshot.header().database, own(&snapshot, None, number))),
+            Ok(snapshot) => snapshots.push(Candidate::of(&snapshot, number)),
             Err(e) if e.is_damage() => {
                 report.rejected.push(Rejected { path, reason: e.to_string(), away: e.is_away() });
             }
@@ -36,8 +36,7 @@ pub(crate) fn manifest(
     };
     let mut manifest = Manifest { generation, first_segment: 0, ..Manifest::new(database) };
     // CKP-10: a stranger's is left alone.
-    let entries = snapshots.into_iter().filter(|(of, _)| *of == database).filter_map(|(_, entry)| entry);
-    manifest.snapshots = entries.collect();
+    manifest.snapshots = snapshots.into_iter().filter_map(|found| found.own(database)).collect();
     manifest.snapshots.sort_by_key(|entry| entry.lsn);
     let segments = ours(segments);
     if segments.is_empty() && manifest.snapshots.is_empty() {
@@ -74,14 +73,14 @@ fn identity(
     vfs: &dyn Vfs,
     layout: &Layout,
     segments: &[SegmentHeader],
-    snapshots: &[(u128, Option<SnapshotEntry>)],
+    snapshots: &[Candidate],
 ) -> Result<Option<u128>> {
     for dir in [layout.log_dir(), layout.snapshot_dir()] {
         if let Some(said) = Owner::read(vfs, dir)? {
             return Ok(Some(said.database));
         }
     }
-    let of_snapshots = snapshots.iter().map(|(database, _)| *database);
+    let of_snapshots = snapshots.iter().map(|found| found.database);
     let all: Vec<u128> = of_snapshots.chain(segments.iter().map(|header| header.database)).collect();
     let files_of = |database: &u128| all.iter().filter(|other| *other == database).count();
     Ok(all.iter().copied().max_by_key(files_of))
