@@ -11,9 +11,12 @@ use crate::policy::Policy;
 use crate::report::{DataLoss, Lost, RecoveryReport, Rejected};
 use crate::{claim, rebuild};
 
+fn is_of_the_medium(e: &ecsdb_snapshot::Error) -> bool {
+    matches!(e, ecsdb_snapshot::Error::Io(e) if e.is_of_the_medium())
+}
+
 /// Reads a manifest. CKP-11: to go by an older one sets aside what only this one knows of, so it is asked for more than once.
 fn read(vfs: &dyn Vfs, path: &Path) -> ecsdb_snapshot::Result<Manifest> {
-    let is_of_the_medium = |e: &_| matches!(e, ecsdb_snapshot::Error::Io(e) if e.is_of_the_medium());
     patiently(is_of_the_medium, || Manifest::read(vfs, path))
 }
 
@@ -110,8 +113,6 @@ pub(crate) fn manifest(
 /// CKP-11: a snapshot that was about to be written when the manifest was, and that is whole: a newer manifest may have named it, which is gone or
 /// damaged, and then the log that it covers is gone, too. It is taken for one that was away. What it holds was durable before its number was reserved.
 fn take_up_reserved(vfs: &dyn Vfs, layout: &Layout, manifest: &mut Manifest) -> Result<()> {
-    let is_of_the_medium =
-        |e: &ecsdb_snapshot::Error| matches!(e, ecsdb_snapshot::Error::Io(e) if e.is_of_the_medium());
     for reserved in std::mem::take(&mut manifest.gone) {
         let path = layout.file(FileKind::Snapshot, reserved.sequence);
         let look = || -> ecsdb_snapshot::Result<Option<SnapshotEntry>> {

@@ -2,7 +2,7 @@
 
 use ecsdb_io::{FileKind, Layout, NumberedFile, Owner, Vfs, numbered_files};
 use ecsdb_snapshot::{Kept, Manifest, Snapshot};
-use ecsdb_wal::{SegmentHeader, SegmentReader};
+use ecsdb_wal::{SegmentHead, SegmentHeader};
 
 use crate::error::Result;
 use crate::find::Candidate;
@@ -88,9 +88,5 @@ fn identity(
 
 /// The headers of those segments that have a valid one, and are what their names say.
 pub(crate) fn headers(vfs: &dyn Vfs, files: Vec<NumberedFile>) -> Vec<SegmentHeader> {
-    let header = |file: NumberedFile| {
-        let header = *SegmentReader::open(vfs, &file.path).ok()??.header();
-        (header.sequence == file.number).then_some(header)
-    };
-    files.into_iter().filter_map(header).collect()
+    files.iter().filter_map(|file| SegmentHead::of(vfs, file, 0).ok()?.own()).collect()
 }

@@ -65,8 +65,7 @@ impl SegmentHead {
         if database != 0 && header.database != database {
             SegmentHead::Strange(*header)
         } else if header.sequence != file.number {
-            let what = format!("its header is that of segment {}", header.sequence);
-            SegmentHead::Damaged(Damage::new(&file.path, 0, Lsn::ZERO, what).into())
+            SegmentHead::Damaged(misnamed(&file.path, header).into())
         } else {
             SegmentHead::Own(*header)
         }
@@ -79,6 +78,11 @@ impl SegmentHead {
             _ => None,
         }
     }
+}
+
+/// What is wrong with a file that has another segment's header.
+pub(crate) fn misnamed(path: &Path, header: &SegmentHeader) -> Damage {
+    Damage::new(path, 0, Lsn::ZERO, format!("its header is that of segment {}", header.sequence))
 }
 
 /// A file in one of the directories.

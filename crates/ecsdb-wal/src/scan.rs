@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use ecsdb_io::{NumberedFile, Vfs};
 
 use crate::error::{LogError, Result};
-use crate::files::{LogDir, SegmentHead, copy_in_archive, segment_files};
+use crate::files::{LogDir, SegmentHead, copy_in_archive, misnamed, segment_files};
 use crate::format::SegmentHeader;
 use crate::found::{Found, is_followed_now, look_at, remains_of};
 use crate::losses::{Headless, Loss, hole};
@@ -101,10 +101,10 @@ impl LogScan {
     /// # Errors
     /// When a file operation fails.
     pub fn first_needed(vfs: &dyn Vfs, dirs: &[LogDir<'_>], after: Lsn) -> Result<u64> {
+        let database = dirs.iter().map(|dir| dir.database).find(|database| *database != 0).unwrap_or(0);
         let mut first = 0;
         for file in segment_files(vfs, dirs)? {
             // What is wrong with any other, and whether it matters, is for the scan to say.
-            let database = dirs.iter().map(|dir| dir.database).find(|database| *database != 0).unwrap_or(0);
             let Some(header) = SegmentHead::of(vfs, &file, database)?.own() else { continue };
             // Its first LSN may be a higher one: those between were never anything.
             if header.previous.last_lsn > after {
@@ -216,9 +216,8 @@ impl LogScan {
                         strangers.push((number, LogError::OtherDatabase { path, found, expected }));
                         continue;
                     }
-                    let what = format!("its header is that of segment {}", header.sequence);
                     let (remains, unreadable) = remains_of(vfs, &path)?;
-                    (Damage::new(&path, 0, Lsn::ZERO, what), remains, unreadable)
+                    (misnamed(&path, header), remains, unreadable)
                 }
                 Found::Headless(damage, remains, unreadable) => (damage, remains, unreadable),
             };
