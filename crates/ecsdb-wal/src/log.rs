@@ -26,6 +26,9 @@ use ecsdb_id::Lsn;
 /// Transactions admitted from one look to the next at whether this is still the process that opened the log.
 const LOOK_EVERY: u64 = 64;
 
+/// Transactions that are to be durable and that nobody waits for yet, from which on the log's own thread does not wait either.
+const GATHERED: u64 = 64;
+
 /// A log open for appending. Cloning gives another handle; the log closes when the last one is dropped, or by
 /// [`Log::close`].
 #[derive(Debug, Clone)]
@@ -378,7 +381,18 @@ impl Shared {
             lsn
         };
         self.background.arm();
+        if durability == Durability::Immediate && lsn.0.is_multiple_of(GATHERED) {
+            self.write_gathered(lsn);
+        }
         Ok(lsn)
+    }
+
+    /// Whoever keeps many tickets in flight goes on while the disk works, and not only from when the oldest is waited for.
+    fn write_gathered(&self, lsn: Lsn) {
+        let unwritten = lsn.0.saturating_sub(self.written.load(Ordering::Relaxed));
+        if unwritten >= GATHERED && !self.coordination.lock().leading {
+            self.background.request();
+        }
     }
 
     pub(crate) fn wait(&self, lsn: Lsn) -> Result<()> {

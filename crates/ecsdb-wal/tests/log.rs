@@ -537,6 +537,23 @@ fn futures_complete_and_dropped_ones_cancel_nothing() {
 }
 
 #[test]
+fn tickets_that_gather_are_written_before_anybody_waits() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(
+        dir.path(),
+        LogOptions { flush_interval: Duration::from_secs(3600), ..options(Threads::Background) },
+    );
+    for i in 0..1000 {
+        log.append(body(i, 50)[..].into(), Durability::Immediate).unwrap();
+    }
+    let began = std::time::Instant::now();
+    while log.durable_lsn() < Lsn(64) {
+        assert!(began.elapsed() < Duration::from_secs(60), "nobody writes: {log:?}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
 fn limits_are_kept_before_anything_is_queued() {
     let dir = tempfile::tempdir().unwrap();
     let options = LogOptions { transaction_bytes_max: 100, ..options(Threads::None) };

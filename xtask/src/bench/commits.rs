@@ -14,8 +14,13 @@ use super::{Position, open_quiet, rate};
 const TIME: Duration = Duration::from_millis(700);
 
 pub(crate) fn run(report: &mut Report, dir: &Path) -> anyhow::Result<()> {
-    let rows =
-        ["immediate_1_thread", "immediate_16_threads", "immediate_64_threads", "immediate_1000_tickets"];
+    let rows = [
+        "immediate_1_thread",
+        "immediate_16_threads",
+        "immediate_64_threads",
+        "immediate_1000_tickets",
+        "immediate_1000_tickets_2_threads",
+    ];
     if !rows.iter().any(|row| report.wants(row)) {
         return Ok(());
     }
@@ -25,7 +30,8 @@ pub(crate) fn run(report: &mut Report, dir: &Path) -> anyhow::Result<()> {
     report.measure(rows[0], "commits/s", || bare.rate(), || threads(&db, &entities, 1))?;
     report.measure(rows[1], "commits/s", || bare.rate(), || threads(&db, &entities, 16))?;
     report.measure(rows[2], "commits/s", || bare.rate(), || threads(&db, &entities, 64))?;
-    report.measure(rows[3], "commits/s", || bare.rate(), || tickets(&db, &entities))?;
+    report.measure(rows[3], "commits/s", || bare.rate(), || tickets(&db, &entities, 1))?;
+    report.measure(rows[4], "commits/s", || bare.rate(), || tickets(&db, &entities, 2))?;
     db.close()?;
     Ok(())
 }
@@ -85,24 +91,24 @@ fn threads(db: &Database, entities: &[Entity], n: usize) -> anyhow::Result<f64> 
     })
 }
 
-/// Two threads with 500 tickets in flight each: submit one, wait for the oldest.
-fn tickets(db: &Database, entities: &[Entity]) -> anyhow::Result<f64> {
-    let started = Instant::now();
+/// `n` threads with 1,000 tickets in flight between them: submit one, wait for the oldest.
+fn tickets(db: &Database, entities: &[Entity], n: usize) -> anyhow::Result<f64> {
+    let (started, in_flight) = (Instant::now(), 1000 / n);
     std::thread::scope(|scope| -> anyhow::Result<f64> {
-        let threads: Vec<_> = (0..2)
+        let threads: Vec<_> = (0..n)
             .map(|i| {
                 scope.spawn(move || -> ecsdb::Result<u64> {
-                    let mut flight = VecDeque::with_capacity(500);
+                    let mut flight = VecDeque::with_capacity(in_flight);
                     let mut k = 0u64;
                     loop {
                         // The clock is asked rarely: it costs a tenth of a commit.
                         if k.is_multiple_of(256) && started.elapsed() >= TIME {
                             break;
                         }
-                        let entity = entities[(k as usize * 2 + i) % entities.len()];
+                        let entity = entities[(k as usize * n + i) % entities.len()];
                         flight.push_back(db.submit(|tx| step(tx, entity))?);
                         k += 1;
-                        if flight.len() == 500
+                        if flight.len() == in_flight
                             && let Some(oldest) = flight.pop_front()
                         {
                             oldest.wait()?;
