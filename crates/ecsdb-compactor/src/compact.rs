@@ -15,27 +15,36 @@ use crate::store::{Store, Work};
 impl Store {
     /// Folds the log into the newest snapshot, merges its chain into one full file, and deletes what that covers: all
     /// other snapshots if it is to stand `alone`, or else what recovery does not need, and what the settings do not keep. The merged file's blocks
-    /// are compared with those it was made from before anything is deleted (CKP-8). O(bytes of the newest snapshot); nobody waits for it.
+    /// are compared with those it was made from before anything is deleted (CKP-8). `capture` gives the world as it is: once, or twice where what
+    /// was written of it is damaged. O(bytes of the newest snapshot); nobody waits for it.
     ///
     /// # Errors
     /// When it fails or is cancelled; what was there before is still there.
-    pub fn compact(&self, view: View, alone: bool, control: &Control) -> Result<CompactionInfo> {
+    pub fn compact(
+        &self,
+        capture: impl Fn() -> Result<View>,
+        alone: bool,
+        control: &Control,
+    ) -> Result<CompactionInfo> {
         let started = Instant::now();
         let _span = tracing::info_span!("compaction").entered();
+        let view = capture()?;
         self.until_durable(&view)?;
-        let (_turn, mut work) = self.turn(control)?;
+        let (mut turn, mut work) = self.turn(control)?;
         let bytes_before = self.stats_with(&mut work)?.total_bytes();
-        let before = self.manifest().snapshots.last().map(|newest| newest.sequence);
-        self.write_snapshot(&mut work, view.clone(), control)?;
-        control.check()?;
-        let whole = self.merge_newest(&mut work, control).and_then(|()| self.is_whole(before, control));
-        match whole {
-            Ok(()) => {}
-            // CKP-8: nothing is deleted for what is no more what was written. The world itself is still there.
-            Err(Error::Snapshot(e)) if e.is_damage() && self.newest_lsn() == view.lsn() => {
-                self.write_again(&mut work, view, control)?;
+        match self.fold(&mut work, view, control) {
+            // CKP-8: nothing is deleted for what is no more what was written. The world itself is still there: as it is now, since a view of before
+            // keeps in memory all that was changed meanwhile.
+            Err(Error::Snapshot(e)) if e.is_damage() => {
+                tracing::warn!(error = %e, "the newest snapshot is damaged, and written again");
+                work.of_world = None;
+                drop((work, turn));
+                let view = capture()?;
+                self.until_durable(&view)?;
+                (turn, work) = self.turn(control)?;
+                self.write_whole(&mut work, view, control)?;
             }
-            Err(e) => return Err(e),
+            folded => folded?,
         }
         self.trim_to(&mut work, alone)?;
         let bytes_after = self.sizes()?.total_bytes();
@@ -49,7 +58,17 @@ impl Store {
         };
         metrics::histogram!("ecsdb_compaction_seconds").record(info.duration);
         self.events.send(Event::Compacted(info));
+        drop(turn);
         Ok(info)
+    }
+
+    /// Writes what is new, and makes the newest snapshot a full one, and one that is whole.
+    fn fold(&self, work: &mut Work, view: View, control: &Control) -> Result<()> {
+        let before = self.manifest().snapshots.last().map(|newest| newest.sequence);
+        self.write_snapshot(work, view, control)?;
+        control.check()?;
+        self.merge_newest(work, control)?;
+        self.is_whole(before, control)
     }
 
     /// Reads the newest snapshot, a full one, back, if it is one that was there `before`: what was written now was read back when it was written.
@@ -63,7 +82,7 @@ impl Store {
         Ok(snapshot.read_back(control.urgency(), &mut read)?)
     }
 
-    fn newest_lsn(&self) -> Lsn {
+    pub(crate) fn newest_lsn(&self) -> Lsn {
         self.manifest().snapshots.last().map_or(Lsn::ZERO, |newest| Lsn(newest.lsn))
     }
 

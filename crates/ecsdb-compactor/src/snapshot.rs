@@ -58,7 +58,7 @@ impl Store {
             return match check_heads(&*self.direct_vfs, &self.layout, manifest.database, newest) {
                 Ok(()) => Ok(SnapshotInfo::existing(newest)),
                 // It is no answer if it is not there.
-                Err(e) if e.is_damage() && newest.lsn == lsn.0 => self.write_again(work, view, control),
+                Err(e) if e.is_damage() && newest.lsn == lsn.0 => self.write_whole(work, view, control),
                 Err(e) => Err(e.into()),
             };
         }
@@ -74,9 +74,14 @@ impl Store {
         self.write_on(work, view, parent, |_| {}, control)
     }
 
-    /// Writes the state of the newest snapshot, which `view` is of, into a full one that takes its place: its own file is damaged.
-    pub(crate) fn write_again(&self, work: &mut Work, view: View, control: &Control) -> Result<SnapshotInfo> {
-        let replace = |manifest: &mut Manifest| manifest.gone.extend(manifest.snapshots.pop());
+    /// Writes a full snapshot, since the newest one is damaged. If that is of the same state, this one takes its place.
+    pub(crate) fn write_whole(&self, work: &mut Work, view: View, control: &Control) -> Result<SnapshotInfo> {
+        let takes_its_place = self.newest_lsn() == view.lsn();
+        let replace = |manifest: &mut Manifest| {
+            if takes_its_place {
+                manifest.gone.extend(manifest.snapshots.pop());
+            }
+        };
         self.write_on(work, view, None, replace, control)
     }
 

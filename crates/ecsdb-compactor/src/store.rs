@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ecsdb_core::View;
 use ecsdb_io::sync::atomic::{AtomicBool, Ordering};
 use ecsdb_io::sync::{Mutex, MutexGuard};
-use ecsdb_io::{DirLock, Layout, Owner, Urgency, Vfs};
+use ecsdb_io::{DirLock, Layout, Owner, Urgency, Vfs, is_low_thread};
 use ecsdb_recovery::{check_heads, claim, fallback, log_dirs, superfluous};
 use ecsdb_snapshot::{Manifest, SnapshotEntry};
 use ecsdb_wal::{Log, LogScan, Lsn};
@@ -138,6 +138,11 @@ impl Store {
         Control::with(task, self.events.clone(), self.urgency.clone(), self.turns.clone())
     }
 
+    /// Whether somebody waits for some of its work.
+    pub fn urgency(&self) -> &Urgency {
+        &self.urgency
+    }
+
     /// Where the files lie.
     pub fn layout(&self) -> &Layout {
         &self.layout
@@ -191,6 +196,7 @@ impl Store {
 
     /// Publishes the manifest with a change. What the store goes by is what was published.
     pub(crate) fn publish(&self, change: impl FnOnce(&mut Manifest)) -> Result<()> {
+        debug_assert!(!is_low_thread(), "others would wait for a thread that gets a core last");
         let _one = self.publishing.lock();
         self.check_owner()?;
         let mut next = self.manifest();
@@ -261,11 +267,11 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::compact`].
-    pub fn end_salvage(&self, view: impl FnOnce() -> Result<View>, control: &Control) -> Result<()> {
+    pub fn end_salvage(&self, capture: impl Fn() -> Result<View>, control: &Control) -> Result<()> {
         if self.manifest().salvage != 0 {
             // A full one from the start: an increment would be set aside with what was there before, and say that there was more.
             self.work.lock().of_world = None;
-            self.compact(view()?, true, control)?;
+            self.compact(capture, true, control)?;
             self.publish(|manifest| {
                 manifest.salvage = 0;
                 // What is archived from here on is wanted; what was before stays where it is.

@@ -54,7 +54,7 @@ pub use listing::{NumberedFile, next_free_number, numbered_files};
 pub use owner::Owner;
 pub use page_writer::PageWriter;
 pub use patience::patiently;
-pub use platform::lower_thread_priority;
+pub use platform::{is_low_thread, lower_thread_priority};
 pub use process::{Forked, Process};
 pub use publish::{create_dir_durably, publish, read_file, remove_temporaries};
 pub use scheduler::{Priority, PriorityStats, Scheduler, SchedulerOptions, SchedulerStats};

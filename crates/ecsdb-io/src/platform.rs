@@ -349,12 +349,18 @@ pub(crate) fn start_writing(file: &File, offset: u64, len: u64) {
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn start_writing(_file: &File, _offset: u64, _len: u64) {}
 
+thread_local!(static LOWERED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) });
+
+/// True on a thread that has called [`lower_thread_priority`]: it may wait long for a core, and so would whoever waits for it.
+pub fn is_low_thread() -> bool {
+    LOWERED.get()
+}
+
 /// Lets the calling thread run in what the others leave (on Linux as `SCHED_IDLE`; elsewhere with the lowest priority that it may
 /// give itself), for background work. For threads that do nothing else: it cannot be taken back. Calling it again on the same thread does
 /// nothing. Best effort: where the system refuses, the thread stays as it is.
 pub fn lower_thread_priority() {
     use thread_priority::ThreadPriority::Min;
-    thread_local!(static LOWERED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) });
     if !LOWERED.replace(true) {
         // A low nice level alone lets it have a core for a whole tick of the system's (up to 4 ms) whenever its turn comes, with whoever wakes up
         // waiting for its end; of `SCHED_IDLE` everybody else takes the core at once, and wakes up there rather than where another runs.

@@ -127,6 +127,15 @@ impl Urgency {
             None => ControlFlow::Continue(()),
         })
     }
+
+    /// As [`Urgency::once`], for long work that changes nothing: it asks now and then whether it is to give way, gives `None` then, and is done anew
+    /// for whoever has begun to wait.
+    pub fn anew<T: Send>(&self, mut work: impl FnMut(&dyn Fn() -> bool) -> Option<T> + Send) -> T {
+        self.run(|| {
+            let gives_way = || crate::is_low_thread() && self.is_urgent();
+            work(&gives_way).map_or(ControlFlow::Continue(()), ControlFlow::Break)
+        })
+    }
 }
 
 impl std::fmt::Debug for Urgency {
@@ -174,6 +183,18 @@ mod tests {
         assert!(urgency.once(is_low));
         let _waiting = urgency.wait();
         assert!(!urgency.once(is_low));
+    }
+
+    #[test]
+    fn work_that_can_be_done_anew_gives_way_to_whoever_waits() {
+        let urgency = Urgency::new(|| ());
+        let (mut seen, mut waiting) = (Vec::new(), None);
+        let result = urgency.anew(|gives_way| {
+            seen.push((is_low(), gives_way()));
+            waiting.get_or_insert_with(|| urgency.wait());
+            (!gives_way()).then_some("done")
+        });
+        assert_eq!((result, seen), ("done", vec![(true, false), (false, false)]));
     }
 
     #[test]

@@ -125,11 +125,7 @@ fn take_up_reserved(vfs: &dyn Vfs, layout: &Layout, manifest: &mut Manifest) -> 
             }
         };
         match if reserved.is_reserved() { look() } else { Ok(None) } {
-            Ok(Some(entry)) => {
-                // REC-4: whoever was killed before it was named may not have synced its name.
-                vfs.sync_dir(layout.snapshot_dir())?;
-                manifest.away.push(entry);
-            }
+            Ok(Some(entry)) => manifest.away.push(entry),
             // What is not given for once may be whole: nobody gives it up.
             Err(e) if is_of_the_medium(&e) => {}
             Err(e) if !e.is_of_the_file() => return Err(e.into()),

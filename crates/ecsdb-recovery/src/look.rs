@@ -56,7 +56,7 @@ pub(crate) fn look(
     let mut world = load(vfs, layout, manifest, options, report, follow)?;
     clock.lap("snapshot", report);
     step(follow, &Step::Verify)?;
-    let bytes = sync_log(vfs, layout, manifest)?;
+    let bytes = sync_found(vfs, layout, manifest)?;
     step(follow, &Step::Replay { done: 0, total: bytes })?;
     let snapshot = world.lsn();
     let (scan, applied) =
@@ -175,9 +175,9 @@ pub(crate) fn goes_on_from_newer(
     Ok(true)
 }
 
-/// REC-4: a process that crashed leaves written pages which only the operating system has. What recovery builds on must be
-/// on stable storage first. Gives how many bytes that is at most.
-fn sync_log(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<u64, IoError> {
+/// REC-4: a process that crashed leaves written pages which only the operating system has, and names. What recovery builds on must be
+/// on stable storage first. Gives how many bytes of log that is at most.
+fn sync_found(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<u64, IoError> {
     let mut files = numbered_files(vfs, layout.log_dir(), &[FileKind::Segment])?;
     files.retain(|file| file.number >= manifest.first_segment);
     let bytes = files.iter().map(|file| file.bytes).sum();
@@ -188,10 +188,14 @@ fn sync_log(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<u64, 
             opened => opened?.sync_data()?,
         }
     }
-    match vfs.sync_dir(layout.log_dir()) {
-        Err(e) if !e.is_not_found() => Err(e),
-        _ => Ok(bytes),
+    // A snapshot is whole before it has its name.
+    for dir in [layout.log_dir(), layout.snapshot_dir()] {
+        match vfs.sync_dir(dir) {
+            Err(e) if e.is_not_found() => {}
+            synced => synced?,
+        }
     }
+    Ok(bytes)
 }
 
 /// What there is of the log.

@@ -64,7 +64,7 @@ pub fn merge(
     let blocks = written.blocks_written;
     let mut thirds = |read_back: Progress| progress(Progress { blocks: 3 * blocks, ..read_back });
     let written = verified(vfs, path, written, urgency, &mut thirds)?;
-    match urgency.once(|| compare(vfs, path, old, &metadata, &sums)) {
+    match compare(vfs, path, old, &metadata, &sums, urgency) {
         Ok(()) => Ok(written),
         Err(e) => {
             vfs.remove(path)?;
@@ -74,7 +74,14 @@ pub fn merge(
 }
 
 /// Holds the merged file against what it was made from: the same chunks, the same columns, the same bytes.
-fn compare(vfs: &dyn Vfs, path: &Path, old: &Directory, metadata: &Metadata, sums: &[u32]) -> Result<()> {
+fn compare(
+    vfs: &dyn Vfs,
+    path: &Path,
+    old: &Directory,
+    metadata: &Metadata,
+    sums: &[u32],
+    urgency: &Urgency,
+) -> Result<()> {
     let differs = |at, what| Err(Error::damaged(path, at, what));
     let merged = Snapshot::open(vfs, path)?;
     let new = merged.directory();
@@ -84,7 +91,9 @@ fn compare(vfs: &dyn Vfs, path: &Path, old: &Directory, metadata: &Metadata, sum
     let sources = merged.sources(vfs)?;
     let mut window = Window::default();
     let mut sums = sums.iter();
-    for ((entry, before), owner) in new.columns.iter().zip(&old.columns).zip(old.owners()) {
+    let mut columns = new.columns.iter().zip(&old.columns).zip(old.owners());
+    each(urgency, new.columns.len(), |_| {
+        let Some(((entry, before), owner)) = columns.next() else { return Ok(()) };
         let mut same = (entry.changed, entry.component) == (before.changed, before.component);
         sources[entry.file as usize].each_block(entry, owner, &mut window, |_, payload| {
             same &= sums.next() == Some(&checksum(0, payload));
@@ -93,8 +102,8 @@ fn compare(vfs: &dyn Vfs, path: &Path, old: &Directory, metadata: &Metadata, sum
         if !same {
             return differs(entry.offset, "a block of the merged snapshot is not that of its chain");
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 #[cfg(test)]
@@ -144,14 +153,14 @@ mod tests {
                 .unwrap();
         }
         assert!(!sums.is_empty());
-        compare(&Disk, &two, old, &metadata, &sums).unwrap();
+        compare(&Disk, &two, old, &metadata, &sums, options.urgency).unwrap();
         sums[0] ^= 1;
-        assert!(compare(&Disk, &two, old, &metadata, &sums).unwrap_err().is_damage());
-        assert!(compare(&Disk, &two, old, &metadata, &[]).unwrap_err().is_damage());
+        assert!(compare(&Disk, &two, old, &metadata, &sums, options.urgency).unwrap_err().is_damage());
+        assert!(compare(&Disk, &two, old, &metadata, &[], options.urgency).unwrap_err().is_damage());
         sums[0] ^= 1;
         let mut other = old.clone();
         other.columns[0].changed += 1;
-        assert!(compare(&Disk, &two, &other, &metadata, &sums).unwrap_err().is_damage());
+        assert!(compare(&Disk, &two, &other, &metadata, &sums, options.urgency).unwrap_err().is_damage());
     }
 
     #[derive(ecsdb_core::Component, Clone, Copy)]

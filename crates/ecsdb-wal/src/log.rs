@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ecsdb_io::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use ecsdb_io::sync::{Condvar, Mutex, MutexGuard};
-use ecsdb_io::{IoError, Process, Vfs};
+use ecsdb_io::{IoError, Process, Vfs, is_low_thread};
 
 use crate::background::Background;
 use crate::error::{LogError, Result};
@@ -61,6 +61,8 @@ pub(crate) struct Shared {
     appended_bytes: AtomicU64,
     /// When the segment under way comes of age, in nanoseconds since 1970-01-01 UTC; `u64::MAX` for never.
     rotate_at: AtomicU64,
+    /// The segment under way, for those who must not wait for a write, nor keep the next one waiting.
+    under_way: Mutex<UnderWay>,
     room: (Mutex<()>, Condvar),
     failure: OnceLock<LogError>,
     failed: AtomicBool,
@@ -73,6 +75,14 @@ struct Pending {
     queue: Queue,
     next: Lsn,
     closed: bool,
+}
+
+/// What the writer last said of its segment.
+#[derive(Clone, Copy)]
+struct UnderWay {
+    mark: (u64, u32),
+    first: Lsn,
+    bytes_max: u64,
 }
 
 #[derive(Default)]
@@ -102,6 +112,7 @@ impl Log {
         let stamps = Arc::new(Stamps::new(vfs.clone(), start.last_unix_ns));
         let (next, last) = (start.lsn, start.lsn.0 - 1);
         let writer = Writer::start(vfs, stamps.clone(), dir.into(), &options, start, preparer)?;
+        let under_way = Mutex::new(UnderWay::of(&writer));
         let shared = Arc::new(Shared {
             process: Process::current(),
             threads: options.threads,
@@ -116,6 +127,7 @@ impl Log {
             queued: AtomicU64::new(0),
             appended_bytes: AtomicU64::new(0),
             rotate_at: AtomicU64::new(u64::MAX),
+            under_way,
             stamps,
             room: Default::default(),
             failure: OnceLock::new(),
@@ -218,20 +230,20 @@ impl Log {
         self.0.shared.durable_lsn()
     }
 
-    /// The number of the segment under way.
+    /// The number of the segment under way. Waits for no write.
     pub fn segment(&self) -> u64 {
-        self.0.shared.writer.lock().segment()
+        self.0.shared.under_way.lock().mark.0
     }
 
     /// Number and salt of the segment under way, once something in it is durable.
     pub fn mark(&self) -> Option<(u64, u32)> {
-        let (mark, first) = self.0.shared.writer.lock().mark();
+        let UnderWay { mark, first, .. } = *self.0.shared.under_way.lock();
         (self.durable_lsn() >= first).then_some(mark)
     }
 
     /// Bytes that the segment under way may have.
     pub fn segment_bytes(&self) -> u64 {
-        self.0.shared.writer.lock().segment_bytes()
+        self.0.shared.under_way.lock().bytes_max
     }
 
     /// The time as the log goes by it, in nanoseconds since 1970-01-01 UTC: that of the machine's clock, but never before one that stands in
@@ -276,6 +288,13 @@ impl Drop for Handle {
         if let Err(e) = self.shared.close() {
             tracing::error!(error = %e, "closing the log failed; what was acknowledged is safe");
         }
+    }
+}
+
+impl UnderWay {
+    fn of(writer: &Writer) -> Self {
+        let (mark, first) = writer.mark();
+        UnderWay { mark, first, bytes_max: writer.segment_bytes() }
     }
 }
 
@@ -456,7 +475,7 @@ impl Shared {
     /// Writes all that gathered, syncs it, and wakes whoever that satisfies. The caller is the leader.
     fn lead(&self, sync: bool) {
         // What goes wrong is kept as the log's failure, and told to every waiter.
-        drop(self.guarded(|| self.drain(sync)));
+        drop(self.guarded(|writer| self.drain(writer, sync)));
         self.pass_on(self.coordination.lock());
     }
 
@@ -476,16 +495,13 @@ impl Shared {
         }
     }
 
-    fn drain(&self, sync: bool) -> Result<()> {
-        let mut writer = self.writer.lock();
-        self.check()?;
+    fn drain(&self, writer: &mut Writer, sync: bool) -> Result<()> {
         let mut queue = std::mem::take(&mut writer.spare);
         std::mem::swap(&mut self.queue.lock().queue, &mut queue);
         let total = queue.total;
         if !queue.entries.is_empty() {
             writer.write(&mut queue, self.durable_lsn(), &self.counters).map_err(|e| self.fail(e))?;
             self.written.store(writer.last().0, Ordering::Release);
-            self.note_age(&writer);
         }
         // The blocks go now, not after the sync: the next write to a column that the log holds has to copy it.
         queue.clear();
@@ -496,7 +512,7 @@ impl Shared {
         if sync && writer.is_unsynced() {
             writer.sync(&self.counters).map_err(|e| self.fail(e))?;
         }
-        self.publish_durable(&writer);
+        self.publish_durable(writer);
         Ok(())
     }
 
@@ -510,12 +526,9 @@ impl Shared {
     fn rotate(&self) -> Result<()> {
         self.check_process()?;
         self.wait(Lsn(self.appended()))?;
-        let rotated = self.guarded(|| {
-            let mut writer = self.writer.lock();
-            self.check()?;
+        let rotated = self.guarded(|writer| {
             writer.rotate(&self.counters).map_err(|e| self.fail(e))?;
-            self.publish_durable(&writer);
-            self.note_age(&writer);
+            self.publish_durable(writer);
             Ok(())
         });
         // Whoever leads wakes those that wait; where nobody does, the sync of this rotation may have satisfied somebody.
@@ -541,10 +554,7 @@ impl Shared {
         let mut writer = self.writer.lock();
         writer.set_segment_bytes_max(options.segment_bytes_max);
         writer.set_compression(options.compression);
-        // Not after a failure: nothing is rotated then.
-        if self.check().is_ok() {
-            self.note_age(&writer);
-        }
+        self.note_segment(&writer);
         drop(writer);
         // Whoever waits for room, or for a time to pass, looks again.
         drop(self.room.0.lock());
@@ -552,10 +562,14 @@ impl Shared {
         self.background.wake();
     }
 
-    fn note_age(&self, writer: &Writer) {
+    /// What others know of the segment under way, as of the end of a write, a sync, or a rotation.
+    fn note_segment(&self, writer: &Writer) {
         let age = self.live.segment_age_max_ns();
-        let at = writer.began_unix_ns().map_or(u64::MAX, |began| began.saturating_add(age));
+        // Not after a failure: nothing is rotated then.
+        let began = writer.began_unix_ns().filter(|_| self.check().is_ok());
+        let at = began.map_or(u64::MAX, |began| began.saturating_add(age));
         self.rotate_at.store(at, Ordering::Release);
+        *self.under_way.lock() = UnderWay::of(writer);
     }
 
     /// WAL-5: after a failed write or sync nothing is known of the pages, and nothing is tried again.
@@ -583,12 +597,16 @@ impl Shared {
         failure
     }
 
-    /// A panic in the pipeline fails the log, rather than leave its waiters waiting.
-    fn guarded(&self, f: impl FnOnce() -> Result<()>) -> Result<()> {
-        match catch_unwind(AssertUnwindSafe(f)) {
-            Ok(result) => result,
-            Err(_) => Err(self.set_failure(LogError::Panicked { durable: self.durable_lsn() })),
-        }
+    /// Something that only the holder of the writer does. A panic in it fails the log before the next one has the writer, rather than leave the
+    /// waiters waiting.
+    fn guarded(&self, f: impl FnOnce(&mut Writer) -> Result<()>) -> Result<()> {
+        debug_assert!(!is_low_thread(), "whoever commits would wait for a thread that gets a core last");
+        let mut writer = self.writer.lock();
+        self.check()?;
+        let done = catch_unwind(AssertUnwindSafe(|| f(&mut writer)))
+            .unwrap_or_else(|_| Err(self.set_failure(LogError::Panicked { durable: self.durable_lsn() })));
+        self.note_segment(&writer);
+        done
     }
 
     fn close(&self) -> Result<()> {
@@ -600,13 +618,10 @@ impl Shared {
         self.queue.lock().closed = true;
         self.background.stop();
         let flushed = self.wait(Lsn(self.appended.load(Ordering::Acquire)));
-        let closed = self.guarded(|| {
-            let mut writer = self.writer.lock();
-            // Its thread ends, whatever became of the log.
-            let stopped = writer.stop_preparing();
-            self.check()?;
-            stopped.and_then(|()| writer.close(&self.counters)).map_err(|e| self.fail(e))
-        });
+        // Its thread ends, whatever became of the log.
+        let stopped = self.writer.lock().stop_preparing();
+        let closed = self
+            .guarded(|writer| stopped.and_then(|()| writer.close(&self.counters)).map_err(|e| self.fail(e)));
         flushed.and(closed)
     }
 }

@@ -156,10 +156,6 @@ impl Writer {
         ((self.header.sequence, self.header.salt), self.header.first_lsn)
     }
 
-    pub(crate) fn segment(&self) -> u64 {
-        self.header.sequence
-    }
-
     pub(crate) fn segment_bytes(&self) -> u64 {
         self.limit
     }

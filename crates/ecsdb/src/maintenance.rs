@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ecsdb_compactor::{Control, Due, Error, Event, Now, Reason, Schedule, Store, Task};
-use ecsdb_core::View;
 use ecsdb_io::sync::atomic::{AtomicU64, Ordering};
 use ecsdb_io::sync::thread::{self, JoinHandle};
 use ecsdb_io::sync::{Condvar, Instant, Mutex};
@@ -321,13 +320,14 @@ impl Worker {
     fn looked(&mut self) -> Result<Now, Error> {
         let control = self.store.control(Task::Retention);
         control.run(|control| {
-            // Not at a low priority: writers wait for whoever holds the world.
+            // Not at a low priority: writers wait for whoever holds the world, and others for the files' bookkeeping.
             let view = self.world.hold()?.view();
-            control.urgency().once(|| self.look(&view))
+            let sparse_fraction = control.urgency().once(|| view.sparsity());
+            self.look(sparse_fraction)
         })
     }
 
-    fn look(&mut self, view: &View) -> Result<Now, Error> {
+    fn look(&mut self, sparse_fraction: f64) -> Result<Now, Error> {
         let appended = self.log.appended_bytes();
         if appended >= self.note_at {
             self.store.note_log()?;
@@ -354,7 +354,7 @@ impl Worker {
             // A small database has little to gain.
             dead_fraction: if stats.dead_bytes < DEAD_BYTES_MIN { 0.0 } else { stats.dead_fraction() },
             // What could not be merged before can only be merged after something was changed.
-            sparse_fraction: if appended > self.merged_lsn { view.sparsity() } else { 0.0 },
+            sparse_fraction: if appended > self.merged_lsn { sparse_fraction } else { 0.0 },
         })
     }
 
@@ -395,9 +395,9 @@ impl Worker {
 
     fn compact(&mut self) -> Result<(), Error> {
         let bytes = self.log.appended_bytes();
-        let view = self.world.capture()?;
+        let capture = || Ok(self.world.capture()?);
         let info =
-            self.under_control(Task::Compaction, |control| self.store.compact(view, false, control))?;
+            self.under_control(Task::Compaction, |control| self.store.compact(capture, false, control))?;
         self.note_snapshot(info.lsn.0);
         self.snapshot_bytes = bytes;
         (self.compacted_lsn, self.compacted_at) = (info.lsn.0, Instant::now());

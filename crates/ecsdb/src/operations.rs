@@ -86,7 +86,7 @@ impl Database {
             let (store, world) = (persistence.store.clone(), persistence.world.clone());
             persistence.job(Task::Compaction, move |control| {
                 world.compact_chunks(control)?;
-                Ok(store.compact(world.capture()?, true, control)?)
+                Ok(store.compact(|| Ok(world.capture()?), true, control)?)
             })
         })
     }

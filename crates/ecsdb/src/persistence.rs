@@ -365,6 +365,8 @@ impl Persistence {
     }
 
     fn close_first(&self) -> Result<(), CloseFailure> {
+        // What is under way comes to its end at the priority of whoever waits for it.
+        let _waiting = self.store.urgency().wait();
         // All work is cancelled at once, and there is no limit on the rate: whoever waits for another's turn gets it.
         if let Some(scheduler) = &self.scheduler {
             let _config = self.config.lock();

@@ -41,6 +41,21 @@ fn follow(control: &Control) -> impl FnMut(&Step) -> ControlFlow<()> {
     }
 }
 
+/// Puts an earlier world together at the priority that somebody who waits for it gives it. `read` is told whether to go on.
+fn put_together(
+    control: &Control,
+    mut read: impl FnMut(&mut dyn FnMut(&Step) -> ControlFlow<()>) -> Result<Reconstructed> + Send,
+) -> Result<Reconstructed> {
+    control.urgency().anew(|gives_way| {
+        let (mut gave_way, mut follow) = (false, follow(control));
+        let past = read(&mut |step| {
+            gave_way = gives_way();
+            if gave_way { ControlFlow::Break(()) } else { follow(step) }
+        });
+        (!gave_way).then_some(past)
+    })
+}
+
 /// The past of a database that is open: nothing of it is deleted while it is read.
 fn of_running(
     persistence: &Persistence,
@@ -53,8 +68,11 @@ fn of_running(
         // Up to here everything is in the files for certain; what is written meanwhile is not looked at.
         let durable = log.flush()?;
         let (manifest, layout) = (store.manifest(), store.layout());
-        let history = History::read(&*vfs, layout, &manifest, durable)?;
-        Ok(history.reconstruct(moment, options(store.settings().threads, register), &mut follow(control))?)
+        let threads = store.settings().threads;
+        put_together(control, |follow| {
+            let history = History::read(&*vfs, layout, &manifest, durable)?;
+            Ok(history.reconstruct(moment, options(threads, register), follow)?)
+        })
     }
 }
 
@@ -93,10 +111,10 @@ pub(crate) fn into_running(
     persistence.job(Task::Restore, move |control| {
         control.begin();
         let past = match from {
-            Some(dir) => control
-                .urgency()
-                .once(|| of_closed(&vfs, &dir, moment, threads, false, &mut follow(control)))?,
-            None => control.urgency().once(|| own(moment, control))?,
+            Some(dir) => {
+                put_together(control, |follow| of_closed(&vfs, &dir, moment, threads, false, follow))?
+            }
+            None => own(moment, control)?,
         };
         control.check()?;
         let lsn = replace(&world, &log, &past)?;
@@ -135,7 +153,7 @@ pub(crate) fn into_view(persistence: &Persistence, moment: Moment) -> Result<Job
     persistence.job(Task::Restore, move |control| {
         control.begin();
         control.check()?;
-        Ok(control.urgency().once(|| past(moment, control))?.world.view())
+        Ok(past(moment, control)?.world.view())
     })
 }
 
@@ -148,7 +166,7 @@ pub(crate) fn into_directory(
     let to = other(&*persistence.recovery_vfs, path)?;
     let past = of_running(persistence, false);
     persistence.job(Task::Copy, move |control| {
-        let past = control.urgency().once(|| past(moment, control))?;
+        let past = past(moment, control)?;
         control.check()?;
         Ok(store.copy_to(&to, past.world.view(), control)?)
     })

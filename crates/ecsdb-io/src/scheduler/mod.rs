@@ -67,9 +67,9 @@ impl Default for SchedulerOptions {
 /// can be used, and dropped, within another runtime and without one.
 ///
 /// Code uses it through a [`Vfs`] (see [`Scheduler::vfs`]). The first request of the highest priority that has one is
-/// always next; within a priority, first come, first served. Writes and syncs are executed one at a time, since a disk
-/// syncs no faster for being asked twice; a few reads run beside them, and each priority has a place for reads that no
-/// lower one can take. So a request never waits for lower ones but for the one operation under way.
+/// always next; within a priority, first come, first served. Of each priority one write or sync is executed at a time, begun while none of a
+/// higher one is, since a disk syncs no faster for being asked twice; a few reads run beside them, and each priority has a place for reads
+/// that no lower one can take. So a request never waits for lower ones.
 ///
 /// Clones are cheap and are the same scheduler. Dropping the last one, and the last file that uses it, waits until
 /// everything accepted was executed.

@@ -15,8 +15,8 @@ use crate::vfs::VfsFile;
 /// Reads that the last class may have under way at once. Each class above may start one more, so that the reads of
 /// lower ones, however slow, leave it a place.
 const READS_AT_ONCE: usize = 2;
-/// Operations that can be under way: the reads of all classes, and one change.
-pub(super) const OPERATIONS_AT_ONCE: usize = READS_AT_ONCE + Priority::ALL.len();
+/// Operations that can be under way: the reads of all classes, and one change of each, begun while none of a class above was.
+pub(super) const OPERATIONS_AT_ONCE: usize = READS_AT_ONCE + 2 * Priority::ALL.len() - 1;
 
 /// Whether requests are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +38,8 @@ pub(super) struct Queues {
     files: HashMap<u64, FileQueue>,
     /// The next number of a file or a request.
     next: u64,
-    changing: bool,
+    /// Which classes have a change under way.
+    changing: [bool; Priority::ALL.len()],
     reading: usize,
     merge_bytes_max: u64,
 }
@@ -115,7 +116,7 @@ impl Queues {
             classes: Default::default(),
             files: HashMap::new(),
             next: 0,
-            changing: false,
+            changing: Default::default(),
             reading: 0,
             merge_bytes_max: merge_bytes_max as u64,
         }
@@ -261,7 +262,9 @@ impl Queues {
                 continue;
             }
             let reads_max = READS_AT_ONCE + Priority::ALL.len() - 1 - priority.index();
-            let change = if self.changing { None } else { class.changes.first_key_value() };
+            // A slow one of a lower class, which may be a thread's that gets a core last, keeps none of a higher one from the disk.
+            let is_changing = self.changing[..=priority.index()].contains(&true);
+            let change = if is_changing { None } else { class.changes.first_key_value() };
             let read = if self.reading < reads_max { class.reads.first_key_value() } else { None };
             let (number, id) = match (change, read) {
                 (Some(change), Some(read)) => change.min(read),
@@ -277,7 +280,7 @@ impl Queues {
                 None => return Next::Wait(Some(now)),
             }
         }
-        if self.phase == Phase::Closing && !self.changing && self.reading == 0 {
+        if self.phase == Phase::Closing && !self.changing.contains(&true) && self.reading == 0 {
             return Next::Finished;
         }
         Next::Wait(wake)
@@ -293,7 +296,7 @@ impl Queues {
             bucket.take(request.bytes());
         }
         if request.is_change() {
-            self.changing = true;
+            self.changing[priority.index()] = true;
             file.changing = true;
         } else {
             self.reading += 1;
@@ -309,7 +312,7 @@ impl Queues {
         if job.is_change {
             stats.bytes_written += done.bytes;
             stats.writes_executed += u64::from(job.cost.writes > 0);
-            self.changing = false;
+            self.changing[job.priority.index()] = false;
         } else {
             stats.bytes_read += done.bytes;
             self.reading -= 1;

@@ -27,7 +27,7 @@ fn writers_wait_while_the_queue_is_full() {
             std::thread::yield_now();
         }
         // The other priorities have their own bounds.
-        create(&scheduler, &disk, Priority::Log, "log").write_at(&[1; 100], 0).unwrap();
+        create(&scheduler, &disk, Priority::Log, "log").write_at(&[1; 90], 0).unwrap();
         disk.release("gate");
     });
     file.sync_data().unwrap();

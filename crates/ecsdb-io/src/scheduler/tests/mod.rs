@@ -29,10 +29,10 @@ fn create(scheduler: &Scheduler, disk: &Fake, priority: Priority, path: &str) ->
     scheduler.vfs(Arc::new(disk.clone()), priority).create(Path::new(path)).unwrap()
 }
 
-/// Occupies the one place for changes until `disk.release("gate")`, so that what is queued meanwhile is in the queue
+/// Occupies the place for changes of all classes until `disk.release("gate")`, so that what is queued meanwhile is in the queue
 /// for certain.
 fn close_gate(scheduler: &Scheduler, disk: &Fake) -> Arc<dyn VfsFile> {
-    let gate = create(scheduler, disk, Priority::Archive, "gate");
+    let gate = create(scheduler, disk, Priority::Log, "gate");
     disk.hold("gate");
     gate.write_at(b"gate", 0).unwrap();
     disk.await_held("gate", 1);

@@ -40,6 +40,36 @@ fn the_log_goes_first_whatever_was_queued_before() {
 }
 
 #[test]
+fn a_slow_write_holds_up_none_of_a_higher_class() {
+    let (scheduler, disk) = start(SchedulerOptions::default());
+    let files: Vec<_> = Priority::ALL
+        .into_iter()
+        .rev()
+        .map(|priority| {
+            let name = ["log", "recovery", "snapshot", "archive"][priority.index()];
+            let file = create(&scheduler, &disk, priority, name);
+            disk.hold(name);
+            file.write_at(b"1", 0).unwrap();
+            // It is under way while those below are.
+            disk.await_held(name, 1);
+            file
+        })
+        .collect();
+    // And holds up those below, once they are done.
+    disk.release("snapshot");
+    files[1].write_at(b"2", 5).unwrap();
+    for name in ["log", "recovery", "archive"] {
+        disk.release(name);
+    }
+    files.iter().for_each(|file| file.sync_data().unwrap());
+    let writes = writes(&disk);
+    let at = |line: &str| writes.iter().position(|it| it == line).unwrap();
+    assert_eq!(writes.len(), 5);
+    assert!(at("recovery 0+1") < at("snapshot 5+1"), "{writes:?}");
+    assert!(at("log 0+1") < at("snapshot 5+1"), "{writes:?}");
+}
+
+#[test]
 fn within_a_priority_the_first_come_is_the_first_served() {
     let (scheduler, disk) = start(SchedulerOptions::default());
     let _gate = close_gate(&scheduler, &disk);
