@@ -167,6 +167,13 @@ fn a_snapshot_that_an_older_manifest_was_about_to_have_written_is_live() {
         if damages {
             disk.corrupt(files(&disk, ".seg").remove(0), 9000, &[7; 40]).unwrap();
         }
+        // REC-15: whoever only looks changes nothing, where nothing can be synced either.
+        for op in [FileOp::SyncDir, FileOp::Sync, FileOp::Write, FileOp::Rename, FileOp::Remove] {
+            disk.inject(Fault::on(op));
+        }
+        let looks = builder(&disk, full).open_read_only().unwrap_or_else(|e| panic!("{what}: {e}"));
+        assert_eq!(state(&looks), last, "{what}");
+        disk.clear_faults();
         let db = builder(&disk, full).open().unwrap_or_else(|e| panic!("{what}: {e}"));
         assert_eq!(state(&db), last, "{what}: {}", db.recovery_report().unwrap());
         assert!(disk.read(snapshot_file(1)).is_ok(), "{what}: a whole snapshot is deleted");
