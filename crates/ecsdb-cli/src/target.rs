@@ -73,15 +73,9 @@ pub(crate) fn no_file(to: &Path) -> Result<()> {
     }
 }
 
-fn has_settings_alone(layout: &Layout) -> bool {
-    let is_settings =
-        |entry: std::io::Result<fs::DirEntry>| entry.is_ok_and(|entry| entry.file_name() == SETTINGS);
-    fs::read_dir(layout.root()).is_ok_and(|mut entries| entries.all(is_settings))
-}
-
 /// The directory of a demonstration, which begins anew.
 pub(crate) fn for_demo(to: &Path) -> Result<Layout> {
-    new(None, to, has_settings_alone)
+    new(None, to, |layout| is_unfinished(&Disk, layout, &layout.unfinished_file()).is_ok_and(|it| !it))
 }
 
 /// The directories of a new database, with its settings: not there yet, or with nothing in them but the file of these, or what another attempt has
