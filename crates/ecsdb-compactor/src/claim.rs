@@ -160,7 +160,7 @@ pub fn is_free_elsewhere(vfs: &dyn Vfs, layout: &Layout, dir: &Path, unfinished:
     for entry in &entries {
         let fits = match is_lock(vfs, dir, entry)? {
             Some(is_ours) => is_ours,
-            None => is_claimed || is_way(vfs, layout, dir, entry)? || is_owner(vfs, dir, entry)?,
+            None => is_claimed || is_way(vfs, layout, dir, entry)? || is_owner(vfs, dir, entry, unfinished)?,
         };
         if !fits {
             return Ok(false);
@@ -203,6 +203,10 @@ fn is_left_over(vfs: &dyn Vfs, dir: &Path, entry: &DirEntry) -> Result<bool> {
     Ok(entry.name == SETTINGS || (entry.kind == EntryKind::File && is_manifest()?))
 }
 
-fn is_owner(vfs: &dyn Vfs, dir: &Path, entry: &DirEntry) -> Result<bool> {
-    Ok(entry.kind == EntryKind::File && Owner::is_left_over(vfs, dir, &entry.name)?)
+/// Whether it was about to be said whose the directory is. Where an attempt was left `unfinished` that is it, whatever a power cut has made of the file.
+fn is_owner(vfs: &dyn Vfs, dir: &Path, entry: &DirEntry, unfinished: bool) -> Result<bool> {
+    let is_ours = || -> Result<bool> {
+        Ok((unfinished && entry.name == Owner::UNPUBLISHED) || Owner::is_left_over(vfs, dir, &entry.name)?)
+    };
+    Ok(entry.kind == EntryKind::File && is_ours()?)
 }

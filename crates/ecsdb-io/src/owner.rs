@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::checksum::checksum;
 use crate::error::{FileOp, IoError, Result};
-use crate::publish::{TEMPORARY_SUFFIX, may_be_left_over, publish, read_file};
+use crate::publish::{may_be_left_over, publish, read_file};
 use crate::vfs::Vfs;
 
 /// The name of the file.
@@ -25,6 +25,9 @@ pub struct Owner {
 }
 
 impl Owner {
+    /// The name of the file as long as it is being written.
+    pub const UNPUBLISHED: &str = "OWNER.tmp";
+
     /// Database `database`, which lies in `root`.
     pub fn new(database: u128, root: &Path) -> Owner {
         let shown = root.to_string_lossy().replace(char::is_control, "\u{fffd}");
@@ -89,8 +92,7 @@ impl Owner {
     /// # Errors
     /// When a file operation fails.
     pub fn is_left_over(vfs: &dyn Vfs, dir: &Path, name: &str) -> Result<bool> {
-        let is_named = name.strip_suffix(TEMPORARY_SUFFIX) == Some(OWNER_FILE);
-        Ok(is_named && may_be_left_over(vfs, &dir.join(name), FIRST_LINE.as_bytes())?)
+        Ok(name == Owner::UNPUBLISHED && may_be_left_over(vfs, &dir.join(name), FIRST_LINE.as_bytes())?)
     }
 
     /// Says durably that `dir` is this one's.
@@ -142,11 +144,10 @@ mod tests {
             bad[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(Owner::decode(&bad), None, "bit {bit}");
         }
-        let temporary = "OWNER.tmp";
         let is_left_over = |bytes: &[u8]| {
-            Disk.create(&dir.path().join(temporary)).unwrap().write_at(bytes, 0).unwrap();
-            let is_left = Owner::is_left_over(&Disk, dir.path(), temporary).unwrap();
-            Disk.remove(&dir.path().join(temporary)).unwrap();
+            Disk.create(&dir.path().join(Owner::UNPUBLISHED)).unwrap().write_at(bytes, 0).unwrap();
+            let is_left = Owner::is_left_over(&Disk, dir.path(), Owner::UNPUBLISHED).unwrap();
+            Disk.remove(&dir.path().join(Owner::UNPUBLISHED)).unwrap();
             is_left
         };
         for len in 0..good.len() {
