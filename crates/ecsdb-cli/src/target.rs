@@ -20,6 +20,12 @@ pub(crate) use taken::{Held, Tables, Taken, missing, remove_demo};
 /// Refuses a place within the directories of a database: of that which is read, or of whichever lies around it. Whoever writes there by name
 /// takes its files for something else than they are. Gives the place's real name.
 pub(crate) fn refuse(own: Option<&Layout>, to: &Path) -> Result<PathBuf> {
+    refuse_but(own, to, None)
+}
+
+/// The same for the directories of a database that is to be made in `root`: of those that say that they are of one there, which an attempt may have left,
+/// one may lie around another.
+fn refuse_but(own: Option<&Layout>, to: &Path, root: Option<&Path>) -> Result<PathBuf> {
     let real = match Disk.real_path(to) {
         Err(e) if e.cause.kind() == ErrorKind::NotADirectory => return Err(below_a_file(to)),
         real => real?,
@@ -28,7 +34,7 @@ pub(crate) fn refuse(own: Option<&Layout>, to: &Path) -> Result<PathBuf> {
         own.into_iter().flat_map(|own| [own.root()].into_iter().chain(own.data_dirs())).collect();
     let is_own = |dir: &Path| own.contains(&dir);
     // Something new may be asked for by the name of what is there already, which is found out later.
-    let around = real.ancestors().find(|dir| is_own(dir) || (*dir != real && is_of_a_database(dir)));
+    let around = real.ancestors().find(|dir| is_own(dir) || (*dir != real && is_of_a_database(dir, root)));
     let what = match around {
         Some(dir) if dir == real => "is a directory of the database itself".into(),
         Some(dir) => format!("is within {}, a directory of a database", dir.display()),
@@ -38,10 +44,11 @@ pub(crate) fn refuse(own: Option<&Layout>, to: &Path) -> Result<PathBuf> {
     Err(Failure::Usage(format!("{} {what}: give it a place of its own", to.display())).into())
 }
 
-/// One with manifests, or one of log, snapshots or archive. What cannot be looked at is nobody's.
-fn is_of_a_database(dir: &Path) -> bool {
+/// One with manifests, or one of log, snapshots or archive of a database elsewhere than in `root`. What cannot be looked at is nobody's.
+fn is_of_a_database(dir: &Path, root: Option<&Path>) -> bool {
+    let is_elsewhere = |owner: Owner| root.is_none_or(|root| owner != Owner::new(owner.database, root));
     Manifest::generations(&Disk, &Layout::new(dir)).is_ok_and(|found| !found.is_empty())
-        || Owner::read(&Disk, dir).is_ok_and(|owner| owner.is_some())
+        || Owner::read(&Disk, dir).is_ok_and(|owner| owner.is_some_and(is_elsewhere))
 }
 
 /// Refuses to go up from what is not there: where that leads depends on what comes to be there, and the system does not find it by that name.
@@ -73,22 +80,17 @@ pub(crate) fn no_file(to: &Path) -> Result<()> {
     }
 }
 
-fn has_settings_alone(layout: &Layout) -> bool {
-    let is_settings =
-        |entry: std::io::Result<fs::DirEntry>| entry.is_ok_and(|entry| entry.file_name() == SETTINGS);
-    fs::read_dir(layout.root()).is_ok_and(|mut entries| entries.all(is_settings))
-}
-
 /// The directory of a demonstration, which begins anew.
 pub(crate) fn for_demo(to: &Path) -> Result<Layout> {
-    new(None, to, has_settings_alone)
+    new(None, to, None, |layout| is_unfinished(&Disk, layout, &layout.unfinished_file()).is_ok_and(|it| !it))
 }
 
 /// The directories of a new database, with its settings: not there yet, or with nothing in them but the file of these, or what another attempt has
 /// left unfinished.
 pub(crate) fn for_database(place: &Place) -> Result<(Settled, Layout)> {
     // Where no database may be, nobody's settings are read.
-    refuse(None, &place.dir)?;
+    let root = Disk.real_path(&place.dir).ok();
+    refuse_but(None, &place.dir, root.as_deref())?;
     no_file(&place.dir)?;
     let settled = place.settle_new()?;
     let layout = settled.layout()?;
@@ -102,14 +104,16 @@ pub(crate) fn for_database(place: &Place) -> Result<(Settled, Layout)> {
         Err(RecoveryError::Io(e)) if e.is_not_found() => {}
         Err(other) => return Err(other.into()),
     }
-    new(None, &place.dir, |layout| is_unfinished(&Disk, layout, &layout.unfinished_file()).is_ok())?;
+    new(None, &place.dir, root.as_deref(), |layout| {
+        is_unfinished(&Disk, layout, &layout.unfinished_file()).is_ok()
+    })?;
     for_copy_elsewhere(&layout)?;
     Ok((settled, layout))
 }
 
 /// A directory for tables: what another export left unfinished there is removed.
 pub(crate) fn for_tables(own: Option<&Layout>, to: &Path) -> Result<Layout> {
-    new(own, to, |layout| may_be_had(layout, &Tables::mark(layout)))
+    new(own, to, None, |layout| may_be_had(layout, &Tables::mark(layout)))
 }
 
 /// Whether there is nothing but what another attempt left unfinished there, or locks of one that was killed.
@@ -120,20 +124,21 @@ fn may_be_had(layout: &Layout, mark: &Path) -> bool {
 
 /// A directory for a copy: one in which another was left unfinished can be had, too.
 pub(crate) fn for_copy(own: Option<&Layout>, to: &Path) -> Result<Layout> {
-    new(own, to, |layout| may_be_had(layout, &layout.unfinished_file()))
+    new(own, to, None, |layout| may_be_had(layout, &layout.unfinished_file()))
 }
 
 /// The same of those directories of a new database that lie elsewhere than in its own.
 fn for_copy_elsewhere(layout: &Layout) -> Result<()> {
     let is_unfinished = is_unfinished(&Disk, layout, &layout.unfinished_file())?;
     elsewhere(layout).try_for_each(|dir| {
-        new(None, dir, |_| is_free_elsewhere(&Disk, layout, dir, is_unfinished).unwrap_or(false)).map(drop)
+        let may_be_used = |_: &Layout| is_free_elsewhere(&Disk, layout, dir, is_unfinished).unwrap_or(false);
+        new(None, dir, Some(layout.root()), may_be_used).map(drop)
     })
 }
 
 /// Refuses places of log, snapshots and archive that are within another database.
 fn refuse_elsewhere(layout: &Layout) -> Result<()> {
-    elsewhere(layout).try_for_each(|dir| refuse(None, dir).map(drop))
+    elsewhere(layout).try_for_each(|dir| refuse_but(None, dir, Some(layout.root())).map(drop))
 }
 
 /// Directories that do not lie in that of the database.
@@ -180,8 +185,13 @@ pub(crate) fn access(path: &Path, _: bool) -> std::io::Result<()> {
     fs::metadata(path).map(drop)
 }
 
-fn new(own: Option<&Layout>, to: &Path, may_be_used: impl Fn(&Layout) -> bool) -> Result<Layout> {
-    let real = refuse(own, to)?;
+fn new(
+    own: Option<&Layout>,
+    to: &Path,
+    root: Option<&Path>,
+    may_be_used: impl Fn(&Layout) -> bool,
+) -> Result<Layout> {
+    let real = refuse_but(own, to, root)?;
     no_file(to)?;
     can_write(to)?;
     let layout = Layout::new(real).real(&Disk)?;

@@ -1,11 +1,13 @@
 //! A place for something new: one process has it from before it looks there until what it makes is whole, or gone. What one makes, nobody else
 //! touches; what is left of one that was killed is the next one's.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ecsdb_io::{
-    DirEntry, DirLock, EntryKind, FileKind, Layout, LockError, LockKind, Owner, Vfs, create_dir_durably,
+    DirEntry, DirLock, EntryKind, Layout, LockError, LockKind, Owner, Vfs, create_dir_durably,
+    may_be_left_over,
 };
 use ecsdb_snapshot::Manifest;
 
@@ -30,21 +32,24 @@ pub struct Claim<'a> {
 }
 
 impl<'a> Claim<'a> {
+    /// The directories that are taken for a new database: its own, and those elsewhere in which something of it is made. Its archive is not among
+    /// them: nothing is archived before it is whole.
+    pub fn dirs(layout: &Layout) -> impl Iterator<Item = &Path> {
+        let elsewhere = [layout.log_dir(), layout.snapshot_dir()];
+        let elsewhere = elsewhere.into_iter().filter(|dir| !dir.starts_with(layout.root()));
+        [layout.root()].into_iter().chain(elsewhere)
+    }
+
     /// Takes the directories of `layout` for something new. They are there afterwards, and have nothing in them but settings and locks, or what
     /// another attempt left unfinished: the file `mark` in its directory says so.
     ///
     /// # Errors
     /// [`Error::TargetNotEmpty`]; [`Error::Locked`] where somebody is at work; or when a file operation fails. Nothing of others is touched then.
     pub fn take(vfs: &'a dyn Vfs, layout: &'a Layout, mark: &Path) -> Result<Claim<'a>> {
-        // Where it is not to be had, not even a lock is left.
-        is_unfinished(vfs, layout, mark)?;
-        let root = layout.root();
-        let mut claim = Claim { vfs, layout, locks: vec![lock(vfs, root)?], unfinished: false };
-        // Somebody else may have made something meanwhile, and now nobody can.
-        match is_unfinished(vfs, layout, mark).and_then(|unfinished| {
-            claim.unfinished = unfinished;
-            claim.take_elsewhere()
-        }) {
+        // Where one of them is not to be had, not even a lock is left.
+        may_be_had(vfs, layout, mark)?;
+        let mut claim = Claim { vfs, layout, locks: Vec::new(), unfinished: false };
+        match claim.lock_all(mark) {
             Ok(()) => Ok(claim),
             Err(e) => {
                 claim.release();
@@ -53,16 +58,12 @@ impl<'a> Claim<'a> {
         }
     }
 
-    /// The same of directories that do not lie in that of the database.
-    fn take_elsewhere(&mut self) -> Result<()> {
-        let Claim { vfs, layout, .. } = *self;
-        let elsewhere = [layout.log_dir(), layout.snapshot_dir()];
-        for dir in elsewhere.into_iter().filter(|dir| !dir.starts_with(layout.root())) {
-            self.locks.push((dir.into(), lock(vfs, dir)?.1));
-            if !is_free_elsewhere(vfs, layout, dir, self.unfinished)? {
-                return Err(Error::TargetNotEmpty(dir.into()));
-            }
+    fn lock_all(&mut self, mark: &Path) -> Result<()> {
+        for dir in Claim::dirs(self.layout) {
+            self.locks.push((dir.into(), lock(self.vfs, dir)?));
         }
+        // Somebody else may have made something meanwhile, and now nobody can.
+        self.unfinished = may_be_had(self.vfs, self.layout, mark)?;
         Ok(())
     }
 
@@ -77,17 +78,19 @@ impl<'a> Claim<'a> {
         let has_manifests = || Manifest::generations(vfs, layout).is_ok_and(|found| !found.is_empty());
         for (dir, lock) in self.locks.into_iter().rev() {
             let is_used = if dir == layout.root() { has_manifests() } else { Owner::is_said(vfs, &dir) };
-            if !is_used && lock.check().is_ok() {
+            let file = Layout::lock_file(&dir);
+            // There may have been something else of that name before.
+            if !is_used && lock.check().is_ok() && matches!(vfs.file_len(&file), Ok(Some(0))) {
                 // The lock last: as soon as it is gone, the note is the next one's.
                 drop(vfs.remove(&dir.join(HOLDER)));
-                drop(vfs.remove(&Layout::lock_file(&dir)));
+                drop(vfs.remove(&file));
             }
         }
     }
 }
 
 /// Makes a directory and locks it, again where whoever had it gives it up just then.
-fn lock(vfs: &dyn Vfs, dir: &Path) -> Result<(PathBuf, Arc<dyn DirLock>)> {
+fn lock(vfs: &dyn Vfs, dir: &Path) -> Result<Arc<dyn DirLock>> {
     let holder = format!("process {}, which makes something new there", std::process::id());
     let attempt = || -> Result<Arc<dyn DirLock>> {
         create_dir_durably(vfs, dir)?;
@@ -100,10 +103,21 @@ fn lock(vfs: &dyn Vfs, dir: &Path) -> Result<(PathBuf, Arc<dyn DirLock>)> {
     for _ in 1..REMOVED_MAX {
         match attempt() {
             Err(e) if is_gone(&e) => {}
-            lock => return Ok((dir.into(), lock?)),
+            lock => return lock,
         }
     }
-    Ok((dir.into(), attempt()?))
+    attempt()
+}
+
+/// Whether another attempt was left unfinished in the directories, all of which can be had.
+fn may_be_had(vfs: &dyn Vfs, layout: &Layout, mark: &Path) -> Result<bool> {
+    let unfinished = is_unfinished(vfs, layout, mark)?;
+    for dir in Claim::dirs(layout).filter(|dir| *dir != layout.root()) {
+        if !is_free_elsewhere(vfs, layout, dir, unfinished)? {
+            return Err(Error::TargetNotEmpty(dir.into()));
+        }
+    }
+    Ok(unfinished)
 }
 
 /// Whether another attempt was left unfinished there: with a manifest, which comes last, it is a database, and the mark beside it says nothing.
@@ -117,38 +131,82 @@ pub fn is_unfinished(vfs: &dyn Vfs, layout: &Layout, mark: &Path) -> Result<bool
         entries => entries?,
     };
     let is_mark = |entry: &DirEntry| entry.kind == EntryKind::File && root.join(&entry.name) == mark;
-    if entries.iter().any(is_mark) && Manifest::generations(vfs, layout)?.is_empty() {
-        return Ok(true);
+    let unfinished = entries.iter().any(is_mark) && Manifest::generations(vfs, layout)?.is_empty();
+    for entry in &entries {
+        let fits = match is_lock(vfs, root, entry)? {
+            Some(is_ours) => is_ours,
+            // Beside what was left unfinished there may be anything.
+            None => unfinished || is_left_over(vfs, root, entry)?,
+        };
+        if !fits {
+            return Err(Error::TargetNotEmpty(root.into()));
+        }
     }
-    match entries.iter().all(is_left_over) {
-        true => Ok(false),
-        false => Err(Error::TargetNotEmpty(root.into())),
-    }
+    Ok(unfinished)
 }
 
 /// Whether one of a new database's directories that lies elsewhere than in its own is free for it: empty, or what its own attempt that was left
-/// `unfinished` has claimed.
+/// `unfinished` has claimed. One directory may lie in another one.
 ///
 /// # Errors
 /// When a file operation fails.
 pub fn is_free_elsewhere(vfs: &dyn Vfs, layout: &Layout, dir: &Path, unfinished: bool) -> Result<bool> {
+    let entries = match vfs.read_dir(dir) {
+        Err(e) if e.is_not_found() => return Ok(true),
+        entries => entries?,
+    };
     let is_ours = |owner: Owner| owner == Owner::new(owner.database, layout.root());
-    if unfinished && Owner::read(vfs, dir)?.is_some_and(is_ours) {
-        return Ok(true);
+    let is_claimed = unfinished && Owner::read(vfs, dir)?.is_some_and(is_ours);
+    for entry in &entries {
+        let fits = match is_lock(vfs, dir, entry)? {
+            Some(is_ours) => is_ours,
+            None => is_claimed || is_way(vfs, layout, dir, entry)? || is_owner(vfs, dir, entry, unfinished)?,
+        };
+        if !fits {
+            return Ok(false);
+        }
     }
-    match vfs.read_dir(dir) {
-        Err(e) if e.is_not_found() => Ok(true),
-        entries => Ok(entries?.iter().all(is_lock)),
-    }
+    Ok(true)
 }
 
-fn is_lock(entry: &DirEntry) -> bool {
-    entry.kind == EntryKind::File && (Layout::lock_file(Path::new("")) == *entry.name || entry.name == HOLDER)
+/// Whether an entry is a directory of the new database's, which is looked at by itself, or has nothing in it but the way to one.
+fn is_way(vfs: &dyn Vfs, layout: &Layout, dir: &Path, entry: &DirEntry) -> Result<bool> {
+    let path = dir.join(&entry.name);
+    let own = || [layout.root()].into_iter().chain(layout.data_dirs());
+    if entry.kind != EntryKind::Dir || !own().any(|own| own.starts_with(&path)) {
+        return Ok(false);
+    }
+    Ok(own().any(|own| own == path) || is_free_elsewhere(vfs, layout, &path, false)?)
+}
+
+/// Whether what has the name of a lock, or of the note beside it, is one: `None` for any other name. A lock is empty, and whatever somebody else has
+/// written into a file of its name would be removed with it.
+fn is_lock(vfs: &dyn Vfs, dir: &Path, entry: &DirEntry) -> Result<Option<bool>> {
+    let is_ours = || match may_be_left_over(vfs, &dir.join(&entry.name), b"process ") {
+        // Where locks are mandatory, nobody can read it as long as it is true. Whoever has it is told of by the lock.
+        Err(e) if e.cause.kind() != ErrorKind::PermissionDenied => Ok(true),
+        is_ours => is_ours,
+    };
+    let is_file = entry.kind == EntryKind::File;
+    if Layout::lock_file(Path::new("")) == *entry.name {
+        return Ok(Some(is_file && entry.len == 0));
+    }
+    if entry.name == HOLDER {
+        return Ok(Some(is_file && is_ours()?));
+    }
+    Ok(None)
 }
 
 /// What may be there before: settings, and what is left of whoever was killed before it had made anything.
-fn is_left_over(entry: &DirEntry) -> bool {
-    let is_unpublished =
-        || entry.name.strip_suffix(".tmp").is_some_and(|name| FileKind::Manifest.parse(name).is_some());
-    entry.name == SETTINGS || is_lock(entry) || (entry.kind == EntryKind::File && is_unpublished())
+fn is_left_over(vfs: &dyn Vfs, dir: &Path, entry: &DirEntry) -> Result<bool> {
+    let is_manifest = || Manifest::is_left_over(vfs, dir, &entry.name);
+    Ok(entry.name == SETTINGS || (entry.kind == EntryKind::File && is_manifest()?))
+}
+
+/// Whether it was about to be said whose the directory is. Where an attempt was left `unfinished` that is it, whatever a power cut has made of the file.
+fn is_owner(vfs: &dyn Vfs, dir: &Path, entry: &DirEntry, unfinished: bool) -> Result<bool> {
+    let is_ours = || -> Result<bool> {
+        Ok((unfinished && entry.name == Owner::UNPUBLISHED) || Owner::is_left_over(vfs, dir, &entry.name)?)
+    };
+    Ok(entry.kind == EntryKind::File && is_ours()?)
 }

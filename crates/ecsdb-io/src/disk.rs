@@ -89,8 +89,15 @@ impl Vfs for Disk {
             let mut entries = Vec::new();
             for entry in fs::read_dir(path)? {
                 let entry = entry?;
-                // A name that is not Unicode is none of ours, and is left alone.
-                let Ok(name) = entry.file_name().into_string() else { continue };
+                let name = match entry.file_name().into_string() {
+                    Ok(name) => name,
+                    // It is none of ours, and can be asked for by no name; but nobody may take its directory for empty.
+                    Err(name) => {
+                        let name = name.to_string_lossy().into_owned();
+                        entries.push(DirEntry { name, kind: EntryKind::Other, len: 0 });
+                        continue;
+                    }
+                };
                 // Of a link: the link's.
                 match entry.metadata() {
                     Ok(meta) if meta.is_file() => {
@@ -243,6 +250,22 @@ mod tests {
         let lock = dir.path().join("link");
         assert!(matches!(Disk.try_lock(&lock, LockKind::Exclusive, "process 1"), Err(LockError::Io(_))));
         assert!(Disk.open(dir.path(), OpenMode::Read).unwrap_err().is_of_the_file());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_has_no_unicode_for_a_name_is_listed_as_a_strangers() {
+        use std::os::unix::ffi::OsStrExt;
+        let dir = tempfile::tempdir().unwrap();
+        for name in [&b"\xff"[..], b"0000000000000001.seg\xff", b"d\xff"] {
+            let path = dir.path().join(std::ffi::OsStr::from_bytes(name));
+            if name[0] == b'd' { fs::create_dir(path).unwrap() } else { fs::write(path, "mine").unwrap() }
+        }
+        let entries = Disk.read_dir(dir.path()).unwrap();
+        assert_eq!(entries.len(), 3);
+        for entry in entries {
+            assert!(entry.kind == EntryKind::Other && entry.name.contains('\u{fffd}'), "{entry:?}");
+        }
     }
 
     #[cfg(unix)]

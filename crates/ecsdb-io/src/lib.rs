@@ -56,7 +56,7 @@ pub use page_writer::PageWriter;
 pub use patience::patiently;
 pub use platform::{is_low_thread, lower_thread_priority};
 pub use process::{Forked, Process};
-pub use publish::{create_dir_durably, publish, read_file, remove_temporaries};
+pub use publish::{create_dir_durably, may_be_left_over, publish, read_file, remove_temporaries};
 pub use scheduler::{Priority, PriorityStats, Scheduler, SchedulerOptions, SchedulerStats};
 pub use urgency::{GivenUp, Urgency, Waiting};
 pub use vfs::{DirEntry, DirLock, EntryKind, LockError, LockKind, Make, OpenMode, Vfs, VfsFile};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::checksum::checksum;
 use crate::error::{FileOp, IoError, Result};
-use crate::publish::{publish, read_file};
+use crate::publish::{may_be_left_over, publish, read_file};
 use crate::vfs::Vfs;
 
 /// The name of the file.
@@ -25,6 +25,9 @@ pub struct Owner {
 }
 
 impl Owner {
+    /// The name of the file as long as it is being written.
+    pub const UNPUBLISHED: &str = "OWNER.tmp";
+
     /// Database `database`, which lies in `root`.
     pub fn new(database: u128, root: &Path) -> Owner {
         let shown = root.to_string_lossy().replace(char::is_control, "\u{fffd}");
@@ -84,6 +87,14 @@ impl Owner {
         !matches!(vfs.file_len(&dir.join(OWNER_FILE)), Ok(None))
     }
 
+    /// Whether the file of this name in `dir` is one that was about to say whose it is when its writer was killed.
+    ///
+    /// # Errors
+    /// When a file operation fails.
+    pub fn is_left_over(vfs: &dyn Vfs, dir: &Path, name: &str) -> Result<bool> {
+        Ok(name == Owner::UNPUBLISHED && may_be_left_over(vfs, &dir.join(name), FIRST_LINE.as_bytes())?)
+    }
+
     /// Says durably that `dir` is this one's.
     ///
     /// # Errors
@@ -133,8 +144,19 @@ mod tests {
             bad[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(Owner::decode(&bad), None, "bit {bit}");
         }
+        let is_left_over = |bytes: &[u8]| {
+            Disk.create(&dir.path().join(Owner::UNPUBLISHED)).unwrap().write_at(bytes, 0).unwrap();
+            let is_left = Owner::is_left_over(&Disk, dir.path(), Owner::UNPUBLISHED).unwrap();
+            Disk.remove(&dir.path().join(Owner::UNPUBLISHED)).unwrap();
+            is_left
+        };
         for len in 0..good.len() {
             assert_eq!(Owner::decode(&good[..len]), None, "cut to {len}");
+            assert!(is_left_over(&good[..len]) && is_left_over(&vec![0; len]), "cut to {len}");
         }
+        assert!(
+            !is_left_over(b"42") && !is_left_over(b"mine, and longer than the first line of our own file")
+        );
+        assert!(!Owner::is_left_over(&Disk, dir.path(), "OWNER").unwrap());
     }
 }

@@ -91,6 +91,21 @@ pub fn remove_temporaries(vfs: &dyn Vfs, dir: &Path, kinds: &[FileKind]) -> Resu
     Ok(removed)
 }
 
+/// Whether a file may be what an interrupted write of ours has left, and no stranger's: as far as it goes it begins with `begins`, as those do, or with
+/// zeros, where the machine failed before its bytes were on the disk. One that is gone by now is in nobody's way.
+///
+/// # Errors
+/// When a file operation fails.
+pub fn may_be_left_over(vfs: &dyn Vfs, path: &Path, begins: &[u8]) -> Result<bool> {
+    let file = match vfs.open(path, OpenMode::Read) {
+        Err(e) if e.is_not_found() => return Ok(true),
+        file => file?,
+    };
+    let mut bytes = vec![0; file.len()?.min(begins.len() as u64) as usize];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(begins.starts_with(&bytes) || bytes.iter().all(|&byte| byte == 0))
+}
+
 /// Reads a whole file, refusing one larger than `limit` bytes before anything is allocated (REC-1).
 ///
 /// # Errors

@@ -19,7 +19,7 @@ pub enum OpenMode {
 /// One entry of a directory listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirEntry {
-    /// The name within its directory.
+    /// The name within its directory. What is no Unicode in it is replaced, and it is called [`EntryKind::Other`] then.
     pub name: String,
     /// What has that name.
     pub kind: EntryKind,
@@ -34,7 +34,7 @@ pub enum EntryKind {
     File,
     /// A directory.
     Dir,
-    /// A symbolic link, a pipe, a device: nothing of ours, never opened or followed (CKP-10).
+    /// A symbolic link, a pipe, a device, what has no Unicode for a name: nothing of ours, never opened or followed (CKP-10).
     Other,
 }
 

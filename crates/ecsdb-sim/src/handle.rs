@@ -151,7 +151,8 @@ impl DirLock for SimLock {
 impl Drop for SimLock {
     fn drop(&mut self) {
         let locked = &mut self.file.disk.inner.lock().locked;
-        if let Some(own) = locked.iter().position(|lock| *lock == (self.file.ino, self.kind)) {
+        let is_own = |&(of, by, _): &(_, _, String)| (of, by) == (self.file.ino, self.kind);
+        if let Some(own) = locked.iter().position(is_own) {
             locked.swap_remove(own);
         }
     }

@@ -28,7 +28,8 @@ pub(crate) struct Inner {
     pub(crate) power_off: bool,
     pub(crate) quota: Option<u64>,
     pub(crate) open: BTreeMap<Ino, u32>,
-    pub(crate) locked: Vec<(Ino, LockKind)>,
+    /// With who has them. What a crash does to a note that nobody relies on is not worth its variants: there is none on the disk.
+    pub(crate) locked: Vec<(Ino, LockKind, String)>,
     pub(crate) recorder: Option<Recorder>,
 }
 

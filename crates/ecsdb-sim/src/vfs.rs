@@ -134,19 +134,15 @@ impl Vfs for SimDisk {
             if inner.state.is_dir(ino) {
                 return Err(IoError::new(FileOp::Lock, path, ErrorKind::IsADirectory.into()).into());
             }
-            if inner.locked.iter().any(|&(of, by)| of == ino && [by, kind].contains(&LockKind::Exclusive)) {
-                let text = inner.state.files.get(&ino).map(|file| file.live().to_vec()).unwrap_or_default();
-                let holder = String::from_utf8_lossy(&text).trim().to_string();
-                return Err(LockError::Held { path: path.into(), holder });
+            let keeps_out = |by: LockKind| [by, kind].contains(&LockKind::Exclusive);
+            if let Some((.., by)) = inner.locked.iter().find(|&&(of, by, _)| of == ino && keeps_out(by)) {
+                return Err(LockError::Held { path: path.into(), holder: by.clone() });
             }
         }
         let ino = inner.perform(FileOp::Lock, path, &format_args!(" for {holder}"), |state| {
-            let ino = place.ino.unwrap_or_else(|| state.create_file(&place));
-            // Durable at once: what a crash does to a note nobody relies on is not worth its variants.
-            state.edit(ino, |file| file.replace(holder.as_bytes()));
-            ino
+            place.ino.unwrap_or_else(|| state.create_file(&place))
         })?;
-        inner.locked.push((ino, kind));
+        inner.locked.push((ino, kind, holder.into()));
         Ok(Arc::new(SimLock::new(SimFile::new(self, &mut inner, ino, path, OpenMode::ReadWrite), kind)))
     }
 

@@ -8,7 +8,9 @@ use std::path::Path;
 use bytemuck::{Pod, Zeroable};
 use ecsdb_core::Lsn;
 use ecsdb_io::frame::{self, FrameHeader};
-use ecsdb_io::{FileKind, FileOp, IoError, Layout, Vfs, numbered_files, publish, read_file};
+use ecsdb_io::{
+    FileKind, FileOp, IoError, Layout, Vfs, may_be_left_over, numbered_files, publish, read_file,
+};
 
 use crate::directory::Directory;
 use crate::error::{Error, Result};
@@ -279,6 +281,15 @@ impl Manifest {
         for list in [&mut self.snapshots, &mut self.away] {
             self.gone.extend(list.extract_if(.., |entry| entry.sequence < sequence));
         }
+    }
+
+    /// Whether the file of this name in `dir` is one that was about to be published when its writer was killed.
+    ///
+    /// # Errors
+    /// When a file operation fails.
+    pub fn is_left_over(vfs: &dyn Vfs, dir: &Path, name: &str) -> Result<bool> {
+        let is_named = name.strip_suffix(".tmp").is_some_and(|name| FileKind::Manifest.parse(name).is_some());
+        Ok(is_named && may_be_left_over(vfs, &dir.join(name), &MAGIC)?)
     }
 
     /// Publishes this as the next generation and removes all but the newest two.

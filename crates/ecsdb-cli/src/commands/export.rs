@@ -1,22 +1,19 @@
 //! `ecsdb export`: a Parquet file for each archetype, for whatever reads tables.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use arrow_array::{
-    ArrayRef, BinaryArray, BooleanArray, Float32Array, Float64Array, Int8Array, Int16Array, Int32Array,
-    Int64Array, ListArray, RecordBatch, StringArray, StructArray, UInt8Array, UInt16Array, UInt32Array,
-    UInt64Array,
-};
-use arrow_buffer::{NullBuffer, OffsetBuffer};
-use arrow_schema::{DataType, Field, Fields, Schema};
+use arrow_array::types::{BinaryType, Utf8Type};
+use arrow_array::{ArrayRef, RecordBatch};
+use arrow_schema::{DataType, Field, Schema};
 use clap::Args;
 use ecsdb::ComponentId;
-use ecsdb_core::describe::{Description, Primitive, Shape, TypeIndex, Value};
+use ecsdb_core::describe::Value;
 use ecsdb_core::parts::ChunkPart;
-use ecsdb_query::{Components, ROOT, Reader, inner, to_json};
+use ecsdb_query::{Components, ROOT, Reader};
 use indicatif::HumanCount;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
@@ -29,6 +26,16 @@ use crate::output::{self, Output, bar, many};
 use crate::place::{Place, When};
 use crate::target::Tables;
 use crate::{interrupt, target};
+
+mod columns;
+
+use columns::{Column, TooMuch, bytes};
+
+/// Bytes of a column up to which rows are written together. Beyond what an array can have (2 GiB) there would be a panic, and a page of a table has no
+/// more, either.
+const BATCH_BYTES_MAX: usize = if cfg!(test) { 100 } else { 64 << 20 };
+/// Bytes of a column of a single row, with room for what a page has besides.
+const ROW_BYTES_MAX: usize = if cfg!(test) { 1000 } else { i32::MAX as usize - (16 << 20) };
 
 /// Options of `export`.
 #[derive(Args)]
@@ -44,254 +51,6 @@ pub(crate) struct Options {
     when: When,
 }
 
-/// Levels of nesting that become columns; what is deeper becomes JSON text.
-const LEVELS_MAX: usize = 8;
-/// Columns of one component, those around others included; what comes beyond that becomes JSON text.
-const COLUMNS_MAX: usize = 4096;
-
-/// What a type becomes.
-enum Column {
-    Scalar(DataType),
-    /// Text that says what the value is, as JSON: enums with fields, types within themselves, numbers of 128 bits.
-    Json,
-    Nullable(TypeIndex, Box<Column>),
-    List(TypeIndex, Box<Column>),
-    Struct(Vec<(String, TypeIndex, Column)>),
-}
-
-/// Decides what types become.
-struct Columns<'a> {
-    description: &'a Description,
-    /// The types around, outermost first.
-    around: Vec<TypeIndex>,
-    /// So many more may become columns.
-    left: usize,
-}
-
-impl Columns<'_> {
-    /// What a component becomes.
-    fn of(description: &Description) -> Column {
-        Columns { description, around: Vec::new(), left: COLUMNS_MAX }.column(ROOT)
-    }
-
-    fn column(&mut self, ty: TypeIndex) -> Column {
-        let description = self.description;
-        let ty = inner(description, ty);
-        if self.around.len() > LEVELS_MAX || self.left == 0 || self.around.contains(&ty) {
-            return Column::Json;
-        }
-        self.left -= 1;
-        self.around.push(ty);
-        let column = match description.shape(ty) {
-            Some(Shape::Primitive(primitive)) => scalar(*primitive).map_or(Column::Json, Column::Scalar),
-            Some(Shape::Enum(variants)) if variants.iter().all(|variant| variant.fields.is_empty()) => {
-                Column::Scalar(DataType::Utf8)
-            }
-            Some(Shape::Sequence(of) | Shape::Slice(of) | Shape::Array(of, _))
-                if matches!(description.shape(*of), Some(Shape::Primitive(Primitive::U8))) =>
-            {
-                Column::Scalar(DataType::Binary)
-            }
-            Some(Shape::Opaque(..)) => Column::Scalar(DataType::Binary),
-            Some(
-                Shape::Sequence(part)
-                | Shape::Slice(part)
-                | Shape::Array(part, _)
-                | Shape::Set(part)
-                | Shape::OrderedSet(part),
-            ) => Column::List(*part, Box::new(self.column(*part))),
-            // An option of an option has two ways of not being there.
-            Some(Shape::Option(part)) => match self.column(*part) {
-                Column::Nullable(..) => Column::Json,
-                column => Column::Nullable(*part, Box::new(column)),
-            },
-            Some(Shape::Struct(fields)) if !fields.is_empty() => Column::Struct(
-                fields.iter().map(|field| (field.name.clone(), field.ty, self.column(field.ty))).collect(),
-            ),
-            _ => Column::Json,
-        };
-        self.around.pop();
-        column
-    }
-}
-
-fn scalar(primitive: Primitive) -> Option<DataType> {
-    use Primitive::*;
-    Some(match primitive {
-        Bool => DataType::Boolean,
-        U8 | NonZeroU8 => DataType::UInt8,
-        U16 | NonZeroU16 => DataType::UInt16,
-        U32 | NonZeroU32 => DataType::UInt32,
-        U64 | NonZeroU64 | Usize => DataType::UInt64,
-        I8 | NonZeroI8 => DataType::Int8,
-        I16 | NonZeroI16 => DataType::Int16,
-        I32 | NonZeroI32 => DataType::Int32,
-        I64 | NonZeroI64 | Isize => DataType::Int64,
-        F32 => DataType::Float32,
-        F64 => DataType::Float64,
-        Char | String | BoxStr | Entity | Duration => DataType::Utf8,
-        U128 | I128 | NonZeroU128 | NonZeroI128 => return None,
-    })
-}
-
-impl Column {
-    fn data_type(&self) -> DataType {
-        match self {
-            Column::Scalar(data_type) => data_type.clone(),
-            Column::Json => DataType::Utf8,
-            Column::Nullable(_, of) => of.data_type(),
-            Column::List(_, of) => DataType::List(Arc::new(Field::new("item", of.data_type(), true))),
-            Column::Struct(fields) => DataType::Struct(Column::fields(fields)),
-        }
-    }
-
-    fn fields(fields: &[(String, TypeIndex, Column)]) -> Fields {
-        fields.iter().map(|(name, _, column)| Field::new(name, column.data_type(), true)).collect()
-    }
-
-    /// The values as an array; `None` is what is not there.
-    fn array(&self, description: &Description, ty: TypeIndex, values: &[Option<&Value>]) -> Result<ArrayRef> {
-        let ty = Inner::of(description, ty);
-        let values: Vec<Option<&Value>> =
-            values.iter().map(|value| value.map(|value| bare(value, &ty))).collect();
-        let ty = ty.end;
-        Ok(match self {
-            Column::Json => {
-                let text =
-                    values.iter().map(|value| value.map(|value| to_json(description, ty, value).to_string()));
-                Arc::new(text.collect::<StringArray>())
-            }
-            Column::Scalar(data_type) => scalars(description, ty, data_type, &values)?,
-            Column::Nullable(part, of) => {
-                let inside: Vec<Option<&Value>> = values
-                    .iter()
-                    .map(|value| match value {
-                        Some(Value::Some(inside)) => Some(&**inside),
-                        _ => None,
-                    })
-                    .collect();
-                of.array(description, *part, &inside)?
-            }
-            Column::List(part, of) => {
-                let lists = values.iter().map(|value| match value {
-                    Some(Value::List(list)) => list.as_slice(),
-                    _ => &[],
-                });
-                let offsets = OffsetBuffer::from_lengths(lists.clone().map(<[Value]>::len));
-                let all: Vec<Option<&Value>> = lists.flatten().map(Some).collect();
-                let nulls: NullBuffer = values.iter().map(Option::is_some).collect();
-                let field = Arc::new(Field::new("item", of.data_type(), true));
-                Arc::new(ListArray::try_new(
-                    field,
-                    offsets,
-                    of.array(description, *part, &all)?,
-                    Some(nulls),
-                )?)
-            }
-            Column::Struct(fields) => {
-                let mut arrays = Vec::new();
-                for (i, (_, ty, column)) in fields.iter().enumerate() {
-                    let parts: Vec<Option<&Value>> = values
-                        .iter()
-                        .map(|value| match value {
-                            Some(Value::Struct(parts)) => parts.get(i),
-                            _ => None,
-                        })
-                        .collect();
-                    arrays.push(column.array(description, *ty, &parts)?);
-                }
-                let nulls: NullBuffer = values.iter().map(Option::is_some).collect();
-                Arc::new(StructArray::try_new(Column::fields(fields), arrays, Some(nulls))?)
-            }
-        })
-    }
-}
-
-/// How many structs of one field a value lies in, and its type.
-struct Inner {
-    structs: usize,
-    end: TypeIndex,
-}
-
-impl Inner {
-    fn of(description: &Description, ty: TypeIndex) -> Inner {
-        let end = inner(description, ty);
-        let (mut structs, mut at) = (0, ty);
-        while at != end {
-            at = match description.shape(at) {
-                Some(Shape::Box(of)) => *of,
-                Some(Shape::Struct(fields)) if !fields.is_empty() => {
-                    structs += 1;
-                    fields[0].ty
-                }
-                _ => break,
-            };
-        }
-        Inner { structs, end }
-    }
-}
-
-fn bare<'v>(value: &'v Value, inner: &Inner) -> &'v Value {
-    let mut value = value;
-    for _ in 0..inner.structs {
-        match value {
-            Value::Struct(parts) if parts.len() == 1 => value = &parts[0],
-            _ => break,
-        }
-    }
-    value
-}
-
-fn scalars(
-    description: &Description,
-    ty: TypeIndex,
-    data_type: &DataType,
-    values: &[Option<&Value>],
-) -> Result<ArrayRef> {
-    macro_rules! numbers {
-        ($array:ty, $kind:ident, $number:ty) => {{
-            let numbers = values.iter().map(|value| match value {
-                Some(Value::$kind(number)) => Some(*number as $number),
-                _ => None,
-            });
-            Arc::new(numbers.collect::<$array>())
-        }};
-    }
-    Ok(match data_type {
-        DataType::Boolean => {
-            let all = values.iter().map(|value| match value {
-                Some(Value::Bool(value)) => Some(*value),
-                _ => None,
-            });
-            Arc::new(all.collect::<BooleanArray>())
-        }
-        DataType::UInt8 => numbers!(UInt8Array, Unsigned, u8),
-        DataType::UInt16 => numbers!(UInt16Array, Unsigned, u16),
-        DataType::UInt32 => numbers!(UInt32Array, Unsigned, u32),
-        DataType::UInt64 => numbers!(UInt64Array, Unsigned, u64),
-        DataType::Int8 => numbers!(Int8Array, Signed, i8),
-        DataType::Int16 => numbers!(Int16Array, Signed, i16),
-        DataType::Int32 => numbers!(Int32Array, Signed, i32),
-        DataType::Int64 => numbers!(Int64Array, Signed, i64),
-        DataType::Float32 => numbers!(Float32Array, F32, f32),
-        DataType::Float64 => numbers!(Float64Array, F64, f64),
-        DataType::Binary => {
-            let all = values.iter().map(|value| match value {
-                Some(Value::Bytes(bytes)) => Some(bytes.as_slice()),
-                _ => None,
-            });
-            Arc::new(all.collect::<BinaryArray>())
-        }
-        _ => {
-            let all = values.iter().map(|value| {
-                let json = to_json(description, ty, (*value)?);
-                Some(json.as_str().map_or_else(|| json.to_string(), str::to_string))
-            });
-            Arc::new(all.collect::<StringArray>())
-        }
-    })
-}
-
 /// A component of an archetype.
 struct Exported<'d> {
     reader: Reader<'d>,
@@ -300,6 +59,7 @@ struct Exported<'d> {
 }
 
 struct File {
+    table: String,
     path: PathBuf,
     /// The components of its archetype.
     ids: Vec<ComponentId>,
@@ -310,15 +70,17 @@ struct File {
 
 impl File {
     fn write(&mut self, chunk: &ChunkPart<'_>, exported: &BTreeMap<ComponentId, Exported<'_>>) -> Result<()> {
-        let batch = RecordBatch::try_new(self.schema.clone(), arrays(chunk, exported)?)?;
-        self.writer.write(&batch).map_err(cause).with_context(|| writing(&self.path))?;
+        in_batches(chunk, exported, |arrays| {
+            let batch = RecordBatch::try_new(self.schema.clone(), arrays)?;
+            self.writer.write(&batch).map_err(cause).with_context(|| writing(&self.path))
+        })?;
         self.rows += chunk.rows() as u64;
         Ok(())
     }
 
-    fn close(self, components: &Components) -> Result<(PathBuf, Vec<String>, u64)> {
+    fn close(self, components: &Components) -> Result<(String, Vec<String>, u64)> {
         self.writer.close().map_err(cause).with_context(|| writing(&self.path))?;
-        Ok((self.path, self.ids.iter().map(|&id| components.name(id)).collect(), self.rows))
+        Ok((self.table, self.ids.iter().map(|&id| components.name(id)).collect(), self.rows))
     }
 }
 
@@ -341,42 +103,33 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     let seen = settled.look(|look| look.see(options.when.moment()))?;
     interrupt::hold();
     let tables = Tables::begin(&layout)?;
-    let files = match write(&seen, to) {
-        Ok(files) => files,
-        Err(e) => {
-            tables.give_up();
-            return Err(e);
-        }
-    };
+    let files = write(&seen, &tables)?;
     tables.finish()?;
     if out.is_json() {
         let files: Vec<_> = files
             .iter()
-            .map(|(path, components, rows)| json!({ "file": output::path(path), "components": components, "entities": rows }))
+            .map(|(table, components, rows)| json!({ "file": output::path(&to.join(table)), "components": components, "entities": rows }))
             .collect();
         return out.json(&json!({ "state": seen.json(), "files": files }));
     }
     let n = files.len() as u64;
-    let rows = files.into_iter().map(|(path, components, rows)| {
-        vec![
-            path.file_name().unwrap_or_default().to_string_lossy().into(),
-            HumanCount(rows).to_string(),
-            components.join(", "),
-        ]
-    });
+    let rows = files
+        .into_iter()
+        .map(|(table, components, rows)| vec![table, HumanCount(rows).to_string(), components.join(", ")]);
     out.table(&["file", "entities", "components"], rows.collect())?;
     out.line(format_args!("{} in {}, {}", many(n, "file", "files"), to.display(), seen.line()))
 }
 
-type Written = Vec<(PathBuf, Vec<String>, u64)>;
+/// Tables with their components and rows.
+type Written = Vec<(String, Vec<String>, u64)>;
 
-fn write(seen: &crate::place::Seen, to: &Path) -> Result<Written> {
+fn write(seen: &crate::place::Seen, tables: &Tables<'_>) -> Result<Written> {
     let components = Components::of(&seen.view);
     let exported: BTreeMap<ComponentId, Exported<'_>> = components
         .all()
         .map(|def| {
             let reader = Reader::of(def);
-            let column = reader.values().map(|_| Columns::of(&def.description));
+            let column = reader.values().map(|_| Column::of(&def.description));
             (def.id, Exported { reader, column })
         })
         .collect();
@@ -392,7 +145,7 @@ fn write(seen: &crate::place::Seen, to: &Path) -> Result<Written> {
             Some(file) if file.ids == ids => file,
             before => {
                 written.extend(before.map(|file| file.close(&components)).transpose()?);
-                open(seen, to, written.len(), ids, &exported)?
+                open(seen, tables, written.len(), ids, &exported)?
             }
         };
         file.write(&chunk, &exported)?;
@@ -406,7 +159,7 @@ fn write(seen: &crate::place::Seen, to: &Path) -> Result<Written> {
 
 fn open(
     seen: &crate::place::Seen,
-    to: &Path,
+    tables: &Tables<'_>,
     number: usize,
     ids: Vec<ComponentId>,
     exported: &BTreeMap<ComponentId, Exported<'_>>,
@@ -427,66 +180,139 @@ fn open(
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_key_value_metadata(Some(said.map(|(key, value)| KeyValue::new(key.to_string(), value)).to_vec()))
         .build();
-    let path = to.join(Tables::table(number));
+    let table = Tables::table(number);
+    let path = tables.path(&table);
     let file = std::fs::File::create_new(&path).with_context(|| writing(&path))?;
     let writer = ArrowWriter::try_new(file, schema.clone(), Some(properties)).map_err(cause);
-    Ok(File { writer: writer.with_context(|| writing(&path))?, path, ids, schema, rows: 0 })
+    Ok(File { writer: writer.with_context(|| writing(&path))?, table, path, ids, schema, rows: 0 })
 }
 
-fn arrays(chunk: &ChunkPart<'_>, exported: &BTreeMap<ComponentId, Exported<'_>>) -> Result<Vec<ArrayRef>> {
+/// The rows of a chunk as arrays, so many at a time that none of them has too many bytes.
+fn in_batches(
+    chunk: &ChunkPart<'_>,
+    exported: &BTreeMap<ComponentId, Exported<'_>>,
+    mut each: impl FnMut(Vec<ArrayRef>) -> Result<()>,
+) -> Result<()> {
+    let (mut from, mut many) = (0, chunk.rows());
+    while from < chunk.rows() {
+        let to = chunk.rows().min(from + many);
+        let max = if many == 1 { ROW_BYTES_MAX } else { BATCH_BYTES_MAX };
+        match arrays(chunk, from..to, exported, max) {
+            Err(e) if many > 1 && e.is::<TooMuch>() => many = many.div_ceil(2),
+            arrays => {
+                each(arrays?)?;
+                from = to;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn arrays(
+    chunk: &ChunkPart<'_>,
+    rows: Range<usize>,
+    exported: &BTreeMap<ComponentId, Exported<'_>>,
+    max: usize,
+) -> Result<Vec<ArrayRef>> {
     let mut arrays: Vec<ArrayRef> = Vec::new();
     for part in chunk.columns() {
         let Some(id) = part.component else {
-            let ids = part.entities().unwrap_or(&[]).iter().map(|entity| Some(entity.to_string()));
-            arrays.push(Arc::new(ids.collect::<StringArray>()));
+            let ids = part.entities().unwrap_or(&[]).get(rows.clone()).unwrap_or(&[]);
+            arrays.push(bytes::<Utf8Type>(ids.iter().map(|entity| Some(entity.to_string())), max)?);
             continue;
         };
         let Some(one) = exported.get(&id) else { continue };
-        let rows = (0..chunk.rows()).map(|row| one.reader.row(&part, row));
-        let rows = rows.collect::<Result<Vec<_>, _>>()?;
-        arrays.push(match &one.column {
+        let stored = rows.clone().map(|row| one.reader.row(&part, row));
+        let stored = stored.collect::<Result<Vec<_>, _>>()?;
+        let array = match &one.column {
             Some(column) => {
                 let values: Vec<Option<&Value>> =
-                    rows.iter().map(|stored| stored.value.as_ref().ok()).collect();
-                column.array(one.reader.description(), ROOT, &values)?
+                    stored.iter().map(|stored| stored.value.as_ref().ok()).collect();
+                column.array(one.reader.description(), ROOT, &values, max)
             }
             None => {
-                Arc::new(rows.iter().map(|stored| Some(stored.bytes.as_slice())).collect::<BinaryArray>())
+                let all = stored.iter().map(|stored| Some(stored.bytes.as_slice()));
+                bytes::<BinaryType>(all, max).map_err(anyhow::Error::from)
             }
-        });
+        };
+        arrays.push(array.with_context(|| one.reader.def.name.to_string())?);
     }
     Ok(arrays)
 }
 
 #[cfg(test)]
 mod tests {
+    use arrow_array::Array;
+    use arrow_array::cast::AsArray;
     use ecsdb::prelude::*;
 
     use super::*;
 
-    #[derive(Component, Clone, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+    #[derive(Component, Clone, Debug, PartialEq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
     #[component(name = "t", archived)]
-    #[rkyv(serialize_bounds(__S: rkyv::ser::Writer + rkyv::ser::Allocator, __S::Error: rkyv::rancor::Source))]
-    #[rkyv(deserialize_bounds(__D::Error: rkyv::rancor::Source))]
-    #[rkyv(bytecheck(bounds(__C: rkyv::validation::ArchiveContext, __C::Error: rkyv::rancor::Source)))]
-    struct Tree {
-        size: u32,
-        #[rkyv(omit_bounds)]
-        left: Option<Box<Tree>>,
-        #[rkyv(omit_bounds)]
-        right: Option<Box<Tree>>,
-        #[rkyv(omit_bounds)]
-        more: Vec<Tree>,
+    struct Parts {
+        text: String,
+        list: Vec<u8>,
+        numbers: Vec<(u32, String)>,
+    }
+
+    /// The texts, in the batches in which they are written.
+    fn batches(all: &[Parts]) -> Result<Vec<Vec<String>>> {
+        let db = Database::in_memory();
+        db.write(|tx| Ok(tx.spawn_batch(all.iter().cloned().map(|parts| (parts,))))).unwrap();
+        let view = db.view().unwrap();
+        let components = Components::of(&view);
+        let exported = components.all().map(|def| {
+            (def.id, Exported { reader: Reader::of(def), column: Some(Column::of(&def.description)) })
+        });
+        let exported = exported.collect();
+        let mut batches = Vec::new();
+        for chunk in view.chunks() {
+            in_batches(&chunk, &exported, |arrays| {
+                let parts = arrays[1].as_struct();
+                let texts = parts.column_by_name("text").unwrap().as_string::<i32>();
+                batches.push(texts.iter().map(|text| text.unwrap().to_string()).collect::<Vec<_>>());
+                assert_eq!(arrays[0].len(), texts.len());
+                Ok(())
+            })?;
+        }
+        Ok(batches)
     }
 
     #[test]
-    fn a_type_within_itself_becomes_json_there() {
-        let Column::Struct(fields) = Columns::of(Tree::description()) else { panic!("it has fields") };
-        let [(_, _, size), (_, _, left), (_, _, right), (_, _, more)] = &fields[..] else { panic!("four") };
-        assert!(matches!(size, Column::Scalar(DataType::UInt32)));
-        for column in [left, right] {
-            assert!(matches!(column, Column::Nullable(_, of) if matches!(**of, Column::Json)));
+    fn rows_are_written_in_batches_that_no_column_is_too_large_for() {
+        let seed = fastrand::u64(..);
+        let mut random = fastrand::Rng::with_seed(seed);
+        for _ in 0..200 {
+            let mut size = || if random.u32(..20) == 0 { random.usize(..1200) } else { random.usize(..30) };
+            let parts = || Parts {
+                text: "t".repeat(size()),
+                list: vec![1; size()],
+                numbers: vec![(1, "n".repeat(size() / 8)); size() / 4],
+            };
+            let all: Vec<Parts> = std::iter::repeat_with(parts).take(40).collect();
+            let bytes = |parts: &Parts| {
+                let inside = parts.numbers.iter().map(|(_, text)| text.len()).sum::<usize>();
+                parts.text.len().max(parts.list.len()).max(parts.numbers.len()).max(inside)
+            };
+            let largest = all.iter().map(bytes).max().unwrap();
+            match batches(&all) {
+                Ok(batches) => {
+                    assert!(largest <= ROW_BYTES_MAX, "seed {seed}");
+                    let text = |batch: &Vec<String>| batch.iter().map(String::len).sum::<usize>();
+                    let fits = |batch: &Vec<String>| batch.len() == 1 || text(batch) <= BATCH_BYTES_MAX;
+                    assert!(batches.len() > 1 && batches.iter().all(fits), "seed {seed}");
+                    let wanted: Vec<&str> = all.iter().map(|parts| &*parts.text).collect();
+                    assert_eq!(batches.concat(), wanted, "seed {seed}");
+                }
+                Err(e) => {
+                    assert!(largest > ROW_BYTES_MAX && e.is::<TooMuch>(), "seed {seed}: {e:#}");
+                    assert_eq!(
+                        format!("{e:#}"),
+                        "t: what becomes one column of a table is more than 1000 bytes"
+                    );
+                }
+            }
         }
-        assert!(matches!(more, Column::List(_, of) if matches!(**of, Column::Json)));
     }
 }

@@ -9,9 +9,11 @@ use std::collections::VecDeque;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use ecsdb::prelude::*;
+use ecsdb_io::{Disk, Layout};
+use ecsdb_recovery::look;
 
 use data::Dataset;
 use twin::Twin;
@@ -39,14 +41,18 @@ pub(crate) struct Options {
     /// Decides when the kills come.
     #[arg(long)]
     seed: Option<u64>,
-    /// To be the process that is killed.
-    #[arg(long, hide = true, requires = "dir")]
-    child: bool,
+    /// To be the process that is killed: the identity of the database that it writes into.
+    #[arg(long, hide = true, requires = "dir", value_parser = identity)]
+    child: Option<u128>,
+}
+
+fn identity(text: &str) -> Result<u128, std::num::ParseIntError> {
+    u128::from_str_radix(text, 16)
 }
 
 pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
-    match &options.dir {
-        Some(dir) if options.child => child(dir, options.flights),
+    match (&options.dir, options.child) {
+        (Some(dir), Some(database)) => child(Made { dir, database }, options.flights),
         _ => parent::run(options, out),
     }
 }
@@ -62,10 +68,35 @@ fn dataset(flights: Option<u64>) -> Result<Dataset> {
     Ok(data)
 }
 
+/// The database that a demonstration has made.
+#[derive(Clone, Copy)]
+struct Made<'a> {
+    dir: &'a Path,
+    database: u128,
+}
+
+impl Made<'_> {
+    /// Opens it, and no other one that took its place.
+    fn open(self) -> Result<Database> {
+        self.check()?;
+        let db = Database::open_existing(self.dir)?;
+        // And again, once nobody can change that.
+        self.check()?;
+        Ok(db)
+    }
+
+    fn check(self) -> Result<()> {
+        let found = look(&Disk, &Layout::new(self.dir))?.database;
+        let dir = self.dir.display();
+        ensure!(found == self.database, "in {dir} there is another database by now than the demo's");
+        Ok(())
+    }
+}
+
 /// Opens the database, goes on where it stands, and reports what became durable.
-fn child(dir: &Path, flights: Option<u64>) -> Result<()> {
+fn child(made: Made<'_>, flights: Option<u64>) -> Result<()> {
     let data = dataset(flights)?;
-    let db = Database::open(dir)?;
+    let db = made.open()?;
     let mut twin = Twin::open(&db, &data)?;
     let mut out = std::io::stdout().lock();
     let mut flight: VecDeque<(ecsdb::Ticket<()>, u64)> = VecDeque::with_capacity(IN_FLIGHT);

@@ -1,20 +1,23 @@
 //! The parent: starts the process that writes, kills it, checks what is there, and starts it again.
 
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use ecsdb::prelude::*;
 use ecsdb::{DataLoss, Digest};
+use ecsdb_io::{Disk, Layout};
+use ecsdb_recovery::look;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use serde_json::{Value as Json, json};
 
 use super::data::Dataset;
 use super::twin::{Progress, Twin};
-use super::{Options, REPORT_BYTES, dataset, summary};
+use super::{Made, Options, REPORT_BYTES, dataset, summary};
 use crate::output::{self, Output, many};
+use crate::target::{Held, Taken};
 use crate::{failure, interrupt, target};
 
 /// The uninterrupted run, in memory, brought forward as far as the comparison needs.
@@ -55,19 +58,34 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
             "{events} events read in {took:.1} s: departures, arrivals, cancellations and weather of 2013, each a transaction"
         ),
     )?;
-    let Some(layout) = target else {
-        let temporary = tempfile::Builder::new()
-            .prefix("ecsdb-demo-")
-            .tempdir()
-            .context("making a temporary directory")?;
-        return play(temporary.path(), options, &data, started, out);
+    let temporary;
+    let layout = match target {
+        Some(layout) => layout,
+        None => {
+            let new = tempfile::Builder::new().prefix("ecsdb-demo-").tempdir();
+            temporary = new.context("making a temporary directory")?;
+            Layout::new(temporary.path())
+        }
     };
     let made = target::missing(layout.root());
-    let played = play(layout.root(), options, &data, started, out);
+    let database = create(&layout)?;
+    let played = play(Made { dir: layout.root(), database }, options, &data, started, out);
     if interrupt::asked() && played.is_err() {
-        target::remove_demo(&layout, &made)?;
+        target::remove_demo(&layout, database, &made)?;
     }
     played
+}
+
+/// Makes an empty database where nobody else makes anything meanwhile, and gives its identity: by that, the processes that go on with it know it
+/// from any other one.
+fn create(layout: &Layout) -> Result<u128> {
+    let taken = Taken::of_database(&Disk, layout)?;
+    let make = || -> Result<u128> {
+        let held = Held::of(Arc::new(Disk), &taken.claim);
+        Database::builder(layout.root()).vfs(Arc::new(held)).create_new()?.close()?;
+        Ok(look(&Disk, layout)?.database)
+    };
+    make().or_else(|e| taken.give_up(e))
 }
 
 /// Says something to people, at once.
@@ -79,7 +97,8 @@ fn say(out: &mut Output, line: std::fmt::Arguments<'_>) -> Result<()> {
     out.flush()
 }
 
-fn play(dir: &Path, options: &Options, data: &Dataset, started: Instant, out: &mut Output) -> Result<()> {
+fn play(made: Made<'_>, options: &Options, data: &Dataset, started: Instant, out: &mut Output) -> Result<()> {
+    let dir = made.dir;
     let total = data.events.len() as u64;
     let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));
     let mut random = fastrand::Rng::with_seed(seed);
@@ -101,16 +120,16 @@ fn play(dir: &Path, options: &Options, data: &Dataset, started: Instant, out: &m
     for number in 1.. {
         let kill = kills.next();
         let began = Instant::now();
-        let finished = write_until(dir, options.flights, kill, &mut random, &bar, &mut acknowledged)?;
+        let finished = write_until(made, options.flights, kill, &mut random, &bar, &mut acknowledged)?;
         writing += began.elapsed();
         if finished {
             break;
         }
-        killed.push(bar.suspend(|| check(dir, data, &mut reference, number, acknowledged, out))?);
+        killed.push(bar.suspend(|| check(made, data, &mut reference, number, acknowledged, out))?);
     }
     bar.finish_and_clear();
 
-    let db = Database::open(dir)?;
+    let db = made.open()?;
     let view = db.view()?;
     let events = view.resource::<Progress>()?.events;
     ensure!(events == total, "{events} of {total} events are there");
@@ -151,7 +170,7 @@ fn play(dir: &Path, options: &Options, data: &Dataset, started: Instant, out: &m
 /// Runs the child until it is done (true) or killed (false), and keeps count of what it reports as durable: the parent learns that
 /// through a pipe, outside the database under test.
 fn write_until(
-    dir: &Path,
+    made: Made<'_>,
     flights: Option<u64>,
     kill: Option<u64>,
     random: &mut fastrand::Rng,
@@ -160,7 +179,7 @@ fn write_until(
 ) -> Result<bool> {
     let mut command = Command::new(std::env::current_exe()?);
     // What it says is read by this program.
-    command.args(["demo", "--json", "--child", "--dir"]).arg(dir);
+    command.args(["demo", "--json", "--child", &format!("{:x}", made.database), "--dir"]).arg(made.dir);
     if let Some(flights) = flights {
         command.arg("--flights").arg(flights.to_string());
     }
@@ -243,14 +262,14 @@ fn read_whole(pipe: &mut impl Read, report: &mut [u8]) -> Result<bool> {
 /// After a kill: everything acknowledged is there, and the state is exactly that of the uninterrupted run at the same event, so no
 /// transaction is half there.
 fn check(
-    dir: &Path,
+    made: Made<'_>,
     data: &Dataset,
     reference: &mut Reference,
     number: usize,
     acknowledged: u64,
     out: &mut Output,
 ) -> Result<Json> {
-    let db = Database::open(dir)?;
+    let db = made.open()?;
     let view = db.view()?;
     let events = view.resource::<Progress>().map_or(0, |progress| progress.events);
     let counts = (HumanCount(acknowledged), HumanCount(events));

@@ -10,8 +10,8 @@ use ecsdb_compactor::Claim;
 use ecsdb_io::{
     DirEntry, DirLock, Disk, FileKind, IoError, Layout, LockError, LockKind, OpenMode, Vfs, VfsFile,
 };
+use ecsdb_recovery::look;
 
-use super::elsewhere;
 use crate::interrupt;
 
 /// A place, and what was not there before.
@@ -29,10 +29,11 @@ impl<'a> Taken<'a> {
 
     fn take(vfs: &'a dyn Vfs, layout: &'a Layout, mark: &Path) -> Result<Taken<'a>> {
         // Within a place that is somebody's only that one removes anything.
-        let mut made = missing_of(elsewhere(layout).chain([layout.root()]));
+        let mut made = missing_of(Claim::dirs(layout));
         match Claim::take(vfs, layout, mark) {
             Ok(claim) => {
-                let mut inside = missing_of(layout.data_dirs().into_iter());
+                let inside = layout.data_dirs().into_iter().filter(|dir| dir.starts_with(layout.root()));
+                let mut inside = missing_of(inside);
                 inside.0.append(&mut made.0);
                 Ok(Taken { claim, layout, made: inside })
             }
@@ -57,12 +58,18 @@ impl<'a> Taken<'a> {
     }
 }
 
-/// Removes a demonstration's database, of which the processes that had it open have ended.
-pub(crate) fn remove_demo(layout: &Layout, made: &Missing) -> Result<()> {
+/// Removes a demonstration's database, of which the processes that had it open have ended, and no other one that took its place.
+pub(crate) fn remove_demo(layout: &Layout, database: u128, made: &Missing) -> Result<()> {
+    let is_there = || look(&Disk, layout).is_ok_and(|manifest| manifest.database == database);
+    if !is_there() {
+        return Ok(());
+    }
     let path = Layout::lock_file(layout.root());
-    let lock = Disk.try_lock(&path, LockKind::Exclusive, &format!("process {}", std::process::id()));
-    if let Err(e @ LockError::Held { .. }) = lock {
-        return Err(ecsdb::RecoveryError::from(e).into());
+    let holder = format!("process {}", std::process::id());
+    let _lock = Disk.try_lock(&path, LockKind::Exclusive, &holder).map_err(ecsdb::RecoveryError::from)?;
+    // And again, once nobody can change that.
+    if !is_there() {
+        return Ok(());
     }
     remove_database(layout)?;
     remove_files(layout.root(), true)?;
@@ -141,9 +148,11 @@ impl Vfs for Held {
     }
 }
 
-/// Tables that are being written. Unless they are finished, they are removed.
+/// Tables that are being written. Unless they are finished, they are removed: what is half done is of no use to anybody.
 pub(crate) struct Tables<'a> {
-    taken: Taken<'a>,
+    /// Until then.
+    taken: Option<Taken<'a>>,
+    layout: &'a Layout,
     mark: PathBuf,
 }
 
@@ -165,19 +174,19 @@ impl<'a> Tables<'a> {
     /// Takes the directory, and removes what an export that was killed has left of its tables.
     pub(crate) fn begin(layout: &'a Layout) -> Result<Tables<'a>> {
         let mark = Tables::mark(layout);
-        let tables = Tables { taken: Taken::take(&Disk, layout, &mark)?, mark };
-        let begun = fs::write(&tables.mark, "").with_context(|| format!("writing {}", tables.mark.display()));
-        match begun.and_then(|()| tables.remove_tables()) {
-            Ok(()) => Ok(tables),
-            Err(e) => {
-                tables.give_up();
-                Err(e)
-            }
-        }
+        let tables = Tables { taken: Some(Taken::take(&Disk, layout, &mark)?), layout, mark };
+        fs::write(&tables.mark, "").with_context(|| format!("writing {}", tables.mark.display()))?;
+        tables.remove_tables()?;
+        Ok(tables)
+    }
+
+    /// Where a table is written, whatever the directory's name leads to by now.
+    pub(crate) fn path(&self, table: &str) -> PathBuf {
+        self.layout.root().join(table)
     }
 
     fn remove_tables(&self) -> Result<()> {
-        for entry in fs::read_dir(self.taken.layout.root())? {
+        for entry in fs::read_dir(self.layout.root())? {
             let entry = entry?;
             if entry.file_type()?.is_file() && entry.file_name().to_str().is_some_and(Tables::is_table) {
                 fs::remove_file(entry.path())?;
@@ -186,19 +195,24 @@ impl<'a> Tables<'a> {
         Ok(())
     }
 
-    pub(crate) fn finish(self) -> Result<()> {
+    pub(crate) fn finish(mut self) -> Result<()> {
         let removed = fs::remove_file(&self.mark);
-        self.taken.claim.release();
+        if let Some(taken) = self.taken.take() {
+            taken.claim.release();
+        }
         removed.with_context(|| format!("removing {}", self.mark.display()))
     }
+}
 
-    /// Leaves nothing of them: what is half done is of no use to anybody.
-    pub(crate) fn give_up(self) {
-        if self.remove_tables().is_ok() {
-            drop(fs::remove_file(self.mark));
+impl Drop for Tables<'_> {
+    fn drop(&mut self) {
+        let Some(taken) = self.taken.take() else { return };
+        // A place that was unfinished before stays so: beside what was left there may be files of others.
+        if self.remove_tables().is_ok() && !taken.claim.unfinished {
+            drop(fs::remove_file(&self.mark));
         }
-        self.taken.claim.release();
-        self.taken.made.remove();
+        taken.claim.release();
+        taken.made.remove();
     }
 }
 
@@ -226,20 +240,26 @@ impl Missing {
     }
 }
 
-/// Removes what is half done of a database in a directory that was empty before: what ecsdb writes, and no file of anybody else. Locks that whoever
-/// has taken the place holds stay.
+/// Removes what is half done of a database in a directory that was empty before: what ecsdb writes, and no file of anybody else. Only what it was
+/// [taken](Claim::dirs) for is looked into: what is elsewhere may be others' by now. Locks that whoever has taken the place holds stay.
 fn remove_database(layout: &Layout) -> Result<()> {
+    let root = layout.root();
+    // As long as anything of it is there, this says that it is not whole; whoever is killed meanwhile leaves it to the next one. Where there is no room for
+    // it, what was made of it is too little to be told from nothing.
+    drop(fs::File::create_new(layout.unfinished_file()));
+    remove_files(root, false)?;
     let aside = layout.quarantine_dir();
     let parts = [layout.log_dir(), layout.snapshot_dir(), layout.archive_dir(), layout.report_dir(), &aside];
     for dir in parts {
-        remove_files(dir, dir.starts_with(layout.root()))?;
+        let is_inside = dir.starts_with(root);
+        if is_inside || Claim::dirs(layout).any(|taken| taken == dir) {
+            remove_files(dir, is_inside)?;
+        }
         // One that lies elsewhere was there before, or is among those that were made.
-        if dir.starts_with(layout.root()) {
+        if is_inside {
             drop(fs::remove_dir(dir));
         }
     }
-    remove_files(layout.root(), false)?;
-    // As long as anything of it is there, it says that it is not whole.
     match fs::remove_file(layout.unfinished_file()) {
         Err(e) if e.kind() != ErrorKind::NotFound => Err(e.into()),
         _ => Ok(()),
@@ -251,14 +271,21 @@ fn remove_files(dir: &Path, with_locks: bool) -> Result<()> {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
         entries => entries?,
     };
+    let mut owner = None;
     for entry in entries {
         let entry = entry?;
         let is_ours = |name: &str| is_of_a_database(name) || (with_locks && is_lock(name));
-        if entry.file_type()?.is_file() && entry.file_name().to_str().is_some_and(is_ours) {
+        if !entry.file_type()?.is_file() || !entry.file_name().to_str().is_some_and(is_ours) {
+            continue;
+        }
+        if entry.file_name() == "OWNER" {
+            owner = Some(entry.path());
+        } else {
             fs::remove_file(entry.path())?;
         }
     }
-    Ok(())
+    // Last: as long as anything else is there, this says whose it is.
+    owner.map_or(Ok(()), |owner| Ok(fs::remove_file(owner)?))
 }
 
 /// Names of files that make up a database, half written ones among them.
@@ -289,10 +316,12 @@ mod tests {
         let layout = Layout::new(dir.path().join("a/b"));
         let full = |with: &[&str]| {
             ecsdb::Database::create_new(layout.root()).unwrap().close().unwrap();
-            fs::write(layout.unfinished_file(), "").unwrap();
             fs::write(layout.snapshot_dir().join("0000000000000001.snap.tmp"), "").unwrap();
             with.iter().for_each(|name| fs::write(layout.root().join(name), "mine").unwrap());
-            remove_demo(&layout, &made).unwrap();
+            let database = look(&Disk, &layout).unwrap().database;
+            remove_demo(&layout, database ^ 1, &made).unwrap();
+            assert_eq!(look(&Disk, &layout).unwrap().database, database, "another one stays");
+            remove_demo(&layout, database, &made).unwrap();
         };
         full(&[]);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "with the directories that were not there");

@@ -11,6 +11,7 @@ mod export;
 mod fixture;
 mod odd;
 mod page;
+mod places;
 mod reading;
 mod settings;
 mod tail;

@@ -116,3 +116,94 @@ fn one_of_those_who_make_something_new_at_a_place_has_it() {
         std::fs::read_dir(fixture.dir.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
     assert_eq!(left, ["dumped", "world"].map(Into::into).into());
 }
+
+/// Attempts whose directories lie elsewhere, in one another, and beside an archive that another database has begun to use: some are killed, some are interrupted,
+/// once or twice. The next one has the place, and what is in the archive stays as it is.
+#[test]
+fn what_is_left_elsewhere_is_the_next_ones_and_what_is_anothers_stays() {
+    if !cfg!(unix) {
+        return;
+    }
+    let fixture = Fixture::new();
+    fixture.ok(&["dump", "world", "--output", "dumped"]);
+    let rounds = std::env::var("ECSDB_CASES").map_or(25, |cases| cases.parse().unwrap());
+    let seed = std::env::var("ECSDB_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
+    let mut random = fastrand::Rng::with_seed(seed);
+    let signal = |child: &Child, name: &str| {
+        std::process::Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
+    };
+    let (mut again, mut whole) = (0, 0);
+    for round in 0..rounds {
+        let [log, snapshots] =
+            [["x/log", "x"], ["x", "x/a/snapshots"], ["x/log", "x/snapshots"], ["new", "x"]]
+                [random.usize(..4)];
+        let archive = ["archive", "x/archive"][random.usize(..2)];
+        std::fs::create_dir_all(fixture.path(archive)).unwrap();
+        let command = |arguments: &[&str], slow: bool| {
+            let mut command = fixture.command(arguments);
+            for (variable, dir) in
+                [("ECDB_WAL_DIR", log), ("ECDB_SNAPSHOT_DIR", snapshots), ("ECDB_ARCHIVE_DIR", archive)]
+            {
+                command.env(variable, fixture.path(dir));
+            }
+            if slow {
+                command.env("ECDB_SNAPSHOT_BYTES_PER_SECOND_MAX", "2000");
+            }
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::piped());
+            command
+        };
+        // It has looked at the archive, and reads, when another one archives there.
+        let mut load = command(&["load", "new/place", "-"], random.bool()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(random.u64(20..60)));
+        let foreign = fixture.path(archive).join("0000000000000001.seg");
+        std::fs::write(&foreign, "another's").unwrap();
+        drop(std::io::copy(
+            &mut std::fs::File::open(fixture.path("dumped")).unwrap(),
+            &mut load.stdin.take().unwrap(),
+        ));
+        let other = random.bool().then(|| {
+            let arguments =
+                [["init", "new/place", "--json"], ["load", "new/place", "dumped"]][random.usize(..2)];
+            command(&arguments, random.bool()).spawn().unwrap()
+        });
+        std::thread::sleep(Duration::from_micros(random.u64(..25_000)));
+        let mut ended = Vec::new();
+        for child in [Some(load), other].into_iter().flatten() {
+            match random.u32(..4) {
+                0 => signal(&child, "-KILL"),
+                1 => signal(&child, "-INT"),
+                2 => {
+                    signal(&child, "-INT");
+                    std::thread::sleep(Duration::from_micros(random.u64(..3_000)));
+                    signal(&child, "-INT");
+                }
+                _ => {}
+            }
+            ended.push(told(child.wait_with_output().unwrap()));
+        }
+        let there = |dir: &str| {
+            let dir = fixture.path(dir);
+            if dir.exists() { files(&dir).into_iter().map(|(path, ..)| path).collect() } else { Vec::new() }
+        };
+        let left = [there("new"), there("x"), there("archive")];
+        let at = format!("seed {seed}, round {round}, {log} {snapshots} {archive}: {ended:?} {left:#?}");
+        assert_eq!(std::fs::read(&foreign).unwrap(), b"another's", "{at}");
+        std::fs::remove_dir_all(fixture.path(archive)).unwrap();
+        let (code, _, error) = told(command(&["load", "new/place", "dumped"], false).output().unwrap());
+        match code {
+            0 => again += 1,
+            6 => whole += 1,
+            _ => panic!("{at}: {code} {error}"),
+        }
+        let (code, out, error) = told(command(&["verify", "new/place"], false).output().unwrap());
+        assert_eq!(code, 0, "{at}: {out}{error}");
+        clear(&fixture);
+        std::fs::remove_dir_all(fixture.path("x")).unwrap();
+    }
+    let counts = format!("seed {seed}: {again} taken up, {whole} whole");
+    println!("{counts}");
+    assert!(rounds < 20 || (again > 0 && whole > 0), "{counts}");
+    let left: BTreeSet<_> =
+        std::fs::read_dir(fixture.dir.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
+    assert_eq!(left, ["dumped", "world"].map(Into::into).into());
+}
