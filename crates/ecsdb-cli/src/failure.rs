@@ -105,7 +105,7 @@ impl Exit {
 
 /// True when the cause can be somebody who writes the files, too: they seem damaged, one of them went away, or a moment with it.
 pub(crate) fn may_be_a_race(error: &anyhow::Error) -> bool {
-    matches!(Exit::of(error), Exit::Damaged | Exit::Failed | Exit::Missing)
+    !output::is_unwritten(error) && matches!(Exit::of(error), Exit::Damaged | Exit::Failed | Exit::Missing)
 }
 
 /// What had been acknowledged is damaged.

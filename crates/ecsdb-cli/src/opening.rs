@@ -1,12 +1,9 @@
 //! Opening a database for changing it: what would refuse it, and what the opening did beside what was asked for. Every command says that, so that
 //! nothing is lost, cut or set aside without a word.
 
-use std::fs::{File, TryLockError};
-use std::io::ErrorKind;
-
 use anyhow::{Context, Result};
 use ecsdb::{DataLoss, Database, Policy, RecoveryError, RecoveryReport};
-use ecsdb_io::{Disk, Layout, LockKind, Vfs};
+use ecsdb_io::{Disk, Layout, LockKind, lock_there};
 use ecsdb_recovery::{look, mark};
 use serde_json::{Value as Json, json};
 
@@ -46,31 +43,15 @@ impl Settled {
     /// nothing can be written there. A dry run asks the same. Nothing is written.
     pub(crate) fn check_opening(&self) -> Result<()> {
         let layout = self.layout()?;
-        refuse_locked(&layout)?;
+        // The lock is tried for a moment, on the file that is there: where none is, nobody has it.
+        lock_there(&Layout::lock_file(layout.root()), LockKind::Exclusive, "")
+            .map_err(RecoveryError::from)?;
         if let Ok(manifest) = look(&Disk, &layout) {
             for dir in [layout.log_dir(), layout.snapshot_dir()] {
                 mark(&Disk, &layout, dir, manifest.database)?;
             }
         }
         [layout.root(), layout.log_dir()].into_iter().try_for_each(target::can_write)
-    }
-}
-
-/// Refuses a database that somebody has open. The lock is tried for a moment, on the file that is there: where none is, nobody has it.
-fn refuse_locked(layout: &Layout) -> Result<()> {
-    let path = Layout::lock_file(layout.root());
-    let file = match File::open(&path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(e).with_context(|| format!("opening {}", path.display())),
-    };
-    match file.try_lock() {
-        Err(TryLockError::WouldBlock) => match Disk.try_lock(&path, LockKind::Exclusive, "") {
-            Err(e) => Err(RecoveryError::from(e).into()),
-            Ok(_) => Ok(()),
-        },
-        // Whatever else is wrong with it, the opening says.
-        _ => Ok(()),
     }
 }
 

@@ -20,9 +20,20 @@ pub(crate) struct Output {
 /// Standard output, which its errors name.
 struct StandardOutput(StdoutLock<'static>);
 
+/// An error of standard output.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write to standard output: {0}")]
+struct Unwritten(io::Error);
+
 /// An error of standard output, with its name.
 pub(crate) fn named(e: io::Error) -> io::Error {
-    io::Error::new(e.kind(), format!("cannot write to standard output: {e}"))
+    io::Error::new(e.kind(), Unwritten(e))
+}
+
+/// Whether it is standard output that failed: then nothing more can be said there, and no file that was read has anything to do with it.
+pub(crate) fn is_unwritten(error: &anyhow::Error) -> bool {
+    let is_such = |e: &io::Error| e.get_ref().is_some_and(|e| e.is::<Unwritten>());
+    error.chain().any(|cause| cause.downcast_ref().is_some_and(is_such))
 }
 
 impl Write for StandardOutput {
@@ -198,6 +209,30 @@ pub(crate) fn many(n: u64, one: &str, more: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// However it comes to be one of a command: of a line, of JSON, of bytes.
+    #[test]
+    fn an_output_that_fails_is_no_race() {
+        use crate::failure::may_be_a_race;
+        struct Full;
+        impl Write for Full {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(named(io::ErrorKind::WouldBlock.into()))
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let json = serde_json::to_writer(Full, &json!({})).map_err(io::Error::from).unwrap_err();
+        let line = writeln!(BufWriter::with_capacity(1, Full), "{}", 7).unwrap_err();
+        for e in [json, line] {
+            let e = anyhow::Error::from(e);
+            assert!(is_unwritten(&e) && !may_be_a_race(&e), "{e}");
+            assert!(e.to_string().starts_with("cannot write to standard output: "), "{e}");
+        }
+        let of_a_file = anyhow::Error::from(io::Error::from(io::ErrorKind::WouldBlock));
+        assert!(!is_unwritten(&of_a_file) && may_be_a_race(&of_a_file));
+    }
 
     #[test]
     fn nothing_that_is_shown_does_anything_to_a_terminal_or_to_what_is_beside_it() {

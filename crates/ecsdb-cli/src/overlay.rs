@@ -3,14 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context;
 use ecsdb_io::{
-    DirEntry, DirLock, Disk, EntryKind, FileOp, IoError, LockError, LockKind, OpenMode, Vfs, VfsFile,
+    DirEntry, DirLock, Disk, EntryKind, FileOp, IoError, LockError, LockKind, OpenMode, Vfs, VfsFile, is_dir,
+    lock_there,
 };
 
 use crate::target::access;
@@ -278,11 +279,9 @@ impl Vfs for Overlay {
                 Some(Entry::There(_)) => continue,
                 Some(Entry::Gone) => {}
                 None if !self.is_on_disk(dir)? => {}
-                // It is there: nothing is made, or it is refused.
-                None => {
-                    Disk.create_dir_all(dir).map_err(|e| IoError { path: path.into(), ..e })?;
-                    continue;
-                }
+                None if is_dir(dir).map_err(error(FileOp::CreateDir, path))? => continue,
+                // It was removed meanwhile.
+                None => {}
             }
             self.can_change(FileOp::CreateDir, dir)?;
             self.set(dir, Entry::Dir)?;
@@ -335,24 +334,12 @@ impl Vfs for Overlay {
 
     /// The lock that is there: nobody changes anything meanwhile. Where none is, nobody has it, and none is made.
     fn try_lock(&self, path: &Path, kind: LockKind, holder: &str) -> Result<Arc<dyn DirLock>, LockError> {
-        match fs::symlink_metadata(path) {
-            Err(e) if e.kind() == ErrorKind::NotFound => {
+        match lock_there(path, kind, holder)? {
+            Some(lock) => Ok(lock),
+            None => {
                 self.can_change(FileOp::Lock, path)?;
-                return Ok(Arc::new(Lock(None)));
+                Ok(Arc::new(Free))
             }
-            Ok(meta) if meta.is_file() => {}
-            _ => return Disk.try_lock(path, kind, holder),
-        }
-        let file = File::open(path).map_err(error(FileOp::Lock, path))?;
-        let locked = match kind {
-            LockKind::Exclusive => file.try_lock(),
-            LockKind::Shared => file.try_lock_shared(),
-        };
-        match locked {
-            Ok(()) => Ok(Arc::new(Lock(Some(file)))),
-            Err(TryLockError::Error(e)) => Err(IoError::new(FileOp::Lock, path, e).into()),
-            // It is said who has it.
-            Err(TryLockError::WouldBlock) => Disk.try_lock(path, kind, holder),
         }
     }
 
@@ -369,20 +356,13 @@ impl Vfs for Overlay {
     }
 }
 
+/// A lock that nobody has.
 #[derive(Debug)]
-struct Lock(Option<File>);
+struct Free;
 
-impl DirLock for Lock {
+impl DirLock for Free {
     fn check(&self) -> Result<()> {
         Ok(())
-    }
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        if let Some(file) = &self.0 {
-            drop(file.unlock());
-        }
     }
 }
 

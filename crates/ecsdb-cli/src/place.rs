@@ -111,25 +111,6 @@ impl Place {
         config.dir.clone_from(&self.dir);
         Ok(Settled { vfs: Arc::new(Disk), is_dry: false, config, file })
     }
-
-    /// Looks at its files, again where they change meanwhile.
-    pub(crate) fn look<T>(&self, with: impl FnMut(&Look<'_>) -> Result<T>) -> Result<T> {
-        self.settle()?.look(with)
-    }
-
-    /// As [`Settled::look_closely`].
-    pub(crate) fn look_closely<T, D: PartialEq + Default>(
-        &self,
-        with: impl FnMut(&Look<'_>) -> Result<T>,
-        doubts: impl Fn(&T) -> D,
-    ) -> Result<T> {
-        self.settle()?.look_closely(with, doubts)
-    }
-
-    /// Its state at a moment.
-    pub(crate) fn see(&self, moment: Moment) -> Result<Seen> {
-        self.look(|look| look.see(moment))
-    }
 }
 
 /// A database with the settings that hold for it.
@@ -180,6 +161,11 @@ impl Settled {
     /// Looks at its files, again where they change meanwhile.
     pub(crate) fn look<T>(&self, with: impl FnMut(&Look<'_>) -> Result<T>) -> Result<T> {
         self.look_closely(with, |_| ())
+    }
+
+    /// Its state at a moment.
+    pub(crate) fn see(&self, moment: Moment) -> Result<Seen> {
+        self.look(|look| look.see(moment))
     }
 
     /// As [`Settled::look`], of what is found, and is damaged or missing, too: the `doubts` are believed if nobody writes, or if the next look has
@@ -424,7 +410,7 @@ mod tests {
             }
             Ok(n)
         };
-        Place::of(dir.path()).look_closely(look, |n| doubts(*n)).unwrap()
+        Place::of(dir.path()).settle().unwrap().look_closely(look, |n| doubts(*n)).unwrap()
     }
 
     #[test]

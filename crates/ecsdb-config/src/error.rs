@@ -41,6 +41,13 @@ pub struct Problem {
     pub text: String,
 }
 
+impl Problem {
+    /// What is wrong with a setting, which was written under a name and somewhere.
+    pub(crate) fn of((key, origin): (String, Origin), what: &str) -> Problem {
+        Problem { text: format!("{key} {what}"), key, origin }
+    }
+}
+
 /// Where a setting was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

@@ -138,6 +138,7 @@ fn load(file: Option<&Path>, dir: &Path, environment: Environment) -> Result<Loa
         },
     };
     config.check_rules(&origin, &mut problems);
+    config.note(&origin);
     Ok(Loaded { config: Some(config), problems, warnings })
 }
 

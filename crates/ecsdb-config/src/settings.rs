@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::text::{Directory, Rate, Size, Time, TimeAboveZero, path, path_option, size, time};
+use crate::validate::Written;
 
 /// Pages and frames need some room.
 const BYTES_MIN: u64 = 64 << 10;
@@ -57,6 +58,9 @@ pub struct PersistenceConfig {
     /// Opening.
     #[serde(default)]
     pub recovery: RecoverySettings,
+    /// Where some of it was written.
+    #[serde(skip)]
+    pub(crate) written: Written,
 }
 
 /// Settings of the write-ahead log.
@@ -290,6 +294,7 @@ impl PersistenceConfig {
             retention: RetentionSettings::default(),
             compaction: CompactionSettings::default(),
             recovery: RecoverySettings::default(),
+            written: Written::default(),
         }
     }
     /// Lets nothing happen by itself: no snapshot, no compaction and no end of a segment that nobody asked for. What is

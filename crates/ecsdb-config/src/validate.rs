@@ -13,9 +13,14 @@ use crate::settings::{PersistenceConfig, RetentionSettings};
 /// Where a setting was written, and under which name; `None` where what it says is wrong already, so that no rule can go by it.
 type Origins<'a> = &'a dyn Fn(&str) -> Option<(String, Origin)>;
 
-/// For settings that a program has made.
-fn of_the_program(key: &str) -> Option<(String, Origin)> {
-    Some((key.into(), Origin::Program))
+/// Where directories were written that the settings name, and what they were then. It is no setting, and makes no settings others.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Written(pub(crate) Vec<(&'static str, PathBuf, (String, Origin))>);
+
+impl PartialEq for Written {
+    fn eq(&self, _: &Written) -> bool {
+        true
+    }
 }
 
 impl PersistenceConfig {
@@ -33,7 +38,7 @@ impl PersistenceConfig {
                 problems.push(Problem { key: setting.key.clone(), origin: Origin::Program, text });
             }
         }
-        self.check_rules(&of_the_program, &mut problems);
+        self.check_rules(&|key| Some(self.origin(key)), &mut problems);
         if problems.is_empty() { Ok(()) } else { Err(Error::Invalid(problems)) }
     }
 
@@ -49,13 +54,11 @@ impl PersistenceConfig {
             if beside.iter().any(|other| origins(other).is_none()) {
                 return;
             }
-            let Some((key, origin)) = origins(key) else { return };
-            problems.push(Problem { text: format!("{key} {what}"), key, origin });
+            if let Some(written) = origins(key) {
+                problems.push(Problem::of(written, &what));
+            }
         };
-        // Of two, the one that somebody wrote is at fault.
-        let is_written =
-            |key: &str| origins(key).is_some_and(|(_, origin)| !matches!(origin, Origin::Program));
-        let is_to_blame = |key: &str, other: &str| is_written(key) || !is_written(other);
+        let is_to_blame = |key: &str, other: &str| self.is_to_blame(key, other, origins);
         let (first, max) = (self.wal.segment_bytes_first, self.wal.segment_bytes_max);
         if max < first {
             let (first, max) = (crate::text::show_size(first.0), crate::text::show_size(max.0));
@@ -78,22 +81,60 @@ impl PersistenceConfig {
                 "is true, but there is a limit beside it: set either `unlimited` or limits in `retention`";
             refuse("retention.unlimited", &[], what.into());
         }
-        let layout = self.directories();
-        for (i, (key, dir)) in layout.iter().enumerate() {
-            if dir.as_os_str().is_empty() {
-                refuse(
-                    key,
-                    &[],
-                    "is empty, but has to name a directory: `.` is the working directory".into(),
-                );
-                return;
-            }
-            let same = |(_, other): &&(&str, PathBuf)| is_same_dir(other, dir);
-            if let Some((other, _)) = layout[..i].iter().find(same) {
-                let (key, other) = if is_to_blame(key, other) { (*key, *other) } else { (*other, *key) };
-                refuse(key, &[other], shared(dir, other));
+        let dirs = self.directories();
+        if let Some((key, _)) = dirs.iter().find(|(_, dir)| dir.as_os_str().is_empty()) {
+            let what = "is empty, but has to name a directory: `.` is the working directory";
+            refuse(key, &[], what.into());
+            return;
+        }
+        self.refuse_shared(dirs.each_ref().map(|(key, dir)| (*key, &**dir)), is_same_dir, origins, refuse);
+    }
+
+    /// Refuses directories that are the `same`.
+    fn refuse_shared(
+        &self,
+        dirs: [(&'static str, &Path); 4],
+        same: impl Fn(&Path, &Path) -> bool,
+        origins: Origins<'_>,
+        mut refuse: impl FnMut(&str, &[&str], String),
+    ) {
+        for (i, (key, dir)) in dirs.into_iter().enumerate() {
+            if let Some((other, _)) = dirs[..i].iter().copied().find(|(_, other)| same(other, dir)) {
+                let is_to_blame = self.is_to_blame(key, other, origins);
+                let (key, other) = if is_to_blame { (key, other) } else { (other, key) };
+                let what =
+                    format!("is {}, which is {other}, too: each needs a directory of its own", dir.display());
+                refuse(key, &[other], what);
             }
         }
+    }
+
+    /// Of two settings that do not go together, the one that somebody wrote is at fault.
+    fn is_to_blame(&self, key: &str, other: &str, origins: Origins<'_>) -> bool {
+        let is_written = |key: &str| {
+            let said = match key {
+                "wal.dir" => self.wal.dir.is_some(),
+                "snapshot.dir" => self.snapshot.dir.is_some(),
+                "archive.dir" => self.archive.dir.is_some(),
+                _ => false,
+            };
+            said || origins(key).is_some_and(|(_, origin)| !matches!(origin, Origin::Program))
+        };
+        is_written(key) || !is_written(other)
+    }
+
+    /// Where a directory was written, under which name; what a program has changed since is its own.
+    fn origin(&self, key: &str) -> (String, Origin) {
+        let dirs = self.directories();
+        let is_so = |key: &str, was: &PathBuf| dirs.iter().any(|(of, dir)| *of == key && dir == was);
+        let written = self.written.0.iter().find(|(of, was, _)| *of == key && is_so(key, was));
+        written.map_or_else(|| (key.into(), Origin::Program), |(_, _, origin)| origin.clone())
+    }
+
+    /// Notes where its directories were written.
+    pub(crate) fn note(&mut self, origins: Origins<'_>) {
+        let written = self.directories().into_iter().filter_map(|(key, dir)| Some((key, dir, origins(key)?)));
+        self.written = Written(written.collect());
     }
 
     /// The directories, as they are named.
@@ -115,7 +156,7 @@ impl PersistenceConfig {
     pub fn layout(&self) -> Result<Layout> {
         let [(_, dir), (_, log), (_, snapshots), (_, archive)] = self.directories();
         let mut problems = Vec::new();
-        self.check_rules(&of_the_program, &mut problems);
+        self.check_rules(&|key| Some(self.origin(key)), &mut problems);
         problems.retain(|problem| problem.key.ends_with("dir"));
         if !problems.is_empty() {
             return Err(Error::Invalid(problems));
@@ -136,13 +177,17 @@ impl PersistenceConfig {
             ("snapshot.dir", layout.snapshot_dir()),
             ("archive.dir", layout.archive_dir()),
         ];
-        for (i, (key, dir)) in dirs.into_iter().enumerate() {
-            if let Some((other, _)) = dirs[..i].iter().find(|(_, other)| *other == dir) {
-                let text = format!("{key} {}", shared(dir, other));
-                return Err(Error::Invalid(vec![Problem { key: key.into(), origin: Origin::Program, text }]));
-            }
-        }
-        Ok(layout)
+        let mut problems = Vec::new();
+        let origins = |key: &str| Some(self.origin(key));
+        self.refuse_shared(
+            dirs,
+            |one, other| one == other,
+            &origins,
+            |key, _, what| {
+                problems.push(Problem::of(self.origin(key), &what));
+            },
+        );
+        if problems.is_empty() { Ok(layout) } else { Err(Error::Invalid(problems)) }
     }
 }
 
@@ -153,8 +198,4 @@ pub(crate) fn is_same_dir(one: &Path, other: &Path) -> bool {
 
 fn absolute(dir: &Path) -> PathBuf {
     std::path::absolute(dir).unwrap_or_else(|_| dir.into())
-}
-
-fn shared(dir: &Path, other: &str) -> String {
-    format!("is {}, which is {other}, too: each needs a directory of its own", dir.display())
 }

@@ -397,6 +397,41 @@ fn a_name_in_quotes_with_a_dot_in_it_is_no_setting_in_its_section() {
     });
 }
 
+/// As far as names tell they are two.
+#[cfg(unix)]
+#[test]
+fn of_two_directories_that_a_link_makes_one_the_one_that_was_written_is_named() {
+    jailed(|jail| {
+        for (dir, link) in [("snapshots", "l"), ("log", "m")] {
+            jail.create_dir(dir).unwrap();
+            std::os::unix::fs::symlink(dir, link).unwrap();
+        }
+        let told = |config: &PersistenceConfig| config.layout_in(&ecsdb_io::Disk).unwrap_err().to_string();
+        let one = from(jail, "[wal]\ndir = \"l\"").unwrap();
+        let said = told(&one);
+        assert!(
+            said.starts_with("c.toml:2:7: wal.dir is /")
+                && said.contains("/snapshots, which is snapshot.dir, too"),
+            "{said}"
+        );
+        let both = from(jail, "[archive]\ndir = \"m\"\n[wal]\ndir = \"log\"").unwrap();
+        let said = told(&both);
+        assert!(said.starts_with("c.toml:2:7: archive.dir is /") && said.contains("wal.dir, too"), "{said}");
+        // What the program has changed since is not what was written.
+        let mut changed = one;
+        changed.wal.dir = Some("./m/../l".into());
+        let said = told(&changed);
+        assert!(said.starts_with("wal.dir is /") && said.contains("snapshot.dir, too"), "{said}");
+        jail.set_env("ECDB_WAL_DIR", "l");
+        let said = told(&PersistenceConfig::from_env(".").unwrap());
+        assert!(said.starts_with("environment variable ECDB_WAL_DIR is /"), "{said}");
+    });
+    let mut config = PersistenceConfig::new("w");
+    config.wal.dir = Some("w/snapshots".into());
+    let said = config.validate().unwrap_err().to_string();
+    assert!(said.starts_with("wal.dir is w/snapshots, which is snapshot.dir, too"), "{said}");
+}
+
 #[test]
 fn of_two_directories_that_are_one_the_one_that_was_written_is_named() {
     jailed(|jail| {

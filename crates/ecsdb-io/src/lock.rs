@@ -3,6 +3,7 @@
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 
@@ -49,9 +50,21 @@ impl DirLock for DiskLock {
 
 impl DiskLock {
     pub(crate) fn take(path: &Path, kind: LockKind, holder: &str) -> Result<DiskLock, LockError> {
+        DiskLock::by_name(path, kind, holder, true, || open(path).map(Some))?
+            .ok_or_else(|| IoError::lock_lost(path).into())
+    }
+
+    /// Takes the lock on what `open` finds under its name; `None` where that finds nothing.
+    fn by_name(
+        path: &Path,
+        kind: LockKind,
+        holder: &str,
+        leaves_note: bool,
+        open: impl Fn() -> io::Result<Option<File>>,
+    ) -> Result<Option<DiskLock>, LockError> {
         let beside = path.with_extension("holder");
         for _ in 0..NAMES_MAX {
-            let file = open(path).context(FileOp::Lock, path)?;
+            let Some(file) = open().context(FileOp::Lock, path)? else { return Ok(None) };
             let id = file
                 .metadata()
                 .and_then(|meta| platform::file_id(path, &meta))
@@ -80,15 +93,29 @@ impl DiskLock {
                 continue;
             }
             // Whoever cannot leave a note has the lock all the same. Of several readers the first one leaves it.
-            let note = leave_note(&beside, holder)
-                .inspect_err(|e| tracing::debug!(error = %e, "who holds the lock could not be noted"))
-                .ok();
+            let note = leaves_note.then(|| leave_note(&beside, holder)).and_then(|note| {
+                note.inspect_err(|e| tracing::debug!(error = %e, "who holds the lock could not be noted"))
+                    .ok()
+            });
             let process = Process::current();
             held.push(Held { id: id.clone(), process, holder: holder.into() });
-            return Ok(DiskLock { process, path: path.into(), id, file, note });
+            return Ok(Some(DiskLock { process, path: path.into(), id, file, note }));
         }
         Err(IoError::lock_lost(path).into())
     }
+}
+
+/// Takes a lock whose file is there, as [`Disk`](crate::Disk) does, and makes and writes nothing: for whoever only asks who has it, or only tries what
+/// would be done. `None` where there is no file: nobody has it.
+///
+/// # Errors
+/// [`LockError::Held`], with its holder; or when what is there cannot be locked.
+pub fn lock_there(path: &Path, kind: LockKind, holder: &str) -> Result<Option<Arc<dyn DirLock>>, LockError> {
+    let lock = DiskLock::by_name(path, kind, holder, false, || match platform::open(path, false) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        file => file.map(Some),
+    })?;
+    Ok(lock.map(|lock| Arc::new(lock) as Arc<dyn DirLock>))
 }
 
 /// Whether a lock file is the one that has its name.
@@ -292,6 +319,60 @@ mod tests {
                 });
             }
         });
+    }
+
+    /// Whoever has it lets it go, and removes it, at any moment of that.
+    #[test]
+    fn a_lock_that_is_asked_for_where_it_is_makes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("LOCK");
+        let asked = || lock_there(&path, Exclusive, "process 2");
+        let names = || std::fs::read_dir(dir.path()).unwrap().count();
+        assert!(asked().unwrap().is_none() && names() == 0);
+        let lock = Disk.try_lock(&path, Exclusive, "process 1").unwrap();
+        assert!(matches!(asked(), Err(LockError::Held { holder, .. }) if holder.contains("process 1")));
+        drop(lock);
+        let there = asked().unwrap().unwrap();
+        assert_eq!(std::fs::read_to_string(path.with_extension("holder")).unwrap(), "");
+        assert!(held(&path, Shared).contains("this process itself (process 2)"));
+        Disk.remove(&path).unwrap();
+        assert!(there.check().is_err());
+        drop(there);
+        Disk.remove(&path.with_extension("holder")).unwrap();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        let order = std::sync::atomic::Ordering::SeqCst;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut rounds = 0;
+                while rounds < 2000 {
+                    let Ok(lock) = DiskLock::take(&path, Exclusive, "process 1") else { continue };
+                    rounds += 1;
+                    for name in [&path, &path.with_extension("holder")] {
+                        Disk.remove(name).unwrap();
+                    }
+                    drop(lock);
+                }
+                done.store(true, order);
+            });
+            while !done.load(order) {
+                drop(asked());
+            }
+        });
+        assert_eq!(names(), 0);
+    }
+
+    /// A pipe would be waited for without end.
+    #[cfg(unix)]
+    #[test]
+    fn a_lock_that_is_no_file_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("LOCK");
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        let e = lock_there(&path, Exclusive, "process 1").unwrap_err().to_string();
+        assert!(e.contains("it is no regular file"), "{e}");
+        let e = Disk.try_lock(&path, Exclusive, "process 1").unwrap_err().to_string();
+        assert!(e.contains("it is no regular file"), "{e}");
     }
 
     #[test]

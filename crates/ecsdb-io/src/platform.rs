@@ -26,9 +26,17 @@ pub(crate) fn open(path: &Path, write: bool) -> io::Result<File> {
     let kind = file.metadata()?.file_type();
     match (kind.is_file(), kind.is_dir()) {
         (true, _) => Ok(file),
-        (_, true) => Err(io::ErrorKind::IsADirectory.into()),
+        (_, true) => Err(is_a_directory()),
         _ => Err(no_file("no regular file")),
     }
+}
+
+/// As the system says it of one that is opened to be written.
+fn is_a_directory() -> io::Error {
+    #[cfg(unix)]
+    return rustix::io::Errno::ISDIR.into();
+    #[cfg(not(unix))]
+    return io::ErrorKind::IsADirectory.into();
 }
 
 fn no_file(what: &str) -> io::Error {
@@ -51,11 +59,8 @@ pub(crate) fn create(path: &Path, may_be_there: bool) -> io::Result<File> {
 /// Creates a directory, with those above it. What is new is as private as the directory that it is in, and belongs to whom that belongs
 /// to.
 pub(crate) fn create_dir_all(path: &Path) -> io::Result<()> {
-    match std::fs::metadata(path) {
-        Ok(meta) if meta.is_dir() => return Ok(()),
-        Ok(_) => return Err(io::ErrorKind::NotADirectory.into()),
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        Err(_) => {}
+    if is_dir(path)? {
+        return Ok(());
     }
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         create_dir_all(parent)?;
@@ -65,15 +70,31 @@ pub(crate) fn create_dir_all(path: &Path) -> io::Result<()> {
     #[cfg(not(unix))]
     let created = std::fs::create_dir(path);
     match created {
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => match std::fs::metadata(path) {
-            // Somebody else was faster.
-            Ok(meta) if meta.is_dir() => Ok(()),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                Err(no_file("a symbolic link that leads to nothing: what it leads to may not be mounted"))
+        // Somebody else was faster.
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+            if is_dir(path)? {
+                Ok(())
+            } else {
+                Err(e)
             }
-            _ => Err(e),
-        },
+        }
         created => created,
+    }
+}
+
+/// Whether there is a directory, or nothing in its place.
+///
+/// # Errors
+/// When there is anything else, as where a directory is to be made, or it cannot be looked at.
+pub fn is_dir(path: &Path) -> io::Result<bool> {
+    match std::fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => Ok(true),
+        Ok(_) => Err(io::ErrorKind::NotADirectory.into()),
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        Err(_) if std::fs::symlink_metadata(path).is_ok() => {
+            Err(no_file("a symbolic link that leads to nothing: what it leads to may not be mounted"))
+        }
+        Err(_) => Ok(false),
     }
 }
 

@@ -104,6 +104,22 @@ pub fn earliest(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<O
     Ok(first_moment(manifest, logged_from(vfs, layout, manifest)?))
 }
 
+/// The LSNs that no transaction ever had, from where to where, in their order: between the last one before a segment and the first one in it, as its
+/// header has them, an opening went on above all that it had seen. They are missing nowhere. Reads headers. O(segments).
+///
+/// # Errors
+/// When a directory cannot be listed, or a file not be read for no fault of its own.
+pub fn never_given(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<Vec<(Lsn, Lsn)>> {
+    let mut found = Vec::new();
+    for file in segment_files(vfs, &log_dirs(layout, manifest))? {
+        if let Some(header) = SegmentHead::of(vfs, &file, manifest.database)?.own() {
+            let (first, last) = (header.previous.last_lsn.next(), Lsn(header.first_lsn.0.saturating_sub(1)));
+            found.extend((first <= last).then_some((first, last)));
+        }
+    }
+    Ok(found)
+}
+
 impl<'a> History<'a> {
     /// Looks at what there is of a database that is open, up to `durable`, which its log has synced. Nothing of it may be deleted meanwhile; the
     /// log may grow. O(bytes of log after the newest snapshot).

@@ -143,7 +143,9 @@ impl SegmentHeader {
             return Err(LogError::OlderVersion { path: path.into(), found: raw.version, supported: VERSION });
         }
         let (first, before) = (Lsn(raw.first_lsn), Lsn(raw.previous_last_lsn));
-        if !first.is_reachable() || before >= first || !Lsn(raw.incarnation).is_reachable() {
+        // What goes by these numbers need not ask whether they go up.
+        let goes_back = before >= first || raw.previous_sequence >= raw.sequence;
+        if goes_back || !first.is_reachable() || !Lsn(raw.incarnation).is_reachable() {
             return Err(damaged("the segment header has numbers that no log comes to"));
         }
         Ok(SegmentHeader {
@@ -211,12 +213,14 @@ mod tests {
     /// Nobody's bits have flipped: the checksum holds.
     #[test]
     fn numbers_that_no_log_comes_to_are_damage() {
-        let with = |incarnation, before, first| {
-            let previous = SegmentEnd { last_lsn: Lsn(before), ..SegmentEnd::default() };
+        let numbered = |incarnation, (segment, before), (sequence, first)| {
+            let previous = SegmentEnd { segment, last_lsn: Lsn(before), ..SegmentEnd::default() };
+            let first_lsn = Lsn(first);
             let header =
-                SegmentHeader { incarnation, previous, first_lsn: Lsn(first), ..SegmentHeader::unknown() };
+                SegmentHeader { incarnation, sequence, previous, first_lsn, ..SegmentHeader::unknown() };
             SegmentHeader::decode(Path::new("s"), &header.encode())
         };
+        let with = |incarnation, before, first| numbered(incarnation, (0, before), (1, first));
         let highest = (1 << 48) - (1 << 40) - 1;
         assert!(with(1, 0, 1).is_ok() && with(highest, highest - 1, highest).is_ok());
         let odd = [
@@ -233,6 +237,13 @@ mod tests {
         for (incarnation, before, first) in odd {
             let found = with(incarnation, before, first);
             assert!(matches!(found, Err(LogError::Damaged(_))), "{incarnation:#x} {before:#x} {first:#x}");
+        }
+        // A segment that follows itself, or a later one.
+        assert!(numbered(1, (2, 5), (3, 6)).is_ok() && numbered(1, (0, 5), (u64::MAX, 6)).is_ok());
+        for (segment, sequence) in [(0, 0), (3, 3), (4, 3), (1 << 40, 3), (u64::MAX, 3), (u64::MAX, u64::MAX)]
+        {
+            let found = numbered(1, (segment, 5), (sequence, 6));
+            assert!(matches!(found, Err(LogError::Damaged(_))), "{segment} {sequence}");
         }
     }
 }

@@ -79,8 +79,9 @@ fn split(word: &OsStr) -> Option<(OsString, String)> {
 type Values<'s> = BTreeMap<&'s str, (&'s ComponentDef, Vec<u8>)>;
 
 pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
-    let a = options.a.place.see(options.a.moment)?;
-    let b = options.b.place.see(options.b.moment)?;
+    let [a, b] = [&options.a, &options.b];
+    let (at_a, at_b) = (a.place.settle()?, b.place.settle()?);
+    let (a, b) = (at_a.see(a.moment)?, at_b.see(b.moment)?);
     let (of_a, of_b) = (Components::of(&a.view), Components::of(&b.view));
     if out.is_json() {
         out.json(&json!({ "a": a.json(), "b": b.json() }))?;

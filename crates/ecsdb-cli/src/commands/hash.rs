@@ -17,7 +17,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
-    let seen = options.place.see(options.when.moment())?;
+    let seen = options.place.settle()?.see(options.when.moment())?;
     let digest = seen.view.digest()?.to_string();
     if out.is_json() {
         return out.json(&json!({ "state": seen.json(), "digest": digest }));

@@ -47,7 +47,7 @@ type Values = Option<BTreeMap<ComponentId, Vec<u8>>>;
 
 pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     let mut found = Found::default();
-    let followed = options.place.look(|look| follow(look, options, &mut found));
+    let followed = options.place.settle()?.look(|look| follow(look, options, &mut found));
     let Found { first, moved } = found;
     if moved.is_empty() {
         let components = followed?;

@@ -263,7 +263,7 @@ pub(crate) fn list_snapshots(place: &Place, out: &mut Output) -> Result<()> {
         missing.retain(|path| path.starts_with(look.layout.snapshot_dir()));
         Ok((entries(look, &missing), missing))
     };
-    let (entries, missing) = place.look_closely(listed, |(_, missing)| missing.clone())?;
+    let (entries, missing) = place.settle()?.look_closely(listed, |(_, missing)| missing.clone())?;
     if out.is_json() {
         let all: Vec<Json> = entries.iter().map(Entry::json).collect();
         return out.json(&json!({ "snapshots": all, "missing": paths(&missing) }));
@@ -276,9 +276,10 @@ pub(crate) fn list_snapshots(place: &Place, out: &mut Output) -> Result<()> {
 }
 
 pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
+    let settled = options.place.settle()?;
     if options.watch {
-        return watch::run(&options.place, out);
+        return watch::run(&settled, out);
     }
-    let info = options.place.look_closely(Info::of, |info| (info.away.clone(), info.missing.clone()))?;
+    let info = settled.look_closely(Info::of, |info| (info.away.clone(), info.missing.clone()))?;
     if out.is_json() { out.json(&info.json()) } else { info.print(out) }
 }

@@ -26,7 +26,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
-    let seen = options.place.see(options.when.moment())?;
+    let seen = options.place.settle()?.see(options.when.moment())?;
     match options.entity {
         Some(entity) => one(&seen, entity, out),
         None => all(&seen, out),

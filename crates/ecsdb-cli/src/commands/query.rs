@@ -34,7 +34,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
-    let seen = options.place.see(options.when.moment())?;
+    let seen = options.place.settle()?.see(options.when.moment())?;
     let components = Components::of(&seen.view);
     let question = Question {
         with: options.with.clone(),

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::failure::{self, Failure};
 use crate::output::{self, Output, many, spinner};
-use crate::place::{Look, Place};
+use crate::place::{Look, Place, Settled};
 
 /// Options of `verify`.
 #[derive(Args)]
@@ -28,11 +28,12 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
         Ok(verify_files(look.vfs(), look.layout, look.manifest, &mut show)?)
     };
     let doubts = |checked: &Verified| (checked.faults.clone(), checked.away.clone());
-    let checked = options.place.look_closely(verify, doubts);
+    let settled = options.place.settle()?;
+    let checked = settled.look_closely(verify, doubts);
     bar.finish_and_clear();
     let checked = checked?;
     let damaged = checked.faults.len() as u64;
-    let advice = if damaged > 0 { Some(Advice::of(&options.place, &checked)?) } else { None };
+    let advice = if damaged > 0 { Some(Advice::of(&settled, &checked)?) } else { None };
     let unreachable: Vec<_> = checked
         .unreachable
         .iter()
@@ -95,11 +96,11 @@ struct Advice {
 
 impl Advice {
     /// Asks recovery whether it needs what is damaged.
-    fn of(place: &Place, checked: &Verified) -> Result<Advice> {
-        let seen = match place.see(Moment::Latest) {
+    fn of(settled: &Settled, checked: &Verified) -> Result<Advice> {
+        let seen = match settled.see(Moment::Latest) {
             Ok(seen) => seen,
             Err(e) if matches!(e.downcast_ref(), Some(Failure::Interrupted)) => return Err(e),
-            Err(e) => return Ok(Advice { needed: true, text: refused(place, checked, &e)? }),
+            Err(e) => return Ok(Advice { needed: true, text: refused(settled, checked, &e)? }),
         };
         let lsn = seen.view.lsn();
         let passed =
@@ -138,7 +139,7 @@ impl Advice {
 }
 
 /// What can be done where the last state is not to be had.
-fn refused(place: &Place, checked: &Verified, e: &anyhow::Error) -> Result<String> {
+fn refused(settled: &Settled, checked: &Verified, e: &anyhow::Error) -> Result<String> {
     if !failure::is_damage(e) {
         return Ok(format!("Whether the last state needs it cannot be told: {e:#}"));
     }
@@ -152,7 +153,7 @@ fn refused(place: &Place, checked: &Verified, e: &anyhow::Error) -> Result<Strin
     let mut text = "The last state needs it, and opening refuses: restore a backup, or let `ecsdb repair` go on with what was before it \
                     (`--dry-run` lists what that loses)"
         .to_string();
-    let layout = place.settle()?.layout()?;
+    let layout = settled.layout()?;
     for kind in [FileKind::Segment, FileKind::Snapshot] {
         let dir = layout.dir_of(kind);
         let is_empty = numbered_files(&Disk, dir, &[kind]).is_ok_and(|files| files.is_empty());

@@ -18,7 +18,7 @@ use super::info::Info;
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::output::{Output, many};
-use crate::place::Place;
+use crate::place::Settled;
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long a signal may wait to be seen.
@@ -35,15 +35,15 @@ struct Watch {
 }
 
 impl Watch {
-    fn look(place: &Place) -> Result<Watch> {
-        Ok(Watch { info: place.look(Info::of)?, rates: VecDeque::new(), bytes: 0, looked: Instant::now() })
+    fn look(settled: &Settled) -> Result<Watch> {
+        Ok(Watch { info: settled.look(Info::of)?, rates: VecDeque::new(), bytes: 0, looked: Instant::now() })
     }
 
     /// Goes on to what is there now.
-    fn again(&mut self, place: &Place) -> Result<()> {
+    fn again(&mut self, settled: &Settled) -> Result<()> {
         let (mut transactions, mut bytes) = (0, 0);
         let info = &mut self.info;
-        place.look(|look| {
+        settled.look(|look| {
             let history = look.history()?;
             let from = info.seen.world.lsn();
             let newest = look.manifest.snapshots.last().map_or(0, |entry| entry.lsn);
@@ -105,14 +105,14 @@ impl Watch {
     }
 }
 
-pub(crate) fn run(place: &Place, out: &mut Output) -> Result<()> {
-    let mut watch = Watch::look(place)?;
+pub(crate) fn run(settled: &Settled, out: &mut Output) -> Result<()> {
+    let mut watch = Watch::look(settled)?;
     if out.is_json() {
         loop {
             out.json(&watch.info.json())?;
             out.flush()?;
             std::thread::sleep(LOOK_EVERY);
-            watch.again(place)?;
+            watch.again(settled)?;
         }
     }
     if !stdout().is_terminal() {
@@ -123,12 +123,12 @@ pub(crate) fn run(place: &Place, out: &mut Output) -> Result<()> {
     // The terminal is given back as it was, whatever ends the view.
     interrupt::hold();
     let mut terminal = ratatui::try_init()?;
-    let shown = show(&mut terminal, &mut watch, place);
+    let shown = show(&mut terminal, &mut watch, settled);
     ratatui::try_restore()?;
     shown
 }
 
-fn show(terminal: &mut DefaultTerminal, watch: &mut Watch, place: &Place) -> Result<()> {
+fn show(terminal: &mut DefaultTerminal, watch: &mut Watch, settled: &Settled) -> Result<()> {
     terminal.draw(|frame| watch.draw(frame))?;
     loop {
         interrupt::check()?;
@@ -153,7 +153,7 @@ fn show(terminal: &mut DefaultTerminal, watch: &mut Watch, place: &Place) -> Res
             None => {}
         }
         if watch.looked.elapsed() >= LOOK_EVERY {
-            watch.again(place)?;
+            watch.again(settled)?;
             terminal.draw(|frame| watch.draw(frame))?;
         }
     }
@@ -169,10 +169,11 @@ mod tests {
     #[test]
     fn a_live_view_shows_what_others_write() {
         let dir = tempfile::tempdir().unwrap();
-        let place = Place::of(dir.path().join("world"));
-        let db = ecsdb::Database::open(&place.dir).unwrap();
+        let dir = dir.path().join("world");
+        let db = ecsdb::Database::open(&dir).unwrap();
+        let settled = &crate::place::Place::of(dir).settle().unwrap();
         db.write(|tx| Ok(tx.spawn(()))).unwrap();
-        let mut watch = Watch::look(&place).unwrap();
+        let mut watch = Watch::look(settled).unwrap();
         let mut terminal = Terminal::new(TestBackend::new(90, 30)).unwrap();
         let mut shown = |watch: &Watch| {
             terminal.draw(|frame| watch.draw(frame)).unwrap();
@@ -182,13 +183,13 @@ mod tests {
         for _ in 0..4 {
             db.write(|tx| Ok(tx.spawn(()))).unwrap();
         }
-        watch.again(&place).unwrap();
+        watch.again(settled).unwrap();
         let json = watch.info.json();
         assert_eq!(json["state"]["lsn"], json["moments"]["last"]["lsn"]);
         let text = shown(&watch);
         assert!(text.contains("5 entities") && text.contains("transactions a second: 4"), "{text}");
         db.snapshot().unwrap().wait().unwrap();
-        watch.again(&place).unwrap();
+        watch.again(settled).unwrap();
         let text = shown(&watch);
         assert!(text.contains("the newest at LSN 5") && text.contains("transactions a second: 0"), "{text}");
         db.close().unwrap();

@@ -9,6 +9,7 @@ mod edited;
 mod examples;
 mod export;
 mod fixture;
+mod followed;
 mod odd;
 mod page;
 mod places;

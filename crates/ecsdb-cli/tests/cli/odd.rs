@@ -203,3 +203,72 @@ fn unfinished(dir: &Path) {
     std::fs::create_dir(dir).unwrap();
     std::fs::write(ecsdb_io::Layout::new(dir).unfinished_file(), "").unwrap();
 }
+
+/// Nobody waits for whoever would write into a pipe.
+#[cfg(unix)]
+#[test]
+fn a_pipe_in_the_place_of_the_lock_is_refused_at_once() {
+    let fixture = Fixture::new();
+    let lock = fixture.path("world/LOCK");
+    let _ = std::fs::remove_file(&lock);
+    assert!(std::process::Command::new("mkfifo").arg(&lock).status().unwrap().success());
+    for call in
+        [&["snapshot", "world"][..], &["snapshot", "world", "--dry-run"], &["compact", "world", "--dry-run"]]
+    {
+        let mut child = fixture.command(call).stderr(std::process::Stdio::piped()).spawn().unwrap();
+        let since = std::time::Instant::now();
+        while child.try_wait().unwrap().is_none() && since.elapsed().as_secs() < 30 {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        let _ = child.kill();
+        let (code, _, error) = told(child.wait_with_output().unwrap());
+        assert!(code == 1 && error.contains("LOCK: it is no regular file"), "{call:?}: {code} {error}");
+    }
+}
+
+/// Numbers are whatever somebody wrote: what is listed of them is no longer for that.
+#[cfg(unix)]
+#[test]
+fn a_header_with_huge_numbers_is_listed_as_it_is() {
+    let fixture = Fixture::new();
+    let db = ecsdb::Database::open(fixture.path("world")).unwrap();
+    db.write(|tx| Ok(tx.insert_resource(crate::fixture::Clock(1)))).unwrap();
+    db.close().unwrap();
+    let listed = fixture.json(&["wal", "ls", "world"]);
+    let segments = listed["segments"].as_array().unwrap();
+    let [.., before, last] = &segments[..] else { panic!("{listed}") };
+    let (number, file) =
+        (before["number"].as_u64().unwrap(), fixture.dir.path().join(last["file"].as_str().unwrap()));
+    let bytes = std::fs::read(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    let huge = 1_u64 << 40;
+    for (sequence, previous, is_damaged) in [
+        (huge, huge - 1, false),
+        (number + 1, huge, true),
+        (number + 1, u64::MAX, true),
+        (number + 1, number + 1, true),
+    ] {
+        let mut bytes = bytes.clone();
+        bytes[40..48].copy_from_slice(&sequence.to_le_bytes());
+        bytes[56..64].copy_from_slice(&previous.to_le_bytes());
+        let sum = ecsdb_io::checksum(0, &bytes[..124]);
+        bytes[124..128].copy_from_slice(&sum.to_le_bytes());
+        let file = file.with_file_name(format!("{sequence:016}.seg"));
+        std::fs::write(&file, bytes).unwrap();
+        // No test takes the machine with it.
+        let mut shell = std::process::Command::new("sh");
+        shell.arg("-c").arg("ulimit -v 4000000; exec \"$0\" \"$@\"").arg(env!("CARGO_BIN_EXE_ecsdb"));
+        shell.args(["wal", "ls", "world", "--json"]).current_dir(fixture.dir.path());
+        let (code, out, error) = told(shell.output().unwrap());
+        assert_eq!(code, 4, "{sequence} {previous}: {error}");
+        let listed: Json = out.parse().unwrap();
+        let holes = listed["holes"].as_array().unwrap();
+        let (first, last) = (holes.first().unwrap(), holes.last().unwrap());
+        assert!(first["number"] == number + 1 && holes.len() < 4, "{listed}");
+        match is_damaged {
+            true => assert!(first["file"].is_string(), "{listed}"),
+            false => assert!(last["last_number"] == previous && last["file"].is_null(), "{listed}"),
+        }
+        std::fs::remove_file(file).unwrap();
+    }
+}

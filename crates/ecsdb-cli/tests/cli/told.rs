@@ -401,7 +401,8 @@ fn a_log_that_has_lost_its_beginning_is_shown_with_the_loss() {
     }
     let (code, out, error) = fixture.run(&["wal", "ls", "world", "--json"]);
     let listed: Json = serde_json::from_str(&out).unwrap();
-    let hole = serde_json::json!({ "number": 1, "first_lsn": 1, "last_lsn": 5, "file": null });
+    let hole =
+        serde_json::json!({ "number": 1, "last_number": 1, "first_lsn": 1, "last_lsn": 5, "file": null });
     assert_eq!((code, &listed["holes"]), (4, &serde_json::json!([hole])), "{error}");
 }
 

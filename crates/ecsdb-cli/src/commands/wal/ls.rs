@@ -1,5 +1,6 @@
 //! `ecsdb wal ls`: the segments there are, and those that are missing.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -14,10 +15,10 @@ use serde_json::{Value as Json, json};
 use super::before_text;
 use crate::failure::Failure;
 use crate::output::{self, Output, many};
-use crate::place::{Look, Place};
+use crate::place::{Look, Settled};
 use crate::times;
 
-pub(super) fn ls(place: &Place, out: &mut Output) -> Result<()> {
+pub(super) fn ls(settled: &Settled, out: &mut Output) -> Result<()> {
     let look = |look: &Look<'_>| {
         let scan = scan_log(look.vfs(), look.layout, look.manifest)?;
         let before = lost_before(look.vfs(), look.layout, look.manifest)?;
@@ -29,7 +30,7 @@ pub(super) fn ls(place: &Place, out: &mut Output) -> Result<()> {
         Tail::Corrupt { damage, .. } => (Some(damage.clone()), before.clone()),
         _ => (None, before.clone()),
     };
-    let (scan, before, holes, archive) = place.look_closely(look, doubts)?;
+    let (scan, before, holes, archive) = settled.look_closely(look, doubts)?;
     let last = scan.segments.iter().map(|segment| segment.end.last_lsn).max().unwrap_or(scan.last_lsn);
     let tail = match &scan.tail {
         Tail::Clean => "clean".to_string(),
@@ -71,8 +72,8 @@ pub(super) fn ls(place: &Place, out: &mut Output) -> Result<()> {
             .iter()
             .map(|hole| {
                 json!({
-                    "number": hole.number, "first_lsn": hole.first.0, "last_lsn": hole.last.map(|last| last.0),
-                    "file": hole.file.as_deref().map(output::path),
+                    "number": hole.number, "last_number": hole.last_number, "first_lsn": hole.first.0,
+                    "last_lsn": hole.last.map(|last| last.0), "file": hole.file.as_deref().map(output::path),
                 })
             })
             .collect();
@@ -101,7 +102,11 @@ pub(super) fn ls(place: &Place, out: &mut Output) -> Result<()> {
     rows.extend(holes.iter().map(|hole| {
         let what = if hole.file.is_some() { "DAMAGED" } else { "MISSING" };
         let name = hole.file.as_deref().and_then(Path::file_name);
-        let name = name.map_or_else(|| hole.number.to_string(), |name| name.to_string_lossy().into());
+        let name = match name {
+            Some(name) => name.to_string_lossy().into(),
+            None if hole.last_number > hole.number => format!("{} to {}", hole.number, hole.last_number),
+            None => hole.number.to_string(),
+        };
         let range = match hole.last {
             Some(last) => format!("{} to {last}", hole.first),
             None => format!("{} on", hole.first),
@@ -122,9 +127,11 @@ pub(super) fn ls(place: &Place, out: &mut Output) -> Result<()> {
     end()
 }
 
-/// A segment that another one, or the manifest, says to have been there.
+/// A segment that another one, or the manifest, says to have been there, or several side by side of which there is no file: how many there were, a
+/// header says that anybody may have written.
 struct Hole {
     number: u64,
+    last_number: u64,
     /// The damaged file that is there.
     file: Option<PathBuf>,
     /// What was in it, and in those that are missing beside it. Nothing says what the last one of all ended with.
@@ -138,13 +145,14 @@ fn holes(
     manifest: &Manifest,
     files: &[NumberedFile],
 ) -> Vec<Hole> {
-    let hole = |number, first, last| Hole { number, file: None, first, last };
+    let hole = |number, first, last| Hole { number, last_number: number, file: None, first, last };
     let pairs = scan.segments.iter().zip(scan.segments.iter().skip(1));
     let between = pairs.flat_map(|(before, after)| {
         let (first, last) = (before.end.last_lsn.next(), after.header.previous.last_lsn);
         // A segment follows the one that it names, and not always the number before its own.
         let missing = before.header.sequence + 1..=after.header.previous.segment;
-        missing.map(move |number| hole(number, first, Some(last)))
+        split(missing, files)
+            .map(move |(number, last_number)| Hole { last_number, ..hole(number, first, Some(last)) })
     });
     let before = before.map(|before| hole(before.number, before.first, Some(before.last)));
     // The last one that the manifest knows of was there, whatever was before it. A salvage begins with others.
@@ -166,7 +174,25 @@ fn holes(
         };
         let beside = holes.iter().filter(|hole| hole.number > number).min_by_key(|hole| hole.number);
         let (first, last) = beside.map_or((end.next(), None), |hole| (hole.first, hole.last));
-        holes.push(Hole { number, file: Some(damaged.into()), first, last });
+        holes.push(Hole { file: Some(damaged.into()), ..hole(number, first, last) });
     }
     holes
+}
+
+/// The numbers of a range: those of which there is a file one by one, and those between them from where to where.
+fn split(range: RangeInclusive<u64>, files: &[NumberedFile]) -> impl Iterator<Item = (u64, u64)> {
+    let mut there = files.iter().map(|file| file.number).filter(|number| range.contains(number));
+    let (mut next, end) = (*range.start(), *range.end());
+    let mut parts = Vec::new();
+    while next <= end {
+        let number = there.next().unwrap_or(end + 1);
+        if next < number {
+            parts.push((next, number - 1));
+        }
+        if number <= end {
+            parts.push((number, number));
+        }
+        next = number + 1;
+    }
+    parts.into_iter()
 }

@@ -12,14 +12,14 @@ use clap::{Args, Subcommand};
 use ecsdb::{Lsn, Moment};
 use ecsdb_core::{Change, changes as changes_of};
 use ecsdb_query::Components;
-use ecsdb_recovery::{History, LostBefore, lost_before, scan_log};
+use ecsdb_recovery::{History, LostBefore, lost_before, never_given, scan_log};
 use ecsdb_wal::{Tail, Transaction};
 use serde_json::{Value as Json, json};
 
 use self::changes::{Names, define, show};
 use crate::failure::Failure;
-use crate::output::{Output, Rows};
-use crate::place::{Look, Place};
+use crate::output::{self, Output, Rows};
+use crate::place::{Look, Place, Settled};
 use crate::times;
 
 /// Options of `wal`.
@@ -68,7 +68,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     match &options.what {
-        What::Ls { place } => ls::ls(place, out),
+        What::Ls { place } => ls::ls(&place.settle()?, out),
         What::Show { place, from, to } => {
             let (from, to) = (*from, to.unwrap_or(u64::MAX));
             if from > to {
@@ -76,13 +76,15 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
                 return Err(Failure::Usage(text).into());
             }
             let shown = &mut Shown::after(Lsn(from.saturating_sub(1)), true);
-            let read = place.look(|look| {
+            let settled = &place.settle()?;
+            let read = settled.look(|look| {
                 shown.read(look, Lsn(to), out)?;
                 begins(look, Lsn(from), Lsn(to))
             });
+            let read = printed(read)?;
             let any = shown.any;
             shown.rest(out)?;
-            shown.still_there(place)?;
+            shown.still_there(settled)?;
             match read {
                 Ok(()) if !any => {
                     let text = "no transaction of these is in the log or the archive";
@@ -94,7 +96,8 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
         What::Tail { place, n, follow } => {
             let shown = &mut Shown::after(Lsn::ZERO, true);
             let mut to = Lsn::MAX;
-            let read = place.look(|look| {
+            let settled = &place.settle()?;
+            let read = settled.look(|look| {
                 let (after, end, read) = last(look, *n);
                 // What was shown before the files had changed is not shown again, and of what was written since nothing is among the last ones.
                 if !shown.any {
@@ -102,9 +105,10 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
                 }
                 shown.read(look, to, out).and(read)
             });
+            let read = printed(read)?;
             let any = shown.any;
             shown.rest(out)?;
-            shown.still_there(place)?;
+            shown.still_there(settled)?;
             if read.is_ok() && !any && *n > 0 && !follow && !out.is_json() {
                 return out.line("no transaction is in the log or the archive");
             }
@@ -112,30 +116,38 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
             if !follow {
                 return Ok(());
             }
-            go_on(place, shown, out)
+            go_on(settled, shown, out)
         }
     }
 }
 
 /// Shows what comes after what was shown, for ever. Whoever writes the log deletes what a snapshot covers, and waits for nobody who reads it.
-fn go_on(place: &Place, shown: &mut Shown, out: &mut Output) -> Result<()> {
+fn go_on(settled: &Settled, shown: &mut Shown, out: &mut Output) -> Result<()> {
     shown.follows = true;
     loop {
         out.flush()?;
         let before = shown.last;
-        place.look(|look| match shown.read(look, Lsn::MAX, out) {
+        settled.look(|look| match shown.read(look, Lsn::MAX, out) {
             // What comes next was deleted while it was read; what came before it is whole.
-            Err(_) if shown.last > before => Ok(()),
+            Err(e) if shown.last > before && e.is::<ecsdb_recovery::Error>() => Ok(()),
             done => done,
         })?;
         shown.rest(out)?;
-        shown.still_there(place)?;
+        shown.still_there(settled)?;
         if shown.last == before {
             if out.is_left() {
                 return Ok(());
             }
             std::thread::sleep(LOOK_EVERY);
         }
+    }
+}
+
+/// What was read; where it could not be printed, nothing else is said of it.
+fn printed(read: Result<()>) -> Result<Result<()>> {
+    match read {
+        Err(e) if output::is_unwritten(&e) => Err(e),
+        read => Ok(read),
     }
 }
 
@@ -178,11 +190,11 @@ impl Shown {
     }
 
     /// An error if something else has taken the place of what is shown.
-    fn still_there(&self, place: &Place) -> Result<()> {
+    fn still_there(&self, settled: &Settled) -> Result<()> {
         if !self.is_another {
             return Ok(());
         }
-        let (dir, last) = (place.dir.display(), self.last);
+        let (dir, last) = (settled.config.dir.display(), self.last);
         let text = format!(
             "what is in {dir} now is another database, or an earlier state of the one that was shown up to LSN {last}"
         );
@@ -198,9 +210,22 @@ impl Shown {
         !self.is_another
     }
 
-    /// Says what there was up to `to`, and is not there any more.
-    fn skip(&mut self, to: Lsn, out: &mut Output) -> Result<()> {
-        if self.goes_on() && to > self.last {
+    /// Says what there was up to `to`, and is not there any more. What no transaction ever had was not.
+    fn skip(&mut self, look: &Look<'_>, to: Lsn, out: &mut Output) -> Result<()> {
+        if !self.goes_on() || to <= self.last {
+            return Ok(());
+        }
+        for (first, last) in never_given(look.vfs(), look.layout, look.manifest)? {
+            if last > self.last && first <= to {
+                self.skip_all(Lsn(first.0 - 1), out)?;
+                self.last = last.min(to);
+            }
+        }
+        self.skip_all(to, out)
+    }
+
+    fn skip_all(&mut self, to: Lsn, out: &mut Output) -> Result<()> {
+        if to > self.last {
             self.rest(out)?;
             skipped(self.last.0 + 1, to.0, out)?;
             self.last = to;
@@ -238,7 +263,7 @@ impl Shown {
         transactions(look, &history, self.last, to, |transaction, bytes, changes| {
             crate::interrupt::check()?;
             define(&mut self.names, &changes);
-            self.skip(Lsn(transaction.lsn.0 - 1), out)?;
+            self.skip(look, Lsn(transaction.lsn.0 - 1), out)?;
             (self.last, self.any) = (transaction.lsn, true);
             let shown = changes.iter().map(|change| show(change, &self.names));
             if out.is_json() {
@@ -252,7 +277,7 @@ impl Shown {
             let time = times::local(transaction.unix_ns);
             self.rows.push(vec![transaction.lsn.to_string(), time, bytes.to_string(), text.join("\n")], out)
         })?;
-        self.skip(end(&history).min(to), out)
+        self.skip(look, end(&history).min(to), out)
     }
 }
 
@@ -293,8 +318,9 @@ fn last(look: &Look<'_>, n: usize) -> (Lsn, Lsn, Result<()>) {
             }
             ControlFlow::Continue(())
         });
-        let first = lsns.front().map_or(after, |first| Lsn(first.0 - 1));
-        end = if read.is_ok() { lsns.back().copied().unwrap_or(after) } else { Lsn::MAX };
+        // Where none is in the log, that goes on from the snapshot.
+        let first = lsns.front().map_or(after.max(newest), |first| Lsn(first.0 - 1));
+        end = if read.is_ok() { lsns.back().copied().unwrap_or(first) } else { Lsn::MAX };
         (first, lsns.len(), read)
     };
     let (first, found, read) = from(newest);
