@@ -33,6 +33,36 @@ fn small(db: &Database, value: u64) -> State {
     state(db)
 }
 
+/// All files but the archive's.
+fn copy(disk: &SimDisk) -> Vec<(PathBuf, Vec<u8>)> {
+    let paths = disk.files().into_iter().map(|(path, _)| path).filter(|path| !is_archived(path));
+    paths.map(|path| (path.clone(), disk.read(&path).unwrap())).collect()
+}
+
+/// Puts them back. The archive stays as it is.
+fn put_back(disk: &SimDisk, copied: &[(PathBuf, Vec<u8>)]) {
+    for (path, _) in disk.files().into_iter().filter(|(path, _)| !is_archived(path)) {
+        disk.erase(&path).unwrap();
+    }
+    for (path, bytes) in copied {
+        disk.put(path, bytes).unwrap();
+    }
+}
+
+fn erase(disk: &SimDisk, is_it: impl Fn(&Path) -> bool) {
+    for (path, _) in disk.files().into_iter().filter(|(path, _)| is_it(path)) {
+        disk.erase(&path).unwrap();
+    }
+}
+
+fn in_log(path: &Path) -> bool {
+    path.starts_with(Path::new(DIR).join("log")) && path.to_string_lossy().ends_with(".seg")
+}
+
+fn is_manifest(path: &Path) -> bool {
+    path.to_string_lossy().ends_with(".manifest")
+}
+
 /// The disk of a database that has gone on for a while, was put back from a copy without its archive, and was open once since and killed. Also its
 /// states, those of the other life, and the number of the segment it begins its own life with.
 struct Lives {
@@ -52,8 +82,7 @@ fn lives(before: u64, other: u64, after: u64, random: &mut fastrand::Rng) -> Liv
     }
     db.close().unwrap();
     drop(db);
-    let copied: Vec<_> =
-        disk.files().into_iter().map(|(path, _)| (path.clone(), disk.read(&path).unwrap())).collect();
+    let copied = copy(&disk);
     let db = builder(&disk, each_full).open().unwrap();
     for i in 0..other {
         others.push(large(&db, 10 + i));
@@ -61,12 +90,7 @@ fn lives(before: u64, other: u64, after: u64, random: &mut fastrand::Rng) -> Liv
     }
     db.close().unwrap();
     drop(db);
-    for (path, _) in disk.files().into_iter().filter(|(path, _)| !is_archived(path)) {
-        disk.erase(&path).unwrap();
-    }
-    for (path, bytes) in copied.into_iter().filter(|(path, _)| !is_archived(path)) {
-        disk.put(path, &bytes).unwrap();
-    }
+    put_back(&disk, &copied);
     let db = builder(&disk, each_full).open().unwrap();
     for i in 0..after {
         states.push(if random.bool() { small(&db, 100 + i) } else { large(&db, 100 + i) });
@@ -186,4 +210,146 @@ fn a_copy_under_another_number_gives_up_no_archive() {
     drop(db);
     disk.put(archived(1), &first).unwrap();
     past::every_moment_is_there(&disk, &states, "the right one is back");
+}
+
+/// A life of one large transaction in each segment, archived; put back to LSN 2 after that. Gives the states of before, and those of that life.
+fn put_back_to_two(disk: &SimDisk, other: u64, closed: bool) -> (Vec<State>, Vec<State>) {
+    let db = builder(disk, each_full).open().unwrap();
+    let states: Vec<State> = (0..2).map(|i| large(&db, i)).collect();
+    db.close().unwrap();
+    drop(db);
+    let copied = copy(disk);
+    let db = builder(disk, each_full).open().unwrap();
+    let mut others: Vec<State> = (10..10 + other).map(|i| large(&db, i)).collect();
+    if closed {
+        db.close().unwrap();
+        drop(db);
+        let db = builder(disk, each_full).open().unwrap();
+        others.extend(archive_all(&db, 20));
+    } else {
+        others.extend(archive_all(&db, 20));
+    }
+    put_back(disk, &copied);
+    (states, others)
+}
+
+/// So many snapshots that everything before them is archived.
+fn archive_all(db: &Database, value: u64) -> Vec<State> {
+    let mut states = Vec::new();
+    for i in 0..3 {
+        db.snapshot().unwrap().wait().unwrap();
+        states.push(small(db, value + i));
+    }
+    states
+}
+
+/// The log is not where it should be. REC-13: what another life has archived does not take its place, neither at an opening nor for whoever goes back.
+#[test]
+fn another_lifes_archive_does_not_take_the_place_of_a_log_that_is_away() {
+    for closed in [true, false] {
+        let disk = crashed::disk(1);
+        let (mut states, others) = put_back_to_two(&disk, if closed { 4 } else { 5 }, closed);
+        assert!(files(&disk, "0000000000000006.seg.zst").len() == 1, "{:?}", files(&disk, ".seg.zst"));
+        let db = builder(&disk, each_full).open().unwrap();
+        states.extend((30..33).map(|i| small(&db, i)));
+        db.snapshot().unwrap().wait().unwrap();
+        let snapshot = states[states.len() - 1].1;
+        states.push(small(&db, 40));
+        disk.power_off();
+        drop(db);
+        let disk = disk.crash(CrashVariant::KEPT);
+        erase(&disk, in_log);
+        for (found, own) in past::past(&disk, states.iter().map(|state| state.0)).into_iter().zip(&states) {
+            assert!(found.is_err() || found.is_ok_and(|found| found == own.1), "LSN {}", own.0);
+        }
+        let beyond = others.iter().map(|state| state.0).filter(|lsn| *lsn > states[states.len() - 1].0);
+        assert!(past::past(&disk, beyond).into_iter().all(|found| found.is_err()));
+        for policy in [Policy::Strict, Policy::TruncateTail] {
+            let opened = builder(&disk.crash(CrashVariant::KEPT), each_full).policy(policy).open();
+            assert!(opened.is_err(), "closed {closed}, {policy:?}");
+        }
+        let db = builder(&disk, each_full).policy(Policy::Salvage).open().unwrap();
+        assert_eq!(state(&db).1, snapshot, "closed {closed}");
+        assert!(!db.recovery_report().unwrap().lost.is_empty());
+    }
+}
+
+/// CKP-11: copies in the archive of segments that the log still has are another life's, and end earlier. By them nothing is given up, and they are no
+/// part of what is told of the archive.
+#[test]
+fn another_lifes_copies_of_what_the_log_has_give_up_no_archive() {
+    let disk = crashed::disk(1);
+    let (mut states, _) = put_back_to_two(&disk, 40, false);
+    let four = |config: &mut PersistenceConfig| {
+        each_full(config);
+        config.retention.snapshots_max = 4;
+    };
+    // With threads, which prepare a segment behind the one that the log is in.
+    let db = Database::builder(DIR).vfs(disk.vfs()).config(four).open().unwrap();
+    for round in 0..8 {
+        states.extend((0..20).map(|i| small(&db, 100 * round + i)));
+        states.extend((0..3).map(|i| large(&db, 10 * round + i)));
+        db.snapshot().unwrap().wait().unwrap();
+        let oldest = Lsn(db.snapshots().unwrap()[0].lsn);
+        for own in states.iter().filter(|own| own.0 >= oldest) {
+            let view = db.view_at(Moment::Lsn(own.0)).and_then(|view| view.wait());
+            let digest = view.map(|view| view.digest().unwrap());
+            assert_eq!(
+                digest.as_ref().ok(),
+                Some(&own.1),
+                "round {round}: LSN {}: {:?}",
+                own.0,
+                digest.as_ref().err()
+            );
+        }
+    }
+}
+
+/// REC-13: a salvage without a manifest asks those of the archive alone that are the log's.
+#[test]
+fn a_salvage_without_a_manifest_misses_nothing_of_another_life() {
+    for salvaged in [false, true] {
+        let disk = crashed::disk(1);
+        let db = builder(&disk, each_full).open().unwrap();
+        let mut states: Vec<State> = (0..2).map(|i| large(&db, i)).collect();
+        archive_all(&db, 50);
+        states.push(state(&db));
+        db.close().unwrap();
+        drop(db);
+        let copied = copy(&disk);
+        let db = builder(&disk, each_full).open().unwrap();
+        for i in 10..14 {
+            large(&db, i);
+        }
+        disk.power_off();
+        drop(db);
+        let disk = disk.crash(CrashVariant::KEPT);
+        if salvaged {
+            let newest = files(&disk, ".seg").into_iter().filter(|path| in_log(path)).rev().nth(1).unwrap();
+            disk.erase(newest).unwrap();
+        }
+        let db = builder(&disk, each_full).policy(Policy::Salvage).open().unwrap();
+        for i in 14..18 {
+            large(&db, i);
+        }
+        archive_all(&db, 20);
+        archive_all(&db, 25);
+        db.close().unwrap();
+        drop(db);
+        put_back(&disk, &copied);
+        let db = builder(&disk, each_full).open().unwrap();
+        states.extend((30..33).map(|i| large(&db, i)));
+        db.close().unwrap();
+        drop(db);
+        let before = past::past(&disk, states.iter().map(|state| state.0));
+        assert!(before.iter().zip(&states).all(|(found, own)| found.as_ref().ok() == Some(&own.1)));
+        erase(&disk, is_manifest);
+        let db = builder(&disk, each_full).policy(Policy::Salvage).open().unwrap();
+        assert_eq!(state(&db).1, states[states.len() - 1].1);
+        let report = db.recovery_report().unwrap();
+        assert!(report.lost.is_empty(), "salvaged {salvaged}: {report}");
+        db.close().unwrap();
+        drop(db);
+        past::every_moment_is_there(&disk, &states, &format!("salvaged {salvaged}"));
+    }
 }

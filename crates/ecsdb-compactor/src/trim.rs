@@ -66,9 +66,11 @@ impl Trim {
         // The empty world is file 0: before it there is nothing to give up.
         let first_snapshot = bases.get(gone).map_or(0, |base| base.sequence);
         let gone = bases.iter().any(|base| base.sequence != 0 && base.sequence < first_snapshot);
-        // CKP-11: only what is behind that one, or before what is, is given up. What is away, or tells nothing, is not for that alone.
-        let behind = |segment: &ArchivedSegment| segment.last_lsn.is_some_and(|last| last <= oldest);
-        let first_archived = match archived.iter().rposition(behind) {
+        // CKP-11: only what is behind that one, or before what is, is given up, and nothing from the first on that is not. What is away, or tells
+        // nothing, is not for that alone.
+        let is_wanted = |segment: &ArchivedSegment| segment.last_lsn.is_some_and(|last| last > oldest);
+        let wanted = archived.iter().position(is_wanted).unwrap_or(archived.len());
+        let first_archived = match archived[..wanted].iter().rposition(|segment| segment.last_lsn.is_some()) {
             _ if salvaging => manifest.first_archived,
             _ if settings.archive == Archiving::Off => there.first_segment,
             None if archived.is_empty() && kept.archive == 0 => there.first_segment,
