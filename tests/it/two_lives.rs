@@ -186,6 +186,59 @@ fn no_moment_is_of_another_life() {
     }
 }
 
+/// Of all that is not the archive's, anything may be gone or damaged: it opens as what it was at one time in this life, or not at all.
+#[test]
+fn no_world_is_of_another_life() {
+    let (mut opened, mut refused) = (0, 0);
+    for seed in 0..cases(60) {
+        let random = &mut fastrand::Rng::with_seed(seed.into());
+        let lives = lives(random.u64(1..4), random.u64(1..8), random.u64(1..5), random);
+        for _ in 0..6 {
+            let disk = lives.disk.crash(CrashVariant::KEPT);
+            let in_archive = format!("archive/{:016}.seg.zst", random.u64(0..9));
+            erase(&disk, |path| path.ends_with(&in_archive));
+            let all = random.u8(..3);
+            let goes = |random: &mut fastrand::Rng, n| n == 0 || n == 1 && random.bool();
+            let gone: Vec<_> =
+                disk.files().into_iter().filter(|(path, _)| in_log(path) && goes(random, all)).collect();
+            gone.into_iter().for_each(|(path, _)| disk.erase(path).unwrap());
+            for manifest in files(&disk, ".manifest").into_iter().rev().take([0, 0, 1, 9][random.usize(..4)])
+            {
+                disk.erase(manifest).unwrap();
+            }
+            for snapshot in files(&disk, ".snap").into_iter().rev().take(random.usize(..4)) {
+                let middle = disk.read(&snapshot).unwrap().len() as u64 / 2;
+                match random.u8(..3) {
+                    0 => disk.erase(&snapshot).unwrap(),
+                    1 => disk.corrupt(&snapshot, 20, &[7; 40]).unwrap(),
+                    _ => disk.corrupt(&snapshot, middle, &[7; 40]).unwrap(),
+                }
+            }
+            // Then the archive is all that a salvage has to go on with from a snapshot, and nothing says whose it is.
+            let tells = |path: &Path| is_manifest(path) || in_log(path) && disk.read(path).unwrap()[0] != 0;
+            let nothing_tells = !disk.files().iter().any(|(path, _)| tells(path));
+            for policy in [Policy::Strict, Policy::TruncateTail, Policy::Salvage] {
+                let disk = disk.crash(CrashVariant::KEPT);
+                let Ok(db) = builder(&disk, each_full).policy(policy).open() else {
+                    refused += 1;
+                    continue;
+                };
+                opened += 1;
+                let world = state(&db).1;
+                let is_own = world == ecsdb_core::World::new().view().digest().unwrap()
+                    || lives.states.iter().any(|own| own.1 == world);
+                assert!(
+                    is_own || nothing_tells,
+                    "seed {seed}, {policy:?}: the other life's: {}: {}",
+                    lives.is_other(world),
+                    db.recovery_report().unwrap()
+                );
+            }
+        }
+    }
+    assert!(opened > 0 && refused > 0, "{opened}, {refused}");
+}
+
 /// The first segment in the archive has become a copy of the second one: nothing is given up for that.
 #[test]
 fn a_copy_under_another_number_gives_up_no_archive() {
