@@ -11,7 +11,7 @@ use ecsdb_sim::{CrashVariant, SimDisk};
 use ecsdb_tests::components::Counter;
 use ecsdb_tests::crashed::{self, DIR, builder, files};
 
-use crate::lifecycle::{State, archiving, large, state};
+use crate::lifecycle::{State, archiving, by_hand, large, state};
 use crate::model::cases;
 use crate::past;
 
@@ -344,6 +344,8 @@ fn another_lifes_copies_of_what_the_log_has_give_up_no_archive() {
         states.extend((0..3).map(|i| large(&db, 10 * round + i)));
         db.snapshot().unwrap().wait().unwrap();
         let oldest = Lsn(db.snapshots().unwrap()[0].lsn);
+        let stats = db.stats().unwrap().store.unwrap();
+        assert!(round < 4 || stats.archived_lsn >= oldest, "round {round}: {}", stats.archived_lsn);
         for own in states.iter().filter(|own| own.0 >= oldest) {
             let view = db.view_at(Moment::Lsn(own.0)).and_then(|view| view.wait());
             let digest = view.map(|view| view.digest().unwrap());
@@ -404,5 +406,47 @@ fn a_salvage_without_a_manifest_misses_nothing_of_another_life() {
         db.close().unwrap();
         drop(db);
         past::every_moment_is_there(&disk, &states, &format!("salvaged {salvaged}"));
+    }
+}
+
+/// CKP-11: this life archives nothing. What the other one has archived is no past of it all the same, and is kept.
+#[test]
+fn another_lifes_archive_is_neither_read_nor_deleted_by_one_that_has_none() {
+    for (own, other) in [(1, 3), (1, 8), (3, 4), (6, 4)] {
+        let disk = crashed::disk(1);
+        let without = |config: &mut PersistenceConfig| {
+            by_hand(config);
+            config.snapshot.chain_max = 1;
+            config.retention.snapshots_max = 100;
+        };
+        let db = builder(&disk, without).open().unwrap();
+        let mut states: Vec<State> = (0..2).map(|i| large(&db, i)).collect();
+        db.close().unwrap();
+        drop(db);
+        let copied = copy(&disk);
+        let db = builder(&disk, each_full).open().unwrap();
+        for i in 0..other {
+            large(&db, 10 + i);
+        }
+        archive_all(&db, 20);
+        drop(db);
+        let archived: Vec<_> = files(&disk, ".seg.zst").iter().map(|path| disk.read(path).unwrap()).collect();
+        put_back(&disk, &copied);
+        let db = builder(&disk, without).open().unwrap();
+        for round in 0..6 {
+            states.extend((0..own).map(|i| large(&db, 100 * round + i)));
+            db.snapshot().unwrap().wait().unwrap();
+            for own in &states {
+                let view = db.view_at(Moment::Lsn(own.0)).and_then(|view| view.wait());
+                if let Ok(view) = view {
+                    assert_eq!(view.digest().unwrap(), own.1, "round {round}: LSN {}", own.0);
+                }
+            }
+        }
+        db.close().unwrap();
+        drop(db);
+        let there: Vec<_> = disk.files().iter().map(|(path, _)| disk.read(path).unwrap()).collect();
+        let gone = archived.iter().filter(|bytes| !there.contains(bytes)).count();
+        assert_eq!(gone, 0, "of {}, {own}, {other}", archived.len());
     }
 }

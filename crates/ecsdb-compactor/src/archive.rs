@@ -254,16 +254,39 @@ impl Store {
                 there = Some(ArchivedSegment { number, previous, after, last_lsn, bytes });
                 continue;
             }
-            let aside = move_aside(vfs, &self.layout, &copy.path)?;
-            self.archived(work)?.retain(|segment| segment.number != copy.number);
-            let error = format!(
-                "{} is not segment {number} of this log, and was moved to {}",
-                copy.path.display(),
-                aside.display()
-            );
-            self.events.send(Event::Failed { task: Task::Retention, error, retry_in: None });
+            self.make_room(work, copy)?;
         }
         Ok(there)
+    }
+
+    /// Sets aside what lies in the archive under the number of a segment of this log, and is another one.
+    fn make_room(&self, work: &mut Work, copy: &NumberedFile) -> Result<()> {
+        let aside = move_aside(&*self.archive_vfs, &self.layout, &copy.path)?;
+        self.archived(work)?.retain(|segment| segment.number != copy.number);
+        let error = format!(
+            "{} is not segment {} of this log, and was moved to {}",
+            copy.path.display(),
+            copy.number,
+            aside.display()
+        );
+        self.events.send(Event::Failed { task: Task::Retention, error, retry_in: None });
+        Ok(())
+    }
+
+    /// Sets aside what another life of the database has archived under numbers that this log gives up, and never archives (CKP-11).
+    pub(crate) fn make_room_below(&self, work: &mut Work, first_needed: u64) -> Result<()> {
+        let (vfs, dir, manifest) = (&*self.archive_vfs, self.layout.archive_dir(), self.manifest());
+        if mark(vfs, &self.layout, dir, manifest.database)? == Mark::Empty {
+            return Ok(());
+        }
+        let kinds = [FileKind::ArchivedSegment, FileKind::CompressedSegment];
+        for copy in numbered_files(vfs, dir, &kinds)? {
+            let is_given_up = (manifest.first_segment..first_needed).contains(&copy.number);
+            if is_given_up && matches!(SegmentHead::of(vfs, &copy, manifest.database)?, SegmentHead::Own(_)) {
+                self.make_room(work, &copy)?;
+            }
+        }
+        Ok(())
     }
 
     fn report_damage(&self, what: &str, damage: &str) {

@@ -81,3 +81,54 @@ impl Trim {
         Trim { first_snapshot, gone, first_archived: first_archived.max(manifest.first_archived) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::ArchiveSettings;
+
+    /// CKP-11: what is wanted stays, whatever stands behind it on the list.
+    #[test]
+    fn nothing_from_the_first_that_is_wanted_on_is_given_up() {
+        let settings = StoreSettings {
+            compression: None,
+            threads: 1,
+            chain_max: 1,
+            retention: Some(Retention::UNLIMITED),
+            archive: Archiving::On(ArchiveSettings { compression: None }),
+            keep_all: false,
+        };
+        let first_archived = |lasts: &[Option<u64>]| {
+            let segments = (3..).zip(lasts).map(|(number, last)| ArchivedSegment {
+                number,
+                previous: number - 1,
+                after: None,
+                last_lsn: last.map(Lsn),
+                bytes: 1,
+            });
+            let archived: Vec<ArchivedSegment> = segments.collect();
+            let mut manifest = Manifest::new(1);
+            manifest.snapshots.push(SnapshotEntry { sequence: 1, lsn: 30, ..SnapshotEntry::EMPTY });
+            (manifest.first_segment, manifest.first_archived) = (9, 2);
+            let there = There {
+                manifest: &manifest,
+                fallback: None,
+                first_segment: 9,
+                archived: &archived,
+                archive_first: 2,
+                snapshot_sizes: &[],
+                now_unix_ns: 0,
+            };
+            Trim::of(&settings, &there).first_archived
+        };
+        assert_eq!(first_archived(&[Some(20), Some(40), Some(50)]), 4);
+        assert_eq!(first_archived(&[Some(20), None, Some(30), Some(40)]), 6);
+        // They tell nothing, and may be wanted.
+        assert_eq!(first_archived(&[Some(20), None, None, Some(40)]), 4);
+        assert_eq!(first_archived(&[None, None]), 2);
+        assert_eq!(first_archived(&[Some(20), Some(30)]), 9);
+        // A list that does not ascend: the last one says nothing of those before it.
+        assert_eq!(first_archived(&[Some(20), Some(40), Some(25)]), 4);
+        assert_eq!(first_archived(&[Some(40), Some(25)]), 2);
+    }
+}
