@@ -126,6 +126,45 @@ fn a_segment_that_is_not_given_for_a_while_is_not_deleted_for_a_damaged_copy() {
     assert!(wrong.is_empty(), "no whole one is left: {wrong:?}");
 }
 
+/// CKP-11: a file of the log has the bytes of another segment. It is a damaged one of its number: no other one in the archive makes room for it, and no
+/// trim comes to a stand.
+#[test]
+fn a_segment_under_anothers_number_moves_no_copy_and_stops_no_trim() {
+    let (_, states, both) = in_both();
+    let last = both[both.len() - 1];
+    assert!(both.len() > 2, "{both:?}");
+    for &of in &both[..both.len() - 1] {
+        for (its_copy, others_copy) in [(true, true), (true, false), (false, true), (false, false)] {
+            let (disk, ..) = in_both();
+            let log = |n: u64| Path::new(DIR).join(format!("log/{n:016}.seg"));
+            let in_archive = |n: u64| names(&disk, &format!("archive/{n:016}.seg")).remove(0);
+            let copies: Vec<_> = both.iter().map(|n| (*n, disk.read(in_archive(*n)).unwrap())).collect();
+            disk.put(log(last), &disk.read(log(of)).unwrap()).unwrap();
+            for (_, n) in [(its_copy, last), (others_copy, of)].into_iter().filter(|(stays, _)| !stays) {
+                disk.erase(in_archive(n)).unwrap();
+            }
+            let what = format!("{last} is {of}, copies of them: {its_copy}, {others_copy}");
+            let db = crashed::builder(&disk, archiving).config(full).open().unwrap();
+            let mut states = states.clone();
+            for i in 6..9 {
+                states.push(large(&db, i));
+                db.snapshot().unwrap().wait().unwrap();
+            }
+            db.close().unwrap();
+            drop(db);
+            let log = names(&disk, "/log/").len();
+            assert!(log < 6, "{what}: {:?}", names(&disk, "/log/"));
+            for (n, bytes) in copies.iter().filter(|(n, _)| its_copy || *n != last) {
+                assert_eq!(&disk.read(in_archive(*n)).unwrap(), bytes, "{what}: {n} in the archive");
+            }
+            assert!(names(&disk, "quarantine").is_empty(), "{what}: {:?}", names(&disk, "quarantine"));
+            if its_copy {
+                past::every_moment_is_there(&disk, &states, &what);
+            }
+        }
+    }
+}
+
 /// A hole, and in the segment before it what is behind a break is not given: a salvage opens it all the same.
 #[test]
 fn a_salvage_opens_where_what_is_behind_a_break_is_not_given() {

@@ -1,16 +1,16 @@
 //! Openings with manifests that are gone, damaged, or none: what the files say themselves is gone by, and no file is that is another's
 //! (REC-8, REC-13, REC-17, CKP-10, CKP-11).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ecsdb::prelude::*;
 use ecsdb::{PersistenceConfig, Policy};
 use ecsdb_io::FileOp;
 use ecsdb_sim::{CrashVariant, Fault, SimDisk};
-use ecsdb_tests::crashed::{self, builder, files, snapshot_file};
+use ecsdb_tests::crashed::{self, DIR, builder, files, snapshot_file};
 
 use crate::components::Counter;
-use crate::lifecycle::{State, by_hand, large, state};
+use crate::lifecycle::{State, archiving, by_hand, large, state};
 
 /// Full snapshots, by hand.
 fn full(config: &mut PersistenceConfig) {
@@ -206,6 +206,45 @@ fn a_snapshot_that_was_about_to_be_written_and_is_not_whole_is_none() {
 
 /// REC-13: a copy that nobody has opened has no log, whatever has the name of a newer manifest. Of one that was opened, the log is missed, killed or
 /// closed.
+/// REC-17: no manifest, no log, and not the newest snapshots. The archive leads on from what is there.
+#[test]
+fn a_salvage_without_a_manifest_goes_by_the_archive_where_no_log_is_left() {
+    for damage in ["gone", "the header", "the middle"] {
+        for left in 0..4 {
+            let disk = crashed::disk(1);
+            let each_full = |config: &mut PersistenceConfig| {
+                archiving(config);
+                config.snapshot.chain_max = 1;
+            };
+            let db = builder(&disk, each_full).open().unwrap();
+            let mut states: Vec<State> = Vec::new();
+            for value in 0..6 {
+                states.push(large(&db, value));
+                db.snapshot().unwrap().wait().unwrap();
+            }
+            db.close().unwrap();
+            drop(db);
+            let log = Path::new(DIR).join("log");
+            files(&disk, ".seg")
+                .iter()
+                .filter(|path| path.starts_with(&log))
+                .for_each(|path| disk.erase(path).unwrap());
+            erase(&disk, ".manifest");
+            for snapshot in files(&disk, ".snap").into_iter().skip(left) {
+                let middle = disk.read(&snapshot).unwrap().len() as u64 / 2;
+                match damage {
+                    "gone" if left > 0 => disk.erase(snapshot).unwrap(),
+                    "the header" if left > 0 => disk.corrupt(snapshot, 20, &[7; 40]).unwrap(),
+                    _ => disk.corrupt(snapshot, middle, &[7; 40]).unwrap(),
+                }
+            }
+            let archived = files(&disk, ".seg.zst").len();
+            let db = builder(&disk, each_full).policy(Policy::Salvage).open().unwrap();
+            assert_eq!(state(&db).1, states[archived - 1].1, "{damage}, {left} left");
+        }
+    }
+}
+
 #[test]
 fn the_log_of_a_copy_is_missed_once_there_was_one() {
     let open = |disk: &SimDisk| {

@@ -11,7 +11,7 @@ use ecsdb_sim::{CrashVariant, SimDisk};
 use ecsdb_tests::components::Counter;
 use ecsdb_tests::crashed::{self, DIR, builder, files};
 
-use crate::lifecycle::{State, archiving, large, state};
+use crate::lifecycle::{State, archiving, by_hand, large, state};
 use crate::model::cases;
 use crate::past;
 
@@ -33,6 +33,36 @@ fn small(db: &Database, value: u64) -> State {
     state(db)
 }
 
+/// All files but the archive's.
+fn copy(disk: &SimDisk) -> Vec<(PathBuf, Vec<u8>)> {
+    let paths = disk.files().into_iter().map(|(path, _)| path).filter(|path| !is_archived(path));
+    paths.map(|path| (path.clone(), disk.read(&path).unwrap())).collect()
+}
+
+/// Puts them back. The archive stays as it is.
+fn put_back(disk: &SimDisk, copied: &[(PathBuf, Vec<u8>)]) {
+    for (path, _) in disk.files().into_iter().filter(|(path, _)| !is_archived(path)) {
+        disk.erase(&path).unwrap();
+    }
+    for (path, bytes) in copied {
+        disk.put(path, bytes).unwrap();
+    }
+}
+
+fn erase(disk: &SimDisk, is_it: impl Fn(&Path) -> bool) {
+    for (path, _) in disk.files().into_iter().filter(|(path, _)| is_it(path)) {
+        disk.erase(&path).unwrap();
+    }
+}
+
+fn in_log(path: &Path) -> bool {
+    path.starts_with(Path::new(DIR).join("log")) && path.to_string_lossy().ends_with(".seg")
+}
+
+fn is_manifest(path: &Path) -> bool {
+    path.to_string_lossy().ends_with(".manifest")
+}
+
 /// The disk of a database that has gone on for a while, was put back from a copy without its archive, and was open once since and killed. Also its
 /// states, those of the other life, and the number of the segment it begins its own life with.
 struct Lives {
@@ -52,8 +82,7 @@ fn lives(before: u64, other: u64, after: u64, random: &mut fastrand::Rng) -> Liv
     }
     db.close().unwrap();
     drop(db);
-    let copied: Vec<_> =
-        disk.files().into_iter().map(|(path, _)| (path.clone(), disk.read(&path).unwrap())).collect();
+    let copied = copy(&disk);
     let db = builder(&disk, each_full).open().unwrap();
     for i in 0..other {
         others.push(large(&db, 10 + i));
@@ -61,12 +90,7 @@ fn lives(before: u64, other: u64, after: u64, random: &mut fastrand::Rng) -> Liv
     }
     db.close().unwrap();
     drop(db);
-    for (path, _) in disk.files().into_iter().filter(|(path, _)| !is_archived(path)) {
-        disk.erase(&path).unwrap();
-    }
-    for (path, bytes) in copied.into_iter().filter(|(path, _)| !is_archived(path)) {
-        disk.put(path, &bytes).unwrap();
-    }
+    put_back(&disk, &copied);
     let db = builder(&disk, each_full).open().unwrap();
     for i in 0..after {
         states.push(if random.bool() { small(&db, 100 + i) } else { large(&db, 100 + i) });
@@ -162,6 +186,59 @@ fn no_moment_is_of_another_life() {
     }
 }
 
+/// Of all that is not the archive's, anything may be gone or damaged: it opens as what it was at one time in this life, or not at all.
+#[test]
+fn no_world_is_of_another_life() {
+    let (mut opened, mut refused) = (0, 0);
+    for seed in 0..cases(60) {
+        let random = &mut fastrand::Rng::with_seed(seed.into());
+        let lives = lives(random.u64(1..4), random.u64(1..8), random.u64(1..5), random);
+        for _ in 0..6 {
+            let disk = lives.disk.crash(CrashVariant::KEPT);
+            let in_archive = format!("archive/{:016}.seg.zst", random.u64(0..9));
+            erase(&disk, |path| path.ends_with(&in_archive));
+            let all = random.u8(..3);
+            let goes = |random: &mut fastrand::Rng, n| n == 0 || n == 1 && random.bool();
+            let gone: Vec<_> =
+                disk.files().into_iter().filter(|(path, _)| in_log(path) && goes(random, all)).collect();
+            gone.into_iter().for_each(|(path, _)| disk.erase(path).unwrap());
+            for manifest in files(&disk, ".manifest").into_iter().rev().take([0, 0, 1, 9][random.usize(..4)])
+            {
+                disk.erase(manifest).unwrap();
+            }
+            for snapshot in files(&disk, ".snap").into_iter().rev().take(random.usize(..4)) {
+                let middle = disk.read(&snapshot).unwrap().len() as u64 / 2;
+                match random.u8(..3) {
+                    0 => disk.erase(&snapshot).unwrap(),
+                    1 => disk.corrupt(&snapshot, 20, &[7; 40]).unwrap(),
+                    _ => disk.corrupt(&snapshot, middle, &[7; 40]).unwrap(),
+                }
+            }
+            // Then the archive is all that a salvage has to go on with from a snapshot, and nothing says whose it is.
+            let tells = |path: &Path| is_manifest(path) || in_log(path) && disk.read(path).unwrap()[0] != 0;
+            let nothing_tells = !disk.files().iter().any(|(path, _)| tells(path));
+            for policy in [Policy::Strict, Policy::TruncateTail, Policy::Salvage] {
+                let disk = disk.crash(CrashVariant::KEPT);
+                let Ok(db) = builder(&disk, each_full).policy(policy).open() else {
+                    refused += 1;
+                    continue;
+                };
+                opened += 1;
+                let world = state(&db).1;
+                let is_own = world == ecsdb_core::World::new().view().digest().unwrap()
+                    || lives.states.iter().any(|own| own.1 == world);
+                assert!(
+                    is_own || nothing_tells,
+                    "seed {seed}, {policy:?}: the other life's: {}: {}",
+                    lives.is_other(world),
+                    db.recovery_report().unwrap()
+                );
+            }
+        }
+    }
+    assert!(opened > 0 && refused > 0, "{opened}, {refused}");
+}
+
 /// The first segment in the archive has become a copy of the second one: nothing is given up for that.
 #[test]
 fn a_copy_under_another_number_gives_up_no_archive() {
@@ -186,4 +263,190 @@ fn a_copy_under_another_number_gives_up_no_archive() {
     drop(db);
     disk.put(archived(1), &first).unwrap();
     past::every_moment_is_there(&disk, &states, "the right one is back");
+}
+
+/// A life of one large transaction in each segment, archived; put back to LSN 2 after that. Gives the states of before, and those of that life.
+fn put_back_to_two(disk: &SimDisk, other: u64, closed: bool) -> (Vec<State>, Vec<State>) {
+    let db = builder(disk, each_full).open().unwrap();
+    let states: Vec<State> = (0..2).map(|i| large(&db, i)).collect();
+    db.close().unwrap();
+    drop(db);
+    let copied = copy(disk);
+    let db = builder(disk, each_full).open().unwrap();
+    let mut others: Vec<State> = (10..10 + other).map(|i| large(&db, i)).collect();
+    if closed {
+        db.close().unwrap();
+        drop(db);
+        let db = builder(disk, each_full).open().unwrap();
+        others.extend(archive_all(&db, 20));
+    } else {
+        others.extend(archive_all(&db, 20));
+    }
+    put_back(disk, &copied);
+    (states, others)
+}
+
+/// So many snapshots that everything before them is archived.
+fn archive_all(db: &Database, value: u64) -> Vec<State> {
+    let mut states = Vec::new();
+    for i in 0..3 {
+        db.snapshot().unwrap().wait().unwrap();
+        states.push(small(db, value + i));
+    }
+    states
+}
+
+/// The log is not where it should be. REC-13: what another life has archived does not take its place, neither at an opening nor for whoever goes back.
+#[test]
+fn another_lifes_archive_does_not_take_the_place_of_a_log_that_is_away() {
+    for closed in [true, false] {
+        let disk = crashed::disk(1);
+        let (mut states, others) = put_back_to_two(&disk, if closed { 4 } else { 5 }, closed);
+        assert!(files(&disk, "0000000000000006.seg.zst").len() == 1, "{:?}", files(&disk, ".seg.zst"));
+        let db = builder(&disk, each_full).open().unwrap();
+        states.extend((30..33).map(|i| small(&db, i)));
+        db.snapshot().unwrap().wait().unwrap();
+        let snapshot = states[states.len() - 1].1;
+        states.push(small(&db, 40));
+        disk.power_off();
+        drop(db);
+        let disk = disk.crash(CrashVariant::KEPT);
+        erase(&disk, in_log);
+        for (found, own) in past::past(&disk, states.iter().map(|state| state.0)).into_iter().zip(&states) {
+            assert!(found.is_err() || found.is_ok_and(|found| found == own.1), "LSN {}", own.0);
+        }
+        let beyond = others.iter().map(|state| state.0).filter(|lsn| *lsn > states[states.len() - 1].0);
+        assert!(past::past(&disk, beyond).into_iter().all(|found| found.is_err()));
+        for policy in [Policy::Strict, Policy::TruncateTail] {
+            let opened = builder(&disk.crash(CrashVariant::KEPT), each_full).policy(policy).open();
+            assert!(opened.is_err(), "closed {closed}, {policy:?}");
+        }
+        let db = builder(&disk, each_full).policy(Policy::Salvage).open().unwrap();
+        assert_eq!(state(&db).1, snapshot, "closed {closed}");
+        assert!(!db.recovery_report().unwrap().lost.is_empty());
+    }
+}
+
+/// CKP-11: copies in the archive of segments that the log still has are another life's, and end earlier. By them nothing is given up, and they are no
+/// part of what is told of the archive.
+#[test]
+fn another_lifes_copies_of_what_the_log_has_give_up_no_archive() {
+    let disk = crashed::disk(1);
+    let (mut states, _) = put_back_to_two(&disk, 40, false);
+    let four = |config: &mut PersistenceConfig| {
+        each_full(config);
+        config.retention.snapshots_max = 4;
+    };
+    // With threads, which prepare a segment behind the one that the log is in.
+    let db = Database::builder(DIR).vfs(disk.vfs()).config(four).open().unwrap();
+    for round in 0..8 {
+        states.extend((0..20).map(|i| small(&db, 100 * round + i)));
+        states.extend((0..3).map(|i| large(&db, 10 * round + i)));
+        db.snapshot().unwrap().wait().unwrap();
+        let oldest = Lsn(db.snapshots().unwrap()[0].lsn);
+        let stats = db.stats().unwrap().store.unwrap();
+        assert!(round < 4 || stats.archived_lsn >= oldest, "round {round}: {}", stats.archived_lsn);
+        for own in states.iter().filter(|own| own.0 >= oldest) {
+            let view = db.view_at(Moment::Lsn(own.0)).and_then(|view| view.wait());
+            let digest = view.map(|view| view.digest().unwrap());
+            assert_eq!(
+                digest.as_ref().ok(),
+                Some(&own.1),
+                "round {round}: LSN {}: {:?}",
+                own.0,
+                digest.as_ref().err()
+            );
+        }
+    }
+}
+
+/// REC-13: a salvage without a manifest asks those of the archive alone that are the log's.
+#[test]
+fn a_salvage_without_a_manifest_misses_nothing_of_another_life() {
+    for salvaged in [false, true] {
+        let disk = crashed::disk(1);
+        let db = builder(&disk, each_full).open().unwrap();
+        let mut states: Vec<State> = (0..2).map(|i| large(&db, i)).collect();
+        archive_all(&db, 50);
+        states.push(state(&db));
+        db.close().unwrap();
+        drop(db);
+        let copied = copy(&disk);
+        let db = builder(&disk, each_full).open().unwrap();
+        for i in 10..14 {
+            large(&db, i);
+        }
+        disk.power_off();
+        drop(db);
+        let disk = disk.crash(CrashVariant::KEPT);
+        if salvaged {
+            let newest = files(&disk, ".seg").into_iter().filter(|path| in_log(path)).rev().nth(1).unwrap();
+            disk.erase(newest).unwrap();
+        }
+        let db = builder(&disk, each_full).policy(Policy::Salvage).open().unwrap();
+        for i in 14..18 {
+            large(&db, i);
+        }
+        archive_all(&db, 20);
+        archive_all(&db, 25);
+        db.close().unwrap();
+        drop(db);
+        put_back(&disk, &copied);
+        let db = builder(&disk, each_full).open().unwrap();
+        states.extend((30..33).map(|i| large(&db, i)));
+        db.close().unwrap();
+        drop(db);
+        let before = past::past(&disk, states.iter().map(|state| state.0));
+        assert!(before.iter().zip(&states).all(|(found, own)| found.as_ref().ok() == Some(&own.1)));
+        erase(&disk, is_manifest);
+        let db = builder(&disk, each_full).policy(Policy::Salvage).open().unwrap();
+        assert_eq!(state(&db).1, states[states.len() - 1].1);
+        let report = db.recovery_report().unwrap();
+        assert!(report.lost.is_empty(), "salvaged {salvaged}: {report}");
+        db.close().unwrap();
+        drop(db);
+        past::every_moment_is_there(&disk, &states, &format!("salvaged {salvaged}"));
+    }
+}
+
+/// CKP-11: this life archives nothing. What the other one has archived is no past of it all the same, and is kept.
+#[test]
+fn another_lifes_archive_is_neither_read_nor_deleted_by_one_that_has_none() {
+    for (own, other) in [(1, 3), (1, 8), (3, 4), (6, 4)] {
+        let disk = crashed::disk(1);
+        let without = |config: &mut PersistenceConfig| {
+            by_hand(config);
+            config.snapshot.chain_max = 1;
+            config.retention.snapshots_max = 100;
+        };
+        let db = builder(&disk, without).open().unwrap();
+        let mut states: Vec<State> = (0..2).map(|i| large(&db, i)).collect();
+        db.close().unwrap();
+        drop(db);
+        let copied = copy(&disk);
+        let db = builder(&disk, each_full).open().unwrap();
+        for i in 0..other {
+            large(&db, 10 + i);
+        }
+        archive_all(&db, 20);
+        drop(db);
+        let archived: Vec<_> = files(&disk, ".seg.zst").iter().map(|path| disk.read(path).unwrap()).collect();
+        put_back(&disk, &copied);
+        let db = builder(&disk, without).open().unwrap();
+        for round in 0..6 {
+            states.extend((0..own).map(|i| large(&db, 100 * round + i)));
+            db.snapshot().unwrap().wait().unwrap();
+            for own in &states {
+                let view = db.view_at(Moment::Lsn(own.0)).and_then(|view| view.wait());
+                if let Ok(view) = view {
+                    assert_eq!(view.digest().unwrap(), own.1, "round {round}: LSN {}", own.0);
+                }
+            }
+        }
+        db.close().unwrap();
+        drop(db);
+        let there: Vec<_> = disk.files().iter().map(|(path, _)| disk.read(path).unwrap()).collect();
+        let gone = archived.iter().filter(|bytes| !there.contains(bytes)).count();
+        assert_eq!(gone, 0, "of {}, {own}, {other}", archived.len());
+    }
 }

@@ -7,9 +7,7 @@ use ecsdb_io::{
 };
 use ecsdb_recovery::{Mark, claim, log_dirs, mark, missing_segments, move_aside};
 use ecsdb_snapshot::Manifest;
-use ecsdb_wal::{
-    LogDir, LogError, LogScan, Lsn, ScannedSegment, SegmentEnd, SegmentHead, SegmentReader, segment_files,
-};
+use ecsdb_wal::{LogDir, LogError, LogScan, Lsn, ScannedSegment, SegmentEnd, SegmentHead, segment_files};
 
 use crate::error::{Error, Result};
 use crate::event::Event;
@@ -52,7 +50,8 @@ impl Work {
 }
 
 impl Store {
-    /// The archived segments, oldest first: listed once, by reading headers.
+    /// The archived segments that this log has given up, or that were [compared](Store::find_archived) with its own, oldest first: listed once, by
+    /// reading headers.
     pub(crate) fn archived<'w>(&self, work: &'w mut Work) -> Result<&'w mut Vec<ArchivedSegment>> {
         if work.archived.is_none() {
             work.archived = Some(list_archive(&*self.direct_vfs, &self.layout, &self.manifest())?);
@@ -125,29 +124,32 @@ impl Store {
         self.claim_archive(work)?;
         let first = self.manifest().first_archived;
         let [log, _] = log_dirs(&self.layout, &self.manifest());
-        let mut segments = segment_files(&*self.direct_vfs, &[log])?;
-        // CKP-10: a stranger's is neither archived, nor does it say where another one ends.
-        let database = self.manifest().database;
-        segments.retain(|file| {
-            let opened = SegmentReader::open(&*self.direct_vfs, &file.path);
-            !matches!(opened, Ok(Some(reader)) if reader.header().database != database)
-        });
+        let mut segments = Vec::new();
+        for file in segment_files(&*self.direct_vfs, &[log])? {
+            match SegmentHead::of(&*self.direct_vfs, &file, log.database)? {
+                // CKP-10: a stranger's is neither archived, nor does it say where another one ends.
+                SegmentHead::Strange(_) => {}
+                head => segments.push((file, head)),
+            }
+        }
         let mut copies = None;
         for pair in segments.windows(2) {
-            let [file, next] = pair else { continue };
+            let [(file, head), (next, behind)] = pair else { continue };
             if file.number < first || file.number >= first_needed {
                 continue;
             }
-            if matches!(SegmentReader::open(&*self.direct_vfs, &file.path), Ok(None)) {
+            if matches!(head, SegmentHead::Blank) {
                 // Prepared, and never used: an opening that was interrupted left it behind.
                 continue;
             }
             // Where a segment ends is said by the one after it.
-            let declared = match SegmentReader::open(&*self.direct_vfs, &next.path) {
-                Ok(next) => next.map(|next| next.header().previous).filter(|end| end.segment == file.number),
-                Err(e) if e.is_of_the_medium() && work.waits_for(&next.path) => return Err(e.into()),
-                Err(e) if e.is_damage() => None,
-                Err(e) => return Err(e.into()),
+            let declared = match behind {
+                SegmentHead::Own(header) => Some(header.previous).filter(|end| end.segment == file.number),
+                SegmentHead::Damaged(e) if e.is_of_the_medium() && work.waits_for(&next.path) => {
+                    return Err(e.clone().into());
+                }
+                SegmentHead::Damaged(e) if !e.is_damage() => return Err(e.clone().into()),
+                SegmentHead::Damaged(_) | SegmentHead::Strange(_) | SegmentHead::Blank => None,
             };
             if copies.is_none() {
                 // Listed before anything is added.
@@ -155,8 +157,10 @@ impl Store {
                 let kinds = [FileKind::ArchivedSegment, FileKind::CompressedSegment];
                 copies = Some(numbered_files(&*self.archive_vfs, self.layout.archive_dir(), &kinds)?);
             }
-            let scanned = self.scan_patiently(work, &file.path)?;
-            if self.has_archived(work, copies.as_deref().unwrap_or_default(), file, &scanned, declared)? {
+            let scanned = self.scan_patiently(work, file)?;
+            let copies = copies.as_deref().unwrap_or_default();
+            if let Some(archived) = self.find_archived(work, copies, file, &scanned, declared)? {
+                self.note_archived(work, archived)?;
                 continue;
             }
             let scanned = scanned.found;
@@ -189,8 +193,7 @@ impl Store {
             }
             work.not_given.remove(&file.path);
             work.not_given.remove(&next.path);
-            let there = self.archived(work)?;
-            there.insert(there.partition_point(|segment| segment.number < archived.number), archived);
+            self.note_archived(work, archived)?;
         }
         // CKP-2: what was found there may have been put there by a process that came no further, or before a sync that failed.
         if copies.is_some() {
@@ -199,37 +202,42 @@ impl Store {
         Ok(())
     }
 
-    /// True when one of the `copies` in the archive is this segment of the log. CKP-11: another one under its number, or under one that this
+    /// Puts a segment on the list of the archive.
+    fn note_archived(&self, work: &mut Work, archived: ArchivedSegment) -> Result<()> {
+        let there = self.archived(work)?;
+        there.retain(|segment| segment.number != archived.number);
+        there.insert(there.partition_point(|segment| segment.number < archived.number), archived);
+        Ok(())
+    }
+
+    /// This segment of the log in the archive, if one of the `copies` is it. CKP-11: another one under its number, or under one that this
     /// log has passed over, is of another life of the database, which was put back since from a copy. It makes room, and is kept.
-    fn has_archived(
+    fn find_archived(
         &self,
         work: &mut Work,
         copies: &[NumberedFile],
         file: &NumberedFile,
         scanned: &Scanned,
         declared: Option<SegmentEnd>,
-    ) -> Result<bool> {
+    ) -> Result<Option<ArchivedSegment>> {
         let (vfs, number) = (&*self.archive_vfs, file.number);
+        let [_, archive] = log_dirs(&self.layout, &self.manifest());
         // Of one that is not whole the header may be had all the same.
         let own = match &scanned.found {
             Ok(scanned) => Some(scanned.header),
-            Err(_) => match SegmentReader::open(vfs, &file.path) {
-                Ok(reader) => reader.map(|reader| *reader.header()),
-                Err(e) if e.is_of_the_file() => None,
-                Err(e) => return Err(e.into()),
-            },
+            Err(_) => SegmentHead::of(vfs, file, archive.database)?.own(),
         };
         let before = own.map_or(number.saturating_sub(1), |own| own.previous.segment);
         // What was archived before a salvage is none of this log's.
-        let [_, archive] = log_dirs(&self.layout, &self.manifest());
         let is_passed_over = |copy: &&NumberedFile| {
             copy.number >= archive.first && copy.number > before && copy.number <= number
         };
-        let mut is_there = false;
+        let mut there = None;
         for copy in copies.iter().filter(is_passed_over) {
-            let Scanned { found: copied, is_given } = self.scan_patiently(work, &copy.path)?;
+            let Scanned { found: copied, is_given } = self.scan_patiently(work, copy)?;
             let is_it = match (copied, &scanned.found) {
                 (Ok(copied), _) if own.is_some_and(|own| own != copied.header) => false,
+                (Ok(copied), _) if copied.header.database != archive.database => false,
                 // Whole, by the word of the next one, whatever has become of the segment itself.
                 (Ok(copied), _) if declared == Some(copied.end) => true,
                 (Ok(copied), Ok(own)) => own.end == copied.end,
@@ -240,20 +248,45 @@ impl Store {
             };
             if is_it {
                 work.not_given.remove(&copy.path);
-                is_there = true;
+                let (previous, after) = before_it(number, own.map(|own| own.previous));
+                let end = declared.or(scanned.found.as_ref().ok().map(|own| own.end));
+                let (last_lsn, bytes) = (end.map(|end| end.last_lsn), copy.bytes);
+                there = Some(ArchivedSegment { number, previous, after, last_lsn, bytes });
                 continue;
             }
-            let aside = move_aside(vfs, &self.layout, &copy.path)?;
-            work.archived = None;
-            self.archived(work)?;
-            let error = format!(
-                "{} is not segment {number} of this log, and was moved to {}",
-                copy.path.display(),
-                aside.display()
-            );
-            self.events.send(Event::Failed { task: Task::Retention, error, retry_in: None });
+            self.make_room(work, copy)?;
         }
-        Ok(is_there)
+        Ok(there)
+    }
+
+    /// Sets aside what lies in the archive under the number of a segment of this log, and is another one.
+    fn make_room(&self, work: &mut Work, copy: &NumberedFile) -> Result<()> {
+        let aside = move_aside(&*self.archive_vfs, &self.layout, &copy.path)?;
+        self.archived(work)?.retain(|segment| segment.number != copy.number);
+        let error = format!(
+            "{} is not segment {} of this log, and was moved to {}",
+            copy.path.display(),
+            copy.number,
+            aside.display()
+        );
+        self.events.send(Event::Failed { task: Task::Retention, error, retry_in: None });
+        Ok(())
+    }
+
+    /// Sets aside what another life of the database has archived under numbers that this log gives up, and never archives (CKP-11).
+    pub(crate) fn make_room_below(&self, work: &mut Work, first_needed: u64) -> Result<()> {
+        let (vfs, dir, manifest) = (&*self.archive_vfs, self.layout.archive_dir(), self.manifest());
+        if mark(vfs, &self.layout, dir, manifest.database)? == Mark::Empty {
+            return Ok(());
+        }
+        let kinds = [FileKind::ArchivedSegment, FileKind::CompressedSegment];
+        for copy in numbered_files(vfs, dir, &kinds)? {
+            let is_given_up = (manifest.first_segment..first_needed).contains(&copy.number);
+            if is_given_up && matches!(SegmentHead::of(vfs, &copy, manifest.database)?, SegmentHead::Own(_)) {
+                self.make_room(work, &copy)?;
+            }
+        }
+        Ok(())
     }
 
     fn report_damage(&self, what: &str, damage: &str) {
@@ -265,9 +298,15 @@ impl Store {
         self.urgency.once(|| LogScan::file(&*self.archive_vfs, path))
     }
 
-    /// What a file holds, or why that is not known for good. What the medium does not give is an error of all the work, which is tried again later.
-    fn scan_patiently(&self, work: &mut Work, path: &Path) -> Result<Scanned> {
-        let scanned = self.scan(path);
+    /// What a segment's file holds, or why that is not known for good. What the medium does not give is an error of all the work, which is tried again
+    /// later. A file with the header of another segment is a damaged one, whatever it holds.
+    fn scan_patiently(&self, work: &mut Work, file: &NumberedFile) -> Result<Scanned> {
+        let path = &file.path;
+        let scanned = match SegmentHead::of(&*self.archive_vfs, file, 0) {
+            Ok(SegmentHead::Damaged(e)) => Err(e),
+            Ok(_) => self.scan(path),
+            Err(e) => Err(e),
+        };
         let is_given = match &scanned {
             Ok(scanned) => !scanned.not_given,
             Err(e) => !e.is_of_the_medium(),
@@ -339,16 +378,14 @@ fn list_archive(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<V
         return Ok(Vec::new());
     }
     let [log, kept] = log_dirs(layout, manifest);
-    let own = segment_files(vfs, &[log])?;
-    let last = own.last().map_or(u64::MAX, |file| file.number);
     let mut ends = Vec::new();
-    for file in &own {
-        ends.extend(SegmentHead::of(vfs, file, manifest.database)?.own().map(|header| header.previous));
+    for file in segment_files(vfs, &[log])? {
+        ends.extend(SegmentHead::of(vfs, &file, manifest.database)?.own().map(|header| header.previous));
     }
     let mut archived: Vec<(ArchivedSegment, PathBuf)> = Vec::new();
-    // The copy in the archive is what is asked for, also of what the log has itself.
+    // Up to where the log has given up its own. CKP-11: what is there beyond may be of another life, until it is compared with what the log has.
     for file in segment_files(vfs, &[LogDir { archive: false, ..kept }])? {
-        if file.number >= last {
+        if file.number >= log.first {
             break;
         }
         let previous = match SegmentHead::of(vfs, &file, manifest.database)? {

@@ -337,6 +337,12 @@ impl Store {
         if archives {
             self.archive_below(work, first_segment)?;
             self.report_hole(work, first_segment)?;
+        } else if settings.archive != Archiving::Off
+            && manifest.salvage == 0
+            && let Err(e) = self.make_room_below(work, first_segment)
+        {
+            // REC-14: nothing of this log is there.
+            tracing::warn!(error = %e, "the archive cannot be looked at");
         }
         let (snapshot_sizes, now_unix_ns) = (self.snapshot_sizes()?, self.log.now_unix_ns());
         let (nothing, mut unseen) = (Vec::new(), false);

@@ -66,9 +66,11 @@ impl Trim {
         // The empty world is file 0: before it there is nothing to give up.
         let first_snapshot = bases.get(gone).map_or(0, |base| base.sequence);
         let gone = bases.iter().any(|base| base.sequence != 0 && base.sequence < first_snapshot);
-        // CKP-11: only what is behind that one, or before what is, is given up. What is away, or tells nothing, is not for that alone.
-        let behind = |segment: &ArchivedSegment| segment.last_lsn.is_some_and(|last| last <= oldest);
-        let first_archived = match archived.iter().rposition(behind) {
+        // CKP-11: only what is behind that one, or before what is, is given up, and nothing from the first on that is not. What is away, or tells
+        // nothing, is not for that alone.
+        let is_wanted = |segment: &ArchivedSegment| segment.last_lsn.is_some_and(|last| last > oldest);
+        let wanted = archived.iter().position(is_wanted).unwrap_or(archived.len());
+        let first_archived = match archived[..wanted].iter().rposition(|segment| segment.last_lsn.is_some()) {
             _ if salvaging => manifest.first_archived,
             _ if settings.archive == Archiving::Off => there.first_segment,
             None if archived.is_empty() && kept.archive == 0 => there.first_segment,
@@ -77,5 +79,56 @@ impl Trim {
             Some(i) => archived[i].number + 1,
         };
         Trim { first_snapshot, gone, first_archived: first_archived.max(manifest.first_archived) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::ArchiveSettings;
+
+    /// CKP-11: what is wanted stays, whatever stands behind it on the list.
+    #[test]
+    fn nothing_from_the_first_that_is_wanted_on_is_given_up() {
+        let settings = StoreSettings {
+            compression: None,
+            threads: 1,
+            chain_max: 1,
+            retention: Some(Retention::UNLIMITED),
+            archive: Archiving::On(ArchiveSettings { compression: None }),
+            keep_all: false,
+        };
+        let first_archived = |lasts: &[Option<u64>]| {
+            let segments = (3..).zip(lasts).map(|(number, last)| ArchivedSegment {
+                number,
+                previous: number - 1,
+                after: None,
+                last_lsn: last.map(Lsn),
+                bytes: 1,
+            });
+            let archived: Vec<ArchivedSegment> = segments.collect();
+            let mut manifest = Manifest::new(1);
+            manifest.snapshots.push(SnapshotEntry { sequence: 1, lsn: 30, ..SnapshotEntry::EMPTY });
+            (manifest.first_segment, manifest.first_archived) = (9, 2);
+            let there = There {
+                manifest: &manifest,
+                fallback: None,
+                first_segment: 9,
+                archived: &archived,
+                archive_first: 2,
+                snapshot_sizes: &[],
+                now_unix_ns: 0,
+            };
+            Trim::of(&settings, &there).first_archived
+        };
+        assert_eq!(first_archived(&[Some(20), Some(40), Some(50)]), 4);
+        assert_eq!(first_archived(&[Some(20), None, Some(30), Some(40)]), 6);
+        // They tell nothing, and may be wanted.
+        assert_eq!(first_archived(&[Some(20), None, None, Some(40)]), 4);
+        assert_eq!(first_archived(&[None, None]), 2);
+        assert_eq!(first_archived(&[Some(20), Some(30)]), 9);
+        // A list that does not ascend: the last one says nothing of those before it.
+        assert_eq!(first_archived(&[Some(20), Some(40), Some(25)]), 4);
+        assert_eq!(first_archived(&[Some(40), Some(25)]), 2);
     }
 }

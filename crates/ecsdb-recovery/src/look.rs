@@ -236,8 +236,9 @@ fn scan_log(
     }
     let mut unseen = None;
     if let Tail::Corrupt { first_lost, .. } = &own.tail {
-        // What the log has given up is no part of it.
-        match with_archive(LogDir { first: archive.first.max(log.first), ..archive }) {
+        // What the log has given up is no part of it. Where nothing of it is left, what it has given up is all there is.
+        let first = if own.segments.is_empty() { archive.first } else { archive.first.max(log.first) };
+        match with_archive(LogDir { first, ..archive }) {
             Ok(mended) if !matches!(&mended.tail, Tail::Corrupt { first_lost: lost, .. } if lost <= first_lost) =>
             {
                 for loss in &mended.losses {

@@ -2,13 +2,14 @@
 
 use ecsdb_io::{FileKind, Layout, NumberedFile, Owner, Vfs, numbered_files};
 use ecsdb_snapshot::{Kept, Manifest, Snapshot};
-use ecsdb_wal::{SegmentHead, SegmentHeader};
+use ecsdb_wal::{SegmentHead, SegmentHeader, segment_files};
 
 use crate::error::Result;
-use crate::find::Candidate;
+use crate::find::{Candidate, log_dirs};
 use crate::report::{RecoveryReport, Rejected};
 
-/// A manifest by which every snapshot of this database that opens counts, and all of its log; none, if there is neither. `generation` is the highest
+/// A manifest by which every snapshot of this database that opens counts, and all of its log, with what that leads to in the archive;
+/// none, if there is neither. `generation` is the highest
 /// of those that are damaged.
 pub(crate) fn manifest(
     vfs: &dyn Vfs,
@@ -54,15 +55,21 @@ pub(crate) fn manifest(
         }
     };
     let archived = ours(&headers(vfs, archived));
+    let mut counted = segments;
     if let Some(newest) = archived.last() {
         // CKP-11: what was said to be kept is not known.
         manifest.kept = Kept::EVERYTHING;
-        // REC-13: it was archived once the next one had begun.
-        manifest.next_segment = newest.sequence + 2;
+        if counted.is_empty() {
+            // All of them are the past of a log that is away. REC-13: the newest one was archived once the next one had begun.
+            manifest.first_segment = newest.sequence + 1;
+            manifest.next_segment = newest.sequence + 2;
+        }
+        // CKP-11: what another life of the database has archived says nothing of this one.
+        counted = ours(&headers(vfs, segment_files(vfs, &log_dirs(layout, &manifest))?));
     }
     // The log of a salvage follows no segment.
     let begins = |header: &&SegmentHeader| header.previous.segment == 0;
-    let begun = segments.iter().chain(&archived).filter(begins).map(|header| header.sequence);
+    let begun = counted.iter().filter(begins).map(|header| header.sequence);
     manifest.salvaged_segments = begun.max().unwrap_or(0);
     Ok(Some(manifest))
 }

@@ -22,8 +22,8 @@ pub struct LogDir<'a> {
     pub first: u64,
     /// Whose log it is; 0 for anybody's.
     pub database: u128,
-    /// It is an archive: only what comes before the last segment of the log itself counts there. What comes after was archived by a
-    /// database that this one is a copy of, or the other way round.
+    /// It is an archive: of what the log has not given up, only that counts there which a header in the log itself leads to. Anything else was
+    /// archived by a database that this one is a copy of, or the other way round.
     pub archive: bool,
 }
 
@@ -90,19 +90,18 @@ type InDir<'a, 'b> = (&'a LogDir<'b>, NumberedFile);
 
 /// The segments in `dirs` that count, by number. Of one that is there more than once, the copy in the earlier directory is given; where a stranger
 /// has put a file of that number beside it, the database's own. Of an archive, what the log has not given up yet counts only where the log does not have it,
-/// and the segment behind it names this very copy: what another life of the database has archived is no part of this one (CKP-11). A directory that is
-/// not there has none.
+/// and the segment behind it names this very copy, in a chain that a header in the log's own directory begins: what another life of the database has
+/// archived is no part of this one, least of all where the log is away (CKP-11, REC-13). A directory that is not there has none.
 ///
 /// # Errors
 /// When a directory cannot be listed, or one of several files of a number cannot be opened for no fault of its own.
 pub fn segment_files(vfs: &dyn Vfs, dirs: &[LogDir<'_>]) -> Result<Vec<NumberedFile>> {
-    let (mut files, mut first, mut last) = (Vec::<InDir<'_, '_>>::new(), u64::MAX, None);
+    let (mut files, mut first) = (Vec::<InDir<'_, '_>>::new(), u64::MAX);
     for dir in dirs {
         let mut there = numbered_files(vfs, dir.path, &[FileKind::Segment, FileKind::CompressedSegment])?;
         there.retain(|file| file.number >= dir.first);
         if !dir.archive {
             first = first.min(dir.first);
-            last = last.max(there.iter().map(|file| file.number).max());
         }
         files.extend(there.into_iter().map(|file| (dir, file)));
     }
@@ -111,17 +110,14 @@ pub fn segment_files(vfs: &dyn Vfs, dirs: &[LogDir<'_>]) -> Result<Vec<NumberedF
     let mut chosen: Vec<NumberedFile> = Vec::with_capacity(files.len());
     for copies in files.chunk_by(|(_, one), (_, other)| one.number == other.number).rev() {
         let number = copies.first().map_or(0, |(_, file)| file.number);
-        let file = match last {
-            Some(last) if number >= first => {
-                let (own, archived): (Vec<_>, Vec<_>) = copies.iter().partition(|(dir, _)| !dir.archive);
-                let archived = if number < last { archived } else { Vec::new() };
-                let own = choose(vfs, &own, !archived.is_empty())?;
-                match own {
-                    Some((file, true)) => Some(file),
-                    own => named(vfs, &archived, chosen.last())?.or(own.map(|(file, _)| file)),
-                }
+        let file = if number < first {
+            choose(vfs, &copies.iter().collect::<Vec<_>>(), false)?.map(|(file, _)| file)
+        } else {
+            let (archived, own): (Vec<_>, Vec<_>) = copies.iter().partition(|(dir, _)| dir.archive);
+            match choose(vfs, &own, !archived.is_empty())? {
+                Some((file, true)) => Some(file),
+                own => named(vfs, &archived, chosen.last())?.or(own.map(|(file, _)| file)),
             }
-            _ => choose(vfs, &copies.iter().collect::<Vec<_>>(), false)?.map(|(file, _)| file),
         };
         chosen.extend(file.cloned());
     }
