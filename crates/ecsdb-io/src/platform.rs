@@ -72,11 +72,8 @@ pub(crate) fn create_dir_all(path: &Path) -> io::Result<()> {
     match created {
         // Somebody else was faster.
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-            if is_dir(path)? {
-                Ok(())
-            } else {
-                Err(e)
-            }
+            // Or has removed it since.
+            if is_dir(path)? { Ok(()) } else { create_dir_all(path) }
         }
         created => created,
     }
@@ -91,10 +88,15 @@ pub fn is_dir(path: &Path) -> io::Result<bool> {
         Ok(meta) if meta.is_dir() => Ok(true),
         Ok(_) => Err(io::ErrorKind::NotADirectory.into()),
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        Err(_) if std::fs::symlink_metadata(path).is_ok() => {
-            Err(no_file("a symbolic link that leads to nothing: what it leads to may not be mounted"))
-        }
-        Err(_) => Ok(false),
+        Err(_) => match std::fs::symlink_metadata(path) {
+            Ok(meta) if meta.is_symlink() => {
+                Err(no_file("a symbolic link that leads to nothing: what it leads to may not be mounted"))
+            }
+            // Somebody has made it since.
+            Ok(meta) if meta.is_dir() => Ok(true),
+            Ok(_) => Err(io::ErrorKind::NotADirectory.into()),
+            Err(_) => Ok(false),
+        },
     }
 }
 
