@@ -1,10 +1,10 @@
 //! `cargo xtask bench lifecycle`: what snapshots, compaction and loading cost in a world of a gigabyte, and what a
 //! writer and a reader notice of them.
 
+mod account;
 mod append;
 mod capture;
 mod compact;
-mod core_wait;
 mod increments;
 mod load;
 mod overhead;

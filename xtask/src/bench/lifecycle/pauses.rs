@@ -9,7 +9,7 @@ use ecsdb::prelude::*;
 use ecsdb::{Job, PersistenceConfig};
 use hdrhistogram::Histogram;
 
-use super::core_wait::CoreWait;
+use super::account::{Account, Spent};
 use super::increments::{change_all, scattered};
 use super::world::{Big, step};
 use super::write;
@@ -43,10 +43,8 @@ const ARCHIVED_TICKS: usize = 4;
 pub(in crate::bench) struct Paced {
     /// How late each step was done, in nanoseconds.
     delays: Histogram<u64>,
-    /// The longest that the thread waited for a core to run on, where the system tells.
-    core_wait: Duration,
-    /// The longest step, without such waiting: what the engine itself held it up.
-    step: Duration,
+    /// Where the time of the steps went, the longest of each.
+    spent: Spent,
 }
 
 pub(super) fn run(report: &mut Report, big: &Big, dir: &Path) -> anyhow::Result<()> {
@@ -194,8 +192,11 @@ fn record(report: &mut Report, name: &'static str, rounds: &[(Paced, Paced)], qu
     report.note(format!("{name}: {above:.1} µs above the reference; each round: {}", each.join(", ")));
     if quantile == 1.0 {
         let each: Vec<String> =
-            rounds.iter().map(|(during, without)| format!("{during} ({without})")).collect();
-        report.note(format!("{name}: longest wait for a core + longest step, in µs: {}", each.join(", ")));
+            rounds.iter().map(|(during, without)| format!("{} ({})", during.spent, without.spent)).collect();
+        report.note(format!(
+            "{name}: longest wait for a core / asleep / stolen by the host / at work within a step, in µs: {}",
+            each.join(", ")
+        ));
     }
 }
 
@@ -203,12 +204,6 @@ impl Paced {
     /// The longest delay, in nanoseconds.
     pub(in crate::bench) fn longest(&self) -> u64 {
         self.delays.max()
-    }
-}
-
-impl std::fmt::Display for Paced {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} + {}", self.core_wait.as_micros(), self.step.as_micros())
     }
 }
 
@@ -245,12 +240,8 @@ pub(in crate::bench) fn paced(
     done: impl Fn() -> bool,
     step: &mut impl FnMut() -> anyhow::Result<()>,
 ) -> anyhow::Result<Paced> {
-    let mut seen = Paced {
-        delays: Histogram::new_with_max(60_000_000_000, 3)?,
-        core_wait: Duration::ZERO,
-        step: Duration::ZERO,
-    };
-    let mut core_wait = CoreWait::of_this_thread();
+    let mut seen = Paced { delays: Histogram::new_with_max(60_000_000_000, 3)?, spent: Spent::default() };
+    let mut account = Account::of_this_thread();
     let started = Instant::now();
     let mut due = Duration::ZERO;
     while !done() {
@@ -258,13 +249,12 @@ pub(in crate::bench) fn paced(
         while started.elapsed() < due {
             spin_loop();
         }
+        account.begin();
         let began = started.elapsed();
         step()?;
         let ended = started.elapsed();
         seen.delays.saturating_record((ended - due).as_nanos() as u64);
-        let waited = core_wait.since_last();
-        seen.core_wait = seen.core_wait.max(waited);
-        seen.step = seen.step.max((ended - began).saturating_sub(waited));
+        seen.spent = seen.spent.longest(account.end(ended - began));
         due += PERIOD;
     }
     Ok(seen)
