@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use ecsdb::prelude::*;
 use ecsdb::{Moment, PersistenceConfig, Policy};
-use ecsdb_io::Layout;
+use ecsdb_io::{FileOp, Layout};
 use ecsdb_recovery::verify;
-use ecsdb_sim::{CrashVariant, SimDisk};
+use ecsdb_sim::{CrashVariant, Fault, SimDisk};
 use ecsdb_tests::components::Counter;
 use ecsdb_tests::crashed::{self, DIR, builder, files};
 
@@ -409,44 +409,59 @@ fn a_salvage_without_a_manifest_misses_nothing_of_another_life() {
     }
 }
 
-/// CKP-11: this life archives nothing. What the other one has archived is no past of it all the same, and is kept.
+/// CKP-11: this life archives nothing. What the other one has archived is no past of it all the same, and is kept, also where it cannot be moved or looked
+/// at for a while.
 #[test]
 fn another_lifes_archive_is_neither_read_nor_deleted_by_one_that_has_none() {
     for (own, other) in [(1, 3), (1, 8), (3, 4), (6, 4)] {
-        let disk = crashed::disk(1);
-        let without = |config: &mut PersistenceConfig| {
-            by_hand(config);
-            config.snapshot.chain_max = 1;
-            config.retention.snapshots_max = 100;
-        };
-        let db = builder(&disk, without).open().unwrap();
-        let mut states: Vec<State> = (0..2).map(|i| large(&db, i)).collect();
-        db.close().unwrap();
-        drop(db);
-        let copied = copy(&disk);
-        let db = builder(&disk, each_full).open().unwrap();
-        for i in 0..other {
-            large(&db, 10 + i);
+        for fails in [None, Some((FileOp::Rename, ".seg.zst")), Some((FileOp::ReadDir, "archive"))] {
+            of_one_that_archives_nothing(own, other, fails);
         }
-        archive_all(&db, 20);
-        drop(db);
-        let archived: Vec<_> = files(&disk, ".seg.zst").iter().map(|path| disk.read(path).unwrap()).collect();
-        put_back(&disk, &copied);
-        let db = builder(&disk, without).open().unwrap();
-        for round in 0..6 {
-            states.extend((0..own).map(|i| large(&db, 100 * round + i)));
-            db.snapshot().unwrap().wait().unwrap();
-            for own in &states {
-                let view = db.view_at(Moment::Lsn(own.0)).and_then(|view| view.wait());
-                if let Ok(view) = view {
-                    assert_eq!(view.digest().unwrap(), own.1, "round {round}: LSN {}", own.0);
-                }
+    }
+}
+
+fn of_one_that_archives_nothing(own: u64, other: u64, fails: Option<(FileOp, &str)>) {
+    let disk = crashed::disk(1);
+    let without = |config: &mut PersistenceConfig| {
+        by_hand(config);
+        config.snapshot.chain_max = 1;
+        config.retention.snapshots_max = 100;
+    };
+    let db = builder(&disk, without).open().unwrap();
+    let mut states: Vec<State> = (0..2).map(|i| large(&db, i)).collect();
+    db.close().unwrap();
+    drop(db);
+    let copied = copy(&disk);
+    let db = builder(&disk, each_full).open().unwrap();
+    for i in 0..other {
+        large(&db, 10 + i);
+    }
+    archive_all(&db, 20);
+    drop(db);
+    let archived: Vec<_> = files(&disk, ".seg.zst").iter().map(|path| disk.read(path).unwrap()).collect();
+    put_back(&disk, &copied);
+    let db = builder(&disk, without).open().unwrap();
+    for round in 0..6 {
+        match fails {
+            Some((op, name)) if round == 0 => {
+                disk.inject(Fault::on(op).of_names_containing(name).times(u64::MAX));
+            }
+            _ if round == 3 => disk.clear_faults(),
+            _ => {}
+        }
+        states.extend((0..own).map(|i| large(&db, 100 * round + i)));
+        db.snapshot().unwrap().wait().unwrap();
+        for own in &states {
+            let view = db.view_at(Moment::Lsn(own.0)).and_then(|view| view.wait());
+            if let Ok(view) = view {
+                assert_eq!(view.digest().unwrap(), own.1, "{fails:?}, round {round}: LSN {}", own.0);
             }
         }
-        db.close().unwrap();
-        drop(db);
-        let there: Vec<_> = disk.files().iter().map(|(path, _)| disk.read(path).unwrap()).collect();
-        let gone = archived.iter().filter(|bytes| !there.contains(bytes)).count();
-        assert_eq!(gone, 0, "of {}, {own}, {other}", archived.len());
     }
+    db.close().unwrap();
+    drop(db);
+    assert!(fails.is_none() || disk.faults_fired() > 0);
+    let there: Vec<_> = disk.files().iter().map(|(path, _)| disk.read(path).unwrap()).collect();
+    let gone = archived.iter().filter(|bytes| !there.contains(bytes)).count();
+    assert_eq!(gone, 0, "of {}, {own}, {other}, {fails:?}", archived.len());
 }

@@ -13,7 +13,7 @@ use clap::Args;
 use ecsdb::{
     Builder, ConfigError, Database, Job, Lsn, Moment, PersistenceConfig, Policy, RecoveryError, View,
 };
-use ecsdb_compactor::{Claim, StoreSettings};
+use ecsdb_compactor::{Claim, Held, StoreSettings};
 use ecsdb_core::World;
 use ecsdb_io::{Disk, Layout, Vfs};
 use ecsdb_recovery::{Existence, History, Options, RecoveryReport, look};
@@ -23,7 +23,6 @@ use serde_json::json;
 
 use crate::failure::{Failure, may_be_a_race};
 use crate::overlay::Overlay;
-use crate::target::Held;
 use crate::{failure, interrupt, output, target, times};
 
 /// Which database.
@@ -137,6 +136,11 @@ impl Settled {
 
     pub(crate) fn vfs(&self) -> &dyn Vfs {
         &*self.vfs
+    }
+
+    /// The same, for whoever keeps them.
+    pub(crate) fn files(&self) -> Arc<dyn Vfs> {
+        self.vfs.clone()
     }
 
     /// What becomes of its past when it is opened here: what nobody says gives nothing up, since nothing here says what the program that uses

@@ -15,7 +15,7 @@ use crate::place::{Place, SETTINGS, Settled};
 
 mod taken;
 
-pub(crate) use taken::{Held, Tables, Taken, missing, remove_demo};
+pub(crate) use taken::{Tables, Taken, missing, remove_demo};
 
 /// Refuses a place within the directories of a database: of that which is read, or of whichever lies around it. Whoever writes there by name
 /// takes its files for something else than they are. Gives the place's real name.
@@ -82,7 +82,9 @@ pub(crate) fn no_file(to: &Path) -> Result<()> {
 
 /// The directory of a demonstration, which begins anew.
 pub(crate) fn for_demo(to: &Path) -> Result<Layout> {
-    new(None, to, None, |layout| is_unfinished(&Disk, layout, &layout.unfinished_file()).is_ok_and(|it| !it))
+    new(None, to, None, |layout| {
+        is_unfinished(&Disk, layout, &layout.unfinished_file()).is_ok_and(|it| !it) && !has_settings(layout)
+    })
 }
 
 /// The directories of a new database, with its settings: not there yet, or with nothing in them but the file of these, or what another attempt has
@@ -118,8 +120,12 @@ pub(crate) fn for_tables(own: Option<&Layout>, to: &Path) -> Result<Layout> {
 
 /// Whether there is nothing but what another attempt left unfinished there, or locks of one that was killed.
 fn may_be_had(layout: &Layout, mark: &Path) -> bool {
-    is_unfinished(&Disk, layout, mark)
-        .is_ok_and(|unfinished| unfinished || !layout.root().join(SETTINGS).exists())
+    is_unfinished(&Disk, layout, mark).is_ok_and(|unfinished| unfinished || !has_settings(layout))
+}
+
+/// Whether there is anything of the name of settings, a link to nothing, too: a copy is at its usual places, and would not be found by these.
+fn has_settings(layout: &Layout) -> bool {
+    fs::symlink_metadata(layout.root().join(SETTINGS)).is_ok()
 }
 
 /// A directory for a copy: one in which another was left unfinished can be had, too.

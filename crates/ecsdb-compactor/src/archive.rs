@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use ecsdb_io::{
-    FileKind, Layout, NumberedFile, OpenMode, PageWriter, Vfs, VfsFile, numbered_files, publish, seekable,
+    FileKind, Layout, NumberedFile, OpenMode, Owner, PageWriter, Vfs, VfsFile, numbered_files, publish,
+    seekable,
 };
 use ecsdb_recovery::{Mark, claim, log_dirs, mark, missing_segments, move_aside};
 use ecsdb_snapshot::Manifest;
@@ -276,6 +277,10 @@ impl Store {
     /// Sets aside what another life of the database has archived under numbers that this log gives up, and never archives (CKP-11).
     pub(crate) fn make_room_below(&self, work: &mut Work, first_needed: u64) -> Result<()> {
         let (vfs, dir, manifest) = (&*self.archive_vfs, self.layout.archive_dir(), self.manifest());
+        if Owner::read(vfs, dir)?.is_some_and(|said| said.database != manifest.database) {
+            // CKP-10: nothing there can be taken for this one's.
+            return Ok(());
+        }
         if mark(vfs, &self.layout, dir, manifest.database)? == Mark::Empty {
             return Ok(());
         }

@@ -12,6 +12,7 @@ use ecsdb_io::{
 use ecsdb_snapshot::Manifest;
 
 use crate::error::{Error, Result};
+use crate::held::Held;
 
 /// The file of a database's settings, which may be there before the database.
 pub const SETTINGS: &str = "ecsdb.toml";
@@ -23,7 +24,7 @@ const REMOVED_MAX: u32 = 1000;
 /// A place that is this one's alone until this is dropped.
 #[derive(Debug)]
 pub struct Claim<'a> {
-    pub(crate) vfs: &'a dyn Vfs,
+    vfs: Arc<dyn Vfs>,
     pub(crate) layout: &'a Layout,
     /// With the directories that they are on.
     locks: Vec<(PathBuf, Arc<dyn DirLock>)>,
@@ -45,9 +46,9 @@ impl<'a> Claim<'a> {
     ///
     /// # Errors
     /// [`Error::TargetNotEmpty`]; [`Error::Locked`] where somebody is at work; or when a file operation fails. Nothing of others is touched then.
-    pub fn take(vfs: &'a dyn Vfs, layout: &'a Layout, mark: &Path) -> Result<Claim<'a>> {
+    pub fn take(vfs: Arc<dyn Vfs>, layout: &'a Layout, mark: &Path) -> Result<Claim<'a>> {
         // Where one of them is not to be had, not even a lock is left.
-        may_be_had(vfs, layout, mark)?;
+        may_be_had(&*vfs, layout, mark)?;
         let mut claim = Claim { vfs, layout, locks: Vec::new(), unfinished: false };
         match claim.lock_all(mark) {
             Ok(()) => Ok(claim),
@@ -60,10 +61,10 @@ impl<'a> Claim<'a> {
 
     fn lock_all(&mut self, mark: &Path) -> Result<()> {
         for dir in Claim::dirs(self.layout) {
-            self.locks.push((dir.into(), lock(self.vfs, dir)?));
+            self.locks.push((dir.into(), lock(&*self.vfs, dir)?));
         }
         // Somebody else may have made something meanwhile, and now nobody can.
-        self.unfinished = may_be_had(self.vfs, self.layout, mark)?;
+        self.unfinished = may_be_had(&*self.vfs, self.layout, mark)?;
         Ok(())
     }
 
@@ -72,11 +73,25 @@ impl<'a> Claim<'a> {
         self.locks.iter()
     }
 
+    /// Makes sure that the place is still this one's: that its directories are those that have their names now.
+    ///
+    /// # Errors
+    /// When one was moved, removed or replaced, or cannot be looked at.
+    pub fn check(&self) -> Result<()> {
+        Ok(self.locks.iter().try_for_each(|(_, lock)| lock.check())?)
+    }
+
+    /// The files for what is made there.
+    pub(crate) fn files(&self) -> Held {
+        Held::of(self.vfs.clone(), self)
+    }
+
     /// Gives the place back without its locks' files, unless they are a database's. Who waits for them finds that they are gone.
-    pub fn release(self) {
-        let Claim { vfs, layout, .. } = self;
+    pub fn release(mut self) {
+        let locks = std::mem::take(&mut self.locks);
+        let (vfs, layout) = (&*self.vfs, self.layout);
         let has_manifests = || Manifest::generations(vfs, layout).is_ok_and(|found| !found.is_empty());
-        for (dir, lock) in self.locks.into_iter().rev() {
+        for (dir, lock) in locks.into_iter().rev() {
             let is_used = if dir == layout.root() { has_manifests() } else { Owner::is_said(vfs, &dir) };
             let file = Layout::lock_file(&dir);
             // There may have been something else of that name before.

@@ -36,8 +36,8 @@ impl Store {
             // CKP-8: nothing is deleted for what is no more what was written. The world itself is still there: as it is now, since a view of before
             // keeps in memory all that was changed meanwhile.
             Err(Error::Snapshot(e)) if e.is_damage() => {
-                tracing::warn!(error = %e, "the newest snapshot is damaged, and written again");
-                work.of_world = None;
+                tracing::warn!(error = %e, "what is compacted is damaged: a full snapshot is written of the world");
+                work.doubt_newest(&self.manifest());
                 drop((work, turn));
                 let view = capture()?;
                 self.until_durable(&view)?;

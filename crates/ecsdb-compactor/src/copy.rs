@@ -29,7 +29,7 @@ impl Store {
         refuse_within(&self.layout, layout)?;
         self.until_durable(&view)?;
         let kept = self.manifest().kept;
-        let info = write_database(&*self.vfs, layout, view, &self.settings(), kept, control)?;
+        let info = write_database(self.vfs.clone(), layout, view, &self.settings(), kept, control)?;
         self.events.send(Event::Copied(info));
         Ok(info)
     }
@@ -59,8 +59,8 @@ impl Limited {
     }
 
     /// The files.
-    pub fn vfs(&self) -> &dyn Vfs {
-        &*self.0
+    pub fn vfs(&self) -> Arc<dyn Vfs> {
+        self.0.clone()
     }
 }
 
@@ -84,7 +84,7 @@ pub fn refuse_within(own: &Layout, copy: &Layout) -> Result<()> {
 /// # Errors
 /// As [`Claim::take`], or when it fails or is cancelled: the place says that it is unfinished then, and can be had for another attempt.
 pub fn write_database(
-    vfs: &dyn Vfs,
+    vfs: Arc<dyn Vfs>,
     layout: &Layout,
     view: View,
     settings: &StoreSettings,
@@ -100,7 +100,8 @@ impl Claim<'_> {
     /// # Errors
     /// When a file operation fails.
     pub fn begin(&self) -> Result<Manifest> {
-        let Claim { vfs, layout, .. } = *self;
+        let (files, layout) = (self.files(), self.layout);
+        let vfs: &dyn Vfs = &files;
         // From here on until it is removed, the directory is neither a database nor free for a new one.
         if !self.unfinished {
             vfs.create(&layout.unfinished_file())?;
@@ -133,7 +134,8 @@ impl Claim<'_> {
         control: &Control,
     ) -> Result<SnapshotInfo> {
         let started = Instant::now();
-        let Claim { vfs, layout, .. } = *self;
+        let (files, layout) = (self.files(), self.layout);
+        let vfs: &dyn Vfs = &files;
         let _span = tracing::info_span!("copy", to = %layout.root().display()).entered();
         let path = layout.file(FileKind::Snapshot, 1);
         let lsn = view.lsn().0;

@@ -76,6 +76,10 @@ impl Store {
 
     /// Writes a full snapshot, since the newest one is damaged. If that is of the same state, this one takes its place.
     pub(crate) fn write_whole(&self, work: &mut Work, view: View, control: &Control) -> Result<SnapshotInfo> {
+        if self.newest_lsn() > view.lsn() {
+            // CKP-3: snapshots never go back. Whoever took this one since knew what is damaged.
+            return self.write_snapshot(work, view, control);
+        }
         let takes_its_place = self.newest_lsn() == view.lsn();
         let replace = |manifest: &mut Manifest| {
             if takes_its_place {

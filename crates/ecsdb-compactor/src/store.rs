@@ -75,6 +75,8 @@ pub(crate) struct Work {
     fallback: Option<u64>,
     /// Those that were not, and were reported.
     doubted: Vec<u64>,
+    /// The first files of chains in which a block was found damaged: none of their snapshots is fallen back on (CKP-3).
+    rotten: Vec<u64>,
     /// The archived segments, once they were listed.
     pub(crate) archived: Option<Vec<ArchivedSegment>>,
     /// The lock on the archive, once there was something to archive.
@@ -82,6 +84,14 @@ pub(crate) struct Work {
     pub(crate) hole_reported: bool,
     /// Files that the medium did not give when they were to be archived, and how often.
     pub(crate) not_given: HashMap<PathBuf, u32>,
+}
+
+impl Work {
+    /// A block of the newest snapshot was found damaged: nothing goes on from it.
+    pub(crate) fn doubt_newest(&mut self, manifest: &Manifest) {
+        (self.of_world, self.fallback) = (None, None);
+        self.rotten.extend(manifest.snapshots.last().map(|newest| newest.base));
+    }
 }
 
 /// While one lives, no file is deleted: for whoever reads them.
@@ -329,11 +339,12 @@ impl Store {
         let covered = fallback.map_or(Lsn::ZERO, |entry| Lsn(entry.lsn));
         let [log, archive] = log_dirs(&self.layout, &manifest);
         // CKP-3: the log says which segment it has come to. A header beyond that is seen, but was not synced, and perhaps never will be.
-        let first_segment = LogScan::first_needed(&*self.direct_vfs, &[log], covered)?
+        let mut first_segment = LogScan::first_needed(&*self.direct_vfs, &[log], covered)?
             .min(self.log.segment())
             .max(manifest.first_segment);
         // A salvage sets the log aside as it was.
         let archives = settings.kept(manifest.kept).archive != 0 && manifest.salvage == 0;
+        let (nothing, mut unseen) = (Vec::new(), false);
         if archives {
             self.archive_below(work, first_segment)?;
             self.report_hole(work, first_segment)?;
@@ -341,11 +352,12 @@ impl Store {
             && manifest.salvage == 0
             && let Err(e) = self.make_room_below(work, first_segment)
         {
-            // REC-14: nothing of this log is there.
-            tracing::warn!(error = %e, "the archive cannot be looked at");
+            // CKP-11: what another life has archived would count in the place of what the log gives up, or go. REC-14: the rest needs no archive.
+            let error = format!("{e}: until then the log is kept as it is");
+            self.events.send(Event::Failed { task: Task::Retention, error, retry_in: None });
+            (first_segment, unseen) = (manifest.first_segment, true);
         }
         let (snapshot_sizes, now_unix_ns) = (self.snapshot_sizes()?, self.log.now_unix_ns());
-        let (nothing, mut unseen) = (Vec::new(), false);
         let archived = match self.archived(work) {
             Ok(archived) => archived,
             // REC-14: nothing goes there now.
@@ -397,6 +409,9 @@ impl Store {
     ) -> Result<Option<SnapshotEntry>> {
         let database = self.manifest().database;
         fallback(snapshots, is_compaction, |entry| {
+            if work.rotten.contains(&entry.base) {
+                return Ok(false);
+            }
             if work.fallback == Some(entry.sequence) {
                 return Ok(true);
             }

@@ -18,7 +18,7 @@ fn attempt(disk: &SimDisk, layout: &Layout, view: &View) -> Result<(), Error> {
     };
     let control = Control::new(Task::Copy, EventSender::default());
     control.begin();
-    write_database(&*disk.vfs(), layout, view.clone(), &settings, Default::default(), &control).map(drop)
+    write_database(disk.vfs(), layout, view.clone(), &settings, Default::default(), &control).map(drop)
 }
 
 #[test]

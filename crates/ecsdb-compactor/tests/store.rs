@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
@@ -139,6 +140,50 @@ fn what_is_trimmed_is_not_trimmed_again() {
     assert_eq!(db.store.stats().unwrap().failures, []);
 }
 
+/// CKP-3: a compaction finds damaged what it compacts, and captures anew; meanwhile somebody else takes a newer snapshot, which the log goes on from.
+#[test]
+fn a_compaction_that_begins_anew_puts_nothing_older_above_a_newer_snapshot() {
+    for (chain_max, alone) in [(1, false), (1, true), (8, false), (8, true)] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut db = open(dir.path());
+        db.store.set_settings(StoreSettings { chain_max, ..db.store.settings() });
+        for _ in 0..3 {
+            (0..9_000).for_each(|number| db.commit(number));
+            db.log.rotate().unwrap();
+            db.store.snapshot(db.world.view(), &db.control()).unwrap();
+        }
+        let first = db.world.view();
+        let newest = db.store.manifest().snapshots.last().unwrap().sequence;
+        let newest = Layout::new(dir.path()).file(FileKind::Snapshot, newest);
+        let mut bytes = std::fs::read(&newest).unwrap();
+        bytes[20_000..20_040].fill(7);
+        std::fs::write(&newest, bytes).unwrap();
+        let mut views = Vec::new();
+        for number in 0..3 {
+            db.commit(number);
+            db.log.rotate().unwrap();
+            views.push(db.world.view());
+        }
+        let captured = AtomicU32::new(0);
+        let capture = || -> ecsdb_compactor::Result<_> {
+            if captured.fetch_add(1, Ordering::Relaxed) == 0 {
+                return Ok(first.clone());
+            }
+            db.store.snapshot(views[1].clone(), &db.control())?;
+            Ok(views[0].clone())
+        };
+        db.store.compact(capture, alone, &db.control()).unwrap();
+        assert_eq!(captured.into_inner(), 2, "nothing was found damaged");
+        let listed: Vec<u64> = db.store.manifest().snapshots.iter().map(|entry| entry.lsn).collect();
+        assert!(listed.is_sorted(), "{chain_max}, {alone}: {listed:?}");
+        assert_eq!(listed.last(), Some(&views[1].lsn().0));
+        let expected = db.world.view().digest().unwrap();
+        db.log.close().unwrap();
+        drop(db);
+        assert_eq!(open(dir.path()).world.view().digest().unwrap(), expected, "{chain_max}, {alone}");
+    }
+}
+
 #[test]
 fn a_cancelled_copy_can_be_tried_again() {
     let dir = tempfile::tempdir().unwrap();
@@ -149,7 +194,7 @@ fn a_cancelled_copy_can_be_tried_again() {
     control.cancel();
     let settings = db.store.settings();
     let write = |control: &Control| {
-        write_database(&Disk, &copy, db.world.view(), &settings, Default::default(), control)
+        write_database(Arc::new(Disk), &copy, db.world.view(), &settings, Default::default(), control)
     };
     assert!(write(&control).unwrap_err().is_cancelled());
     write(&db.control()).unwrap();
@@ -172,7 +217,8 @@ fn of_copies_into_one_place_one_is_made() {
                 let (copy, begun, settings) = (&copy, &begun, &settings);
                 scope.spawn(move || {
                     begun.wait();
-                    write_database(&Disk, copy, view, settings, Default::default(), &control).map(drop)
+                    write_database(Arc::new(Disk), copy, view, settings, Default::default(), &control)
+                        .map(drop)
                 })
             });
             copying.map(|copying| copying.join().unwrap())

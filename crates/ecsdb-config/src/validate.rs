@@ -81,13 +81,18 @@ impl PersistenceConfig {
                 "is true, but there is a limit beside it: set either `unlimited` or limits in `retention`";
             refuse("retention.unlimited", &[], what.into());
         }
+        self.check_directories(origins, refuse);
+    }
+
+    /// Each directory has a name, and one of its own.
+    fn check_directories(&self, origins: Origins<'_>, mut refuse: impl FnMut(&str, &[&str], String)) {
         let dirs = self.directories();
-        if let Some((key, _)) = dirs.iter().find(|(_, dir)| dir.as_os_str().is_empty()) {
+        for (key, _) in dirs.iter().filter(|(_, dir)| dir.as_os_str().is_empty()) {
             let what = "is empty, but has to name a directory: `.` is the working directory";
             refuse(key, &[], what.into());
-            return;
         }
-        self.refuse_shared(dirs.each_ref().map(|(key, dir)| (*key, &**dir)), is_same_dir, origins, refuse);
+        let is_same = |one: &Path, other: &Path| !one.as_os_str().is_empty() && is_same_dir(one, other);
+        self.refuse_shared(dirs.each_ref().map(|(key, dir)| (*key, &**dir)), is_same, origins, refuse);
     }
 
     /// Refuses directories that are the `same`.
@@ -156,8 +161,10 @@ impl PersistenceConfig {
     pub fn layout(&self) -> Result<Layout> {
         let [(_, dir), (_, log), (_, snapshots), (_, archive)] = self.directories();
         let mut problems = Vec::new();
-        self.check_rules(&|key| Some(self.origin(key)), &mut problems);
-        problems.retain(|problem| problem.key.ends_with("dir"));
+        let refuse = |key: &str, _: &[&str], what: String| {
+            problems.push(Problem::of(self.origin(key), &what));
+        };
+        self.check_directories(&|key| Some(self.origin(key)), refuse);
         if !problems.is_empty() {
             return Err(Error::Invalid(problems));
         }

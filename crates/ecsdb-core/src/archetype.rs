@@ -7,6 +7,7 @@ use crate::component::Component;
 use crate::entity::Entity;
 use crate::raw::{Block, Ops, TypeOps};
 use crate::schema::{ComponentId, Schema};
+use crate::shells::unshared;
 use crate::spine::Spine;
 
 /// Aim for the bytes of the widest column of a chunk.
@@ -88,7 +89,7 @@ impl Column {
     #[inline]
     pub(crate) fn write(&mut self, lsn: u64) -> &mut Block {
         self.changed = lsn;
-        Arc::make_mut(&mut self.block)
+        unshared(&mut self.block)
     }
 }
 

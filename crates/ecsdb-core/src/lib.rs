@@ -43,6 +43,7 @@ mod replay;
 mod restore;
 mod root;
 mod schema;
+mod shells;
 mod spine;
 mod stored_value;
 mod transaction;

@@ -21,6 +21,7 @@ use crate::index::{EntityIndex, Location};
 use crate::raw::{Block, Ops, TypeOps};
 use crate::root::{Resource, Root};
 use crate::schema::{ComponentDef, ComponentId, Schema, put_def, take_def};
+use crate::shells;
 use crate::view::View;
 use crate::world::World;
 
@@ -44,6 +45,12 @@ pub struct ColumnPart {
     /// The component's name, for errors.
     name: Option<SharedArc<str>>,
     block: Arc<Block>,
+}
+
+impl Drop for ColumnPart {
+    fn drop(&mut self) {
+        shells::give_back(&mut self.block);
+    }
 }
 
 impl View {

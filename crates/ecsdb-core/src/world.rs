@@ -13,6 +13,7 @@ use crate::placement::Placement;
 use crate::raw::{Block, Ops};
 use crate::root::Root;
 use crate::schema::ComponentId;
+use crate::shells::unshared;
 use crate::stored_value::StoredValue;
 use crate::transaction::TransactionState;
 use crate::view::View;
@@ -203,7 +204,7 @@ impl World {
 fn adopt(root: &mut Root, id: ComponentId, ops: Ops, name: &'static str) -> Result<()> {
     let convert = |block: &mut Arc<Block>| -> Result<()> {
         let codec = |e| Error::codec(name, e);
-        if Arc::make_mut(block).adopt(ops).map_err(codec)? {
+        if unshared(block).adopt(ops).map_err(codec)? {
             return Ok(());
         }
         let Some(rows) = block.slice::<StoredValue>() else {

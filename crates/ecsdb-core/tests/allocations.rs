@@ -5,6 +5,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
+use ecsdb_core::parts::ColumnPart;
 use ecsdb_core::{Component, Entity, Transaction, World};
 
 struct Counting;
@@ -91,4 +92,25 @@ fn what_happens_again_and_again_allocates_nothing() {
         ("despawns and spawns", lives),
     ];
     assert!(found.iter().all(|(_, allocations)| *allocations == 0), "allocations in 100 rounds: {found:?}");
+}
+
+/// As while a snapshot is written: each block that it still has is copied before it changes, and given up later.
+#[test]
+fn a_copy_has_what_was_given_up_before() {
+    let mut world = World::new();
+    let mut ids: Vec<Entity> = Vec::new();
+    commit(&mut world, |tx| ids.extend(tx.spawn_batch((0..1000).map(|_| Position::default()))));
+    let mut allocations = Vec::with_capacity(200);
+    for id in &ids[..200] {
+        let view = world.view();
+        let chunks: Vec<_> = view.chunks().collect();
+        let parts: Vec<ColumnPart> = chunks.iter().flat_map(|chunk| chunk.columns()).collect();
+        drop(chunks);
+        drop(view);
+        let before = ALLOCATIONS.get();
+        commit(&mut world, |tx| tx.get_mut::<Position>(*id).unwrap().x += 1.0);
+        allocations.push(ALLOCATIONS.get() - before);
+        drop(parts);
+    }
+    assert_eq!(allocations[100..], [0; 100]);
 }

@@ -129,12 +129,19 @@ impl Urgency {
     }
 
     /// As [`Urgency::once`], for long work that changes nothing: it asks now and then whether it is to give way, gives `None` then, and is done anew
-    /// for whoever has begun to wait.
+    /// for whoever has begun to wait: once, since others may come and go.
     pub fn anew<T: Send>(&self, mut work: impl FnMut(&dyn Fn() -> bool) -> Option<T> + Send) -> T {
-        self.run(|| {
-            let gives_way = || crate::is_low_thread() && self.is_urgent();
-            work(&gives_way).map_or(ControlFlow::Continue(()), ControlFlow::Break)
-        })
+        if !self.is_urgent() {
+            let gives_way = || self.is_urgent();
+            if let Some(Some(result)) = self.run_low(&mut || ControlFlow::Break(work(&gives_way))) {
+                return result;
+            }
+        }
+        loop {
+            if let Some(result) = work(&|| false) {
+                return result;
+            }
+        }
     }
 }
 
@@ -188,13 +195,22 @@ mod tests {
     #[test]
     fn work_that_can_be_done_anew_gives_way_to_whoever_waits() {
         let urgency = Urgency::new(|| ());
-        let (mut seen, mut waiting) = (Vec::new(), None);
-        let result = urgency.anew(|gives_way| {
-            seen.push((is_low(), gives_way()));
-            waiting.get_or_insert_with(|| urgency.wait());
-            (!gives_way()).then_some("done")
-        });
-        assert_eq!((result, seen), ("done", vec![(true, false), (false, false)]));
+        for stays in [true, false] {
+            let (mut seen, mut waiting) = (Vec::new(), None);
+            let result = urgency.anew(|gives_way| {
+                seen.push((is_low(), gives_way()));
+                if waiting.is_none() {
+                    waiting = Some(Some(urgency.wait()));
+                }
+                let gives_way = gives_way();
+                if !stays {
+                    // Whoever waited has what they waited for.
+                    waiting = Some(None);
+                }
+                (!gives_way).then_some("done")
+            });
+            assert_eq!((result, seen), ("done", vec![(true, false), (false, false)]));
+        }
     }
 
     #[test]

@@ -47,10 +47,15 @@ fn put_together(
     mut read: impl FnMut(&mut dyn FnMut(&Step) -> ControlFlow<()>) -> Result<Reconstructed> + Send,
 ) -> Result<Reconstructed> {
     control.urgency().anew(|gives_way| {
+        // CKP-9: what is cancelled is not begun anew.
+        if let Err(e) = control.check() {
+            return Some(Err(e.into()));
+        }
         let (mut gave_way, mut follow) = (false, follow(control));
         let past = read(&mut |step| {
-            gave_way = gives_way();
-            if gave_way { ControlFlow::Break(()) } else { follow(step) }
+            follow(step)?;
+            gave_way = gave_way || gives_way();
+            if gave_way { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         (!gave_way).then_some(past)
     })
@@ -94,8 +99,18 @@ pub(crate) fn of_closed(
     follow: &mut dyn FnMut(&Step) -> ControlFlow<()>,
 ) -> Result<Reconstructed> {
     let (_lock, manifest) = lock_closed(&**vfs, layout)?;
-    let history = History::of_closed(&**vfs, layout, &manifest)?;
-    Ok(history.reconstruct(moment, options(threads, register), follow)?)
+    of_locked(&**vfs, layout, &manifest, moment, options(threads, register), follow)
+}
+
+fn of_locked(
+    vfs: &dyn Vfs,
+    layout: &Layout,
+    manifest: &ecsdb_snapshot::Manifest,
+    moment: Moment,
+    options: Options,
+    follow: &mut dyn FnMut(&Step) -> ControlFlow<()>,
+) -> Result<Reconstructed> {
+    Ok(History::of_closed(vfs, layout, manifest)?.reconstruct(moment, options, follow)?)
 }
 
 pub(crate) fn into_running(
@@ -112,7 +127,11 @@ pub(crate) fn into_running(
         control.begin();
         let past = match from {
             Some(dir) => {
-                put_together(control, |follow| of_closed(&vfs, &dir, moment, threads, false, follow))?
+                // Kept, whoever has to wait: another opening meanwhile would be in the way of what is done anew.
+                let (_lock, manifest) = lock_closed(&*vfs, &dir)?;
+                put_together(control, |follow| {
+                    of_locked(&*vfs, &dir, &manifest, moment, options(threads, false), follow)
+                })?
             }
             None => own(moment, control)?,
         };

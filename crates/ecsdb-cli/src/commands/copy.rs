@@ -29,8 +29,8 @@ pub(crate) fn write(
 ) -> Result<Option<SnapshotInfo>> {
     interrupt::hold();
     if dry_run {
-        let overlay = Overlay::new()?;
-        Claim::take(&overlay, layout, &layout.unfinished_file())?.begin()?;
+        let overlay = Arc::new(Overlay::new()?);
+        Claim::take(overlay, layout, &layout.unfinished_file())?.begin()?;
         return Ok(None);
     }
     let control = Control::new(Task::Copy, EventSender::default());

@@ -181,7 +181,7 @@ fn open(
         .set_key_value_metadata(Some(said.map(|(key, value)| KeyValue::new(key.to_string(), value)).to_vec()))
         .build();
     let table = Tables::table(number);
-    let path = tables.path(&table);
+    let path = tables.path(&table)?;
     let file = std::fs::File::create_new(&path).with_context(|| writing(&path))?;
     let writer = ArrowWriter::try_new(file, schema.clone(), Some(properties)).map_err(cause);
     Ok(File { writer: writer.with_context(|| writing(&path))?, table, path, ids, schema, rows: 0 })

@@ -1,5 +1,7 @@
 //! `ecsdb init`
 
+use std::sync::Arc;
+
 use anyhow::Result;
 use clap::Args;
 use ecsdb::RecoveryError;
@@ -29,9 +31,9 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     interrupt::hold();
     if options.dry_run {
         let dry = settled.dry()?;
-        make(&dry, &Claim::take(dry.vfs(), &layout, &layout.unfinished_file())?)?;
+        make(&dry, &Claim::take(dry.files(), &layout, &layout.unfinished_file())?)?;
     } else {
-        let taken = Taken::of_database(&Disk, &layout)?;
+        let taken = Taken::of_database(Arc::new(Disk), &layout)?;
         make(&settled, &taken.claim).or_else(|e| taken.give_up(e))?;
     }
     if out.is_json() {

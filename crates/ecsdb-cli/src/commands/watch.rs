@@ -47,9 +47,11 @@ impl Watch {
             let history = look.history()?;
             let from = info.seen.world.lsn();
             let newest = look.manifest.snapshots.last().map_or(0, |entry| entry.lsn);
-            let first = history.range().map_or(Lsn::ZERO, |((first, _), _)| first);
-            if look.manifest.database != info.seen.database || first > from {
-                // Another database, or what lies between is gone: all over again.
+            let range = history.range().map(|((first, _), (last, _))| (first, last));
+            let (first, last) = range.unwrap_or((Lsn::ZERO, Lsn::ZERO));
+            let ends_before = history.lost().is_none() && last.max(Lsn(newest)) < from;
+            if look.manifest.database != info.seen.database || first > from || ends_before {
+                // Another database, an earlier state of this one, or what lies between is gone: all over again.
                 *info = Info::of(look)?;
                 return Ok(());
             }

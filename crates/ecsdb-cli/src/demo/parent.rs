@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use ecsdb::prelude::*;
 use ecsdb::{DataLoss, Digest};
+use ecsdb_compactor::Held;
 use ecsdb_io::{Disk, Layout};
 use ecsdb_recovery::look;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
@@ -17,7 +18,7 @@ use super::data::Dataset;
 use super::twin::{Progress, Twin};
 use super::{Made, Options, REPORT_BYTES, dataset, summary};
 use crate::output::{self, Output, many};
-use crate::target::{Held, Taken};
+use crate::target::Taken;
 use crate::{failure, interrupt, target};
 
 /// The uninterrupted run, in memory, brought forward as far as the comparison needs.
@@ -79,7 +80,7 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
 /// Makes an empty database where nobody else makes anything meanwhile, and gives its identity: by that, the processes that go on with it know it
 /// from any other one.
 fn create(layout: &Layout) -> Result<u128> {
-    let taken = Taken::of_database(&Disk, layout)?;
+    let taken = Taken::of_database(Arc::new(Disk), layout)?;
     let make = || -> Result<u128> {
         let held = Held::of(Arc::new(Disk), &taken.claim);
         Database::builder(layout.root()).vfs(Arc::new(held)).create_new()?.close()?;

@@ -7,9 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use ecsdb_compactor::Claim;
-use ecsdb_io::{
-    DirEntry, DirLock, Disk, FileKind, IoError, Layout, LockError, LockKind, OpenMode, Vfs, VfsFile,
-};
+use ecsdb_io::{Disk, FileKind, Layout, LockKind, Vfs};
 use ecsdb_recovery::look;
 
 use crate::interrupt;
@@ -23,11 +21,11 @@ pub(crate) struct Taken<'a> {
 
 impl<'a> Taken<'a> {
     /// Takes the place of a database, of which [`Layout::unfinished_file`] says that it is half done.
-    pub(crate) fn of_database(vfs: &'a dyn Vfs, layout: &'a Layout) -> Result<Taken<'a>> {
+    pub(crate) fn of_database(vfs: Arc<dyn Vfs>, layout: &'a Layout) -> Result<Taken<'a>> {
         Taken::take(vfs, layout, &layout.unfinished_file())
     }
 
-    fn take(vfs: &'a dyn Vfs, layout: &'a Layout, mark: &Path) -> Result<Taken<'a>> {
+    fn take(vfs: Arc<dyn Vfs>, layout: &'a Layout, mark: &Path) -> Result<Taken<'a>> {
         // Within a place that is somebody's only that one removes anything.
         let mut made = missing_of(Claim::dirs(layout));
         match Claim::take(vfs, layout, mark) {
@@ -47,9 +45,13 @@ impl<'a> Taken<'a> {
     /// Leaves nothing of a database that was begun here, and failed with `e`. Beside an attempt that was left unfinished before there may be files of
     /// others: it stays what it was.
     pub(crate) fn give_up<T>(self, e: anyhow::Error) -> Result<T> {
-        let removed = if self.claim.unfinished { Ok(()) } else { remove_database(self.layout) };
+        let is_here = || self.claim.check().is_ok();
+        let removed = if self.claim.unfinished { Ok(()) } else { remove_database(self.layout, &is_here) };
+        let was_here = is_here();
         self.claim.release();
-        self.made.remove();
+        if was_here {
+            self.made.remove();
+        }
         // What it failed with counts; that somebody wanted nothing of it is no word about what is there.
         if interrupt::asked() {
             removed?;
@@ -66,86 +68,16 @@ pub(crate) fn remove_demo(layout: &Layout, database: u128, made: &Missing) -> Re
     }
     let path = Layout::lock_file(layout.root());
     let holder = format!("process {}", std::process::id());
-    let _lock = Disk.try_lock(&path, LockKind::Exclusive, &holder).map_err(ecsdb::RecoveryError::from)?;
+    let lock = Disk.try_lock(&path, LockKind::Exclusive, &holder).map_err(ecsdb::RecoveryError::from)?;
+    let is_here = || lock.check().is_ok();
     // And again, once nobody can change that.
     if !is_there() {
         return Ok(());
     }
-    remove_database(layout)?;
-    remove_files(layout.root(), true)?;
+    remove_database(layout, &is_here)?;
+    remove_files(layout.root(), true, &is_here)?;
     made.remove();
     Ok(())
-}
-
-/// Files for whoever takes the locks of a place by itself: it is given those that are held.
-#[derive(Debug)]
-pub(crate) struct Held {
-    vfs: Arc<dyn Vfs>,
-    locks: Vec<(PathBuf, Arc<dyn DirLock>)>,
-}
-
-impl Held {
-    pub(crate) fn of(vfs: Arc<dyn Vfs>, claim: &Claim<'_>) -> Held {
-        let locks = claim.locks().map(|(dir, lock)| (Layout::lock_file(dir), lock.clone()));
-        Held { locks: locks.collect(), vfs }
-    }
-}
-
-impl Vfs for Held {
-    fn create(&self, path: &Path) -> Result<Arc<dyn VfsFile>, IoError> {
-        self.vfs.create(path)
-    }
-
-    fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn VfsFile>, IoError> {
-        self.vfs.open(path, mode)
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> Result<(), IoError> {
-        self.vfs.rename(from, to)
-    }
-
-    fn remove(&self, path: &Path) -> Result<(), IoError> {
-        self.vfs.remove(path)
-    }
-
-    fn create_dir_all(&self, path: &Path) -> Result<(), IoError> {
-        self.vfs.create_dir_all(path)
-    }
-
-    fn sync_dir(&self, path: &Path) -> Result<(), IoError> {
-        self.vfs.sync_dir(path)
-    }
-
-    fn read_dir(&self, path: &Path) -> Result<Vec<DirEntry>, IoError> {
-        self.vfs.read_dir(path)
-    }
-
-    fn file_len(&self, path: &Path) -> Result<Option<u64>, IoError> {
-        self.vfs.file_len(path)
-    }
-
-    fn real_path(&self, path: &Path) -> Result<PathBuf, IoError> {
-        self.vfs.real_path(path)
-    }
-
-    fn try_lock(&self, path: &Path, kind: LockKind, holder: &str) -> Result<Arc<dyn DirLock>, LockError> {
-        match self.locks.iter().find(|(held, _)| held == path) {
-            Some((_, lock)) => Ok(lock.clone()),
-            None => self.vfs.try_lock(path, kind, holder),
-        }
-    }
-
-    fn free_space(&self, path: &Path) -> Result<Option<u64>, IoError> {
-        self.vfs.free_space(path)
-    }
-
-    fn now_unix_ns(&self) -> u64 {
-        self.vfs.now_unix_ns()
-    }
-
-    fn random_u64(&self) -> u64 {
-        self.vfs.random_u64()
-    }
 }
 
 /// Tables that are being written. Unless they are finished, they are removed: what is half done is of no use to anybody.
@@ -174,21 +106,28 @@ impl<'a> Tables<'a> {
     /// Takes the directory, and removes what an export that was killed has left of its tables.
     pub(crate) fn begin(layout: &'a Layout) -> Result<Tables<'a>> {
         let mark = Tables::mark(layout);
-        let tables = Tables { taken: Some(Taken::take(&Disk, layout, &mark)?), layout, mark };
+        let tables = Tables { taken: Some(Taken::take(Arc::new(Disk), layout, &mark)?), layout, mark };
         fs::write(&tables.mark, "").with_context(|| format!("writing {}", tables.mark.display()))?;
         tables.remove_tables()?;
         Ok(tables)
     }
 
-    /// Where a table is written, whatever the directory's name leads to by now.
-    pub(crate) fn path(&self, table: &str) -> PathBuf {
-        self.layout.root().join(table)
+    /// Where a table is written, whatever the name that was given leads to by now.
+    pub(crate) fn path(&self, table: &str) -> Result<PathBuf> {
+        self.check()?;
+        Ok(self.layout.root().join(table))
+    }
+
+    /// Makes sure that the directory was not moved, and another one put in its place.
+    fn check(&self) -> Result<()> {
+        Ok(self.taken.as_ref().map_or(Ok(()), |taken| taken.claim.check())?)
     }
 
     fn remove_tables(&self) -> Result<()> {
         for entry in fs::read_dir(self.layout.root())? {
             let entry = entry?;
             if entry.file_type()?.is_file() && entry.file_name().to_str().is_some_and(Tables::is_table) {
+                self.check()?;
                 fs::remove_file(entry.path())?;
             }
         }
@@ -196,6 +135,7 @@ impl<'a> Tables<'a> {
     }
 
     pub(crate) fn finish(mut self) -> Result<()> {
+        self.check()?;
         let removed = fs::remove_file(&self.mark);
         if let Some(taken) = self.taken.take() {
             taken.claim.release();
@@ -206,13 +146,20 @@ impl<'a> Tables<'a> {
 
 impl Drop for Tables<'_> {
     fn drop(&mut self) {
+        if self.taken.is_none() {
+            return;
+        }
+        let removed = self.remove_tables().and_then(|()| self.check());
+        let was_here = self.check().is_ok();
         let Some(taken) = self.taken.take() else { return };
         // A place that was unfinished before stays so: beside what was left there may be files of others.
-        if self.remove_tables().is_ok() && !taken.claim.unfinished {
+        if removed.is_ok() && !taken.claim.unfinished {
             drop(fs::remove_file(&self.mark));
         }
         taken.claim.release();
-        taken.made.remove();
+        if was_here {
+            taken.made.remove();
+        }
     }
 }
 
@@ -241,24 +188,31 @@ impl Missing {
 }
 
 /// Removes what is half done of a database in a directory that was empty before: what ecsdb writes, and no file of anybody else. Only what it was
-/// [taken](Claim::dirs) for is looked into: what is elsewhere may be others' by now. Locks that whoever has taken the place holds stay.
-fn remove_database(layout: &Layout) -> Result<()> {
+/// [taken](Claim::dirs) for is looked into: what is elsewhere may be others' by now. Locks that whoever has taken the place holds stay. Once it `is_here` no
+/// more, since the directory was moved, nothing is removed.
+fn remove_database(layout: &Layout, is_here: &dyn Fn() -> bool) -> Result<()> {
+    if !is_here() {
+        return Ok(());
+    }
     let root = layout.root();
     // As long as anything of it is there, this says that it is not whole; whoever is killed meanwhile leaves it to the next one. Where there is no room for
     // it, what was made of it is too little to be told from nothing.
     drop(fs::File::create_new(layout.unfinished_file()));
-    remove_files(root, false)?;
+    remove_files(root, false, is_here)?;
     let aside = layout.quarantine_dir();
     let parts = [layout.log_dir(), layout.snapshot_dir(), layout.archive_dir(), layout.report_dir(), &aside];
     for dir in parts {
         let is_inside = dir.starts_with(root);
         if is_inside || Claim::dirs(layout).any(|taken| taken == dir) {
-            remove_files(dir, is_inside)?;
+            remove_files(dir, is_inside, is_here)?;
         }
         // One that lies elsewhere was there before, or is among those that were made.
-        if is_inside {
+        if is_inside && is_here() {
             drop(fs::remove_dir(dir));
         }
+    }
+    if !is_here() {
+        return Ok(());
     }
     match fs::remove_file(layout.unfinished_file()) {
         Err(e) if e.kind() != ErrorKind::NotFound => Err(e.into()),
@@ -266,26 +220,29 @@ fn remove_database(layout: &Layout) -> Result<()> {
     }
 }
 
-fn remove_files(dir: &Path, with_locks: bool) -> Result<()> {
+fn remove_files(dir: &Path, with_locks: bool, is_here: &dyn Fn() -> bool) -> Result<()> {
     let entries = match fs::read_dir(dir) {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
         entries => entries?,
     };
-    let mut owner = None;
+    let mut last = Vec::new();
     for entry in entries {
         let entry = entry?;
         let is_ours = |name: &str| is_of_a_database(name) || (with_locks && is_lock(name));
         if !entry.file_type()?.is_file() || !entry.file_name().to_str().is_some_and(is_ours) {
             continue;
         }
-        if entry.file_name() == "OWNER" {
-            owner = Some(entry.path());
+        if !is_here() {
+            return Ok(());
+        }
+        if matches!(entry.file_name().to_str(), Some("OWNER" | "LOCK")) {
+            last.push(entry.path());
         } else {
             fs::remove_file(entry.path())?;
         }
     }
-    // Last: as long as anything else is there, this says whose it is.
-    owner.map_or(Ok(()), |owner| Ok(fs::remove_file(owner)?))
+    // Last: as long as anything else is there, these say whose it is, and that somebody is at it.
+    last.into_iter().try_for_each(|path| Ok(fs::remove_file(path)?))
 }
 
 /// Names of files that make up a database, half written ones among them.

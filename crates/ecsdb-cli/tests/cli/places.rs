@@ -31,6 +31,10 @@ fn interrupt(child: Child) -> (i32, String, String) {
     told(child.wait_with_output().unwrap())
 }
 
+fn ended(child: Child) -> (i32, String, String) {
+    told(child.wait_with_output().unwrap())
+}
+
 fn piped(mut command: Command) -> Child {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
@@ -292,5 +296,47 @@ fn an_export_writes_where_it_began() {
         assert_eq!(contents(&fixture.path("a")).len(), 3, "{round}");
         std::fs::remove_dir_all(fixture.path("a")).unwrap();
         std::fs::create_dir(fixture.path("a")).unwrap();
+    }
+}
+
+/// While a copy is written, its directory is removed, or moved, and somebody else makes something of its name: that stays, whether the first
+/// one is interrupted or goes on.
+#[test]
+fn what_has_taken_the_place_of_a_directory_that_is_gone_stays() {
+    if !cfg!(unix) {
+        return;
+    }
+    let fixture = Fixture::new();
+    let dumped = fixture.ok(&["dump", "world"]);
+    std::fs::write(fixture.path("dumped"), &dumped).unwrap();
+    let place = fixture.path("d");
+    for (command, second) in [
+        (&["backup", "world", "d"][..], &["load", "d", "dumped"][..]),
+        (&["restore", "world", "d"], &["backup", "world", "d"]),
+        (&["load", "d", "dumped"], &["load", "d", "dumped"]),
+    ] {
+        for (moves, interrupted) in [(false, true), (true, true), (false, false), (true, false)] {
+            let mut first = fixture.command(command);
+            let rate = if interrupted { "100" } else { "500" };
+            first.env("ECDB_SNAPSHOT_BYTES_PER_SECOND_MAX", rate);
+            let mut first = piped(first);
+            let begun = place.join("snapshots/0000000000000001.snap.tmp");
+            wait(&mut first, || begun.exists());
+            match moves {
+                true => std::fs::rename(&place, fixture.path("moved")).unwrap(),
+                false => std::fs::remove_dir_all(&place).unwrap(),
+            }
+            fixture.ok(second);
+            let before = contents(&place);
+            let (code, out, error) = match interrupted {
+                true => interrupt(first),
+                false => ended(first),
+            };
+            assert_ne!(code, 0, "{command:?} {moves}: {out}{error}");
+            assert_eq!(contents(&place), before, "{command:?}, {moves}, {interrupted}: {out}{error}");
+            assert_eq!(fixture.ok(&["dump", "d"]).lines().count(), dumped.lines().count());
+            std::fs::remove_dir_all(&place).unwrap();
+            drop(std::fs::remove_dir_all(fixture.path("moved")));
+        }
     }
 }

@@ -14,6 +14,7 @@ use crate::entity::Entity;
 use crate::error::{Error, Result};
 use crate::raw::Block;
 use crate::schema::{ComponentDef, ComponentId, put_def};
+use crate::shells::give_back;
 
 /// From this size on a column is logged by reference rather than copied, which costs an allocation and a copy of the block later.
 const SHARE_BYTES_MIN: usize = 4096;
@@ -53,6 +54,12 @@ struct Frozen {
 impl AsRef<[u8]> for Frozen {
     fn as_ref(&self) -> &[u8] {
         self.block.bytes().and_then(|bytes| bytes.get(self.range.clone())).unwrap_or(&[])
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        give_back(&mut self.block);
     }
 }
 

@@ -8,6 +8,7 @@ use crate::archetype::{Archetype, Chunk, ids_of};
 use crate::raw::prefetch;
 use crate::root::Root;
 use crate::schema::Schema;
+use crate::shells::unshared;
 use crate::spine;
 use crate::transaction::TransactionState;
 use crate::world::World;
@@ -339,11 +340,8 @@ pub(super) fn take_columns<'a>(
     });
     let last = last.max().map_or(0, |last| last + 1);
     for (i, column) in columns[..last].iter_mut().enumerate().filter(|(i, _)| asked(*i)) {
-        let slot = if writes(i) {
-            Slot::Unique(Arc::make_mut(&mut column.block))
-        } else {
-            Slot::Shared(&column.block)
-        };
+        let slot =
+            if writes(i) { Slot::Unique(unshared(&mut column.block)) } else { Slot::Shared(&column.block) };
         slots.push((i, slot));
     }
     ids_of(&entities.block)

@@ -178,6 +178,11 @@ impl Block {
         self.bytes()?.get(row * size..(row + 1) * size)
     }
 
+    /// Drops all rows and gives the memory back.
+    pub(crate) fn empty(&mut self) {
+        *self = Block::new(self.ops, 0);
+    }
+
     /// Appends a value. The block must be of `T`; a mismatch is a bug of this crate.
     pub(crate) fn push<T: Component>(&mut self, value: T, max: usize) {
         assert!(self.is::<T>(), "a block of another type");

@@ -10,6 +10,7 @@ use super::rows::RowSet;
 use crate::archetype::{Chunk, Column, Stamp};
 use crate::component::CodecError;
 use crate::raw::{Arena, At, Block};
+use crate::shells::unshared;
 
 /// Marks of columns, and of chunks, that are kept for the next transaction.
 const KEPT: usize = 1024;
@@ -146,7 +147,7 @@ impl Marks {
         let marks = self.columns[..self.columns_used].get_mut(column as usize);
         if let Some(Image::Block(block)) = marks.and_then(|marks| marks.image.as_mut()) {
             // That the column itself has it, too, cannot be: the writer goes on in a copy.
-            Arc::make_mut(block);
+            unshared(block);
         }
     }
 

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::query::{EntityMut, EntityRef, Query, QueryIter, ReadQuery, Walk};
 use crate::raw::{Block, Ops, TypeOps, disjoint_rows};
 use crate::root::{Resource, Root};
+use crate::shells::unshared;
 use crate::view::View;
 
 impl Transaction<'_> {
@@ -233,7 +234,7 @@ impl Transaction<'_> {
         world.tx.enter();
         if world.tx.resources_kept.contains(&id) {
             // What it was at the beginning is kept; a view of the transaction may share what it is now.
-            Arc::make_mut(&mut resource.block);
+            unshared(&mut resource.block);
         } else {
             let copy = Arc::new(Block::clone(&resource.block));
             let block = std::mem::replace(&mut resource.block, copy);
