@@ -16,13 +16,9 @@ pub struct Held {
 }
 
 impl Held {
-    pub(crate) fn new(vfs: Arc<dyn Vfs>, locks: Vec<(PathBuf, Arc<dyn DirLock>)>) -> Held {
-        Held { vfs, locks }
-    }
-
     /// Those of `vfs`, under the locks of `claim`.
     pub fn of(vfs: Arc<dyn Vfs>, claim: &Claim<'_>) -> Held {
-        Held::new(vfs, claim.locks().cloned().collect())
+        Held { vfs, locks: claim.locks().cloned().collect() }
     }
 
     fn check(&self) -> Result<(), IoError> {

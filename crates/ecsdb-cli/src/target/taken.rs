@@ -47,16 +47,21 @@ impl<'a> Taken<'a> {
     pub(crate) fn give_up<T>(self, e: anyhow::Error) -> Result<T> {
         let is_here = || self.claim.check().is_ok();
         let removed = if self.claim.unfinished { Ok(()) } else { remove_database(self.layout, &is_here) };
-        let was_here = is_here();
-        self.claim.release();
-        if was_here {
-            self.made.remove();
-        }
+        self.let_go();
         // What it failed with counts; that somebody wanted nothing of it is no word about what is there.
         if interrupt::asked() {
             removed?;
         }
         Err(e)
+    }
+
+    /// Gives the place back, without the directories that were made for it, unless others have taken their place.
+    fn let_go(self) {
+        let is_here = self.claim.check().is_ok();
+        self.claim.release();
+        if is_here {
+            self.made.remove();
+        }
     }
 }
 
@@ -150,16 +155,12 @@ impl Drop for Tables<'_> {
             return;
         }
         let removed = self.remove_tables().and_then(|()| self.check());
-        let was_here = self.check().is_ok();
         let Some(taken) = self.taken.take() else { return };
         // A place that was unfinished before stays so: beside what was left there may be files of others.
         if removed.is_ok() && !taken.claim.unfinished {
             drop(fs::remove_file(&self.mark));
         }
-        taken.claim.release();
-        if was_here {
-            taken.made.remove();
-        }
+        taken.let_go();
     }
 }
 
