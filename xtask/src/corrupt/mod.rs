@@ -30,6 +30,9 @@ pub(crate) struct Args {
     /// How long.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
+    /// The image of each part to begin with: where an earlier run has ended, which says how many it made.
+    #[arg(long, default_value_t = 0)]
+    from: u64,
     /// Processes; as many as there are cores unless set.
     #[arg(long)]
     workers: Option<u64>,
@@ -50,6 +53,7 @@ const HANG: Duration = Duration::from_secs(30);
 #[derive(Default, Serialize)]
 struct Figures {
     seed: u64,
+    from: u64,
     seconds: f64,
     images_per_second: f64,
     databases: usize,
@@ -83,7 +87,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     std::thread::scope(|scope| -> anyhow::Result<()> {
         let threads: Vec<_> = (0..workers)
             .map(|number| {
-                let share = Share { of: workers, exhaustive: number, random: number };
+                let share = Share { of: workers, exhaustive: args.from + number, random: args.from + number };
                 let seen = &seen;
                 scope.spawn(move || drive(args, share, began + time, seen))
             })
@@ -94,6 +98,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let seconds = began.elapsed().as_secs_f64();
     let figures = Figures {
         seed: args.seed,
+        from: args.from,
         seconds,
         images_per_second: tally.images as f64 / seconds,
         databases: cases.subjects.len(),
@@ -236,7 +241,8 @@ fn print(figures: &Figures) {
     row("images", tally.images.to_string());
     row("images/s", format!("{:.0}", figures.images_per_second));
     let part = figures.exhaustive_done as f64 / figures.exhaustive_of as f64 * 100.0;
-    row("exhaustive part", format!("{} of {} ({part:.1} %)", figures.exhaustive_done, figures.exhaustive_of));
+    let (done, of) = (figures.exhaustive_done, figures.exhaustive_of);
+    row("exhaustive part", format!("{done} of {of} ({part:.1} %), from {} on", figures.from));
     row("random part", figures.random_done.to_string());
     row("openings", tally.openings.to_string());
     row("  refused", tally.refused.to_string());
