@@ -392,11 +392,11 @@ impl WorldBuilder {
         for (id, archetype) in self.root.archetypes.iter().enumerate() {
             for (number, chunk) in archetype.chunks.iter().enumerate() {
                 chunks = chunks.max(chunk.uid.saturating_add(1));
-                for (row, &entity) in chunk.ids().iter().enumerate() {
-                    let row = archetype.shape.join(number, row);
-                    if !index.load(entity, Location { archetype: id as u32, row }) {
-                        return reader.malformed("an entity stands twice, or has no slot");
-                    }
+                let placed = chunk.ids().iter().enumerate().map(|(row, &entity)| {
+                    (entity, Location { archetype: id as u32, row: archetype.shape.join(number, row) })
+                });
+                if !index.load(placed) {
+                    return reader.malformed("an entity stands twice, or has no slot");
                 }
             }
         }

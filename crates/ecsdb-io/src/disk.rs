@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -26,11 +27,19 @@ struct DiskFile {
     writable: bool,
     /// Once it was asked for; `None` where there is no such thing.
     direct: OnceLock<Option<Direct>>,
+    /// The end of what the system was asked to fetch last.
+    asked_to: AtomicU64,
 }
 
 impl DiskFile {
     fn new(file: File, path: &Path, writable: bool) -> Arc<Self> {
-        Arc::new(DiskFile { file, path: path.into(), writable, direct: OnceLock::new() })
+        Arc::new(DiskFile {
+            file,
+            path: path.into(),
+            writable,
+            direct: OnceLock::new(),
+            asked_to: AtomicU64::new(0),
+        })
     }
 
     fn direct(&self) -> Option<&Direct> {
@@ -219,8 +228,17 @@ impl VfsFile for DiskFile {
     }
 
     fn will_need(&self, offset: u64, len: u64) {
-        if self.direct().is_none() {
-            platform::will_need(&self.file, offset, len);
+        if self.direct().is_some() {
+            return;
+        }
+        // Who reads on says so again and again, and the system looks at each page of a range: it is asked for each of them once, and for many at a time.
+        let asked_to = self.asked_to.load(Ordering::Relaxed);
+        let end = offset.saturating_add(len);
+        let goes_on = (offset..=end.saturating_add(len)).contains(&asked_to);
+        let from = if goes_on { asked_to } else { offset };
+        if end.saturating_sub(from) >= len.div_ceil(2) {
+            self.asked_to.store(end, Ordering::Relaxed);
+            platform::will_need(&self.file, from, end - from);
         }
     }
 }
