@@ -2,12 +2,15 @@
 //! for them (CKP-3, CKP-11, REC-5, REC-7).
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ecsdb::prelude::*;
 use ecsdb::{PersistenceConfig, Policy};
-use ecsdb_io::{FileKind, FileOp, Layout};
+use ecsdb_io::{Disk, FileKind, FileOp, IoError, Layout, Vfs};
 use ecsdb_sim::{CrashVariant, Fault, SimDisk};
 use ecsdb_snapshot::Manifest;
+use ecsdb_tests::around::{Around, Hooks};
 use ecsdb_tests::crashed::{self, DIR, files, open_with, snapshot_file};
 
 use crate::components::{Counter, Name};
@@ -77,9 +80,12 @@ impl Mount {
         self.0.path().join(name)
     }
 
+    /// What lies under it is what was there when it was away before.
     fn goes(&self) {
         std::fs::rename(self.path("mount"), self.path("away")).unwrap();
-        std::fs::create_dir(self.path("mount")).unwrap();
+        if std::fs::rename(self.path("under"), self.path("mount")).is_err() {
+            std::fs::create_dir(self.path("mount")).unwrap();
+        }
     }
 
     fn comes_back(&self) {
@@ -88,10 +94,14 @@ impl Mount {
     }
 
     /// A database that has it where `set` says. Without threads its files are made when they are needed, and not ahead.
-    fn open(&self, set: fn(&mut PersistenceConfig, PathBuf)) -> Database {
+    fn open(&self, set: Set) -> Database {
+        self.builder(set).open().unwrap()
+    }
+
+    fn builder(&self, set: Set) -> ecsdb::Builder {
         let builder = Database::builder(self.path("world")).config(by_hand).without_threads();
         let builder = builder.config(|config| config.snapshot.chain_max = 1);
-        builder.config(|config| set(config, self.path("mount"))).open().unwrap()
+        builder.config(|config| set(config, self.path("mount")))
     }
 }
 
@@ -115,6 +125,77 @@ fn snapshots_that_go_away_while_the_database_is_open_are_whole_when_they_are_bac
     db.close().unwrap();
     mount.comes_back();
     assert_eq!(state(&open()), last);
+}
+
+/// The snapshots are unmounted when the newest one is opened so often.
+struct Unmounts {
+    mount: std::sync::Mutex<Option<Arc<Mount>>>,
+    left: AtomicUsize,
+    name: String,
+}
+
+impl Hooks for Unmounts {
+    fn before(&self, op: FileOp, path: &Path) -> Result<(), IoError> {
+        if op == FileOp::Open && path.ends_with(&self.name) && self.left.fetch_sub(1, Ordering::Relaxed) == 1
+        {
+            self.mount.lock().unwrap().take().unwrap().goes();
+        }
+        Ok(())
+    }
+}
+
+/// CKP-3: the log is not trimmed behind a snapshot that was written under the mount point, whenever in a compaction the snapshots go away, and though the
+/// mount point says of itself that it is the database's.
+#[test]
+fn snapshots_that_go_away_during_a_compaction_are_whole_when_they_are_back() {
+    let mut fired = 0;
+    for nth in 1..8 {
+        let mount = Arc::new(Mount(tempfile::tempdir().unwrap()));
+        let set: Set = |config, dir| {
+            config.snapshot.dir = Some(dir);
+            config.snapshot.chain_max = 3;
+        };
+        let session = |vfs: Arc<dyn Vfs>, snapshots: u64, compacts: bool| {
+            let builder = mount.builder(set).vfs(vfs);
+            let db = builder.open().unwrap();
+            for i in 0..snapshots {
+                large(&db, i);
+                db.snapshot().unwrap().wait().unwrap();
+            }
+            let state = state(&db);
+            if compacts {
+                // It may fail.
+                drop(db.compact().unwrap().wait());
+            }
+            db.close().unwrap();
+            state
+        };
+        session(Arc::new(Disk), 1, false);
+        // From a session while they were away the mount point has a mark.
+        mount.goes();
+        session(Arc::new(Disk), 0, false);
+        mount.comes_back();
+        std::fs::rename(mount.path("below"), mount.path("under")).unwrap();
+        let last = session(Arc::new(Disk), 2, false);
+        let newest = std::fs::read_dir(mount.path("mount")).unwrap();
+        let names = newest.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let name = names.filter(|name| name.ends_with(".snap")).max().unwrap();
+        let hooks = Unmounts {
+            mount: std::sync::Mutex::new(Some(mount.clone())),
+            left: AtomicUsize::new(nth + 1),
+            name,
+        };
+        let around = Arc::new(Around::new(Arc::new(Disk), hooks));
+        session(around.clone(), 0, true);
+        if around.hooks.mount.lock().unwrap().is_none() {
+            fired += 1;
+            mount.comes_back();
+        }
+        let db = mount.open(set);
+        assert_eq!(state(&db), last, "opened {nth} times");
+        db.close().unwrap();
+    }
+    assert!(fired > 2, "{fired}");
 }
 
 /// CKP-3, CKP-11: without the manifest that says so, nothing of what recovery needs by the one before is deleted. The log goes on.

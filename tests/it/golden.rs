@@ -18,6 +18,7 @@ const GOLDEN: &[(&str, &str)] = &[
     ("v3", "9196236a1e60e538db5e02a3efeecec9"),
     ("v4", "9196236a1e60e538db5e02a3efeecec9"),
     ("v5", "9196236a1e60e538db5e02a3efeecec9"),
+    ("v6", "9196236a1e60e538db5e02a3efeecec9"),
 ];
 
 fn fill(path: &Path) -> ecsdb::Digest {

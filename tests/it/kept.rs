@@ -16,6 +16,7 @@ use ecsdb_wal::LogScan;
 use crate::components::{Counter, Name};
 use crate::lifecycle::{archiving, large};
 use crate::model::cases;
+use crate::past;
 
 #[derive(Default)]
 struct State {
@@ -284,4 +285,46 @@ fn live(seed: u64) {
 #[test]
 fn no_segment_is_deleted_that_nobody_gave_up() {
     (0..u64::from(cases(200))).for_each(live);
+}
+
+/// CKP-11: whatever is away of the archive while less of the past is kept by a setting: it is no part of what is given up, unless it is before something
+/// that is.
+#[test]
+fn what_is_away_while_others_are_given_up_may_come_back() {
+    for seed in 0..cases(60) {
+        let random = &mut fastrand::Rng::with_seed(seed.into());
+        let disk = crashed::disk(seed.into());
+        let open = |kept: usize| {
+            let db = crashed::builder(&disk, |config| {
+                archiving(config);
+                config.snapshot.chain_max = 1;
+                config.retention.snapshots_max = kept;
+            });
+            db.open().unwrap()
+        };
+        let db = open(100);
+        let mut states = Vec::new();
+        for i in 0..random.u64(3..9) {
+            (0..random.u64(1..4)).for_each(|k| states.push(large(&db, 10 * i + k)));
+            db.snapshot().unwrap().wait().unwrap();
+        }
+        db.close().unwrap();
+        drop(db);
+        let archived = crashed::files(&disk, ".seg.zst");
+        let (from, to) = (random.usize(..=archived.len()), random.usize(..=archived.len()));
+        let away: Vec<_> = archived[from.min(to)..from.max(to)].iter().collect();
+        let bytes: Vec<_> = away.iter().map(|path| disk.read(path).unwrap()).collect();
+        away.iter().for_each(|path| disk.erase(path).unwrap());
+        let kept = random.usize(1..8);
+        let db = open(kept);
+        // There is nothing to write: what is kept is trimmed.
+        db.snapshot().unwrap().wait().unwrap();
+        let oldest = Lsn(db.snapshots().unwrap()[0].lsn);
+        db.close().unwrap();
+        drop(db);
+        away.iter().zip(bytes).for_each(|(path, bytes)| disk.put(path, &bytes).unwrap());
+        open(kept).close().unwrap();
+        states.retain(|state| state.0 >= oldest);
+        past::every_moment_is_there(&disk, &states, &format!("seed {seed}, away {away:?}, {kept} kept"));
+    }
 }

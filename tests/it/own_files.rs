@@ -17,12 +17,19 @@ struct Counting {
     syncs: AtomicU64,
     /// Snapshots do not get to the disk as they were written.
     garbles: AtomicBool,
+    /// The application's code panics when a segment is removed.
+    panics: AtomicBool,
 }
 
 impl Hooks for Counting {
     fn before(&self, op: FileOp, path: &Path) -> Result<(), IoError> {
         match op {
             FileOp::Sync => drop(self.syncs.fetch_add(1, Ordering::Relaxed)),
+            FileOp::Remove
+                if self.panics.load(Ordering::Relaxed) && path.to_string_lossy().contains(".seg") =>
+            {
+                panic!("the application's own code")
+            }
             FileOp::CreateDir if path.ends_with("refused") => return Err(denied(op, path)),
             FileOp::SyncDir if path.ends_with("unreadable") => return Err(denied(op, path)),
             _ => {}
@@ -102,4 +109,28 @@ fn a_snapshot_that_the_disk_garbles_is_not_relied_on() {
     files.hooks.garbles.store(false, Ordering::Relaxed);
     let db = builder().policy(ecsdb::Policy::Strict).open().unwrap();
     assert_eq!(db.view().unwrap().digest().unwrap(), after);
+}
+
+/// Whatever the application's own files do while a database is closed: its directory is free afterwards.
+#[test]
+fn a_panic_at_closing_leaves_the_directory_to_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = counting();
+    let open = || Database::builder(dir.path().join("world")).vfs(files.clone()).open();
+    let db = open().unwrap();
+    db.write(|tx| Ok(tx.spawn(Counter(1)))).unwrap();
+    // The next segment is prepared by now, and is removed.
+    while !std::fs::read_dir(dir.path().join("world/log"))
+        .unwrap()
+        .any(|entry| entry.unwrap().file_name().to_string_lossy().ends_with("2.seg"))
+    {
+        std::thread::yield_now();
+    }
+    let other = db.clone();
+    files.hooks.panics.store(true, Ordering::Relaxed);
+    let closed = db.close().unwrap_err();
+    assert!(closed.to_string().contains("panic"), "{closed}");
+    files.hooks.panics.store(false, Ordering::Relaxed);
+    assert_eq!(open().unwrap().view().unwrap().len(), 1);
+    drop(other);
 }

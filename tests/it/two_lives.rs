@@ -414,13 +414,24 @@ fn a_salvage_without_a_manifest_misses_nothing_of_another_life() {
 #[test]
 fn another_lifes_archive_is_neither_read_nor_deleted_by_one_that_has_none() {
     for (own, other) in [(1, 3), (1, 8), (3, 4), (6, 4)] {
-        for fails in [None, Some((FileOp::Rename, ".seg.zst")), Some((FileOp::ReadDir, "archive"))] {
-            of_one_that_archives_nothing(own, other, fails);
+        for fails in [
+            None,
+            Some((FileOp::Rename, ".seg.zst")),
+            Some((FileOp::ReadDir, "archive")),
+            Some((FileOp::Read, ".seg.zst")),
+            AWAY,
+        ] {
+            of_one_that_archives_nothing(own, other, fails, false);
+            of_one_that_archives_nothing(own, other, fails, true);
         }
     }
 }
 
-fn of_one_that_archives_nothing(own: u64, other: u64, fails: Option<(FileOp, &str)>) {
+/// Its files are not there for a while.
+const AWAY: Option<(FileOp, &str)> = Some((FileOp::Remove, "archive"));
+
+/// A tool that keeps all may have archived some of it.
+fn of_one_that_archives_nothing(own: u64, other: u64, fails: Option<(FileOp, &str)>, by_tool: bool) {
     let disk = crashed::disk(1);
     let without = |config: &mut PersistenceConfig| {
         by_hand(config);
@@ -440,10 +451,25 @@ fn of_one_that_archives_nothing(own: u64, other: u64, fails: Option<(FileOp, &st
     drop(db);
     let archived: Vec<_> = files(&disk, ".seg.zst").iter().map(|path| disk.read(path).unwrap()).collect();
     put_back(&disk, &copied);
+    if by_tool {
+        let db = builder(&disk, without).keep_all().open().unwrap();
+        for i in 0..3 {
+            db.snapshot().unwrap().wait().unwrap();
+            states.push(large(&db, 60 + i));
+        }
+        db.close().unwrap();
+    }
     let db = builder(&disk, without).open().unwrap();
+    let mut away = Vec::new();
     for round in 0..6 {
         match fails {
-            Some((op, name)) if round == 0 => {
+            AWAY if round == 0 => {
+                let there = disk.files().into_iter().filter(|(path, _)| is_archived(path));
+                away = there.map(|(path, _)| (path.clone(), disk.read(&path).unwrap())).collect();
+                away.iter().for_each(|(path, _)| disk.erase(path).unwrap());
+            }
+            AWAY if round == 3 => away.iter().for_each(|(path, bytes)| disk.put(path, bytes).unwrap()),
+            Some((op, name)) if fails != AWAY && round == 0 => {
                 disk.inject(Fault::on(op).of_names_containing(name).times(u64::MAX));
             }
             _ if round == 3 => disk.clear_faults(),
@@ -454,14 +480,20 @@ fn of_one_that_archives_nothing(own: u64, other: u64, fails: Option<(FileOp, &st
         for own in &states {
             let view = db.view_at(Moment::Lsn(own.0)).and_then(|view| view.wait());
             if let Ok(view) = view {
-                assert_eq!(view.digest().unwrap(), own.1, "{fails:?}, round {round}: LSN {}", own.0);
+                assert_eq!(
+                    view.digest().unwrap(),
+                    own.1,
+                    "{fails:?}, {by_tool}, round {round}: LSN {}",
+                    own.0
+                );
             }
         }
     }
+    let faults = db.verify(|_| {}).unwrap().faults;
+    assert!(faults.is_empty(), "{own}, {other}, {fails:?}, {by_tool}: {faults:?}");
     db.close().unwrap();
     drop(db);
-    assert!(fails.is_none() || disk.faults_fired() > 0);
     let there: Vec<_> = disk.files().iter().map(|(path, _)| disk.read(path).unwrap()).collect();
     let gone = archived.iter().filter(|bytes| !there.contains(bytes)).count();
-    assert_eq!(gone, 0, "of {}, {own}, {other}, {fails:?}", archived.len());
+    assert_eq!(gone, 0, "of {}, {own}, {other}, {fails:?}, {by_tool}", archived.len());
 }

@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ecsdb_io::{
-    FileKind, Layout, NumberedFile, OpenMode, Owner, PageWriter, Vfs, VfsFile, numbered_files, publish,
-    seekable,
+    FileKind, Layout, NumberedFile, OpenMode, PageWriter, Vfs, VfsFile, numbered_files, publish, seekable,
 };
 use ecsdb_recovery::{Mark, claim, log_dirs, mark, missing_segments, move_aside};
 use ecsdb_snapshot::Manifest;
@@ -77,15 +76,14 @@ impl Store {
         Ok(())
     }
 
-    /// Reports a hole in the archive, once: moments before it cannot be gone back to. It gives nothing up (CKP-11). The log begins with
-    /// `first_segment`, which says what was before it, too.
-    pub(crate) fn report_hole(&self, work: &mut Work, first_segment: u64) -> Result<()> {
+    /// Reports a hole in the archive, once: moments before it cannot be gone back to. It gives nothing up (CKP-11). The log's
+    /// [begin](Store::begin_of) says what was before it, too.
+    pub(crate) fn report_hole(&self, work: &mut Work, begin: Option<(u64, u64)>) -> Result<()> {
         if work.hole_reported {
             return Ok(());
         }
         let manifest = self.manifest();
-        let [log, archive] = log_dirs(&self.layout, &manifest);
-        let begin = self.begin_of(LogDir { first: first_segment, ..log })?;
+        let [_, archive] = log_dirs(&self.layout, &manifest);
         let archived = self.archived(work)?.iter().map(|segment| (segment.number, segment.previous));
         if let Some(missing) = missing_segments(archive.first, archived.chain(begin)).last() {
             let error = format!(
@@ -99,7 +97,7 @@ impl Store {
     }
 
     /// The first segment in a directory that says which one was before it, and that one.
-    fn begin_of(&self, dir: LogDir<'_>) -> Result<Option<(u64, u64)>> {
+    pub(crate) fn begin_of(&self, dir: LogDir<'_>) -> Result<Option<(u64, u64)>> {
         for file in segment_files(&*self.direct_vfs, &[dir])? {
             match SegmentHead::of(&*self.direct_vfs, &file, dir.database)? {
                 SegmentHead::Own(header) => return Ok(Some((file.number, header.previous.segment))),
@@ -274,21 +272,22 @@ impl Store {
         Ok(())
     }
 
-    /// Sets aside what another life of the database has archived under numbers that this log gives up, and never archives (CKP-11).
+    /// Where something in the archive counts, and nothing goes there any more: sets aside what another life of the database has archived under numbers that
+    /// the log gives up without a copy (CKP-11).
     pub(crate) fn make_room_below(&self, work: &mut Work, first_needed: u64) -> Result<()> {
         let (vfs, dir, manifest) = (&*self.archive_vfs, self.layout.archive_dir(), self.manifest());
-        if Owner::read(vfs, dir)?.is_some_and(|said| said.database != manifest.database) {
-            // CKP-10: nothing there can be taken for this one's.
-            return Ok(());
-        }
         if mark(vfs, &self.layout, dir, manifest.database)? == Mark::Empty {
-            return Ok(());
+            // What is back one day would count in the place of what the log gives up meanwhile.
+            return Err(Error::ArchiveAway(dir.into()));
         }
         let kinds = [FileKind::ArchivedSegment, FileKind::CompressedSegment];
         for copy in numbered_files(vfs, dir, &kinds)? {
-            let is_given_up = (manifest.first_segment..first_needed).contains(&copy.number);
-            if is_given_up && matches!(SegmentHead::of(vfs, &copy, manifest.database)?, SegmentHead::Own(_)) {
-                self.make_room(work, &copy)?;
+            if !(manifest.first_segment..first_needed).contains(&copy.number) {
+                continue;
+            }
+            match SegmentHead::of(vfs, &copy, manifest.database)? {
+                SegmentHead::Own(_) | SegmentHead::Damaged(_) => self.make_room(work, &copy)?,
+                SegmentHead::Strange(_) | SegmentHead::Blank => {}
             }
         }
         Ok(())

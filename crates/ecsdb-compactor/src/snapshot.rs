@@ -80,6 +80,7 @@ impl Store {
             // CKP-3: snapshots never go back. Whoever took this one since knew what is damaged.
             return self.write_snapshot(work, view, control);
         }
+        self.check_not_away()?;
         let takes_its_place = self.newest_lsn() == view.lsn();
         let replace = |manifest: &mut Manifest| {
             if takes_its_place {

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use ecsdb_core::View;
 use ecsdb_io::sync::atomic::{AtomicBool, Ordering};
 use ecsdb_io::sync::{Mutex, MutexGuard};
-use ecsdb_io::{DirLock, Layout, Owner, Urgency, Vfs, is_low_thread};
+use ecsdb_io::{DirLock, FileKind, Layout, Owner, Urgency, Vfs, is_low_thread};
 use ecsdb_recovery::{check_heads, claim, fallback, log_dirs, superfluous};
 use ecsdb_snapshot::{Manifest, SnapshotEntry};
-use ecsdb_wal::{Log, LogScan, Lsn};
+use ecsdb_wal::{Log, LogDir, LogScan, Lsn};
 
 use crate::archive::ArchivedSegment;
 use crate::control::Control;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::{Event, EventSender};
 use crate::info::Task;
 use crate::settings::{Archiving, StoreSettings};
@@ -253,11 +253,28 @@ impl Store {
         let Some((snapshots, others)) = locks.split_last_mut() else { return Ok(()) };
         others.iter().try_for_each(|lock| lock.check())?;
         if snapshots.check().is_err() {
-            // Where snapshots were away at the opening and are mounted again, it is another lock that is to be held.
+            // Where snapshots were away at the opening and are mounted again, it is another lock that is to be held. CKP-3: but not on what has come in
+            // their place.
+            self.check_some_snapshot(&manifest)?;
             *snapshots =
                 claim(&*self.direct_vfs, &self.layout, self.layout.snapshot_dir(), manifest.database)?;
         }
         Ok(())
+    }
+
+    /// Refuses a directory of snapshots in which there is none, though there should be.
+    fn check_some_snapshot(&self, manifest: &Manifest) -> Result<()> {
+        let mut all = manifest.snapshots.iter().chain(&manifest.away).peekable();
+        if all.peek().is_none() {
+            return Ok(());
+        }
+        for entry in all {
+            let path = self.layout.file(FileKind::Snapshot, entry.sequence);
+            if self.direct_vfs.file_len(&path)?.is_some() {
+                return Ok(());
+            }
+        }
+        Err(Error::SnapshotsAway(self.layout.snapshot_dir().into()))
     }
 
     /// Publishes how far the log has come, if no manifest says so yet: what is missing of it at the next opening is then seen.
@@ -344,26 +361,30 @@ impl Store {
             .max(manifest.first_segment);
         // A salvage sets the log aside as it was.
         let archives = settings.kept(manifest.kept).archive != 0 && manifest.salvage == 0;
-        let (nothing, mut unseen) = (Vec::new(), false);
+        let begin = self.begin_of(LogDir { first: first_segment, ..log })?;
+        // CKP-11: nothing is given up that nobody has seen, but by a setting that says so.
+        let mut is_seen = true;
         if archives {
             self.archive_below(work, first_segment)?;
-            self.report_hole(work, first_segment)?;
+            self.report_hole(work, begin)?;
         } else if settings.archive != Archiving::Off
             && manifest.salvage == 0
-            && let Err(e) = self.make_room_below(work, first_segment)
+            && manifest.first_archived < manifest.first_segment
+            && let Err(e) =
+                self.make_room_below(work, first_segment).and_then(|()| self.archived(work).map(drop))
         {
-            // CKP-11: what another life has archived would count in the place of what the log gives up, or go. REC-14: the rest needs no archive.
+            // What another life has archived would count in the place of what the log gives up.
             let error = format!("{e}: until then the log is kept as it is");
             self.events.send(Event::Failed { task: Task::Retention, error, retry_in: None });
-            (first_segment, unseen) = (manifest.first_segment, true);
+            (first_segment, is_seen) = (manifest.first_segment, false);
         }
         let (snapshot_sizes, now_unix_ns) = (self.snapshot_sizes()?, self.log.now_unix_ns());
+        let nothing = Vec::new();
         let archived = match self.archived(work) {
             Ok(archived) => archived,
             // REC-14: nothing goes there now.
             Err(e) if !archives => {
                 tracing::warn!(error = %e, "the archive cannot be looked at");
-                unseen = true;
                 &nothing
             }
             Err(e) => return Err(e),
@@ -374,13 +395,13 @@ impl Store {
             first_segment,
             archived,
             archive_first: archive.first,
+            before_log: begin.map(|(_, before)| before),
             snapshot_sizes: &snapshot_sizes,
             now_unix_ns,
         };
-        let Trim { first_snapshot, gone, mut first_archived } = Trim::of(&settings, &there);
-        // CKP-11: nothing is given up that nobody has seen, but by a setting that says so.
-        if unseen && settings.archive != Archiving::Off {
-            first_archived = manifest.first_archived;
+        let Trim { first_snapshot, gone, mut first_archived, mut given_up } = Trim::of(&settings, &there);
+        if !is_seen {
+            (first_archived, given_up) = (manifest.first_archived, None);
         }
         // CKP-11: what was said holds until something else is said.
         let said = settings.said(manifest.kept);
@@ -394,7 +415,7 @@ impl Store {
                 manifest.kept = said;
                 manifest.give_up_before(first_snapshot);
                 manifest.first_segment = first_segment;
-                manifest.first_archived = first_archived;
+                manifest.keep_archive_from(first_archived, given_up);
             })?;
         }
         self.remove_garbage(work, &settings)

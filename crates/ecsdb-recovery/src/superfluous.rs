@@ -66,7 +66,8 @@ pub fn superfluous(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Resul
     let is_needed = |kind, number| match kind {
         Snapshot => manifest.uses(number),
         Segment => number >= manifest.first_segment,
-        _ => number >= manifest.first_archived,
+        // CKP-11: what nobody has given up is another life's, or was away: it does not count, and stays.
+        _ => !manifest.archive_gone.contains(number),
     };
     let given_up = |number, whose: &Whose| match whose {
         Whose::Snapshot(header) => manifest.has_given_up(number, header.salt),

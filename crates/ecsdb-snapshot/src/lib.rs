@@ -24,7 +24,7 @@ mod write;
 pub use directory::{ChunkEntry, ColumnEntry, Directory, FileRef};
 pub use error::{Error, Result};
 pub use format::{BlockHeader, Header};
-pub use manifest::{Kept, Manifest, SnapshotEntry};
+pub use manifest::{Kept, Manifest, Numbers, SnapshotEntry};
 pub use merge::merge;
 pub use output::{Follow, Progress, Stopped};
 pub use read::{LoadOptions, Loaded, Snapshot};

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::format::Header;
 
 const MAGIC: [u8; 8] = *b"ECSDBMAN";
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 /// The oldest version that is read. It has no [`Kept`], and nothing is being set aside.
 const VERSION_MIN: u32 = 2;
 const KIND: u8 = 1;
@@ -39,8 +39,10 @@ pub struct Manifest {
     pub next_snapshot: u64,
     /// The oldest log segment that is still needed: older files in the log directory are garbage.
     pub first_segment: u64,
-    /// The oldest archived segment that is kept: older files in the archive are garbage.
+    /// The oldest archived segment that is kept.
     pub first_archived: u64,
+    /// Archived segments that were given up: of those before the kept ones the only ones that are deleted (CKP-11).
+    pub archive_gone: Numbers,
     /// At least this number of the next log segment: never used twice.
     pub next_segment: u64,
     /// An LSN that was durable when this was written: a log that ends below it has lost something.
@@ -65,6 +67,23 @@ pub struct Manifest {
     pub away: Vec<SnapshotEntry>,
     /// Snapshots that were given up: the only ones whose files are deleted, and then forgotten (CKP-11).
     pub gone: Vec<SnapshotEntry>,
+}
+
+/// The numbers from one to another, which is not among them. 16 bytes in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Numbers {
+    /// The first.
+    pub from: u64,
+    /// The one after the last.
+    pub to: u64,
+}
+
+impl Numbers {
+    /// True when `number` is among them.
+    pub fn contains(self, number: u64) -> bool {
+        (self.from..self.to).contains(&number)
+    }
 }
 
 /// What of the past is kept. It holds until something else is said, since a setting that is not given gives nothing up (CKP-11).
@@ -172,8 +191,15 @@ struct Fields4 {
     gone: u64,
 }
 
+/// What version 5 has behind that.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct Fields5 {
+    archive_gone: Numbers,
+}
+
 const _: () = assert!(size_of::<FileHeader>() == 16 && size_of::<Fields>() == 96);
-const _: () = assert!(size_of::<Fields3>() == 48 && size_of::<Fields4>() == 40);
+const _: () = assert!(size_of::<Fields3>() == 48 && size_of::<Fields4>() == 40 && size_of::<Fields5>() == 16);
 const _: () = assert!(size_of::<SnapshotEntry>() == 56 && size_of::<SnapshotEntry3>() == 48);
 
 impl SnapshotEntry {
@@ -241,6 +267,7 @@ impl Manifest {
             next_snapshot: 1,
             first_segment: 1,
             first_archived: 1,
+            archive_gone: Numbers { from: 1, to: 1 },
             next_segment: 1,
             durable_lsn: 0,
             seen_lsn: 0,
@@ -274,6 +301,17 @@ impl Manifest {
                     || [SnapshotEntry::ANY_SALT, salt.into()].contains(&entry.salt))
         };
         self.gone.iter().any(is_it) && !self.uses(sequence)
+    }
+
+    /// Keeps no archived segment before number `first`. Those up to `given_up` are deleted, as far as this log has archived any since others were
+    /// passed over; what lies there of other numbers is left alone.
+    pub fn keep_archive_from(&mut self, first: u64, given_up: Option<u64>) {
+        if let Some(to) = given_up {
+            let gone = self.archive_gone;
+            let from = if gone.to == self.first_archived { gone.from } else { self.first_archived };
+            self.archive_gone = Numbers { from, to };
+        }
+        self.first_archived = first;
     }
 
     /// Gives up all snapshots before file `sequence`.
@@ -387,6 +425,7 @@ impl Manifest {
             away: self.away.len() as u64,
             gone: self.gone.len() as u64,
         }));
+        payload.extend_from_slice(bytemuck::bytes_of(&Fields5 { archive_gone: self.archive_gone }));
         for list in [&self.snapshots, &self.away, &self.gone] {
             payload.extend_from_slice(bytemuck::cast_slice(list));
         }
@@ -425,6 +464,12 @@ impl Manifest {
         let fields: Fields = take(path, &mut rest)?;
         let more: Fields3 = if header.version < 3 { Fields3::default() } else { take(path, &mut rest)? };
         let lists: Fields4 = if header.version < 4 { Fields4::default() } else { take(path, &mut rest)? };
+        let archive_gone = match header.version {
+            // It did not say, but where there is an archive, what is before it was given up.
+            0..5 if more.kept.archive != 0 => Numbers { from: 0, to: fields.first_archived },
+            0..5 => Numbers { from: fields.first_archived, to: fields.first_archived },
+            _ => take::<Fields5>(path, &mut rest)?.archive_gone,
+        };
         let counts = [fields.snapshots, lists.away, lists.gone];
         let entries = counts.iter().try_fold(0u64, |sum, count| sum.checked_add(*count));
         let entry_bytes =
@@ -457,6 +502,7 @@ impl Manifest {
             next_snapshot: fields.next_snapshot,
             first_segment: fields.first_segment,
             first_archived: fields.first_archived,
+            archive_gone,
             next_segment: fields.next_segment,
             durable_lsn: fields.durable_lsn,
             seen_lsn: fields.seen_lsn,

@@ -603,10 +603,15 @@ impl Shared {
         debug_assert!(!is_low_thread(), "whoever commits would wait for a thread that gets a core last");
         let mut writer = self.writer.lock();
         self.check()?;
-        let done = catch_unwind(AssertUnwindSafe(|| f(&mut writer)))
-            .unwrap_or_else(|_| Err(self.set_failure(LogError::Panicked { durable: self.durable_lsn() })));
+        let done = self.caught(|| f(&mut writer));
         self.note_segment(&writer);
         done
+    }
+
+    /// A panic fails the log.
+    fn caught(&self, f: impl FnOnce() -> Result<()>) -> Result<()> {
+        catch_unwind(AssertUnwindSafe(f))
+            .unwrap_or_else(|_| Err(self.set_failure(LogError::Panicked { durable: self.durable_lsn() })))
     }
 
     fn close(&self) -> Result<()> {
@@ -619,10 +624,11 @@ impl Shared {
         self.background.stop();
         let flushed = self.wait(Lsn(self.appended.load(Ordering::Acquire)));
         // Its thread ends, whatever became of the log.
-        let stopped = self.writer.lock().stop_preparing();
-        let closed = self
-            .guarded(|writer| stopped.and_then(|()| writer.close(&self.counters)).map_err(|e| self.fail(e)));
-        flushed.and(closed)
+        let mut writer = self.writer.lock();
+        let stopped = self.caught(|| writer.stop_preparing().map_err(|e| self.fail(e)));
+        drop(writer);
+        let closed = self.guarded(|writer| writer.close(&self.counters).map_err(|e| self.fail(e)));
+        flushed.and(stopped).and(closed)
     }
 }
 
