@@ -3,8 +3,8 @@
 use std::future::{Future, poll_fn};
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::channel;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
@@ -13,13 +13,14 @@ use ecsdb::LockKind;
 use ecsdb::prelude::*;
 use ecsdb::{ByteSize, Error, Event, Moment, PersistenceConfig, Task, Vfs};
 use ecsdb_core::describe::{Describe, Shape, TooDeep, Types, Visitor};
-use ecsdb_io::{FileOp, Priority};
+use ecsdb_io::{FileOp, IoError, Priority};
 use ecsdb_sim::{Failure, Fault, SimDisk};
+use ecsdb_tests::around::{Around, Hooks};
 use ecsdb_tests::reconfigure;
 
 use crate::components::{Counter, Name};
 use crate::held::hold;
-use crate::lifecycle::{archiving, by_hand};
+use crate::lifecycle::{archiving, by_hand, large};
 use ecsdb_tests::crashed::DIR;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -504,6 +505,64 @@ fn going_back_is_cancelled_and_says_how_far_it_is() {
     is_cancelled_while_it_replays(|| db.restore_to(&new, Moment::Lsn(Lsn(23))));
     assert!(!new.exists(), "nothing of it is there");
     assert_eq!(db.view_at(Moment::Latest).unwrap().wait().unwrap().len(), 24);
+}
+
+/// What is read of the archive, and when somebody is told of it and waited for.
+#[derive(Default)]
+struct Told {
+    reads: AtomicUsize,
+    at: AtomicUsize,
+    ends: Mutex<Option<(Sender<()>, Receiver<()>)>>,
+}
+
+impl Hooks for Told {
+    fn reads(&self, path: &Path, _: u64, _: u64) -> Result<(), IoError> {
+        if path.to_string_lossy().contains("archive")
+            && self.reads.fetch_add(1, Ordering::Relaxed) + 1 == self.at.load(Ordering::Relaxed)
+        {
+            let (told, go_on) = self.ends.lock().unwrap().take().unwrap();
+            told.send(()).unwrap();
+            go_on.recv().unwrap();
+        }
+        Ok(())
+    }
+}
+
+/// CKP-9: wherever in it it is cancelled, it reads nothing more, however much there is to be looked at.
+#[test]
+fn going_back_is_cancelled_within_any_part_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = Arc::new(Around::new(Arc::new(ecsdb::Disk), Told::default()));
+    let builder = Database::builder(dir.path().join("world")).vfs(files.clone()).config(|config| {
+        archiving(config);
+        config.wal.segment_bytes_first = ByteSize(64 << 10);
+        config.wal.segment_bytes_max = ByteSize(64 << 10);
+    });
+    let db = builder.open().unwrap();
+    for i in 0..12 {
+        large(&db, i);
+    }
+    for i in 0..3 {
+        db.snapshot().unwrap().wait().unwrap();
+        large(&db, 20 + i);
+    }
+    let (told, back) = (&files.hooks, || db.view_at(Moment::Lsn(Lsn(11))).unwrap());
+    told.reads.store(0, Ordering::Relaxed);
+    back().wait().unwrap();
+    let all = told.reads.load(Ordering::Relaxed);
+    assert!(all > 20, "{all}");
+    for at in 1..=all {
+        let ((tell, told_of), (go_on, goes_on)) = (channel(), channel());
+        *told.ends.lock().unwrap() = Some((tell, goes_on));
+        told.reads.store(0, Ordering::Relaxed);
+        told.at.store(at, Ordering::Relaxed);
+        let job = back();
+        told_of.recv_timeout(PATIENCE).unwrap();
+        job.cancel();
+        go_on.send(()).unwrap();
+        assert!(job.wait().unwrap_err().is_cancelled());
+        assert_eq!(told.reads.load(Ordering::Relaxed), at, "of {all}");
+    }
 }
 
 /// It said that the database was closed.

@@ -174,6 +174,11 @@ impl Control {
         }
     }
 
+    /// Whether it was cancelled.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.cancelled.load(Ordering::Acquire)
+    }
+
     /// What kind of work it is.
     pub fn task(&self) -> Task {
         self.0.task

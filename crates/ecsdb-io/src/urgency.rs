@@ -128,17 +128,16 @@ impl Urgency {
         })
     }
 
-    /// As [`Urgency::once`], for long work that changes nothing: it asks now and then whether it is to give way, gives `None` then, and is done anew
-    /// for whoever has begun to wait: once, since others may come and go.
-    pub fn anew<T: Send>(&self, mut work: impl FnMut(&dyn Fn() -> bool) -> Option<T> + Send) -> T {
-        if !self.is_urgent() {
-            let gives_way = || self.is_urgent();
-            if let Some(Some(result)) = self.run_low(&mut || ControlFlow::Break(work(&gives_way))) {
-                return result;
-            }
+    /// As [`Urgency::once`], for long work that changes nothing. While it is told to, it asks now and then whether somebody waits, and gives `None` then: it
+    /// is done anew for them, once, since others may come and go.
+    pub fn anew<T: Send>(&self, mut work: impl FnMut(bool) -> Option<T> + Send) -> T {
+        if !self.is_urgent()
+            && let Some(Some(result)) = self.run_low(&mut || ControlFlow::Break(work(true)))
+        {
+            return result;
         }
         loop {
-            if let Some(result) = work(&|| false) {
+            if let Some(result) = work(false) {
                 return result;
             }
         }
@@ -197,7 +196,8 @@ mod tests {
         let urgency = Urgency::new(|| ());
         for stays in [true, false] {
             let (mut seen, mut waiting) = (Vec::new(), None);
-            let result = urgency.anew(|gives_way| {
+            let result = urgency.anew(|asks| {
+                let gives_way = || asks && urgency.is_urgent();
                 seen.push((is_low(), gives_way()));
                 if waiting.is_none() {
                     waiting = Some(Some(urgency.wait()));

@@ -24,6 +24,7 @@ mod blocking;
 mod builder;
 mod database;
 mod error;
+mod giving_way;
 mod job;
 mod maintenance;
 mod nesting;

@@ -15,6 +15,7 @@ use ecsdb_recovery::{
 use ecsdb_wal::{Durability, Log, Lsn, Payload};
 
 use crate::error::{Error, Result};
+use crate::giving_way::GivingWay;
 use crate::job::Job;
 use crate::persistence::{Persistence, SharedWorld};
 
@@ -41,23 +42,29 @@ fn follow(control: &Control) -> impl FnMut(&Step) -> ControlFlow<()> {
     }
 }
 
-/// Puts an earlier world together at the priority that somebody who waits for it gives it. `read` is told whether to go on.
+/// Puts an earlier world together at the priority that somebody who waits for it gives it. `read` does so from files that give way, and is told whether to
+/// go on.
 fn put_together(
     control: &Control,
-    mut read: impl FnMut(&mut dyn FnMut(&Step) -> ControlFlow<()>) -> Result<Reconstructed> + Send,
+    vfs: &Arc<dyn Vfs>,
+    mut read: impl FnMut(&dyn Vfs, &mut dyn FnMut(&Step) -> ControlFlow<()>) -> Result<Reconstructed> + Send,
 ) -> Result<Reconstructed> {
-    control.urgency().anew(|gives_way| {
+    control.urgency().anew(|asks| {
         // CKP-9: what is cancelled is not begun anew.
         if let Err(e) = control.check() {
             return Some(Err(e.into()));
         }
-        let (mut gave_way, mut follow) = (false, follow(control));
-        let past = read(&mut |step| {
+        let (files, mut follow) = (GivingWay::of(vfs.clone(), control, asks), follow(control));
+        let past = read(&files, &mut |step| {
             follow(step)?;
-            gave_way = gave_way || gives_way();
-            if gave_way { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if files.goes_on() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
-        (!gave_way).then_some(past)
+        // Whatever it made of files that gave nothing more.
+        match () {
+            () if control.is_cancelled() => Some(Err(ecsdb_compactor::Error::Cancelled.into())),
+            () if files.gave_way() => None,
+            () => Some(past),
+        }
     })
 }
 
@@ -74,8 +81,8 @@ fn of_running(
         let durable = log.flush()?;
         let (manifest, layout) = (store.manifest(), store.layout());
         let threads = store.settings().threads;
-        put_together(control, |follow| {
-            let history = History::read(&*vfs, layout, &manifest, durable)?;
+        put_together(control, &vfs, |vfs, follow| {
+            let history = History::read(vfs, layout, &manifest, durable)?;
             Ok(history.reconstruct(moment, options(threads, register), follow)?)
         })
     }
@@ -129,8 +136,8 @@ pub(crate) fn into_running(
             Some(dir) => {
                 // Kept, whoever has to wait: another opening meanwhile would be in the way of what is done anew.
                 let (_lock, manifest) = lock_closed(&*vfs, &dir)?;
-                put_together(control, |follow| {
-                    of_locked(&*vfs, &dir, &manifest, moment, options(threads, false), follow)
+                put_together(control, &vfs, |vfs, follow| {
+                    of_locked(vfs, &dir, &manifest, moment, options(threads, false), follow)
                 })?
             }
             None => own(moment, control)?,
