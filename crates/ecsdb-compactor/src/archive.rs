@@ -53,7 +53,10 @@ impl Store {
     /// The archived segments that this log has given up, or that were [compared](Store::find_archived) with its own, oldest first: listed once, by
     /// reading headers.
     pub(crate) fn archived<'w>(&self, work: &'w mut Work) -> Result<&'w mut Vec<ArchivedSegment>> {
-        if work.archived.is_none() {
+        // Where some should be, and none was when it was listed, they may be back.
+        let is_known =
+            work.archived.as_ref().is_some_and(|list| !list.is_empty() || !had_some(&self.manifest()));
+        if !is_known {
             work.archived = Some(list_archive(&*self.direct_vfs, &self.layout, &self.manifest())?);
         }
         Ok(work.archived.get_or_insert_default())
@@ -76,14 +79,15 @@ impl Store {
         Ok(())
     }
 
-    /// Reports a hole in the archive, once: moments before it cannot be gone back to. It gives nothing up (CKP-11). The log's
-    /// [begin](Store::begin_of) says what was before it, too.
-    pub(crate) fn report_hole(&self, work: &mut Work, begin: Option<(u64, u64)>) -> Result<()> {
+    /// Reports a hole in the archive, once: moments before it cannot be gone back to. It gives nothing up (CKP-11). The log begins with
+    /// `first_segment`, which says what was before it, too.
+    pub(crate) fn report_hole(&self, work: &mut Work, first_segment: u64) -> Result<()> {
         if work.hole_reported {
             return Ok(());
         }
         let manifest = self.manifest();
-        let [_, archive] = log_dirs(&self.layout, &manifest);
+        let [log, archive] = log_dirs(&self.layout, &manifest);
+        let begin = self.begin_of(LogDir { first: first_segment, ..log })?;
         let archived = self.archived(work)?.iter().map(|segment| (segment.number, segment.previous));
         if let Some(missing) = missing_segments(archive.first, archived.chain(begin)).last() {
             let error = format!(
@@ -97,7 +101,7 @@ impl Store {
     }
 
     /// The first segment in a directory that says which one was before it, and that one.
-    pub(crate) fn begin_of(&self, dir: LogDir<'_>) -> Result<Option<(u64, u64)>> {
+    fn begin_of(&self, dir: LogDir<'_>) -> Result<Option<(u64, u64)>> {
         for file in segment_files(&*self.direct_vfs, &[dir])? {
             match SegmentHead::of(&*self.direct_vfs, &file, dir.database)? {
                 SegmentHead::Own(header) => return Ok(Some((file.number, header.previous.segment))),
@@ -194,6 +198,9 @@ impl Store {
             work.not_given.remove(&next.path);
             self.note_archived(work, archived)?;
         }
+        if let Some(copies) = &copies {
+            self.make_room_between(work, copies, first_needed)?;
+        }
         // CKP-2: what was found there may have been put there by a process that came no further, or before a sync that failed.
         if copies.is_some() {
             self.archive_vfs.sync_dir(self.layout.archive_dir())?;
@@ -272,22 +279,36 @@ impl Store {
         Ok(())
     }
 
-    /// Where something in the archive counts, and nothing goes there any more: sets aside what another life of the database has archived under numbers that
-    /// the log gives up without a copy (CKP-11).
-    pub(crate) fn make_room_below(&self, work: &mut Work, first_needed: u64) -> Result<()> {
-        let (vfs, dir, manifest) = (&*self.archive_vfs, self.layout.archive_dir(), self.manifest());
-        if mark(vfs, &self.layout, dir, manifest.database)? == Mark::Empty {
-            // What is back one day would count in the place of what the log gives up meanwhile.
-            return Err(Error::ArchiveAway(dir.into()));
-        }
-        let kinds = [FileKind::ArchivedSegment, FileKind::CompressedSegment];
-        for copy in numbered_files(vfs, dir, &kinds)? {
-            if !(manifest.first_segment..first_needed).contains(&copy.number) {
-                continue;
+    /// Sets aside what another life of the database has archived under numbers up to `first_needed` that this log has passed over, or lost: from here on
+    /// they would count (CKP-11).
+    fn make_room_between(&self, work: &mut Work, copies: &[NumberedFile], first_needed: u64) -> Result<()> {
+        let manifest = self.manifest();
+        let first = manifest.archive_end.max(manifest.archived_from());
+        let mut strangers = Vec::new();
+        for copy in copies.iter().filter(|copy| (first..first_needed).contains(&copy.number)) {
+            let is_listed = self.archived(work)?.iter().any(|segment| segment.number == copy.number);
+            let is_anybodys = || -> Result<bool> {
+                Ok(match SegmentHead::of(&*self.archive_vfs, copy, manifest.database)? {
+                    SegmentHead::Own(_) | SegmentHead::Damaged(_) => true,
+                    SegmentHead::Strange(_) | SegmentHead::Blank => false,
+                })
+            };
+            if !is_listed && is_anybodys()? {
+                strangers.push(copy);
             }
-            match SegmentHead::of(vfs, &copy, manifest.database)? {
-                SegmentHead::Own(_) | SegmentHead::Damaged(_) => self.make_room(work, &copy)?,
-                SegmentHead::Strange(_) | SegmentHead::Blank => {}
+        }
+        if strangers.is_empty() {
+            return Ok(());
+        }
+        // The log may lead to one that it has lost.
+        let [log, archive] = log_dirs(&self.layout, &manifest);
+        let dirs = [LogDir { first, ..log }, LogDir { end: u64::MAX, ..archive }];
+        let counted = segment_files(&*self.direct_vfs, &dirs)?;
+        for copy in strangers {
+            // It may have made room already.
+            let is_there = self.archive_vfs.file_len(&copy.path)?.is_some();
+            if is_there && !counted.iter().any(|file| file.path == copy.path) {
+                self.make_room(work, copy)?;
             }
         }
         Ok(())
@@ -389,7 +410,7 @@ fn list_archive(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<V
     let mut archived: Vec<(ArchivedSegment, PathBuf)> = Vec::new();
     // Up to where the log has given up its own. CKP-11: what is there beyond may be of another life, until it is compared with what the log has.
     for file in segment_files(vfs, &[LogDir { archive: false, ..kept }])? {
-        if file.number >= log.first {
+        if file.number >= log.first.min(kept.end) {
             break;
         }
         let previous = match SegmentHead::of(vfs, &file, manifest.database)? {
@@ -421,7 +442,7 @@ fn list_archive(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<V
 
 /// Whether segments that are still wanted went to the archive: one that is empty is away then.
 fn had_some(manifest: &Manifest) -> bool {
-    manifest.kept.archive == 1 && manifest.archived_from() < manifest.first_segment
+    manifest.archived_from() < manifest.archive_end
 }
 
 /// The segment before another one and its last transaction, as that one's header says; the first is guessed if it cannot be read.

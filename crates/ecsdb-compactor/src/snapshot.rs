@@ -156,15 +156,34 @@ impl Store {
         written: &Written,
         change: impl FnOnce(&mut Manifest),
     ) -> Result<()> {
-        self.publish(|manifest| {
+        let published = self.publish(|manifest| {
             change(manifest);
             let entry = SnapshotEntry::new(&written.header, &written.directory, written.bytes);
             manifest.gone.retain(|gone| gone.sequence != entry.sequence);
             manifest.snapshots.push(entry);
-        })?;
+        });
+        if let Err(e) = published {
+            self.withdraw(written);
+            return Err(e);
+        }
         let (sequence, directory) = (written.header.sequence, written.directory.clone());
         work.newest = Some(Newest { sequence, directory });
         Ok(())
+    }
+
+    /// Removes a written file that no manifest names. Where it lies in what has come in the place of the snapshots' directory, an opening without that would take
+    /// it up (CKP-3).
+    fn withdraw(&self, written: &Written) {
+        let path = self.layout.file(FileKind::Snapshot, written.header.sequence);
+        let is_it =
+            || Snapshot::open(&*self.direct_vfs, &path).is_ok_and(|found| found.header() == &written.header);
+        if !self.is_uncertain()
+            && !self.manifest().uses(written.header.sequence)
+            && is_it()
+            && let Err(e) = self.vfs.remove(&path)
+        {
+            tracing::warn!(error = %e, "a snapshot that no manifest names stays");
+        }
     }
 
     /// The newest snapshot's directory, read from its file if this process has not written it. `None` without a snapshot, or when the

@@ -10,14 +10,14 @@ use ecsdb_io::sync::{Mutex, MutexGuard};
 use ecsdb_io::{DirLock, FileKind, Layout, Owner, Urgency, Vfs, is_low_thread};
 use ecsdb_recovery::{check_heads, claim, fallback, log_dirs, superfluous};
 use ecsdb_snapshot::{Manifest, SnapshotEntry};
-use ecsdb_wal::{Log, LogDir, LogScan, Lsn};
+use ecsdb_wal::{Log, LogScan, Lsn};
 
 use crate::archive::ArchivedSegment;
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::event::{Event, EventSender};
 use crate::info::Task;
-use crate::settings::{Archiving, StoreSettings};
+use crate::settings::StoreSettings;
 use crate::snapshot::Newest;
 use crate::stats::Noted;
 use crate::trim::{There, Trim};
@@ -204,6 +204,11 @@ impl Store {
         self.work.try_lock()
     }
 
+    /// True while it is not known which manifest is live on disk.
+    pub(crate) fn is_uncertain(&self) -> bool {
+        self.uncertain.load(Ordering::Acquire)
+    }
+
     /// Publishes the manifest with a change. What the store goes by is what was published.
     pub(crate) fn publish(&self, change: impl FnOnce(&mut Manifest)) -> Result<()> {
         debug_assert!(!is_low_thread(), "others would wait for a thread that gets a core last");
@@ -356,66 +361,53 @@ impl Store {
         let covered = fallback.map_or(Lsn::ZERO, |entry| Lsn(entry.lsn));
         let [log, archive] = log_dirs(&self.layout, &manifest);
         // CKP-3: the log says which segment it has come to. A header beyond that is seen, but was not synced, and perhaps never will be.
-        let mut first_segment = LogScan::first_needed(&*self.direct_vfs, &[log], covered)?
+        let first_segment = LogScan::first_needed(&*self.direct_vfs, &[log], covered)?
             .min(self.log.segment())
             .max(manifest.first_segment);
         // A salvage sets the log aside as it was.
         let archives = settings.kept(manifest.kept).archive != 0 && manifest.salvage == 0;
-        let begin = self.begin_of(LogDir { first: first_segment, ..log })?;
-        // CKP-11: nothing is given up that nobody has seen, but by a setting that says so.
-        let mut is_seen = true;
         if archives {
             self.archive_below(work, first_segment)?;
-            self.report_hole(work, begin)?;
-        } else if settings.archive != Archiving::Off
-            && manifest.salvage == 0
-            && manifest.first_archived < manifest.first_segment
-            && let Err(e) =
-                self.make_room_below(work, first_segment).and_then(|()| self.archived(work).map(drop))
-        {
-            // What another life has archived would count in the place of what the log gives up.
-            let error = format!("{e}: until then the log is kept as it is");
-            self.events.send(Event::Failed { task: Task::Retention, error, retry_in: None });
-            (first_segment, is_seen) = (manifest.first_segment, false);
+            self.report_hole(work, first_segment)?;
         }
         let (snapshot_sizes, now_unix_ns) = (self.snapshot_sizes()?, self.log.now_unix_ns());
         let nothing = Vec::new();
         let archived = match self.archived(work) {
             Ok(archived) => archived,
-            // REC-14: nothing goes there now.
+            // REC-14: nothing goes there now. CKP-11: nothing is given up that nobody has seen, but by a setting that says so.
             Err(e) if !archives => {
                 tracing::warn!(error = %e, "the archive cannot be looked at");
                 &nothing
             }
             Err(e) => return Err(e),
         };
+        let mut next = manifest.clone();
+        if archives {
+            next.note_archived(archived.last().map_or(0, |last| last.number + 1));
+        }
         let there = There {
             manifest: &manifest,
             fallback,
             first_segment,
             archived,
             archive_first: archive.first,
-            before_log: begin.map(|(_, before)| before),
             snapshot_sizes: &snapshot_sizes,
             now_unix_ns,
         };
-        let Trim { first_snapshot, gone, mut first_archived, mut given_up } = Trim::of(&settings, &there);
-        if !is_seen {
-            (first_archived, given_up) = (manifest.first_archived, None);
-        }
+        let Trim { first_snapshot, gone, first_archived } = Trim::of(&settings, &there);
+        next.give_up_archive_before(first_archived);
+        next.first_segment = first_segment;
         // CKP-11: what was said holds until something else is said.
-        let said = settings.said(manifest.kept);
-        if self.uncertain.load(Ordering::Acquire)
-            || said != manifest.kept
-            || gone
-            || (first_segment, first_archived) != (manifest.first_segment, manifest.first_archived)
-        {
+        next.kept = settings.said(manifest.kept);
+        if self.is_uncertain() || gone || next != manifest {
             // CKP-4: the manifest first, then the deletions.
             self.publish(|manifest| {
-                manifest.kept = said;
                 manifest.give_up_before(first_snapshot);
-                manifest.first_segment = first_segment;
-                manifest.keep_archive_from(first_archived, given_up);
+                manifest.kept = next.kept;
+                manifest.first_segment = next.first_segment;
+                manifest.first_archived = next.first_archived;
+                manifest.archive_end = next.archive_end;
+                manifest.archive_gone = next.archive_gone;
             })?;
         }
         self.remove_garbage(work, &settings)
@@ -458,7 +450,7 @@ impl Store {
     fn remove_garbage(&self, work: &mut Work, settings: &StoreSettings) -> Result<()> {
         // Held until they are gone: a pin taken meanwhile sees only what stays.
         let pins = self.pins.lock();
-        if *pins > 0 || self.uncertain.load(Ordering::Acquire) {
+        if *pins > 0 || self.is_uncertain() {
             return Ok(());
         }
         let manifest = self.manifest();

@@ -17,8 +17,6 @@ pub(crate) struct There<'a> {
     pub(crate) archived: &'a [ArchivedSegment],
     /// The first segment that counts in the archive.
     pub(crate) archive_first: u64,
-    /// The segment that was before the first one of the log; `None` if nothing tells.
-    pub(crate) before_log: Option<u64>,
     /// Number and bytes of each snapshot file.
     pub(crate) snapshot_sizes: &'a [(u64, u64)],
     pub(crate) now_unix_ns: u64,
@@ -30,10 +28,8 @@ pub(crate) struct Trim {
     pub(crate) first_snapshot: u64,
     /// There are any before it.
     pub(crate) gone: bool,
-    /// The archived segments before this one are not kept.
+    /// The archived segments before this one go.
     pub(crate) first_archived: u64,
-    /// Of those, the ones before this number are given up: they were seen, or are before one that was. None of them is where there is none.
-    pub(crate) given_up: Option<u64>,
 }
 
 impl Trim {
@@ -74,21 +70,16 @@ impl Trim {
         // nothing, is not for that alone.
         let is_wanted = |segment: &ArchivedSegment| segment.last_lsn.is_some_and(|last| last > oldest);
         let wanted = archived.iter().position(is_wanted).unwrap_or(archived.len());
-        let last = archived[..wanted].iter().rposition(|segment| segment.last_lsn.is_some());
-        let (first_archived, given_up) = match last.map(|i| (i, archived[i].number)) {
-            _ if salvaging => (manifest.first_archived, None),
-            _ if settings.archive == Archiving::Off => (there.first_segment, Some(there.first_segment)),
-            None if archived.is_empty() && kept.archive == 0 => (there.first_segment, None),
-            None => (manifest.first_archived, None),
-            // Up to the log, where it goes on from there: what is between them and not on the list is away.
-            Some((i, number)) if i + 1 == archived.len() => {
-                let goes_on = kept.archive == 0 || there.before_log.is_some_and(|before| before <= number);
-                (if goes_on { there.first_segment } else { number + 1 }, Some(number + 1))
-            }
-            Some((_, number)) => (number + 1, Some(number + 1)),
+        let first_archived = match archived[..wanted].iter().rposition(|segment| segment.last_lsn.is_some()) {
+            _ if salvaging => 0,
+            _ if settings.archive == Archiving::Off => u64::MAX,
+            // The log goes on without a copy, and what a tool has archived leads to it no more.
+            _ if kept.archive == 0 && there.first_segment > manifest.first_segment => u64::MAX,
+            // What is behind it and not on the list is away.
+            Some(i) => archived[i].number + 1,
+            None => 0,
         };
-        let first_archived = first_archived.max(manifest.first_archived);
-        Trim { first_snapshot, gone, first_archived, given_up }
+        Trim { first_snapshot, gone, first_archived }
     }
 }
 
@@ -108,7 +99,7 @@ mod tests {
             archive: Archiving::On(ArchiveSettings { compression: None }),
             keep_all: false,
         };
-        let of = |lasts: &[Option<u64>], before_log: Option<u64>| {
+        let first_archived = |lasts: &[Option<u64>]| {
             let segments = (3..).zip(lasts).map(|(number, last)| ArchivedSegment {
                 number,
                 previous: number - 1,
@@ -126,24 +117,17 @@ mod tests {
                 first_segment: 9,
                 archived: &archived,
                 archive_first: 2,
-                before_log,
                 snapshot_sizes: &[],
                 now_unix_ns: 0,
             };
-            let Trim { first_archived, given_up, .. } = Trim::of(&settings, &there);
-            (first_archived, given_up)
+            Trim::of(&settings, &there).first_archived
         };
-        let first_archived = |lasts: &[Option<u64>]| of(lasts, Some(4)).0;
         assert_eq!(first_archived(&[Some(20), Some(40), Some(50)]), 4);
         assert_eq!(first_archived(&[Some(20), None, Some(30), Some(40)]), 6);
         // They tell nothing, and may be wanted.
         assert_eq!(first_archived(&[Some(20), None, None, Some(40)]), 4);
-        assert_eq!(first_archived(&[None, None]), 2);
-        assert_eq!(of(&[Some(20), Some(30)], Some(4)), (9, Some(5)));
-        // The log goes on from a segment that is away, or nobody knows from which.
-        assert_eq!(of(&[Some(20), Some(30)], Some(8)), (5, Some(5)));
-        assert_eq!(of(&[Some(20), Some(30)], None), (5, Some(5)));
-        assert_eq!(of(&[None, None], Some(4)), (2, None));
+        assert_eq!(first_archived(&[None, None]), 0);
+        assert_eq!(first_archived(&[Some(20), Some(30)]), 5);
         // A list that does not ascend: the last one says nothing of those before it.
         assert_eq!(first_archived(&[Some(20), Some(40), Some(25)]), 4);
         assert_eq!(first_archived(&[Some(40), Some(25)]), 2);

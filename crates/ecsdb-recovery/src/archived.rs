@@ -101,6 +101,6 @@ pub fn archive_away(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Resu
         0 => FileKind::ArchivedSegment,
         _ => FileKind::CompressedSegment,
     };
-    let missing = missing.into_iter().filter(|number| *number < manifest.first_segment);
+    let missing = missing.into_iter().filter(|number| manifest.is_archived(*number));
     Ok(missing.map(|number| layout.file(kind, number)).collect())
 }

@@ -312,7 +312,7 @@ pub(crate) fn missed_before(
     let kind = match number {
         0 => return None,
         _ if number >= manifest.first_segment => FileKind::Segment,
-        _ if number >= manifest.archived_from() => FileKind::ArchivedSegment,
+        _ if manifest.is_archived(number) => FileKind::ArchivedSegment,
         _ => return None,
     };
     let there = segment_files(vfs, &log_dirs(layout, manifest)).unwrap_or_default();
@@ -338,7 +338,19 @@ pub(crate) fn gap(
 pub fn log_dirs<'a>(layout: &'a Layout, manifest: &Manifest) -> [LogDir<'a>; 2] {
     let database = manifest.database;
     [
-        LogDir { path: layout.log_dir(), first: manifest.first_segment, database, archive: false },
-        LogDir { path: layout.archive_dir(), first: manifest.archived_from(), database, archive: true },
+        LogDir {
+            path: layout.log_dir(),
+            first: manifest.first_segment,
+            end: u64::MAX,
+            database,
+            archive: false,
+        },
+        LogDir {
+            path: layout.archive_dir(),
+            first: manifest.archived_from(),
+            end: manifest.archive_end,
+            database,
+            archive: true,
+        },
     ]
 }

@@ -41,7 +41,10 @@ pub struct Manifest {
     pub first_segment: u64,
     /// The oldest archived segment that is kept.
     pub first_archived: u64,
-    /// Archived segments that were given up: of those before the kept ones the only ones that are deleted (CKP-11).
+    /// The number after the last segment that was archived: what lies in the archive from there on, and is not the log's yet, is none of this log's, which
+    /// has archived nothing under those numbers (CKP-11).
+    pub archive_end: u64,
+    /// Archived segments that were given up: the only ones that are deleted (CKP-11).
     pub archive_gone: Numbers,
     /// At least this number of the next log segment: never used twice.
     pub next_segment: u64,
@@ -195,11 +198,12 @@ struct Fields4 {
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 struct Fields5 {
+    archive_end: u64,
     archive_gone: Numbers,
 }
 
 const _: () = assert!(size_of::<FileHeader>() == 16 && size_of::<Fields>() == 96);
-const _: () = assert!(size_of::<Fields3>() == 48 && size_of::<Fields4>() == 40 && size_of::<Fields5>() == 16);
+const _: () = assert!(size_of::<Fields3>() == 48 && size_of::<Fields4>() == 40 && size_of::<Fields5>() == 24);
 const _: () = assert!(size_of::<SnapshotEntry>() == 56 && size_of::<SnapshotEntry3>() == 48);
 
 impl SnapshotEntry {
@@ -267,6 +271,7 @@ impl Manifest {
             next_snapshot: 1,
             first_segment: 1,
             first_archived: 1,
+            archive_end: 1,
             archive_gone: Numbers { from: 1, to: 1 },
             next_segment: 1,
             durable_lsn: 0,
@@ -287,10 +292,19 @@ impl Manifest {
         self.snapshots.iter().chain(&self.away).any(|entry| entry.uses(sequence))
     }
 
-    /// The number of the first segment that counts in the archive: what was archived before a salvage leads to nothing that has been since.
+    /// The number of the first segment that counts in the archive; where none does, that of the first one that will. What was archived before a salvage
+    /// leads to nothing that has been since.
     pub fn archived_from(&self) -> u64 {
         let salvaged = if self.salvage == 0 { self.salvaged_segments } else { 0 };
-        self.first_archived.max(salvaged)
+        match self.first_archived.max(salvaged) {
+            from if from < self.archive_end => from,
+            from => from.max(self.first_segment),
+        }
+    }
+
+    /// Whether segment `number` should be in the archive.
+    pub fn is_archived(&self, number: u64) -> bool {
+        (self.archived_from()..self.archive_end).contains(&number)
     }
 
     /// True when snapshot file `sequence` with this salt was given up: nothing uses it, and something that is [`Manifest::gone`] did.
@@ -303,15 +317,27 @@ impl Manifest {
         self.gone.iter().any(is_it) && !self.uses(sequence)
     }
 
-    /// Keeps no archived segment before number `first`. Those up to `given_up` are deleted, as far as this log has archived any since others were
-    /// passed over; what lies there of other numbers is left alone.
-    pub fn keep_archive_from(&mut self, first: u64, given_up: Option<u64>) {
-        if let Some(to) = given_up {
+    /// Notes that what was archived ends before number `end`.
+    pub fn note_archived(&mut self, end: u64) {
+        if end <= self.archive_end {
+            return;
+        }
+        if self.archived_from() >= self.archive_end {
+            // It begins anew: what was before is another archive, or none.
+            self.first_archived = self.first_archived.max(self.first_segment);
+        }
+        self.archive_end = end;
+    }
+
+    /// Gives up the archived segments before number `first`, as far as this log has archived them.
+    pub fn give_up_archive_before(&mut self, first: u64) {
+        let first = first.min(self.archive_end);
+        if first > self.first_archived {
             let gone = self.archive_gone;
             let from = if gone.to == self.first_archived { gone.from } else { self.first_archived };
-            self.archive_gone = Numbers { from, to };
+            self.archive_gone = Numbers { from, to: first };
+            self.first_archived = first;
         }
-        self.first_archived = first;
     }
 
     /// Gives up all snapshots before file `sequence`.
@@ -425,7 +451,8 @@ impl Manifest {
             away: self.away.len() as u64,
             gone: self.gone.len() as u64,
         }));
-        payload.extend_from_slice(bytemuck::bytes_of(&Fields5 { archive_gone: self.archive_gone }));
+        let Manifest { archive_end, archive_gone, .. } = *self;
+        payload.extend_from_slice(bytemuck::bytes_of(&Fields5 { archive_end, archive_gone }));
         for list in [&self.snapshots, &self.away, &self.gone] {
             payload.extend_from_slice(bytemuck::cast_slice(list));
         }
@@ -464,11 +491,15 @@ impl Manifest {
         let fields: Fields = take(path, &mut rest)?;
         let more: Fields3 = if header.version < 3 { Fields3::default() } else { take(path, &mut rest)? };
         let lists: Fields4 = if header.version < 4 { Fields4::default() } else { take(path, &mut rest)? };
-        let archive_gone = match header.version {
-            // It did not say, but where there is an archive, what is before it was given up.
-            0..5 if more.kept.archive != 0 => Numbers { from: 0, to: fields.first_archived },
-            0..5 => Numbers { from: fields.first_archived, to: fields.first_archived },
-            _ => take::<Fields5>(path, &mut rest)?.archive_gone,
+        let Fields5 { archive_end, archive_gone } = match header.version {
+            // It did not say: what is before the log is the archive, if any of it is kept, and what is before that was given up, where there is one.
+            0..5 => {
+                let first = fields.first_archived;
+                let from = if more.kept.archive != 0 { 0 } else { first };
+                let archive_gone = Numbers { from, to: first };
+                Fields5 { archive_end: fields.first_segment.max(first), archive_gone }
+            }
+            _ => take(path, &mut rest)?,
         };
         let counts = [fields.snapshots, lists.away, lists.gone];
         let entries = counts.iter().try_fold(0u64, |sum, count| sum.checked_add(*count));
@@ -502,6 +533,7 @@ impl Manifest {
             next_snapshot: fields.next_snapshot,
             first_segment: fields.first_segment,
             first_archived: fields.first_archived,
+            archive_end,
             archive_gone,
             next_segment: fields.next_segment,
             durable_lsn: fields.durable_lsn,

@@ -22,6 +22,8 @@ pub struct LogDir<'a> {
     pub first: u64,
     /// Whose log it is; 0 for anybody's.
     pub database: u128,
+    /// Of an archive: the number after the last segment that it has of those that the log has given up. From there on to the log's first one none counts.
+    pub end: u64,
     /// It is an archive: of what the log has not given up, only that counts there which a header in the log itself leads to. Anything else was
     /// archived by a database that this one is a copy of, or the other way round.
     pub archive: bool,
@@ -30,7 +32,7 @@ pub struct LogDir<'a> {
 impl<'a> From<&'a Path> for LogDir<'a> {
     /// All segments count, whosever they are.
     fn from(path: &'a Path) -> Self {
-        LogDir { path, first: 0, database: 0, archive: false }
+        LogDir { path, first: 0, end: u64::MAX, database: 0, archive: false }
     }
 }
 
@@ -96,13 +98,11 @@ type InDir<'a, 'b> = (&'a LogDir<'b>, NumberedFile);
 /// # Errors
 /// When a directory cannot be listed, or one of several files of a number cannot be opened for no fault of its own.
 pub fn segment_files(vfs: &dyn Vfs, dirs: &[LogDir<'_>]) -> Result<Vec<NumberedFile>> {
-    let (mut files, mut first) = (Vec::<InDir<'_, '_>>::new(), u64::MAX);
+    let mut files = Vec::<InDir<'_, '_>>::new();
+    let first = dirs.iter().filter(|dir| !dir.archive).map(|dir| dir.first).min().unwrap_or(u64::MAX);
     for dir in dirs {
         let mut there = numbered_files(vfs, dir.path, &[FileKind::Segment, FileKind::CompressedSegment])?;
-        there.retain(|file| file.number >= dir.first);
-        if !dir.archive {
-            first = first.min(dir.first);
-        }
+        there.retain(|file| file.number >= dir.first && !(dir.end..first).contains(&file.number));
         files.extend(there.into_iter().map(|file| (dir, file)));
     }
     // Stable, so that the earlier directory's copy comes first.

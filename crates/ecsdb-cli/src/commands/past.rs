@@ -48,6 +48,7 @@ impl Past {
         let stays = |lsn| after.snapshots.iter().chain(&after.away).any(|entry| entry.lsn == lsn);
         let snapshots = self.manifest.snapshots.iter().filter(|entry| !stays(entry.lsn));
         let moments_before = first.filter(|first| self.first.is_some_and(|was| was < *first));
+        let is_gone = |number| number < after.first_segment && !after.is_archived(number);
         let kept = |first: Lsn| {
             let mut kept: Vec<u64> = after.snapshots.iter().map(|entry| entry.lsn).collect();
             kept.retain(|lsn| *lsn < first.0);
@@ -56,7 +57,7 @@ impl Past {
         };
         GivenUp {
             snapshots: snapshots.map(|entry| entry.sequence).collect(),
-            segments: self.segments.iter().filter(|number| **number < after.first_archived).count() as u64,
+            segments: self.segments.iter().filter(|number| is_gone(**number)).count() as u64,
             moments_before,
             moments_kept: moments_before.map_or_else(Vec::new, kept),
             writes: newest(after) > newest(&self.manifest),
