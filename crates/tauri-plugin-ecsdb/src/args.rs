@@ -15,11 +15,14 @@ impl<'de, R: Runtime, T: DeserializeOwned> CommandArg<'de, R> for Args<T> {
         let refused = |what: &str| Err(Error::call(format!("{}: {what}", item.name)).into());
         let json = match item.message.payload() {
             InvokeBody::Json(Json::Null) => Json::Object(Default::default()),
-            InvokeBody::Json(json) => json.clone(),
+            InvokeBody::Json(json @ Json::Object(_)) => json.clone(),
+            InvokeBody::Json(_) => return refused("a value where arguments with names are expected"),
             InvokeBody::Raw(_) => return refused("bytes where arguments with names are expected"),
         };
-        match serde_json::from_value(json) {
+        // With the way to what is wrong.
+        match serde_path_to_error::deserialize(json) {
             Ok(args) => Ok(Args(args)),
+            Err(e) if e.path().iter().len() == 0 => refused(&e.inner().to_string()),
             Err(e) => refused(&e.to_string()),
         }
     }

@@ -21,6 +21,11 @@ impl Error {
         Error { kind: ErrorKind::Call, message: message.into() }
     }
 
+    /// The same, of an argument.
+    pub(crate) fn of(self, argument: &str) -> Error {
+        Error { message: format!("{argument}: {}", self.message), ..self }
+    }
+
     /// The kind as pages get it: `already-exists`.
     pub fn kind_text(&self) -> String {
         let mut text = String::new();

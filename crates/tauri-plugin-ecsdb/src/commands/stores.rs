@@ -12,13 +12,17 @@ use crate::error::Result;
 use crate::state::EcsdbExt;
 use crate::stores::{Import, Options, StoreName, Stores};
 
+fn named(name: String) -> Result<StoreName> {
+    StoreName::new(name).map_err(|e| e.of("store"))
+}
+
 /// Runs `work` with the stores.
 async fn with<R: Runtime, T: Send + 'static>(
     app: &AppHandle<R>,
     name: String,
     work: impl FnOnce(&Stores, &StoreName) -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    let (stores, name) = (app.ecsdb().stores().clone(), StoreName::new(name)?);
+    let (stores, name) = (app.ecsdb().stores().clone(), named(name)?);
     blocking(move || work(&stores, &name)).await
 }
 
@@ -147,7 +151,7 @@ pub(crate) struct Watch {
 pub(crate) async fn store_watch<R: Runtime>(webview: Webview<R>, args: Args<Watch>) -> Result<u32> {
     let Watch { store, on_change } = args.0;
     let channel = on_change.channel_on(webview.clone());
-    Ok(webview.ecsdb().stores().watch(webview.label(), StoreName::new(store)?, channel))
+    Ok(webview.ecsdb().stores().watch(webview.label(), named(store)?, channel))
 }
 
 #[tauri::command]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ecsdb::{ErrorKind, Job, Moment, Progress};
+use ecsdb::{ErrorKind, Job, Moment, Progress, Step};
 use ecsdb_query::{Components, Question, Search};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
@@ -85,7 +85,8 @@ pub(crate) async fn restore_snapshot<R: Runtime>(
         return Err(Error { kind: ErrorKind::NotFound, message: "there is no snapshot yet".into() });
     };
     let job = db.restore(Moment::Snapshot(number))?;
-    let lsn = follow(job, channel(on_progress, webview)).await?;
+    let lsn = follow(job, channel(on_progress, webview)).await;
+    let lsn = lsn.map_err(|e| if e.kind == ErrorKind::NotFound { e.of("number") } else { e })?;
     Ok(json!({ "number": number, "lsn": lsn.0 }))
 }
 
@@ -99,6 +100,32 @@ pub(crate) async fn compact<R: Runtime>(
     Ok(look::compaction(&follow(job, channel(args.0.on_progress, webview)).await?))
 }
 
+/// Bytes of a database's files, as they are read.
+struct Reading {
+    done: u64,
+    total: u64,
+    /// Of the file that is being read.
+    next: u64,
+}
+
+impl Reading {
+    /// How far it is when a step begins. What changes meanwhile is read anew, from the first step on.
+    fn at(&mut self, step: &Step) -> Progress {
+        self.done += std::mem::take(&mut self.next);
+        match step {
+            Step::Snapshot { bytes, .. } => self.next = *bytes,
+            Step::Done => self.done = self.total,
+            _ => {}
+        }
+        let mut progress = Progress::default();
+        (progress.done, progress.total) = (self.done.min(self.total), self.total);
+        if *step == Step::Done {
+            self.done = 0;
+        }
+        progress
+    }
+}
+
 #[tauri::command]
 pub(crate) async fn verify<R: Runtime>(
     app: AppHandle<R>,
@@ -108,9 +135,12 @@ pub(crate) async fn verify<R: Runtime>(
     let db = app.ecsdb().world()?.clone();
     let channel = channel(args.0.on_progress, webview);
     blocking(move || {
+        let mut read =
+            Reading { done: 0, total: db.stats()?.store.map_or(0, |files| files.total_bytes()), next: 0 };
         let verified = db.verify(|step| {
+            let progress = read.at(step);
             if let Some(channel) = &channel {
-                drop(channel.send(look::step(step)));
+                drop(channel.send(look::progress(&progress)));
             }
         })?;
         Ok(look::verified(&verified))
@@ -138,6 +168,21 @@ pub(crate) struct Query {
     limit: Option<usize>,
 }
 
+/// What is wrong with a question is told of the argument that has it.
+fn check(question: &Question, components: &Components) -> Result<()> {
+    let Question { with, without, conditions, select, .. } = question.clone();
+    let parts = [
+        ("with", Question { with, ..Question::default() }),
+        ("without", Question { without, ..Question::default() }),
+        ("where", Question { conditions, ..Question::default() }),
+        ("select", Question { select, ..Question::default() }),
+    ];
+    for (argument, part) in &parts {
+        Search::parse(part, components).map_err(|e| Error::from(e).of(argument))?;
+    }
+    Ok(())
+}
+
 #[tauri::command]
 pub(crate) async fn query<R: Runtime>(app: AppHandle<R>, args: Args<Query>) -> Result<Json> {
     let db = app.ecsdb().world()?.clone();
@@ -146,6 +191,7 @@ pub(crate) async fn query<R: Runtime>(app: AppHandle<R>, args: Args<Query>) -> R
     blocking(move || {
         let view = db.view()?;
         let components = Components::of(&view);
+        check(&question, &components)?;
         let search = Search::parse(&question, &components)?;
         let mut rows = Vec::new();
         search.each(&view, |row| -> Result<()> {

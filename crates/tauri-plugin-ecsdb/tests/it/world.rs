@@ -63,7 +63,10 @@ fn it_is_compacted_checked_and_counted() {
     assert_eq!(compacted["lsn"], 10);
     let verified = call(&page, "verify", json!({ "onProgress": channel(9) })).unwrap();
     assert_eq!((verified["faults"].clone(), verified["lsn"].clone()), (json!([]), json!(10)));
-    assert!(!heard(&page, 9).is_empty());
+    let told = heard(&page, 9);
+    let (begin, end) = (&told[0], told.last().unwrap());
+    assert_eq!(begin["done"], 0, "{told:?}");
+    assert!(end["total"].as_u64() > Some(0) && end["done"] == end["total"], "{told:?}");
     let stats = call(&page, "stats", json!({})).unwrap();
     assert_eq!((stats["entities"].clone(), stats["durableLsn"].clone()), (json!(10), json!(10)));
 }
@@ -85,7 +88,7 @@ fn questions_are_answered_from_one_moment() {
     let wrong = call(&page, "query", json!({ "with": ["tests.scores"] })).unwrap_err();
     assert_eq!(
         wrong,
-        json!({ "kind": "call", "message": "there is no component tests.scores: did you mean tests.score?" })
+        json!({ "kind": "call", "message": "with: there is no component tests.scores: did you mean tests.score?" })
     );
 }
 
@@ -103,7 +106,7 @@ fn settings_change_but_not_where_files_lie() {
     assert_eq!(config.snapshot.after_transactions, 1000);
     for (settings, kind) in [
         (json!({ "archive": { "dir": "/tmp/elsewhere" } }), "call"),
-        (json!({ "dir": "/tmp/elsewhere" }), "config"),
+        (json!({ "dir": "/tmp/elsewhere" }), "call"),
         (json!({ "snapshot": { "chain_max": 0 } }), "config"),
         (json!({ "snapshot": { "no_such": 0 } }), "config"),
         (json!({ "nothing": {} }), "config"),
