@@ -1,6 +1,6 @@
 //! The arguments of a command, read at once, so that whatever a page sends gets an [`Error`] as every other fault does.
 
-use serde::de::DeserializeOwned;
+use serde::de::{Deserialize, DeserializeOwned, Deserializer};
 use serde_json::Value as Json;
 use tauri::Runtime;
 use tauri::ipc::{CommandArg, CommandItem, InvokeBody, InvokeError};
@@ -26,6 +26,12 @@ impl<'de, R: Runtime, T: DeserializeOwned> CommandArg<'de, R> for Args<T> {
             Err(e) => refused(&e.to_string()),
         }
     }
+}
+
+/// An argument that need not be there, `#[serde(default, deserialize_with = "given")]`; where it is, it says something. `null` does not: it is what
+/// a number that is no number becomes on its way from a page.
+pub(crate) fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(from).map(Some)
 }
 
 /// A command without arguments, which are refused as they are where there are some.

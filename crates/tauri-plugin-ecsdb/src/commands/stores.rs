@@ -1,5 +1,6 @@
 //! The stores.
 
+use ecsdb::ErrorKind;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use tauri::ipc::JavaScriptChannelId;
@@ -8,7 +9,7 @@ use tauri::{AppHandle, Runtime, Webview};
 use super::events::Id;
 use crate::args::Args;
 use crate::blocking::blocking;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::state::EcsdbExt;
 use crate::stores::{Import, Options, StoreName, Stores};
 
@@ -115,7 +116,10 @@ pub(crate) struct Set {
 #[tauri::command]
 pub(crate) async fn store_set<R: Runtime>(app: AppHandle<R>, args: Args<Set>) -> Result<()> {
     let Set { store, key, value } = args.0;
-    with(&app, store, move |stores, name| stores.set(name, &key, value)).await
+    let set = move |stores: &Stores, name: &StoreName| stores.set(name, &key, value);
+    // What is refused of it is its size.
+    let of_value = |e: Error| if e.kind == ErrorKind::Call { e.of("value") } else { e };
+    with(&app, store, move |stores, name| set(stores, name).map_err(of_value)).await
 }
 
 #[tauri::command]
@@ -146,9 +150,10 @@ pub(crate) struct Watch {
     on_change: JavaScriptChannelId,
 }
 
-/// Tells the channel of every change from now on, each once it is durable; until `store_unwatch`, or until the page is gone.
+/// Tells the channel of every change from now on, each once it is durable; until `store_unwatch`, or until the page is gone. Not
+/// `async`, so that it is there before its page can go.
 #[tauri::command]
-pub(crate) async fn store_watch<R: Runtime>(webview: Webview<R>, args: Args<Watch>) -> Result<u32> {
+pub(crate) fn store_watch<R: Runtime>(webview: Webview<R>, args: Args<Watch>) -> Result<u32> {
     let Watch { store, on_change } = args.0;
     let channel = on_change.channel_on(webview.clone());
     Ok(webview.ecsdb().stores().watch(webview.label(), named(store)?, channel))

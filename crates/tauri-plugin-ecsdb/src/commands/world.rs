@@ -9,7 +9,7 @@ use serde_json::{Map, Value as Json, json};
 use tauri::ipc::{Channel, JavaScriptChannelId};
 use tauri::{AppHandle, Runtime, Webview};
 
-use crate::args::{Args, Nothing};
+use crate::args::{Args, Nothing, given};
 use crate::blocking::blocking;
 use crate::error::{Error, Result};
 use crate::state::EcsdbExt;
@@ -22,6 +22,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct Followed {
+    #[serde(default, deserialize_with = "given")]
     on_progress: Option<JavaScriptChannelId>,
 }
 
@@ -68,7 +69,9 @@ pub(crate) async fn list_snapshots<R: Runtime>(app: AppHandle<R>, _args: Args<No
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct Restore {
     /// The snapshot's number; the newest unless given.
+    #[serde(default, deserialize_with = "given")]
     number: Option<u64>,
+    #[serde(default, deserialize_with = "given")]
     on_progress: Option<JavaScriptChannelId>,
 }
 
@@ -165,6 +168,7 @@ pub(crate) struct Query {
     conditions: Vec<String>,
     #[serde(default)]
     select: Vec<String>,
+    #[serde(default, deserialize_with = "given")]
     limit: Option<usize>,
 }
 

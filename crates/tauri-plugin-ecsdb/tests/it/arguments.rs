@@ -195,10 +195,19 @@ fn wrong(kind: Kind) -> Vec<Json> {
             json!({ "overrideDefaults": "yes" }),
             json!({ "nothing": 1 }),
         ],
-        Number => vec![json!(-1), json!(0.5), json!(1e300), json!("1"), json!([1]), json!({}), json!(true)],
+        Number => vec![
+            json!(null),
+            json!(-1),
+            json!(0.5),
+            json!(1e300),
+            json!("1"),
+            json!([1]),
+            json!({}),
+            json!(true),
+        ],
         Channel => {
             let ends = ["", "x", "__CHANNEL__", "__CHANNEL__:", "__CHANNEL__:-1", "__CHANNEL__:99999999999"];
-            [texts(&ends), vec![json!(5), json!([]), json!({})]].concat()
+            [texts(&ends), vec![json!(null), json!(5), json!([]), json!({})]].concat()
         }
         Components => {
             [vec![json!(5), json!("x"), json!([5]), json!({})], lists(&["", "no.such", "x.", "\0"])].concat()
