@@ -155,6 +155,11 @@ export class Store {
   async close(): Promise<void> {
     await Promise.all([...this.#listeners].map((unlisten) => unlisten()))
   }
+
+  /** As `close`, at the end of `await using`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
 }
 
 /** As `Store.load`. */
