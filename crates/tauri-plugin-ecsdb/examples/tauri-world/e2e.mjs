@@ -63,6 +63,7 @@ async function open(env) {
   await until('the driver', () => call('GET', '/status').then(() => true, () => false))
   const options = { 'webkitgtk:browserOptions': { binary, args: [] } }
   const { sessionId } = await call('POST', '/session', { capabilities: { alwaysMatch: options } })
+  processes() // Seen before it can end.
   const session = (method, path, body) => call(method, `/session/${sessionId}${path}`, body)
   const run = (script) => session('POST', '/execute/sync', { script, args: [] })
   const text = (id) => run(`return document.getElementById('${id}')?.textContent`)
@@ -81,16 +82,31 @@ async function open(env) {
   }
 }
 
+/** All that `processes` has ever found. */
+const seen = new Set()
+
 /** Processes of the application that use this run's directory. */
 function processes() {
   return readdirSync('/proc').filter((pid) => {
     try {
       const [command, env] = [readFileSync(`/proc/${pid}/cmdline`, 'utf8'), readFileSync(`/proc/${pid}/environ`, 'utf8')]
-      return command.split('\0')[0] === binary && env.includes(`XDG_DATA_HOME=${dir}`)
+      const isIts = command.split('\0')[0] === binary && env.includes(`XDG_DATA_HOME=${dir}`)
+      if (isIts) seen.add(pid)
+      return isIts
     } catch {
       return false // It is gone, or somebody else's.
     }
   })
+}
+
+/** One that is being killed has no command any more, and still has its files, as long as there is any thread of it but a zombie. */
+function hasLetGo(pid) {
+  try {
+    const isDead = /\) Z /.test(readFileSync(`/proc/${pid}/stat`, 'utf8'))
+    return isDead && readdirSync(`/proc/${pid}/task`).length === 1
+  } catch {
+    return true
+  }
 }
 
 /** When the world was last written to. */
@@ -99,7 +115,7 @@ function written() {
   return Math.max(...files.map((name) => statSync(join(dir, name), { throwIfNoEntry: false })?.mtimeMs ?? 0))
 }
 
-const gone = (why) => until(`the end by ${why}`, () => processes().length === 0)
+const gone = (why) => until(`the end by ${why}`, () => processes().length === 0 && [...seen].every(hasLetGo))
 
 try {
   const env = {

@@ -12,8 +12,8 @@ use tauri::{AppHandle, Runtime, Webview};
 use crate::args::{Args, Nothing, given};
 use crate::blocking::blocking;
 use crate::error::{Error, Result};
+use crate::look;
 use crate::state::EcsdbExt;
-use crate::{look, settings};
 
 /// How often a page is told how far it is.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
@@ -81,16 +81,26 @@ pub(crate) async fn restore_snapshot<R: Runtime>(
     webview: Webview<R>,
     args: Args<Restore>,
 ) -> Result<Json> {
-    let Restore { number, on_progress } = args.0;
+    let Restore { number: asked, on_progress } = args.0;
     let db = app.ecsdb().world()?;
-    let newest = || db.snapshots().map(|all| all.last().map(|newest| newest.sequence));
-    let Some(number) = number.map_or_else(newest, |number| Ok(Some(number)))? else {
-        return Err(Error { kind: ErrorKind::NotFound, message: "there is no snapshot yet".into() });
-    };
-    let job = db.restore(Moment::Snapshot(number))?;
-    let lsn = follow(job, channel(on_progress, webview)).await;
-    let lsn = lsn.map_err(|e| if e.kind == ErrorKind::NotFound { e.of("number") } else { e })?;
-    Ok(json!({ "number": number, "lsn": lsn.0 }))
+    let channel = channel(on_progress, webview);
+    let restore = async |number| follow(db.restore(Moment::Snapshot(number))?, channel.clone()).await;
+    let mut tried = None;
+    loop {
+        let newest = || db.snapshots().map(|all| all.last().map(|newest| newest.sequence));
+        let Some(number) = asked.map_or_else(newest, |number| Ok(Some(number)))? else {
+            return Err(Error { kind: ErrorKind::NotFound, message: "there is no snapshot yet".into() });
+        };
+        match restore(number).await {
+            Ok(lsn) => return Ok(json!({ "number": number, "lsn": lsn.0 })),
+            // A compaction has put another in the place of the newest.
+            Err(e) if e.kind == ErrorKind::NotFound && asked.or(tried) != Some(number) => {
+                tried = Some(number)
+            }
+            Err(e) if e.kind == ErrorKind::NotFound => return Err(e.of("number")),
+            Err(e) => return Err(e),
+        }
+    }
 }
 
 #[tauri::command]
@@ -216,9 +226,9 @@ pub(crate) struct Reconfigure {
 
 #[tauri::command]
 pub(crate) async fn reconfigure<R: Runtime>(app: AppHandle<R>, args: Args<Reconfigure>) -> Result<Json> {
-    let db = app.ecsdb().world()?.clone();
+    let ecsdb = app.ecsdb().clone();
     blocking(move || {
-        let changes = db.reconfigure(settings::with(&db.config()?, args.0.settings)?)?;
+        let changes = ecsdb.reconfigure(args.0.settings)?;
         Ok(json!({ "live": changes.live, "atNextOpening": changes.at_next_opening }))
     })
     .await

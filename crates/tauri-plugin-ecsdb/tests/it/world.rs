@@ -165,3 +165,92 @@ fn an_application_whose_world_is_open_elsewhere_does_not_start() {
     let refused = app(Builder::new().data_dir(dir.path())).unwrap_err().to_string();
     assert!(refused.contains("world"), "{refused}");
 }
+
+/// Each of two pages changes a setting of its own, and neither takes the other's back.
+#[test]
+fn settings_of_several_pages_at_once_all_stay() {
+    const CHANGES: u64 = 150;
+    let dir = tempfile::tempdir().unwrap();
+    let app = app(Builder::new().data_dir(dir.path())).unwrap();
+    let db = app.ecsdb().world().unwrap();
+    let pages = [window(&app, "manager0"), window(&app, "manager1")];
+    let change = |page, settings: Json| call(page, "reconfigure", json!({ "settings": settings })).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 1..=CHANGES {
+                change(&pages[0], json!({ "snapshot": { "after_transactions": n } }));
+                assert_eq!(db.config().unwrap().snapshot.after_transactions, n);
+            }
+        });
+        scope.spawn(|| {
+            for n in 1..=CHANGES {
+                change(&pages[1], json!({ "wal": { "flush_interval": format!("{n}ms") } }));
+                assert_eq!(db.config().unwrap().wal.flush_interval, Duration::from_millis(n));
+            }
+        });
+    });
+}
+
+/// Everything at once, from several windows, beside a world that goes on: each call is answered, and nothing is damaged.
+#[test]
+fn several_windows_do_everything_at_once() {
+    const WINDOWS: u64 = 4;
+    const CALLS: u64 = 60;
+    let dir = tempfile::tempdir().unwrap();
+    let first = app(Builder::new().data_dir(dir.path())).unwrap();
+    let db = first.ecsdb().world().unwrap().clone();
+    db.write(|tx| Ok(tx.spawn(Score { points: 0, owner: 0 }))).unwrap();
+    let pages: Vec<_> = (0..WINDOWS).map(|i| window(&first, &format!("manager{i}"))).collect();
+    let ends = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ends.load(std::sync::atomic::Ordering::Relaxed) {
+                db.write(|tx| Ok(tx.spawn(Score { points: 1, owner: 1 }))).unwrap();
+            }
+        });
+        let callers: Vec<_> = pages
+            .iter()
+            .zip(0..)
+            .map(|(page, seed)| {
+                scope.spawn(move || {
+                    let store = || json!({ "store": "s" });
+                    for n in 0..CALLS {
+                        // Each window goes another way through them.
+                        let (command, arguments) = match (n * (2 * seed + 1) + seed) % 11 {
+                            0 => ("create_snapshot", json!({ "onProgress": channel(1) })),
+                            1 => ("compact", json!({})),
+                            2 => ("restore_snapshot", json!({ "onProgress": channel(1) })),
+                            3 => ("verify", json!({ "onProgress": channel(1) })),
+                            4 => (
+                                "reconfigure",
+                                json!({ "settings": { "snapshot": { "chain_max": 1 + n % 5 } } }),
+                            ),
+                            5 => ("store_set", json!({ "store": "s", "key": "k", "value": n })),
+                            6 => ("store_clear", store()),
+                            7 => ("query", json!({ "where": ["tests.score.points > 0"], "limit": 3 })),
+                            8 => ("subscribe", json!({ "onEvent": channel(2) })),
+                            9 => ("unsubscribe", json!({ "id": n })),
+                            _ => ("stats", json!({})),
+                        };
+                        match call(page, command, arguments) {
+                            Ok(answer) => {
+                                assert!(command != "verify" || answer["faults"] == json!([]), "{answer}")
+                            }
+                            // That the newest was deleted meanwhile is none of the page's business.
+                            Err(error) => {
+                                assert_eq!(error["message"], "there is no snapshot yet", "{command}")
+                            }
+                        }
+                    }
+                })
+            })
+            .collect();
+        let ended: Vec<_> = callers.into_iter().map(|caller| caller.join()).collect();
+        ends.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(ended.iter().all(|ended| ended.is_ok()));
+    });
+    let last = db.view().unwrap().len();
+    first.ecsdb().close();
+    let next = app(Builder::new().data_dir(dir.path())).unwrap();
+    assert_eq!(next.ecsdb().world().unwrap().view().unwrap().len(), last);
+}
