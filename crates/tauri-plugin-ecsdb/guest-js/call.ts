@@ -4,8 +4,8 @@ import { Channel, invoke } from '@tauri-apps/api/core'
 
 /**
  * What may be done about an error:
- * `call` and `config` (correct what was asked for), `not-found`, `denied` (the page has no permission, which the text names), `closed`, `disk-full` (free space),
- * `reopen` (restart the application), `retry`, `damaged`, `cancelled`, `bug`; and those of opening.
+ * `call` and `config` (correct what was asked for), `not-found`, `denied` (the page has no permission, which the text names), `closed`, `disk-full` (free space,
+ * and restart the application), `reopen` (restart it), `retry`, `damaged`, `cancelled`, `bug`; and those of opening.
  */
 export type ErrorKind =
   | 'call'

@@ -89,7 +89,10 @@ pub(crate) async fn restore_snapshot<R: Runtime>(
     loop {
         let newest = || db.snapshots().map(|all| all.last().map(|newest| newest.sequence));
         let Some(number) = asked.map_or_else(newest, |number| Ok(Some(number)))? else {
-            return Err(Error { kind: ErrorKind::NotFound, message: "there is no snapshot yet".into() });
+            return Err(Error {
+                kind: ErrorKind::NotFound,
+                message: "there is no snapshot yet: take one first".into(),
+            });
         };
         match restore(number).await {
             Ok(lsn) => return Ok(json!({ "number": number, "lsn": lsn.0 })),

@@ -212,7 +212,7 @@ impl Stores {
         self.change(name, |held| {
             let unknown = || {
                 Error::call(format!(
-                    "{:?} is not loaded, and only loading says what its defaults are",
+                    "{:?} is not loaded, and only loading says what its defaults are: load it first",
                     name.as_str()
                 ))
             };

@@ -137,8 +137,10 @@ enum Kind {
 
 use Kind::*;
 
+type Arguments = &'static [(&'static str, Kind)];
+
 /// The arguments of a command that it needs, and those that it does not.
-fn arguments(command: &str) -> (&'static [(&'static str, Kind)], &'static [(&'static str, Kind)]) {
+fn arguments(command: &str) -> (Arguments, Arguments) {
     match command {
         "create_snapshot" | "compact" | "verify" => (&[], &[("onProgress", Channel)]),
         "list_snapshots" | "stats" => (&[], &[]),

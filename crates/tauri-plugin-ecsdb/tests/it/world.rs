@@ -238,7 +238,10 @@ fn several_windows_do_everything_at_once() {
                             }
                             // That the newest was deleted meanwhile is none of the page's business.
                             Err(error) => {
-                                assert_eq!(error["message"], "there is no snapshot yet", "{command}")
+                                assert_eq!(
+                                    error["message"], "there is no snapshot yet: take one first",
+                                    "{command}"
+                                )
                             }
                         }
                     }
