@@ -108,13 +108,15 @@ fn unknown(key: &str) -> String {
 pub(crate) fn nearest(key: &str) -> Option<&'static Setting> {
     let name = |key: &str| key.rsplit('.').next().map(String::from);
     let distance = |setting: &Setting| strsim::damerau_levenshtein(key, &setting.key);
-    let (same, _): (Vec<_>, Vec<_>) =
-        settings().iter().partition(|setting| setting.key.contains('.') && name(&setting.key) == name(key));
-    if let Some(setting) = same.into_iter().min_by_key(|setting| distance(setting)) {
+    // What is twice as long is no slip of the pen, and could cost any time.
+    let length = key.chars().count();
+    let settings = || settings().iter().filter(|setting| length < 2 * setting.key.chars().count());
+    let same = settings().filter(|setting| setting.key.contains('.') && name(&setting.key) == name(key));
+    if let Some(setting) = same.min_by_key(|setting| distance(setting)) {
         return Some(setting);
     }
-    let near = settings().iter().min_by_key(|setting| distance(setting))?;
-    (distance(near) <= key.chars().count().max(6) / 3).then_some(near)
+    let near = settings().min_by_key(|setting| distance(setting))?;
+    (distance(near) <= length.max(6) / 3).then_some(near)
 }
 
 /// A value as it was written, or nearly.

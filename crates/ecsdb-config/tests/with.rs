@@ -111,3 +111,18 @@ fn directories_that_are_no_unicode_stay() {
     config.snapshot.dir = Some(std::ffi::OsString::from_vec(b"s\xfe".to_vec()).into());
     assert_eq!(config.with(json!({})).unwrap(), config);
 }
+
+/// However long a name is, saying that there is none of it takes no longer than reading it.
+#[test]
+fn a_long_name_is_refused_at_once() {
+    let long = "ü".repeat(1 << 20);
+    for said in [
+        json!({ &long: 1 }),
+        json!({ "wal": { &long: 1 } }),
+        json!({ &long: { "interval": 1 } }),
+        json!({ &long: { &long: {} } }),
+    ] {
+        let (keys, text) = refused(&said);
+        assert!(keys.len() == 1 && text.contains("is no setting"), "{}", keys.len());
+    }
+}

@@ -251,6 +251,25 @@ fn one_wrong() -> impl Strategy<Value = (&'static str, Json, String)> {
 }
 
 #[test]
+fn an_error_is_not_as_long_as_what_is_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let app = app(Builder::new().data_dir(dir.path())).unwrap();
+    let page = window(&app, "manager");
+    let long = "ü".repeat(1 << 20);
+    for (command, arguments) in [
+        ("store_get", json!({ "store": long, "key": "k" })),
+        ("stats", json!({ &long: 1 })),
+        ("query", json!({ "where": [long] })),
+        ("query", json!({ "select": [long] })),
+        ("reconfigure", json!({ "settings": { &long: { &long: long } } })),
+        ("reconfigure", json!({ "settings": { "wal": { "flush_interval": long } } })),
+    ] {
+        let error = error(&page, command, arguments).unwrap();
+        assert!(error["message"].as_str().unwrap().len() < 20_000, "{command}");
+    }
+}
+
+#[test]
 fn an_error_names_the_argument_that_is_wrong() {
     let dir = tempfile::tempdir().unwrap();
     let app = app(Builder::new().data_dir(dir.path())).unwrap();
