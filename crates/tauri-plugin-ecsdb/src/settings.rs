@@ -1,17 +1,22 @@
 //! Settings that a page changes: any but where files lie.
 
 use ecsdb::PersistenceConfig;
+use ecsdb::config::{Unit, settings};
 use serde_json::{Map, Value as Json};
 
 use crate::error::{Error, Result};
 
 /// The settings, with those of `wanted`, an object of sections as in a configuration file, in their place.
 pub(crate) fn with(current: &PersistenceConfig, wanted: Map<String, Json>) -> Result<PersistenceConfig> {
+    let is_said = |key: &str| match key.split_once('.') {
+        Some((section, name)) => wanted.get(section).is_some_and(|section| section.get(name).is_some()),
+        None => wanted.contains_key(key),
+    };
     // Nothing leaves the directories that the application was started with.
-    let of_sections = wanted.iter().filter(|(_, section)| section.get("dir").is_some());
-    let dirs = of_sections.map(|(section, _)| format!("{section}.dir"));
-    if let Some(key) = dirs.chain(wanted.contains_key("dir").then(|| "dir".into())).next() {
-        return Err(Error::call(format!("settings: {key}: directories are the application's to choose")));
+    if let Some(path) = settings().iter().find(|setting| setting.unit == Unit::Path && is_said(&setting.key))
+    {
+        let refused = Error::call("directories are the application's to choose: leave it out");
+        return Err(refused.of(&path.key).of("settings"));
     }
     Ok(current.with(wanted).map_err(ecsdb::Error::from)?)
 }

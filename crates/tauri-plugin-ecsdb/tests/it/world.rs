@@ -104,6 +104,16 @@ fn settings_change_but_not_where_files_lie() {
     assert_eq!(changed["live"], json!(["wal.flush_interval", "snapshot.after_transactions"]));
     let config = app.ecsdb().world().unwrap().config().unwrap();
     assert_eq!(config.snapshot.after_transactions, 1000);
+    for setting in ecsdb::config::settings() {
+        let value = json!({ setting.key.rsplit('.').next().unwrap(): "/tmp/elsewhere" });
+        let section = setting.key.split_once('.').map(|(section, _)| json!({ section: value }));
+        let refused = change(section.unwrap_or(value)).unwrap_err();
+        let kind = if setting.unit == ecsdb::config::Unit::Path { "call" } else { "config" };
+        assert!(
+            refused["kind"] == kind && refused["message"].as_str().unwrap().contains(&setting.key),
+            "{refused}"
+        );
+    }
     for (settings, kind) in [
         (json!({ "archive": { "dir": "/tmp/elsewhere" } }), "call"),
         (json!({ "dir": "/tmp/elsewhere" }), "call"),
