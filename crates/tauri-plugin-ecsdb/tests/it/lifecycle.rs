@@ -120,8 +120,11 @@ fn whoever_listens_is_there_before_the_page_can_go() {
         let (tell, told) = mpsc::channel();
         page.as_ref().clone().on_message(
             request(command, arguments),
-            Box::new(move |_, _, response, _, _| tell.send(response).unwrap()),
+            Box::new(move |_, _, response, _, _| {
+                let is_ok = matches!(response, tauri::ipc::InvokeResponse::Ok(_));
+                tell.send((is_ok, std::thread::current().id())).unwrap();
+            }),
         );
-        assert!(matches!(told.try_recv(), Ok(tauri::ipc::InvokeResponse::Ok(_))), "{command}");
+        assert_eq!(told.recv().unwrap(), (true, std::thread::current().id()), "{command}");
     }
 }

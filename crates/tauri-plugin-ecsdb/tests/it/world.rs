@@ -267,3 +267,29 @@ fn several_windows_do_everything_at_once() {
     let next = app(Builder::new().data_dir(dir.path())).unwrap();
     assert_eq!(next.ecsdb().world().unwrap().view().unwrap().len(), last);
 }
+
+/// The newest snapshot, whichever that is by the time: a compaction puts another in its place.
+#[test]
+fn there_is_a_newest_snapshot_while_others_compact() {
+    let dir = tempfile::tempdir().unwrap();
+    let app = app(Builder::new().data_dir(dir.path())).unwrap();
+    let db = app.ecsdb().world().unwrap().clone();
+    let pages: Vec<_> = (0..3).map(|i| window(&app, &format!("manager{i}"))).collect();
+    call(&pages[0], "create_snapshot", json!({})).unwrap();
+    let ends = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for page in &pages[1..] {
+            scope.spawn(|| {
+                while !ends.load(std::sync::atomic::Ordering::Relaxed) {
+                    db.write(|tx| Ok(tx.spawn(Score { points: 1, owner: 1 }))).unwrap();
+                    call(page, "compact", json!({})).unwrap();
+                }
+            });
+        }
+        let restored: Vec<_> = (0..60).map(|_| call(&pages[0], "restore_snapshot", json!({}))).collect();
+        ends.store(true, std::sync::atomic::Ordering::Relaxed);
+        for restored in restored {
+            restored.unwrap();
+        }
+    });
+}
