@@ -2,13 +2,14 @@
 
 use figment::value::{Dict, Value};
 
-use crate::error::Problem;
+use crate::error::{Origin, Problem};
 use crate::position::Text;
 use crate::reference::{is_section, sections, setting, settings};
 use crate::setting::Setting;
 
-/// Checks everything that a file says: what is right of it, and under which names something is wrong.
-pub(crate) fn check_layer(values: &Dict, text: &Text, problems: &mut Vec<Problem>) -> Said {
+/// Checks everything that a source says: what is right of it, and under which names something is wrong. Where it has no `text`, a program
+/// says it.
+pub(crate) fn check_layer(values: &Dict, text: Option<&Text>, problems: &mut Vec<Problem>) -> Said {
     let mut said = Said::default();
     for (name, value) in values {
         match value {
@@ -41,7 +42,7 @@ pub(crate) struct Said {
 }
 
 impl Said {
-    fn refuse_dotted(&mut self, names: &[&str], text: &Text, problems: &mut Vec<Problem>) {
+    fn refuse_dotted(&mut self, names: &[&str], text: Option<&Text>, problems: &mut Vec<Problem>) {
         let key = names.join(".");
         let setting = setting(&key).or_else(|| nearest(&key));
         let meant = setting.map_or_else(String::new, |setting| match setting.split() {
@@ -50,11 +51,12 @@ impl Said {
         });
         let said =
             format!("{:?} is one name, with a dot in it, and no setting{meant}", names[names.len() - 1]);
-        problems.push(Problem { origin: text.of_names(names.iter().copied()), text: said, key: key.clone() });
+        let origin = origin(text, |text| text.of_names(names.iter().copied()));
+        problems.push(Problem { origin, text: said, key: key.clone() });
         self.wrong.push(key);
     }
 
-    fn check_one(&mut self, key: &str, value: &Value, text: &Text, problems: &mut Vec<Problem>) {
+    fn check_one(&mut self, key: &str, value: &Value, text: Option<&Text>, problems: &mut Vec<Problem>) {
         let setting = setting(key);
         if let Some((setting, value)) = setting.and_then(|setting| Some((setting, setting.normal(value)?))) {
             self.right.push((&setting.key, value));
@@ -62,18 +64,22 @@ impl Said {
         }
         self.wrong.push(key.into());
         let (origin, what) = match setting {
-            Some(setting) => (text.of_value(key), wrong(setting, value)),
+            Some(setting) => (origin(text, |text| text.of_value(key)), wrong(setting, value)),
             None if is_section(key) => {
                 let what = format!(
                     "is {}, but it is a section: write `[{key}]`, and its settings below",
                     shown(value)
                 );
-                (text.of_value(key), what)
+                (origin(text, |text| text.of_value(key)), what)
             }
-            None => (text.of_name(key), unknown(key)),
+            None => (origin(text, |text| text.of_name(key)), unknown(key)),
         };
         problems.push(Problem { key: key.into(), origin, text: format!("{key} {what}") });
     }
+}
+
+fn origin(text: Option<&Text>, of: impl FnOnce(&Text) -> Origin) -> Origin {
+    text.map_or(Origin::Program, of)
 }
 
 /// What is wrong with a value.
@@ -102,13 +108,15 @@ fn unknown(key: &str) -> String {
 pub(crate) fn nearest(key: &str) -> Option<&'static Setting> {
     let name = |key: &str| key.rsplit('.').next().map(String::from);
     let distance = |setting: &Setting| strsim::damerau_levenshtein(key, &setting.key);
-    let (same, _): (Vec<_>, Vec<_>) =
-        settings().iter().partition(|setting| setting.key.contains('.') && name(&setting.key) == name(key));
-    if let Some(setting) = same.into_iter().min_by_key(|setting| distance(setting)) {
+    // What is twice as long is no slip of the pen, and could cost any time.
+    let length = key.chars().count();
+    let settings = || settings().iter().filter(|setting| length < 2 * setting.key.chars().count());
+    let same = settings().filter(|setting| setting.key.contains('.') && name(&setting.key) == name(key));
+    if let Some(setting) = same.min_by_key(|setting| distance(setting)) {
         return Some(setting);
     }
-    let near = settings().iter().min_by_key(|setting| distance(setting))?;
-    (distance(near) <= key.chars().count().max(6) / 3).then_some(near)
+    let near = settings().min_by_key(|setting| distance(setting))?;
+    (distance(near) <= length.max(6) / 3).then_some(near)
 }
 
 /// A value as it was written, or nearly.

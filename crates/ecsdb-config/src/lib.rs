@@ -17,6 +17,7 @@ mod setting;
 mod settings;
 mod text;
 mod validate;
+mod with;
 
 pub use bytesize::ByteSize;
 pub use changes::Changes;

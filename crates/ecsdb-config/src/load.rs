@@ -93,7 +93,7 @@ fn load(file: Option<&Path>, dir: &Path, environment: Environment) -> Result<Loa
     };
     let mut said = Said::default();
     if let Some(text) = &text {
-        said = check_layer(&values(&Toml::string(text.as_str())), text, &mut problems);
+        said = check_layer(&values(&Toml::string(text.as_str())), Some(text), &mut problems);
         problems.sort_by_key(|problem| match problem.origin {
             Origin::File { line, column, .. } => (line, column),
             _ => (0, 0),

@@ -129,7 +129,7 @@ impl PersistenceConfig {
     }
 
     /// Where a directory was written, under which name; what a program has changed since is its own.
-    fn origin(&self, key: &str) -> (String, Origin) {
+    pub(crate) fn origin(&self, key: &str) -> (String, Origin) {
         let dirs = self.directories();
         let is_so = |key: &str, was: &PathBuf| dirs.iter().any(|(of, dir)| *of == key && dir == was);
         let written = self.written.0.iter().find(|(of, was, _)| *of == key && is_so(key, was));

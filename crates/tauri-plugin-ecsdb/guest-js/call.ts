@@ -4,8 +4,8 @@ import { Channel, invoke } from '@tauri-apps/api/core'
 
 /**
  * What may be done about an error:
- * `call` and `config` (correct what was asked for), `not-found`, `denied` (the page has no permission, which the text names), `closed`, `disk-full` (free space),
- * `reopen` (restart the application), `retry`, `damaged`, `cancelled`, `bug`; and those of opening.
+ * `call` and `config` (correct what was asked for), `not-found`, `denied` (the page has no permission, which the text names), `closed`, `disk-full` (free space,
+ * and restart the application), `reopen` (restart it), `retry`, `damaged`, `cancelled`, `bug`; and those of opening.
  */
 export type ErrorKind =
   | 'call'
@@ -52,8 +52,32 @@ export async function call<T>(command: string, args: Record<string, unknown> = {
   try {
     return await invoke<T>(`plugin:ecsdb|${command}`, args)
   } catch (error) {
-    throw EcsdbError.of(error)
+    const refused = EcsdbError.of(error)
+    // What Tauri cannot bring across comes back as a text about bytes of its own.
+    const why = refused.kind === 'bug' && unsendable(args, command, 0)
+    throw why ? new EcsdbError('call', why, { cause: error }) : refused
   }
+}
+
+/** Objects and lists in one another that come across, the arguments themselves among them. */
+const DEPTH_MAX = 127
+
+/** What in a value cannot be sent, and where it is. */
+function unsendable(value: unknown, where: string, depth: number): string | undefined {
+  if (typeof value === 'bigint') return `${where}: a BigInt is no JSON: send it as text`
+  if (typeof value === 'string' && /\p{Surrogate}/u.test(value)) {
+    return `${where}: the text has half a character in it (a surrogate without the other)`
+  }
+  if (typeof value !== 'object' || value === null) return undefined
+  if (depth === DEPTH_MAX) {
+    return `${where}: more than ${DEPTH_MAX - 1} objects and lists are in one another, or one is in itself`
+  }
+  for (const [key, inner] of Object.entries(value)) {
+    const place = depth < 4 ? `${where}${depth === 0 ? ': ' : '.'}${key}` : where
+    const why = unsendable(key, place, DEPTH_MAX) ?? unsendable(inner, place, depth + 1)
+    if (why !== undefined) return why
+  }
+  return undefined
 }
 
 /** A channel to the function, where there is one; as an argument of that name. */

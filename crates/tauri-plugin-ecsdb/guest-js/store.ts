@@ -139,7 +139,10 @@ export class Store {
 
   /** Tells of changes of all keys, by whichever window, in the order of their transactions, each once it is durable. */
   async onChange<T>(listener: (key: string, value: T | undefined) => void): Promise<Unlisten> {
-    const tell = ({ key, value, exists }: Change) => listener(key, exists ? (value as T) : undefined)
+    const tell = (text: string) => {
+      const { key, value, exists }: Change = JSON.parse(text)
+      listener(key, exists ? (value as T) : undefined)
+    }
     const id = await this.#call<number>('watch', heard('onChange', tell))
     const unlisten = async () => {
       if (this.#listeners.delete(unlisten)) await call('store_unwatch', { id })
@@ -151,6 +154,11 @@ export class Store {
   /** Ends what this object listens to. The store stays. */
   async close(): Promise<void> {
     await Promise.all([...this.#listeners].map((unlisten) => unlisten()))
+  }
+
+  /** As `close`, at the end of `await using`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
   }
 }
 

@@ -4,7 +4,7 @@ import { call, heard, type Unlisten } from './call.js'
 
 /** How far a piece of work is. */
 export interface Progress {
-  /** Parts done; what a part is depends on the work. */
+  /** Parts done; what a part is depends on the work: bytes that are read, of `verify`. */
   done: number
   /** Parts in all; 0 while that is not known. */
   total: number
@@ -15,8 +15,8 @@ export interface Progress {
 }
 
 /** Whoever wants to know how far it is. */
-export interface Followed<P = Progress> {
-  onProgress?: (progress: P) => void
+export interface Followed {
+  onProgress?: (progress: Progress) => void
 }
 
 /** A snapshot that was taken. */
@@ -151,7 +151,7 @@ export function compact(options: Followed = {}): Promise<Compaction> {
 }
 
 /** Reads and checks every file of the world, while it goes on. */
-export function verify(options: Followed<{ step: string }> = {}): Promise<Verified> {
+export function verify(options: Followed = {}): Promise<Verified> {
   return call('verify', heard('onProgress', options.onProgress))
 }
 

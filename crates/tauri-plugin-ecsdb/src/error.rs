@@ -1,10 +1,14 @@
 //! What a command fails with: a kind to act by, and a text to show.
 
 use ecsdb::ErrorKind;
+use ecsdb_query::shortened;
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 /// What the fallible functions of this crate return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What a page is told at most: it has what it sent itself, however much that was.
+const MESSAGE_BYTES: usize = 16 << 10;
 
 /// What a command fails with. A page gets it as `{ kind, message }`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -19,6 +23,11 @@ pub struct Error {
 impl Error {
     pub(crate) fn call(message: impl Into<String>) -> Error {
         Error { kind: ErrorKind::Call, message: message.into() }
+    }
+
+    /// The same, of an argument.
+    pub(crate) fn of(self, argument: &str) -> Error {
+        Error { message: format!("{argument}: {}", self.message), ..self }
     }
 
     /// The kind as pages get it: `already-exists`.
@@ -38,7 +47,7 @@ impl Serialize for Error {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut fields = serializer.serialize_struct("Error", 2)?;
         fields.serialize_field("kind", &self.kind_text())?;
-        fields.serialize_field("message", &self.message)?;
+        fields.serialize_field("message", &shortened(&self.message, MESSAGE_BYTES))?;
         fields.end()
     }
 }

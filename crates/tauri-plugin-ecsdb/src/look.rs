@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ecsdb::{CompactionInfo, Event, Progress, SnapshotEntry, SnapshotInfo, Stats, Step, Task, Verified};
+use ecsdb::{CompactionInfo, Event, Progress, SnapshotEntry, SnapshotInfo, Stats, Task, Verified};
 use serde_json::{Value as Json, json};
 
 /// What a number in JavaScript keeps.
@@ -34,10 +34,6 @@ pub(crate) fn progress(progress: &Progress) -> Json {
         "done": progress.done, "total": progress.total, "bytes": progress.bytes,
         "secondsLeft": progress.remaining.map(seconds),
     })
-}
-
-pub(crate) fn step(step: &Step) -> Json {
-    json!({ "step": step.to_string() })
 }
 
 pub(crate) fn snapshot(info: &SnapshotInfo) -> Json {

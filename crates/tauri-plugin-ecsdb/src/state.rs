@@ -3,9 +3,13 @@
 use std::sync::Arc;
 
 use ecsdb::Database;
+use ecsdb::config::Changes;
+use ecsdb_io::sync::Mutex;
+use serde_json::{Map, Value as Json};
 use tauri::{Manager, Runtime};
 
 use crate::error::{Error, Result};
+use crate::settings;
 use crate::stores::Stores;
 use crate::subscriptions::Subscriptions;
 
@@ -17,6 +21,8 @@ struct Inner {
     world: Option<Database>,
     stores: Stores,
     events: Subscriptions<Listener>,
+    /// Held from looking at the settings until they are others: what two pages change at once is changed one after the other.
+    settings: Mutex<()>,
 }
 
 /// A task that ends when this goes away.
@@ -36,7 +42,7 @@ impl std::fmt::Debug for Ecsdb {
 
 impl Ecsdb {
     pub(crate) fn new(world: Option<Database>, stores: Stores) -> Ecsdb {
-        Ecsdb(Arc::new(Inner { world, stores, events: Subscriptions::default() }))
+        Ecsdb(Arc::new(Inner { world, stores, events: Subscriptions::default(), settings: Mutex::new(()) }))
     }
 
     /// The world.
@@ -67,6 +73,13 @@ impl Ecsdb {
 
     pub(crate) fn events(&self) -> &Subscriptions<Listener> {
         &self.0.events
+    }
+
+    /// Changes some of the world's settings.
+    pub(crate) fn reconfigure(&self, wanted: Map<String, Json>) -> Result<Changes> {
+        let _alone = self.0.settings.lock();
+        let db = self.world()?;
+        Ok(db.reconfigure(settings::with(&db.config()?, wanted)?)?)
     }
 
     /// The page of a webview is gone.

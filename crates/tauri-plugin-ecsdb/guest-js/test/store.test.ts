@@ -69,9 +69,9 @@ test('changes are told until they are not wanted', async () => {
   const channels = calls.filter(([command]) => command === 'store_watch').map(([, args]) => args['onChange'])
   for (const channel of channels) {
     // Messages that overtook one another are put in order.
-    send(channel, 1, { key: 'b', value: 2, exists: true })
-    send(channel, 0, { key: 'a', value: 1, exists: true })
-    send(channel, 2, { key: 'a', value: null, exists: false })
+    send(channel, 1, '{ "key": "b", "value": 2, "exists": true }')
+    send(channel, 0, '{ "key": "a", "value": 1, "exists": true }')
+    send(channel, 2, '{ "key": "a", "value": null, "exists": false }')
   }
   assert.deepEqual(all, [['a', 1], ['b', 2], ['a', undefined]])
   assert.deepEqual(some, [1, undefined])
@@ -98,6 +98,35 @@ test('errors say what may be done', async () => {
     })
     await assert.rejects(store.clear(), (e) => e instanceof EcsdbError && e.kind === 'bug' && e.cause === other)
   }
+})
+
+test('what cannot be sent is told with its place', async () => {
+  const store = await Store.load('s.json')
+  // As Tauri does of bytes that are no JSON of its own.
+  answers.set('store_set', ({ value }) => {
+    JSON.stringify(value)
+    throw 'lone leading surrogate in hex escape at line 1 column 46'
+  })
+  const cyclic: Record<string, unknown> = {}
+  cyclic['c'] = cyclic
+  let deep: unknown = 1
+  for (let i = 0; i < 200; i++) deep = [deep]
+  for (const [value, wanted] of [
+    ['x\ud800', /^store_set: value: .*half a character/],
+    [{ a: ['\udc00'] }, /^store_set: value\.a\.0: .*half a character/],
+    [{ '\ud800x': 1 }, /^store_set: value\..*half a character/],
+    [[{ n: 1n }], /^store_set: value\.0\.n: .*BigInt/],
+    [cyclic, /^store_set: value\.c\.c\.c: more than 126/],
+    [deep, /^store_set: value\.0\.0\.0: more than 126/],
+  ] as [unknown, RegExp][]) {
+    await assert.rejects(
+      store.set('k', value),
+      (e) => e instanceof EcsdbError && e.kind === 'call' && wanted.test(e.message) && e.cause !== undefined,
+    )
+  }
+  await assert.rejects(store.set('\udfff', 1), (e) => e instanceof EcsdbError && /^store_set: key: /.test(e.message))
+  // Whatever else it is.
+  await assert.rejects(store.set('k', '😀'), (e) => e instanceof EcsdbError && e.kind === 'bug')
 })
 
 test('serializers cannot be named', async () => {

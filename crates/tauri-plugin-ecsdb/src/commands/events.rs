@@ -16,9 +16,10 @@ pub(crate) struct Subscribe {
     on_event: JavaScriptChannelId,
 }
 
-/// Tells the channel of every event from now on; until `unsubscribe`, or until the page is gone.
+/// Tells the channel of every event from now on; until `unsubscribe`, or until the page is gone. Not `async`, so that it is there before its page
+/// can go.
 #[tauri::command]
-pub(crate) async fn subscribe<R: Runtime>(webview: Webview<R>, args: Args<Subscribe>) -> Result<u32> {
+pub(crate) fn subscribe<R: Runtime>(webview: Webview<R>, args: Args<Subscribe>) -> Result<u32> {
     let ecsdb = webview.ecsdb();
     let mut events = ecsdb.world()?.events();
     let channel: Channel<Json> = args.0.on_event.channel_on(webview.clone());

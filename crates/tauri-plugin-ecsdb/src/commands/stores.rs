@@ -1,5 +1,6 @@
 //! The stores.
 
+use ecsdb::ErrorKind;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use tauri::ipc::JavaScriptChannelId;
@@ -8,9 +9,13 @@ use tauri::{AppHandle, Runtime, Webview};
 use super::events::Id;
 use crate::args::Args;
 use crate::blocking::blocking;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::state::EcsdbExt;
 use crate::stores::{Import, Options, StoreName, Stores};
+
+fn named(name: String) -> Result<StoreName> {
+    StoreName::new(name).map_err(|e| e.of("store"))
+}
 
 /// Runs `work` with the stores.
 async fn with<R: Runtime, T: Send + 'static>(
@@ -18,7 +23,7 @@ async fn with<R: Runtime, T: Send + 'static>(
     name: String,
     work: impl FnOnce(&Stores, &StoreName) -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    let (stores, name) = (app.ecsdb().stores().clone(), StoreName::new(name)?);
+    let (stores, name) = (app.ecsdb().stores().clone(), named(name)?);
     blocking(move || work(&stores, &name)).await
 }
 
@@ -111,7 +116,10 @@ pub(crate) struct Set {
 #[tauri::command]
 pub(crate) async fn store_set<R: Runtime>(app: AppHandle<R>, args: Args<Set>) -> Result<()> {
     let Set { store, key, value } = args.0;
-    with(&app, store, move |stores, name| stores.set(name, &key, value)).await
+    let set = move |stores: &Stores, name: &StoreName| stores.set(name, &key, value);
+    // What is refused of it is its size.
+    let of_value = |e: Error| if e.kind == ErrorKind::Call { e.of("value") } else { e };
+    with(&app, store, move |stores, name| set(stores, name).map_err(of_value)).await
 }
 
 #[tauri::command]
@@ -142,12 +150,13 @@ pub(crate) struct Watch {
     on_change: JavaScriptChannelId,
 }
 
-/// Tells the channel of every change from now on, each once it is durable; until `store_unwatch`, or until the page is gone.
+/// Tells the channel of every change from now on, each once it is durable; until `store_unwatch`, or until the page is gone. Not
+/// `async`, so that it is there before its page can go.
 #[tauri::command]
-pub(crate) async fn store_watch<R: Runtime>(webview: Webview<R>, args: Args<Watch>) -> Result<u32> {
+pub(crate) fn store_watch<R: Runtime>(webview: Webview<R>, args: Args<Watch>) -> Result<u32> {
     let Watch { store, on_change } = args.0;
     let channel = on_change.channel_on(webview.clone());
-    Ok(webview.ecsdb().stores().watch(webview.label(), StoreName::new(store)?, channel))
+    Ok(webview.ecsdb().stores().watch(webview.label(), named(store)?, channel))
 }
 
 #[tauri::command]

@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
-use ecsdb::{ErrorKind, Job, Moment, Progress};
+use ecsdb::{ErrorKind, Job, Moment, Progress, Step};
 use ecsdb_query::{Components, Question, Search};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 use tauri::ipc::{Channel, JavaScriptChannelId};
 use tauri::{AppHandle, Runtime, Webview};
 
-use crate::args::{Args, Nothing};
+use crate::args::{Args, Nothing, given};
 use crate::blocking::blocking;
 use crate::error::{Error, Result};
+use crate::look;
 use crate::state::EcsdbExt;
-use crate::{look, settings};
 
 /// How often a page is told how far it is.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
@@ -22,6 +22,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct Followed {
+    #[serde(default, deserialize_with = "given")]
     on_progress: Option<JavaScriptChannelId>,
 }
 
@@ -68,7 +69,9 @@ pub(crate) async fn list_snapshots<R: Runtime>(app: AppHandle<R>, _args: Args<No
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct Restore {
     /// The snapshot's number; the newest unless given.
+    #[serde(default, deserialize_with = "given")]
     number: Option<u64>,
+    #[serde(default, deserialize_with = "given")]
     on_progress: Option<JavaScriptChannelId>,
 }
 
@@ -78,15 +81,29 @@ pub(crate) async fn restore_snapshot<R: Runtime>(
     webview: Webview<R>,
     args: Args<Restore>,
 ) -> Result<Json> {
-    let Restore { number, on_progress } = args.0;
+    let Restore { number: asked, on_progress } = args.0;
     let db = app.ecsdb().world()?;
-    let newest = || db.snapshots().map(|all| all.last().map(|newest| newest.sequence));
-    let Some(number) = number.map_or_else(newest, |number| Ok(Some(number)))? else {
-        return Err(Error { kind: ErrorKind::NotFound, message: "there is no snapshot yet".into() });
-    };
-    let job = db.restore(Moment::Snapshot(number))?;
-    let lsn = follow(job, channel(on_progress, webview)).await?;
-    Ok(json!({ "number": number, "lsn": lsn.0 }))
+    let channel = channel(on_progress, webview);
+    let restore = async |number| follow(db.restore(Moment::Snapshot(number))?, channel.clone()).await;
+    let mut tried = None;
+    loop {
+        let newest = || db.snapshots().map(|all| all.last().map(|newest| newest.sequence));
+        let Some(number) = asked.map_or_else(newest, |number| Ok(Some(number)))? else {
+            return Err(Error {
+                kind: ErrorKind::NotFound,
+                message: "there is no snapshot yet: take one first".into(),
+            });
+        };
+        match restore(number).await {
+            Ok(lsn) => return Ok(json!({ "number": number, "lsn": lsn.0 })),
+            // A compaction has put another in the place of the newest.
+            Err(e) if e.kind == ErrorKind::NotFound && asked.or(tried) != Some(number) => {
+                tried = Some(number)
+            }
+            Err(e) if e.kind == ErrorKind::NotFound => return Err(e.of("number")),
+            Err(e) => return Err(e),
+        }
+    }
 }
 
 #[tauri::command]
@@ -99,6 +116,32 @@ pub(crate) async fn compact<R: Runtime>(
     Ok(look::compaction(&follow(job, channel(args.0.on_progress, webview)).await?))
 }
 
+/// Bytes of a database's files, as they are read.
+struct Reading {
+    done: u64,
+    total: u64,
+    /// Of the file that is being read.
+    next: u64,
+}
+
+impl Reading {
+    /// How far it is when a step begins. What changes meanwhile is read anew, from the first step on.
+    fn at(&mut self, step: &Step) -> Progress {
+        self.done += std::mem::take(&mut self.next);
+        match step {
+            Step::Snapshot { bytes, .. } => self.next = *bytes,
+            Step::Done => self.done = self.total,
+            _ => {}
+        }
+        let mut progress = Progress::default();
+        (progress.done, progress.total) = (self.done.min(self.total), self.total);
+        if *step == Step::Done {
+            self.done = 0;
+        }
+        progress
+    }
+}
+
 #[tauri::command]
 pub(crate) async fn verify<R: Runtime>(
     app: AppHandle<R>,
@@ -108,9 +151,12 @@ pub(crate) async fn verify<R: Runtime>(
     let db = app.ecsdb().world()?.clone();
     let channel = channel(args.0.on_progress, webview);
     blocking(move || {
+        let mut read =
+            Reading { done: 0, total: db.stats()?.store.map_or(0, |files| files.total_bytes()), next: 0 };
         let verified = db.verify(|step| {
+            let progress = read.at(step);
             if let Some(channel) = &channel {
-                drop(channel.send(look::step(step)));
+                drop(channel.send(look::progress(&progress)));
             }
         })?;
         Ok(look::verified(&verified))
@@ -135,7 +181,23 @@ pub(crate) struct Query {
     conditions: Vec<String>,
     #[serde(default)]
     select: Vec<String>,
+    #[serde(default, deserialize_with = "given")]
     limit: Option<usize>,
+}
+
+/// What is wrong with a question is told of the argument that has it.
+fn check(question: &Question, components: &Components) -> Result<()> {
+    let Question { with, without, conditions, select, .. } = question.clone();
+    let parts = [
+        ("with", Question { with, ..Question::default() }),
+        ("without", Question { without, ..Question::default() }),
+        ("where", Question { conditions, ..Question::default() }),
+        ("select", Question { select, ..Question::default() }),
+    ];
+    for (argument, part) in &parts {
+        Search::parse(part, components).map_err(|e| Error::from(e).of(argument))?;
+    }
+    Ok(())
 }
 
 #[tauri::command]
@@ -146,6 +208,7 @@ pub(crate) async fn query<R: Runtime>(app: AppHandle<R>, args: Args<Query>) -> R
     blocking(move || {
         let view = db.view()?;
         let components = Components::of(&view);
+        check(&question, &components)?;
         let search = Search::parse(&question, &components)?;
         let mut rows = Vec::new();
         search.each(&view, |row| -> Result<()> {
@@ -166,9 +229,9 @@ pub(crate) struct Reconfigure {
 
 #[tauri::command]
 pub(crate) async fn reconfigure<R: Runtime>(app: AppHandle<R>, args: Args<Reconfigure>) -> Result<Json> {
-    let db = app.ecsdb().world()?.clone();
+    let ecsdb = app.ecsdb().clone();
     blocking(move || {
-        let changes = db.reconfigure(settings::with(&db.config()?, args.0.settings)?)?;
+        let changes = ecsdb.reconfigure(args.0.settings)?;
         Ok(json!({ "live": changes.live, "atNextOpening": changes.at_next_opening }))
     })
     .await

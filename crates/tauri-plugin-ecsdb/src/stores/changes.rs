@@ -64,8 +64,9 @@ impl Changes {
                 if watch.store == told.store {
                     for change in &told.changes {
                         let exists = change.value.is_some();
-                        let text = json!({ "key": change.key, "value": change.value, "exists": exists });
-                        reaches &= watch.channel.send(text).is_ok();
+                        let told = json!({ "key": change.key, "value": change.value, "exists": exists });
+                        // As text: what is sent so is evaluated, and `__proto__` in an object would not be a field of it.
+                        reaches &= watch.channel.send(told.to_string().into()).is_ok();
                     }
                 }
                 reaches

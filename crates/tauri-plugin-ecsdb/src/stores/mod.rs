@@ -212,7 +212,7 @@ impl Stores {
         self.change(name, |held| {
             let unknown = || {
                 Error::call(format!(
-                    "{:?} is not loaded, and only loading says what its defaults are",
+                    "{:?} is not loaded, and only loading says what its defaults are: load it first",
                     name.as_str()
                 ))
             };
@@ -277,6 +277,13 @@ impl Stores {
         changes: Vec<Change>,
         loading: bool,
     ) -> Result<Ticket<()>> {
+        for Change { key, value } in &changes {
+            if value.as_ref().is_some_and(|value| is_deeper(value, DEPTH_MAX)) {
+                return Err(Error::call(format!(
+                    "{key:?} has lists and objects more than {DEPTH_MAX} deep in one another"
+                )));
+            }
+        }
         let held = index.of_store(name);
         let mut made = Vec::new();
         let ticket = self.0.db.submit(|tx| {
@@ -313,6 +320,18 @@ impl Stores {
         ticket.wait()?;
         self.0.changes.tell(self.0.db.durable_lsn().max(lsn));
         Ok(())
+    }
+}
+
+/// Lists and objects that may be in one another, so that what is written can be read.
+const DEPTH_MAX: usize = 127;
+
+fn is_deeper(value: &Json, than: usize) -> bool {
+    let within = |inner: &Json| is_deeper(inner, than - 1);
+    match value {
+        Json::Array(list) => than == 0 || list.iter().any(within),
+        Json::Object(fields) => than == 0 || fields.values().any(within),
+        _ => false,
     }
 }
 

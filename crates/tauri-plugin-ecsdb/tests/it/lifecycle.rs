@@ -7,7 +7,7 @@ use ecsdb::Database;
 use serde_json::{Value as Json, json};
 use tauri::Manager;
 use tauri_plugin_ecsdb::{Builder, EcsdbExt};
-use tauri_plugin_ecsdb_tests::{app, call, request, window};
+use tauri_plugin_ecsdb_tests::{app, call, channel, request, window};
 
 #[test]
 fn everything_is_closed_when_the_application_ends() {
@@ -104,4 +104,27 @@ fn a_page_that_goes_away_leaves_no_half_transaction() {
     }
     drop(tell);
     assert_eq!(told.iter().filter(|ok| *ok).count(), CALLS, "every call came to its end");
+}
+
+/// Messages of a page come in their order on the main thread, and so does the news that it is gone. Whoever is to be told from then on has to be there
+/// when the first of them has been handled, or nobody ends it.
+#[test]
+fn whoever_listens_is_there_before_the_page_can_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let app = app(Builder::new().data_dir(dir.path())).unwrap();
+    let page = window(&app, "manager");
+    for (command, arguments) in [
+        ("store_watch", json!({ "store": "s", "onChange": channel(1) })),
+        ("subscribe", json!({ "onEvent": channel(2) })),
+    ] {
+        let (tell, told) = mpsc::channel();
+        page.as_ref().clone().on_message(
+            request(command, arguments),
+            Box::new(move |_, _, response, _, _| {
+                let is_ok = matches!(response, tauri::ipc::InvokeResponse::Ok(_));
+                tell.send((is_ok, std::thread::current().id())).unwrap();
+            }),
+        );
+        assert_eq!(told.recv().unwrap(), (true, std::thread::current().id()), "{command}");
+    }
 }

@@ -4,6 +4,7 @@
 mod arguments;
 mod killed;
 mod lifecycle;
+mod model;
 mod permissions;
 mod stores;
 mod world;

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use ecsdb::ErrorKind;
 use serde_json::{Value as Json, json};
 use tauri::test::MockRuntime;
 use tauri::{App, WebviewWindow};
-use tauri_plugin_ecsdb::{Builder, EcsdbExt};
+use tauri_plugin_ecsdb::{Builder, EcsdbExt, Options, StoreName};
 use tauri_plugin_ecsdb_tests::{channel, heard, window};
 
 const NAME: &str = "settings.json";
@@ -19,6 +20,11 @@ fn call(page: &WebviewWindow<MockRuntime>, command: &str, arguments: Json) -> Js
     let mut all = json!({ "store": NAME });
     all.as_object_mut().unwrap().extend(arguments.as_object().unwrap().clone());
     tauri_plugin_ecsdb_tests::call(page, &format!("store_{command}"), all).unwrap()
+}
+
+/// Of which changes the page was told through its channel 1.
+fn told_of(page: &WebviewWindow<MockRuntime>) -> Vec<Json> {
+    heard(page, 1).iter().map(|text| serde_json::from_str(text.as_str().unwrap()).unwrap()).collect()
 }
 
 fn entries(page: &WebviewWindow<MockRuntime>) -> Json {
@@ -188,9 +194,9 @@ fn several_windows_write_and_each_is_told_in_order() {
         }
     });
     let end = entries(&pages[0]);
-    let told = heard(&pages[0], 1);
+    let told = told_of(&pages[0]);
     for page in &pages {
-        assert_eq!(heard(page, 1), told, "all are told the same, in the same order");
+        assert_eq!(told_of(page), told, "all are told the same, in the same order");
     }
     let mut played = BTreeMap::new();
     for change in &told {
@@ -213,10 +219,72 @@ fn whoever_unwatches_is_told_no_more() {
     let page = window(&app, "settings");
     let id = call(&page, "watch", json!({ "onChange": channel(1) }));
     call(&page, "set", json!({ "key": "a", "value": 1 }));
-    assert_eq!(heard(&page, 1), [json!({ "key": "a", "value": 1, "exists": true })]);
+    assert_eq!(told_of(&page), [json!({ "key": "a", "value": 1, "exists": true })]);
     let unwatch =
         |id: &Json| tauri_plugin_ecsdb_tests::call(&page, "store_unwatch", json!({ "id": id })).unwrap();
     assert_eq!((unwatch(&id), unwatch(&id)), (json!(true), json!(false)));
     call(&page, "clear", json!({}));
     assert_eq!(heard(&page, 1).len(), 1);
+}
+
+/// As an object it would be evaluated, and lose the field.
+#[test]
+fn a_change_is_told_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let app = app(dir.path());
+    let page = window(&app, "settings");
+    call(&page, "watch", json!({ "onChange": channel(1) }));
+    let value = json!({ "__proto__": { "a": -0.0 }, "constructor": [null] });
+    call(&page, "set", json!({ "key": "__proto__", "value": value }));
+    assert_eq!(told_of(&page), [json!({ "key": "__proto__", "value": value, "exists": true })]);
+    assert_eq!(entries(&page), json!([["__proto__", value]]));
+}
+
+#[test]
+fn what_is_taken_can_be_read() {
+    let nested = |depth: usize| {
+        (0..depth).fold(json!(1), |inner, i| if i % 2 == 0 { json!([inner]) } else { json!({ "a": inner }) })
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let app = app(dir.path());
+    let (stores, name) = (app.ecsdb().stores(), StoreName::new(NAME).unwrap());
+    for depth in [0, 1, 126, 127] {
+        stores.set(&name, "deep", nested(depth)).unwrap();
+        assert_eq!(stores.get(&name, "deep").unwrap(), Some(nested(depth)));
+    }
+    for depth in [128, 129, 1000] {
+        let refused = stores.set(&name, "deep", nested(depth)).unwrap_err();
+        assert!(refused.kind == ErrorKind::Call && refused.message.contains("\"deep\""), "{refused}");
+        let defaults = json!({ "deep": nested(depth) }).as_object().cloned();
+        let mut options = Options::default();
+        options.defaults = defaults;
+        assert_eq!(
+            stores.load(&StoreName::new("other").unwrap(), options).unwrap_err().kind,
+            ErrorKind::Call
+        );
+    }
+    assert_eq!(stores.get(&name, "deep").unwrap(), Some(nested(127)));
+}
+
+/// Whatever lies at the name of an older store's file: an answer at once, and the store can be used.
+#[cfg(unix)]
+#[test]
+fn what_is_no_file_is_not_waited_for() {
+    for what in ["a pipe", "a directory", "a socket", "a link to a device", "a link to itself"] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(NAME);
+        match what {
+            "a pipe" => rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap(),
+            "a directory" => std::fs::create_dir(&path).unwrap(),
+            "a socket" => drop(std::os::unix::net::UnixListener::bind(&path).unwrap()),
+            "a link to a device" => std::os::unix::fs::symlink("/dev/zero", &path).unwrap(),
+            _ => std::os::unix::fs::symlink(NAME, &path).unwrap(),
+        }
+        let app = app(dir.path());
+        let page = window(&app, "settings");
+        let loaded = call(&page, "load", json!({ "options": { "defaults": { "a": 1 } } }));
+        let why = loaded["refused"].as_str();
+        assert!(why.is_some_and(|why| why.contains(NAME)), "{what}: {loaded}");
+        assert_eq!(entries(&page), json!([["a", 1]]), "{what}");
+    }
 }

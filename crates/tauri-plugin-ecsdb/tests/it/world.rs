@@ -63,7 +63,10 @@ fn it_is_compacted_checked_and_counted() {
     assert_eq!(compacted["lsn"], 10);
     let verified = call(&page, "verify", json!({ "onProgress": channel(9) })).unwrap();
     assert_eq!((verified["faults"].clone(), verified["lsn"].clone()), (json!([]), json!(10)));
-    assert!(!heard(&page, 9).is_empty());
+    let told = heard(&page, 9);
+    let (begin, end) = (&told[0], told.last().unwrap());
+    assert_eq!(begin["done"], 0, "{told:?}");
+    assert!(end["total"].as_u64() > Some(0) && end["done"] == end["total"], "{told:?}");
     let stats = call(&page, "stats", json!({})).unwrap();
     assert_eq!((stats["entities"].clone(), stats["durableLsn"].clone()), (json!(10), json!(10)));
 }
@@ -85,7 +88,7 @@ fn questions_are_answered_from_one_moment() {
     let wrong = call(&page, "query", json!({ "with": ["tests.scores"] })).unwrap_err();
     assert_eq!(
         wrong,
-        json!({ "kind": "call", "message": "there is no component tests.scores: did you mean tests.score?" })
+        json!({ "kind": "call", "message": "with: there is no component tests.scores: did you mean tests.score?" })
     );
 }
 
@@ -101,9 +104,19 @@ fn settings_change_but_not_where_files_lie() {
     assert_eq!(changed["live"], json!(["wal.flush_interval", "snapshot.after_transactions"]));
     let config = app.ecsdb().world().unwrap().config().unwrap();
     assert_eq!(config.snapshot.after_transactions, 1000);
+    for setting in ecsdb::config::settings() {
+        let value = json!({ setting.key.rsplit('.').next().unwrap(): "/tmp/elsewhere" });
+        let section = setting.key.split_once('.').map(|(section, _)| json!({ section: value }));
+        let refused = change(section.unwrap_or(value)).unwrap_err();
+        let kind = if setting.unit == ecsdb::config::Unit::Path { "call" } else { "config" };
+        assert!(
+            refused["kind"] == kind && refused["message"].as_str().unwrap().contains(&setting.key),
+            "{refused}"
+        );
+    }
     for (settings, kind) in [
         (json!({ "archive": { "dir": "/tmp/elsewhere" } }), "call"),
-        (json!({ "dir": "/tmp/elsewhere" }), "config"),
+        (json!({ "dir": "/tmp/elsewhere" }), "call"),
         (json!({ "snapshot": { "chain_max": 0 } }), "config"),
         (json!({ "snapshot": { "no_such": 0 } }), "config"),
         (json!({ "nothing": {} }), "config"),
@@ -161,4 +174,122 @@ fn an_application_whose_world_is_open_elsewhere_does_not_start() {
     let _first = Database::open(dir.path().join("world")).unwrap();
     let refused = app(Builder::new().data_dir(dir.path())).unwrap_err().to_string();
     assert!(refused.contains("world"), "{refused}");
+}
+
+/// Each of two pages changes a setting of its own, and neither takes the other's back.
+#[test]
+fn settings_of_several_pages_at_once_all_stay() {
+    const CHANGES: u64 = 150;
+    let dir = tempfile::tempdir().unwrap();
+    let app = app(Builder::new().data_dir(dir.path())).unwrap();
+    let db = app.ecsdb().world().unwrap();
+    let pages = [window(&app, "manager0"), window(&app, "manager1")];
+    let change = |page, settings: Json| call(page, "reconfigure", json!({ "settings": settings })).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 1..=CHANGES {
+                change(&pages[0], json!({ "snapshot": { "after_transactions": n } }));
+                assert_eq!(db.config().unwrap().snapshot.after_transactions, n);
+            }
+        });
+        scope.spawn(|| {
+            for n in 1..=CHANGES {
+                change(&pages[1], json!({ "wal": { "flush_interval": format!("{n}ms") } }));
+                assert_eq!(db.config().unwrap().wal.flush_interval, Duration::from_millis(n));
+            }
+        });
+    });
+}
+
+/// Everything at once, from several windows, beside a world that goes on: each call is answered, and nothing is damaged.
+#[test]
+fn several_windows_do_everything_at_once() {
+    const WINDOWS: u64 = 4;
+    const CALLS: u64 = 60;
+    let dir = tempfile::tempdir().unwrap();
+    let first = app(Builder::new().data_dir(dir.path())).unwrap();
+    let db = first.ecsdb().world().unwrap().clone();
+    db.write(|tx| Ok(tx.spawn(Score { points: 0, owner: 0 }))).unwrap();
+    let pages: Vec<_> = (0..WINDOWS).map(|i| window(&first, &format!("manager{i}"))).collect();
+    let ends = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ends.load(std::sync::atomic::Ordering::Relaxed) {
+                db.write(|tx| Ok(tx.spawn(Score { points: 1, owner: 1 }))).unwrap();
+            }
+        });
+        let callers: Vec<_> = pages
+            .iter()
+            .zip(0..)
+            .map(|(page, seed)| {
+                scope.spawn(move || {
+                    let store = || json!({ "store": "s" });
+                    for n in 0..CALLS {
+                        // Each window goes another way through them.
+                        let (command, arguments) = match (n * (2 * seed + 1) + seed) % 11 {
+                            0 => ("create_snapshot", json!({ "onProgress": channel(1) })),
+                            1 => ("compact", json!({})),
+                            2 => ("restore_snapshot", json!({ "onProgress": channel(1) })),
+                            3 => ("verify", json!({ "onProgress": channel(1) })),
+                            4 => (
+                                "reconfigure",
+                                json!({ "settings": { "snapshot": { "chain_max": 1 + n % 5 } } }),
+                            ),
+                            5 => ("store_set", json!({ "store": "s", "key": "k", "value": n })),
+                            6 => ("store_clear", store()),
+                            7 => ("query", json!({ "where": ["tests.score.points > 0"], "limit": 3 })),
+                            8 => ("subscribe", json!({ "onEvent": channel(2) })),
+                            9 => ("unsubscribe", json!({ "id": n })),
+                            _ => ("stats", json!({})),
+                        };
+                        match call(page, command, arguments) {
+                            Ok(answer) => {
+                                assert!(command != "verify" || answer["faults"] == json!([]), "{answer}")
+                            }
+                            // That the newest was deleted meanwhile is none of the page's business.
+                            Err(error) => {
+                                assert_eq!(
+                                    error["message"], "there is no snapshot yet: take one first",
+                                    "{command}"
+                                )
+                            }
+                        }
+                    }
+                })
+            })
+            .collect();
+        let ended: Vec<_> = callers.into_iter().map(|caller| caller.join()).collect();
+        ends.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(ended.iter().all(|ended| ended.is_ok()));
+    });
+    let last = db.view().unwrap().len();
+    first.ecsdb().close();
+    let next = app(Builder::new().data_dir(dir.path())).unwrap();
+    assert_eq!(next.ecsdb().world().unwrap().view().unwrap().len(), last);
+}
+
+/// The newest snapshot, whichever that is by the time: a compaction puts another in its place.
+#[test]
+fn there_is_a_newest_snapshot_while_others_compact() {
+    let dir = tempfile::tempdir().unwrap();
+    let app = app(Builder::new().data_dir(dir.path())).unwrap();
+    let db = app.ecsdb().world().unwrap().clone();
+    let pages: Vec<_> = (0..3).map(|i| window(&app, &format!("manager{i}"))).collect();
+    call(&pages[0], "create_snapshot", json!({})).unwrap();
+    let ends = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for page in &pages[1..] {
+            scope.spawn(|| {
+                while !ends.load(std::sync::atomic::Ordering::Relaxed) {
+                    db.write(|tx| Ok(tx.spawn(Score { points: 1, owner: 1 }))).unwrap();
+                    call(page, "compact", json!({})).unwrap();
+                }
+            });
+        }
+        let restored: Vec<_> = (0..60).map(|_| call(&pages[0], "restore_snapshot", json!({}))).collect();
+        ends.store(true, std::sync::atomic::Ordering::Relaxed);
+        for restored in restored {
+            restored.unwrap();
+        }
+    });
 }
