@@ -4,6 +4,7 @@
 mod advice;
 mod calls;
 mod closed;
+mod directories;
 mod dump;
 mod edited;
 mod examples;
