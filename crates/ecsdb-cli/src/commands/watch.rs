@@ -14,6 +14,7 @@ use ratatui::text::Line;
 use ratatui::widgets::{Block, Paragraph, Row, Sparkline, Table};
 use ratatui::{DefaultTerminal, Frame};
 
+use super::followed::{Followed, Found};
 use super::info::Info;
 use crate::failure::Failure;
 use crate::interrupt;
@@ -28,6 +29,7 @@ const KEPT: usize = 240;
 
 struct Watch {
     info: Info,
+    followed: Followed,
     /// Transactions in each of the last seconds, and bytes of their change sets in the last one.
     rates: VecDeque<u64>,
     bytes: u64,
@@ -36,24 +38,31 @@ struct Watch {
 
 impl Watch {
     fn look(settled: &Settled) -> Result<Watch> {
-        Ok(Watch { info: settled.look(Info::of)?, rates: VecDeque::new(), bytes: 0, looked: Instant::now() })
+        let mut followed = Followed::default();
+        let info = settled.look(|look| {
+            followed.find(look, &look.history()?, None);
+            Info::of(look)
+        })?;
+        Ok(Watch { info, followed, rates: VecDeque::new(), bytes: 0, looked: Instant::now() })
     }
 
     /// Goes on to what is there now.
     fn again(&mut self, settled: &Settled) -> Result<()> {
         let (mut transactions, mut bytes) = (0, 0);
-        let info = &mut self.info;
+        let (info, followed) = (&mut self.info, &mut self.followed);
         settled.look(|look| {
             let history = look.history()?;
             let from = info.seen.world.lsn();
             let newest = look.manifest.snapshots.last().map_or(0, |entry| entry.lsn);
-            let range = history.range().map(|((first, _), (last, _))| (first, last));
-            let (first, last) = range.unwrap_or((Lsn::ZERO, Lsn::ZERO));
-            let ends_before = history.lost().is_none() && last.max(Lsn(newest)) < from;
-            if look.manifest.database != info.seen.database || first > from || ends_before {
+            let first = history.range().map_or(Lsn::ZERO, |((first, _), _)| first);
+            match followed.find(look, &history, Some(from)) {
+                Found::Same if first <= from => {}
+                Found::Earlier => return Ok(()),
                 // Another database, an earlier state of this one, or what lies between is gone: all over again.
-                *info = Info::of(look)?;
-                return Ok(());
+                _ => {
+                    *info = Info::of(look)?;
+                    return Ok(());
+                }
             }
             let mut failed = None;
             history.transactions(from, Lsn::MAX, |transaction, change_set| {
