@@ -20,4 +20,5 @@ mod tail;
 mod targets;
 mod together;
 mod told;
+mod tree;
 mod writing;
