@@ -1,0 +1,194 @@
+//! What is done on a terminal, and nowhere else: progress, and the live view.
+#![cfg(target_os = "linux")]
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{Mode, OFlags, open};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Termios, Winsize, tcgetattr, tcsetwinsize};
+
+use crate::fixture::Fixture;
+use crate::signals::{SIGNALS, large, send};
+
+/// A command on a terminal of its own, which is the one that its signals come from.
+struct Terminal {
+    keys: Option<File>,
+    side: OwnedFd,
+    shown: Arc<Mutex<Vec<u8>>>,
+    child: Child,
+    before: Termios,
+}
+
+impl Terminal {
+    fn run(fixture: &Fixture, arguments: &[&str], with_errors: bool) -> Terminal {
+        let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        grantpt(&terminal).unwrap();
+        unlockpt(&terminal).unwrap();
+        let name = ptsname(&terminal, Vec::new()).unwrap();
+        let side = open(&*name, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        resize(&terminal, 30, 90);
+        let before = tcgetattr(&side).unwrap();
+        let stdio = || Stdio::from(side.try_clone().unwrap());
+        let mut command = Command::new("setsid");
+        command.args(["--ctty", env!("CARGO_BIN_EXE_ecsdb")]).args(arguments).current_dir(fixture.dir.path());
+        command.env("TERM", "xterm-256color").env("TZ", "UTC").env_remove("NO_COLOR");
+        command.stdin(stdio()).stdout(stdio()).stderr(if with_errors { stdio() } else { Stdio::piped() });
+        let child = command.spawn().unwrap();
+        let keys = File::from(terminal);
+        let (mut out, shown) = (keys.try_clone().unwrap(), Arc::new(Mutex::new(Vec::new())));
+        let all = shown.clone();
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(n @ 1..) = out.read(&mut bytes) {
+                all.lock().unwrap().extend(&bytes[..n]);
+            }
+        });
+        Terminal { keys: Some(keys), side, shown, child, before }
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.shown.lock().unwrap()).into_owned()
+    }
+
+    /// Waits until something is shown behind what was shown up to `from`. Gives how much is shown then.
+    fn wait(&self, what: &str, from: usize) -> usize {
+        let started = Instant::now();
+        loop {
+            let text = self.text();
+            if text.get(from..).is_some_and(|text| text.contains(what)) {
+                return text.len();
+            }
+            assert!(started.elapsed() < Duration::from_secs(20), "{what:?} is not shown: {text:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn press(&mut self, keys: &[u8]) {
+        self.keys.as_mut().unwrap().write_all(keys).unwrap();
+    }
+
+    fn end(&mut self) -> ExitStatus {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(started.elapsed() < Duration::from_secs(60), "it goes on: {:?}", self.text());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn resize(terminal: impl std::os::fd::AsFd, rows: u16, columns: u16) {
+    let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    tcsetwinsize(terminal, size).unwrap();
+}
+
+/// What a terminal is told to enter and to leave again.
+const OTHER_SCREEN: [&str; 2] = ["\u{1b}[?1049h", "\u{1b}[?1049l"];
+
+#[test]
+fn a_live_view_follows_its_terminal_and_gives_it_back_however_it_ends() {
+    let fixture = Fixture::new();
+    let quit = |terminal: &mut Terminal| terminal.press(b"q");
+    let escape = |terminal: &mut Terminal| terminal.press(b"\x1b");
+    let ctrl_c = |terminal: &mut Terminal| terminal.press(b"\x03");
+    let by = |number: usize| move |terminal: &mut Terminal| send(&terminal.child, SIGNALS[number].0);
+    // A database that goes away is an error, which is seen.
+    let gone = |_: &mut Terminal| std::fs::rename(fixture.path("world"), fixture.path("gone")).unwrap();
+    let ends: [(&dyn Fn(&mut Terminal), i32); 7] =
+        [(&quit, 0), (&escape, 0), (&ctrl_c, 130), (&by(0), 130), (&by(1), 143), (&by(2), 129), (&gone, 3)];
+    for (i, (end, code)) in ends.into_iter().enumerate() {
+        let mut terminal = Terminal::run(&fixture, &["info", "world", "--watch"], true);
+        // The last line, and what is drawn there.
+        terminal.wait("\u{1b}[30;1H", 0);
+        let seen = terminal.wait("quits", 0);
+        assert!(terminal.text().contains(OTHER_SCREEN[0]) && terminal.text().contains("entities"));
+        // That of the state, and the first and the last that can be gone back to.
+        assert_eq!(terminal.text()[..seen].matches("+00:00").count(), 3, "whole times");
+        assert_ne!(
+            tcgetattr(&terminal.side).unwrap().local_modes,
+            terminal.before.local_modes,
+            "keys come at once"
+        );
+        // The system tells it of another size.
+        resize(terminal.keys.as_ref().unwrap(), 40, 120);
+        let seen = terminal.wait("\u{1b}[40;1H", seen);
+        end(&mut terminal);
+        let status = terminal.end();
+        let text = terminal.text();
+        assert_eq!(status.code(), Some(code), "{i}: {text:?}");
+        terminal.wait(OTHER_SCREEN[1], 0);
+        terminal.wait("\u{1b}[?25h", seen);
+        let after = tcgetattr(&terminal.side).unwrap();
+        let modes = |of: &Termios| (of.local_modes, of.input_modes, of.output_modes, of.control_modes);
+        assert_eq!(modes(&after), modes(&terminal.before), "{i}");
+        // What is said is said where it stays to be seen.
+        let left = terminal.text().rfind(OTHER_SCREEN[1]).unwrap();
+        let said = terminal.text()[left..].to_string();
+        let wanted = if code == 3 { "there is no database in" } else { "interrupted" };
+        assert_eq!(said.contains(wanted), code != 0, "{i}: {said:?}");
+    }
+}
+
+/// Nobody is left to be told anything, and it does not go on.
+#[test]
+fn a_live_view_ends_with_its_terminal() {
+    let fixture = Fixture::new();
+    let mut terminal = Terminal::run(&fixture, &["info", "world", "--watch"], true);
+    terminal.wait("quits", 0);
+    // As closing the window does: all that have the other side hold nothing any more.
+    send(&terminal.child, "-HUP");
+    drop(terminal.keys.take());
+    assert_eq!(terminal.end().code(), Some(129));
+}
+
+#[test]
+fn ctrl_c_on_a_terminal_is_the_signal() {
+    let fixture = Fixture::new();
+    let mut terminal = Terminal::run(&fixture, &["wal", "tail", "world", "--follow"], true);
+    terminal.wait("game.bag", 0);
+    terminal.press(b"\x03");
+    assert_eq!(terminal.end().code(), Some(130));
+    terminal.wait("interrupted", 0);
+}
+
+/// Which file it is written into is told by nothing else.
+#[test]
+fn progress_is_shown_on_standard_error_and_on_a_terminal_alone() {
+    let fixture = large(100_000);
+    std::fs::write(fixture.path("world/ecsdb.toml"), "snapshot.bytes_per_second_max = \"300 KiB\"\n")
+        .unwrap();
+    let remove = || std::fs::remove_dir_all(fixture.path("new")).unwrap();
+    let command = &["backup", "world", "new"];
+    let mut terminal = Terminal::run(&fixture, command, true);
+    let status = terminal.end();
+    let text = terminal.text();
+    assert!(status.success() && text.contains('%') && text.contains("about"), "{text:?}");
+    // What is left is what is said of it.
+    let last = text.rsplit("\u{1b}[2K").next().unwrap();
+    assert!(last.contains("new is the database") && !last.contains('%'), "{last:?}");
+    remove();
+    let mut terminal = Terminal::run(&fixture, command, false);
+    let (status, mut error) = (terminal.end(), String::new());
+    terminal.child.stderr.take().unwrap().read_to_string(&mut error).unwrap();
+    let text = terminal.text();
+    assert!(
+        status.success() && error.is_empty() && !text.contains('%') && !text.contains('\u{1b}'),
+        "{text:?} {error}"
+    );
+    assert!(Path::new(&fixture.path("new")).exists());
+}
