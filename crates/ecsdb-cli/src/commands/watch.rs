@@ -1,8 +1,10 @@
 //! `ecsdb info --watch`: what the files say, each second. Nothing is loaded twice: what was written since is applied to what was there.
 
 use std::collections::VecDeque;
-use std::io::{IsTerminal, stdout};
+use std::io::{self, IsTerminal, stdout};
 use std::ops::ControlFlow;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -122,7 +124,7 @@ pub(crate) fn run(settled: &Settled, out: &mut Output) -> Result<()> {
         loop {
             out.json(&watch.info.json())?;
             out.flush()?;
-            std::thread::sleep(LOOK_EVERY);
+            thread::sleep(LOOK_EVERY);
             watch.again(settled)?;
         }
     }
@@ -135,17 +137,34 @@ pub(crate) fn run(settled: &Settled, out: &mut Output) -> Result<()> {
     interrupt::hold();
     let mut terminal = ratatui::try_init()?;
     let shown = show(&mut terminal, &mut watch, settled);
-    ratatui::try_restore()?;
-    shown
+    let restored = ratatui::try_restore();
+    if terminal.show_cursor().is_err() {
+        // It would try that once more, and panic where it cannot even say so.
+        std::mem::forget(terminal);
+    }
+    // A terminal that is gone takes neither, and says so with a signal, which may come a moment later.
+    if restored.is_err() {
+        thread::sleep(SIGNAL_EVERY);
+    }
+    interrupt::check()?;
+    shown?;
+    Ok(restored?)
+}
+
+/// What happens on the terminal. Waiting for it does not end once the terminal is gone, so that nobody waits for whoever waits.
+fn events() -> Receiver<io::Result<Event>> {
+    let (send, events) = mpsc::channel();
+    thread::spawn(move || while send.send(event::read()).is_ok() {});
+    events
 }
 
 fn show(terminal: &mut DefaultTerminal, watch: &mut Watch, settled: &Settled) -> Result<()> {
     terminal.draw(|frame| watch.draw(frame))?;
+    let events = events();
     loop {
         interrupt::check()?;
         let left = LOOK_EVERY.saturating_sub(watch.looked.elapsed());
-        let event = if event::poll(left.min(SIGNAL_EVERY))? { Some(event::read()?) } else { None };
-        match event {
+        match events.recv_timeout(left.min(SIGNAL_EVERY)).ok().transpose()? {
             Some(Event::Key(key)) => {
                 // In its raw mode the terminal sends no signal.
                 let interrupted =

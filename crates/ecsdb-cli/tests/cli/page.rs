@@ -18,11 +18,9 @@ fn keys(json: &Json, into: &mut Vec<String>) {
         Json::Object(object) => {
             for (key, value) in object {
                 into.push(key.clone());
-                if !matches!(
-                    &**key,
-                    "state" | "resources" | "value" | "values" | "a" | "b" | "config" | "retention"
-                ) && !(key == "components" && value.is_object())
-                {
+                let names = ["state", "resources", "value", "values", "a", "b", "config", "retention"];
+                let is_named = names.contains(&&**key) || (key == "components" && value.is_object());
+                if !is_named {
                     keys(value, into);
                 }
             }

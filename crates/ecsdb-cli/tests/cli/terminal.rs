@@ -6,9 +6,9 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Termios, Winsize, tcgetattr, tcsetwinsize};
@@ -18,15 +18,21 @@ use crate::signals::{SIGNALS, large, send};
 
 /// A command on a terminal of its own, which is the one that its signals come from.
 struct Terminal {
-    keys: Option<File>,
+    /// The window, until it is closed.
+    window: Option<File>,
     side: OwnedFd,
-    shown: Arc<Mutex<Vec<u8>>>,
+    shown: Vec<u8>,
     child: Child,
     before: Termios,
 }
 
 impl Terminal {
     fn run(fixture: &Fixture, arguments: &[&str], with_errors: bool) -> Terminal {
+        Terminal::run_with(fixture, "", arguments, with_errors)
+    }
+
+    /// With a signal that is ignored.
+    fn run_with(fixture: &Fixture, ignored: &str, arguments: &[&str], with_errors: bool) -> Terminal {
         let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&terminal).unwrap();
         unlockpt(&terminal).unwrap();
@@ -36,28 +42,33 @@ impl Terminal {
         let before = tcgetattr(&side).unwrap();
         let stdio = || Stdio::from(side.try_clone().unwrap());
         let mut command = Command::new("setsid");
-        command.args(["--ctty", env!("CARGO_BIN_EXE_ecsdb")]).args(arguments).current_dir(fixture.dir.path());
+        let script = if ignored.is_empty() { "" } else { &format!("trap '' {ignored}; ") };
+        let script = format!("{script}exec \"$0\" \"$@\"");
+        command.args(["--ctty", "sh", "-c", &script, env!("CARGO_BIN_EXE_ecsdb")]).args(arguments);
+        command.current_dir(fixture.dir.path());
         command.env("TERM", "xterm-256color").env("TZ", "UTC").env_remove("NO_COLOR");
         command.stdin(stdio()).stdout(stdio()).stderr(if with_errors { stdio() } else { Stdio::piped() });
         let child = command.spawn().unwrap();
-        let keys = File::from(terminal);
-        let (mut out, shown) = (keys.try_clone().unwrap(), Arc::new(Mutex::new(Vec::new())));
-        let all = shown.clone();
-        std::thread::spawn(move || {
-            let mut bytes = [0; 4096];
-            while let Ok(n @ 1..) = out.read(&mut bytes) {
-                all.lock().unwrap().extend(&bytes[..n]);
-            }
-        });
-        Terminal { keys: Some(keys), side, shown, child, before }
+        Terminal { window: Some(terminal.into()), side, shown: Vec::new(), child, before }
     }
 
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.shown.lock().unwrap()).into_owned()
+    /// What is shown by now, a little later.
+    fn text(&mut self) -> String {
+        let Some(window) = &mut self.window else {
+            std::thread::sleep(Duration::from_millis(10));
+            return String::new();
+        };
+        let soon = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
+        let mut bytes = [0; 4096];
+        while poll(&mut [PollFd::new(&*window, PollFlags::IN)], Some(&soon)).is_ok_and(|ready| ready > 0) {
+            let Ok(n @ 1..) = window.read(&mut bytes) else { break };
+            self.shown.extend(&bytes[..n]);
+        }
+        String::from_utf8_lossy(&self.shown).into_owned()
     }
 
     /// Waits until something is shown behind what was shown up to `from`. Gives how much is shown then.
-    fn wait(&self, what: &str, from: usize) -> usize {
+    fn wait(&mut self, what: &str, from: usize) -> usize {
         let started = Instant::now();
         loop {
             let text = self.text();
@@ -65,12 +76,11 @@ impl Terminal {
                 return text.len();
             }
             assert!(started.elapsed() < Duration::from_secs(20), "{what:?} is not shown: {text:?}");
-            std::thread::sleep(Duration::from_millis(10));
         }
     }
 
     fn press(&mut self, keys: &[u8]) {
-        self.keys.as_mut().unwrap().write_all(keys).unwrap();
+        self.window.as_mut().unwrap().write_all(keys).unwrap();
     }
 
     fn end(&mut self) -> ExitStatus {
@@ -79,8 +89,8 @@ impl Terminal {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(started.elapsed() < Duration::from_secs(60), "it goes on: {:?}", self.text());
-            std::thread::sleep(Duration::from_millis(10));
+            let text = self.text();
+            assert!(started.elapsed() < Duration::from_secs(30), "it goes on: {text:?}");
         }
     }
 }
@@ -109,7 +119,8 @@ fn a_live_view_follows_its_terminal_and_gives_it_back_however_it_ends() {
     let by = |number: usize| move |terminal: &mut Terminal| send(&terminal.child, SIGNALS[number].0);
     // A database that goes away is an error, which is seen.
     let gone = |_: &mut Terminal| std::fs::rename(fixture.path("world"), fixture.path("gone")).unwrap();
-    let ends: [(&dyn Fn(&mut Terminal), i32); 7] =
+    type End<'a> = &'a dyn Fn(&mut Terminal);
+    let ends: [(End<'_>, i32); 7] =
         [(&quit, 0), (&escape, 0), (&ctrl_c, 130), (&by(0), 130), (&by(1), 143), (&by(2), 129), (&gone, 3)];
     for (i, (end, code)) in ends.into_iter().enumerate() {
         let mut terminal = Terminal::run(&fixture, &["info", "world", "--watch"], true);
@@ -125,7 +136,7 @@ fn a_live_view_follows_its_terminal_and_gives_it_back_however_it_ends() {
             "keys come at once"
         );
         // The system tells it of another size.
-        resize(terminal.keys.as_ref().unwrap(), 40, 120);
+        resize(terminal.window.as_ref().unwrap(), 40, 120);
         let seen = terminal.wait("\u{1b}[40;1H", seen);
         end(&mut terminal);
         let status = terminal.end();
@@ -144,16 +155,19 @@ fn a_live_view_follows_its_terminal_and_gives_it_back_however_it_ends() {
     }
 }
 
-/// Nobody is left to be told anything, and it does not go on.
+/// Closing its window is the signal, too; with that ignored it has nowhere to draw. It does not go on for nobody.
 #[test]
 fn a_live_view_ends_with_its_terminal() {
     let fixture = Fixture::new();
-    let mut terminal = Terminal::run(&fixture, &["info", "world", "--watch"], true);
-    terminal.wait("quits", 0);
-    // As closing the window does: all that have the other side hold nothing any more.
-    send(&terminal.child, "-HUP");
-    drop(terminal.keys.take());
-    assert_eq!(terminal.end().code(), Some(129));
+    for (ignored, code) in [("", 129), ("HUP", 1)] {
+        let mut terminal = Terminal::run_with(&fixture, ignored, &["info", "world", "--watch"], true);
+        terminal.wait("quits", 0);
+        let Terminal { window, side, .. } = &mut terminal;
+        // Whoever has the other side holds nothing any more.
+        *side = File::open("/dev/null").unwrap().into();
+        drop(window.take());
+        assert_eq!(terminal.end().code(), Some(code), "{ignored}");
+    }
 }
 
 #[test]
