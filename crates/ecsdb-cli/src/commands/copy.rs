@@ -37,6 +37,7 @@ pub(crate) fn write(
     let control = Control::new(Task::Copy, EventSender::default());
     control.begin();
     let bar = bar()?;
+    bar.set_message("writing");
     let settings = config.store_settings();
     let files = Limited::new(Arc::new(Disk), config.bytes_per_second_max(), &control)?;
     let taken = Taken::of_database(files.vfs(), layout)?;

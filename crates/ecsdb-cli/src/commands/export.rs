@@ -170,6 +170,7 @@ fn write(
 ) -> Result<Written> {
     let bar = bar()?;
     bar.set_length(seen.view.len() as u64);
+    bar.set_message("writing");
     let mut written = Written::new();
     let mut current: Option<File> = None;
     for chunk in seen.view.chunks() {

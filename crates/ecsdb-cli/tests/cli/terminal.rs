@@ -180,6 +180,27 @@ fn ctrl_c_on_a_terminal_is_the_signal() {
     terminal.wait("interrupted", 0);
 }
 
+/// What takes long says what it does, and how much of it is left.
+#[test]
+fn each_long_command_shows_how_far_it_is() {
+    let fixture = large(100_000);
+    for (command, what) in [
+        (&["dump", "world", "--output", "dumped"][..], "writing"),
+        (&["load", "loaded", "dumped"], "reading"),
+        (&["load", "again", "dumped"], "writing"),
+        (&["export", "world", "--parquet", "tables"], "writing"),
+        (&["backup", "world", "copy"], "writing"),
+        (&["verify", "world"], "the log"),
+        (&["hash", "world"], "the log"),
+        (&["compact", "world"], "KiB"),
+    ] {
+        let mut terminal = Terminal::run(&fixture, command, true);
+        let status = terminal.end();
+        let text = terminal.text();
+        assert!(status.success() && text.contains(what), "{command:?}: {text:?}");
+    }
+}
+
 /// Which file it is written into is told by nothing else.
 #[test]
 fn progress_is_shown_on_standard_error_and_on_a_terminal_alone() {
