@@ -136,9 +136,9 @@ fn read_here(from: &mut dyn BufRead) -> Result<Loaded> {
     let end = End::of(&end).map_err(|e| lines.at(e))?;
     let found = load.entities.len() as u64;
     if end.entities != found {
-        let said = end.entities;
+        let said = many(end.entities, "entity", "entities");
         let what = format!(
-            "there are {said} entities by the end of the dump, and {found} in it: some are missing, or it was edited, and has to say {found}"
+            "the end of the dump says {said}, and it has {found}: some are missing, or it was edited, and has to say {found}"
         );
         return Err(lines.at(what).into());
     }

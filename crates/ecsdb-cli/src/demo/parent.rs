@@ -277,8 +277,8 @@ fn check(
     let db = made.open()?;
     let view = db.view()?;
     let events = view.resource::<Progress>().map_or(0, |progress| progress.events);
-    let counts = (HumanCount(acknowledged), HumanCount(events));
-    say(out, format_args!("kill {number}: {} transactions acknowledged, {} there", counts.0, counts.1))?;
+    let counts = (many(acknowledged, "transaction", "transactions"), HumanCount(events));
+    say(out, format_args!("kill {number}: {} acknowledged, {} there", counts.0, counts.1))?;
     if let Some(report) = db.recovery_report() {
         say(out, format_args!("  {}", report.to_string().replace('\n', "\n  ")))?;
         ensure!(report.data_loss != DataLoss::Acknowledged, "acknowledged data is lost");
