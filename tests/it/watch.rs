@@ -148,6 +148,23 @@ fn what_the_program_sets_over_the_file_stays() {
     assert_eq!(it.db.config().unwrap().snapshot.after_segments, 7);
 }
 
+/// A file that names no `dir` is one for the database that goes by it, and not for one in the file's own directory.
+#[test]
+fn a_file_elsewhere_need_not_name_the_database() {
+    let it = watched("");
+    // Beside the file, where nothing of the database is.
+    let text = "wal.dir = \"snapshots\"\n[snapshot]\nchain_max = 7\n";
+    std::fs::write(file(&it.dir), text).unwrap();
+    let _watch = it.watch();
+    let config = it.db.config().unwrap();
+    assert_eq!(config.snapshot.chain_max, 7);
+    assert!(config.dir.ends_with("world"), "{:?}", config.dir);
+    // And the database's own, where it keeps something else.
+    std::fs::write(file(&it.dir), "wal.dir = \"../world/snapshots\"\n").unwrap();
+    let refused = it.db.watch_config(file(&it.dir), |_| {}).unwrap_err();
+    assert!(refused.to_string().contains("which is snapshot.dir, too"), "{refused}");
+}
+
 #[test]
 fn a_file_that_is_wrong_or_away_at_the_start_is_refused() {
     let it = watched("");

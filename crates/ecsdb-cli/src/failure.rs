@@ -10,7 +10,7 @@ use clap::error::ErrorKind as CallKind;
 
 use ecsdb::ErrorKind;
 
-use crate::output;
+use crate::{interrupt, output};
 
 /// What a command itself finds wrong.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +47,7 @@ pub(crate) enum Exit {
     Exists = 6,
     Version = 7,
     Differs = 8,
+    /// Or what the signal makes it.
     Interrupted = 130,
 }
 
@@ -188,6 +189,7 @@ pub(crate) fn end(error: &anyhow::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let exit = Exit::of(error);
+    let code = if exit == Exit::Interrupted { interrupt::code() } else { exit as u8 };
     let text = if exit == Exit::Interrupted { Failure::Interrupted.to_string() } else { text(error) };
     // What else can be wrong is said in full.
     let backtrace = error.backtrace();
@@ -195,7 +197,7 @@ pub(crate) fn end(error: &anyhow::Error) -> ExitCode {
     let backtrace = is_there.then(|| backtrace.to_string());
     // Standard error may be closed, too.
     let said = if is_json() {
-        let mut line = serde_json::json!({ "error": text, "kind": exit.name(), "code": exit as u8 });
+        let mut line = serde_json::json!({ "error": text, "kind": exit.name(), "code": code });
         if let Some(backtrace) = &backtrace {
             line["backtrace"] = backtrace.as_str().into();
         }
@@ -210,7 +212,7 @@ pub(crate) fn end(error: &anyhow::Error) -> ExitCode {
     if let Some(backtrace) = backtrace.filter(|_| said.is_ok() && !is_json()) {
         drop(write_error(&backtrace));
     }
-    ExitCode::from(exit as u8)
+    ExitCode::from(code)
 }
 
 /// An answer rather than something that is wrong.

@@ -1,14 +1,18 @@
-//! Ctrl-C. Whoever only reads ends at once; whoever writes is told, stops at the next step, and removes what is half done. A second Ctrl-C
-//! ends that, too: as a power cut would, after which the database is whole all the same.
+//! Ctrl-C, and the other signals that ask for an end. Whoever only reads ends at once; whoever writes is told, stops at the next step, and removes what is
+//! half done. A second one ends that, too: as a power cut would, after which the database is whole all the same.
 
-#[cfg(unix)]
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::failure::{self, Exit, Failure};
+use crate::failure::{self, Failure};
 
-static ASKED: AtomicBool = AtomicBool::new(false);
+/// What a shell gives for a command that a signal has ended is this and the signal's number.
+const SIGNALLED: u8 = 128;
+/// The number of the signal of Ctrl-C, wherever there are signals.
+const CTRL_C: u8 = 2;
+
+/// The number of the first signal; 0 until there was one.
+static ASKED: AtomicU8 = AtomicU8::new(0);
 static HELD: Mutex<bool> = Mutex::new(false);
 
 fn held() -> MutexGuard<'static, bool> {
@@ -16,29 +20,45 @@ fn held() -> MutexGuard<'static, bool> {
 }
 
 /// Begins to listen.
-pub(crate) fn listen() -> anyhow::Result<()> {
-    ctrlc::set_handler(|| {
-        let first = !ASKED.swap(true, Ordering::SeqCst);
-        // Once it is to end, nobody begins to write any more.
-        let held = held();
-        if !first || !*held {
-            let _ = failure::end(&Failure::Interrupted.into());
-            std::process::exit(Exit::Interrupted as i32);
-        }
-    })?;
-    fail_where_files_end()
-}
-
-/// A file that would become larger than `ulimit -f` lets it is a full disk: an error, after which nothing half is left, and not the end of the process.
 #[cfg(unix)]
-fn fail_where_files_end() -> anyhow::Result<()> {
-    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default())?;
+pub(crate) fn listen() -> anyhow::Result<()> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+    use signal_hook::iterator::Signals;
+    // What is ignored from the beginning stays so: with `nohup` a command outlives its terminal.
+    let ignored = ignored();
+    let ends = [SIGHUP, SIGINT, SIGTERM].into_iter().filter(|signal| ignored & 1 << (signal - 1) == 0);
+    let mut signals = Signals::new(ends)?;
+    std::thread::spawn(move || {
+        for signal in signals.forever() {
+            ask(signal as u8);
+        }
+    });
+    // A file that would become larger than `ulimit -f` lets it is a full disk: an error, after which nothing half is left, and not the end of the process.
+    signal_hook::flag::register(SIGXFSZ, std::sync::Arc::default())?;
     Ok(())
 }
 
 #[cfg(not(unix))]
-fn fail_where_files_end() -> anyhow::Result<()> {
-    Ok(())
+pub(crate) fn listen() -> anyhow::Result<()> {
+    Ok(ctrlc::set_handler(|| ask(CTRL_C))?)
+}
+
+/// The signals that are ignored: a bit each, the lowest for number 1. Where the system does not say it, none.
+#[cfg(unix)]
+fn ignored() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let bits = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    bits.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(0)
+}
+
+fn ask(signal: u8) {
+    let first = ASKED.compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+    // Once it is to end, nobody begins to write any more.
+    let held = held();
+    if !first || !*held {
+        let _ = failure::end(&Failure::Interrupted.into());
+        std::process::exit(code().into());
+    }
 }
 
 /// From now on an interruption is [asked](asked) for rather than done: what is begun is undone, or done and said to be.
@@ -47,7 +67,15 @@ pub(crate) fn hold() {
 }
 
 pub(crate) fn asked() -> bool {
-    ASKED.load(Ordering::SeqCst)
+    ASKED.load(Ordering::SeqCst) != 0
+}
+
+/// The exit code of whoever is interrupted. In its raw mode a terminal sends no signal.
+pub(crate) fn code() -> u8 {
+    match ASKED.load(Ordering::SeqCst) {
+        0 => SIGNALLED + CTRL_C,
+        signal => SIGNALLED + signal,
+    }
 }
 
 /// An error once somebody wants the work to end.

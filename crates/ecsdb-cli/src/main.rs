@@ -32,7 +32,7 @@ use output::Output;
     about = "An embedded Entity-Component-System database",
     arg_required_else_help = true,
     after_help = "Exit codes: 0 done, 1 failed, 2 wrong call, 3 not there, 4 damaged, 5 in use, 6 there already, 7 other version or \
-                  type, 8 not the same, 130 interrupted."
+                  type, 8 not the same, 130 interrupted (143 by SIGTERM, 129 by SIGHUP)."
 )]
 pub(crate) struct Cli {
     /// Prints JSON for programs instead of tables for people.

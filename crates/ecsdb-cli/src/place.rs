@@ -352,11 +352,13 @@ pub(crate) fn settings_in(dir: &Path) -> Result<Option<PathBuf>> {
     }
 }
 
-/// The settings of a file, or without one those for a database in `dir`, and those of the environment over them. What the environment has that
+/// The settings of a file, or without one the defaults, and those of the environment over them, for a database in `dir` unless they name another. What the environment has that
 /// looks like a setting and is none is said.
 pub(crate) fn settings(file: Option<&Path>, dir: &Path) -> Result<PersistenceConfig> {
     let (config, checked) = match file {
-        Some(file) => (PersistenceConfig::from_file(file)?, PersistenceConfig::check_file(file)),
+        Some(file) => {
+            (PersistenceConfig::from_file_for(file, dir)?, PersistenceConfig::check_file_for(file, dir))
+        }
         None => (PersistenceConfig::from_env(dir)?, PersistenceConfig::check_env(dir)),
     };
     if let Err(ConfigError::Invalid(strays)) = checked {
@@ -365,10 +367,9 @@ pub(crate) fn settings(file: Option<&Path>, dir: &Path) -> Result<PersistenceCon
     Ok(config)
 }
 
-/// Refuses settings that name another database's directory. A file that names none means the one that it lies in.
+/// Refuses settings that name another database's directory.
 pub(crate) fn check_dir(config: &PersistenceConfig, file: Option<&Path>, dir: &Path) -> Result<()> {
-    let said = file.and_then(Path::parent).is_none_or(|beside| !same_place(&config.dir, beside));
-    if said && !same_place(&config.dir, dir) {
+    if !same_place(&config.dir, dir) {
         let (whose, how) = match file {
             Some(file) => (format!("the settings ({} and the environment) are", file.display()), ""),
             None => ("ECDB_DIR and the rest of the environment are".into(), ": unset it"),

@@ -97,6 +97,7 @@ pub(crate) fn for_database(place: &Place) -> Result<(Settled, Layout)> {
     let settled = place.settle_new()?;
     let layout = settled.layout()?;
     refuse_elsewhere(&layout)?;
+    no_files(&layout)?;
     // A database that somebody finishes between the look for its manifest and that for its other files has one the next time.
     let looked = look(&Disk, &layout);
     match if matches!(looked, Err(RecoveryError::NoManifest { .. })) { look(&Disk, &layout) } else { looked }
@@ -130,7 +131,13 @@ fn has_settings(layout: &Layout) -> bool {
 
 /// A directory for a copy: one in which another was left unfinished can be had, too.
 pub(crate) fn for_copy(own: Option<&Layout>, to: &Path) -> Result<Layout> {
-    new(own, to, None, |layout| may_be_had(layout, &layout.unfinished_file()))
+    let layout = new(own, to, None, |layout| may_be_had(layout, &layout.unfinished_file()))?;
+    no_files(&layout).map(|()| layout)
+}
+
+/// Refuses what has the name of one of a new database's directories, and is none: among what was left unfinished there may be anything.
+fn no_files(layout: &Layout) -> Result<()> {
+    layout.data_dirs().into_iter().chain([layout.report_dir()]).try_for_each(no_file)
 }
 
 /// The same of those directories of a new database that lie elsewhere than in its own.
@@ -218,6 +225,11 @@ fn new(
 
 /// A file, which takes the place of one of its name. Gives its real name.
 pub(crate) fn file(own: Option<&Layout>, to: &Path) -> Result<PathBuf> {
+    let name = to.to_string_lossy();
+    // By such a name the system finds no file that is made for it.
+    if name.strip_suffix('.').unwrap_or(&name).ends_with(std::path::is_separator) && !to.is_dir() {
+        return Err(Failure::Usage(format!("{name} names a directory, where a file is written")).into());
+    }
     if fs::metadata(to).is_ok_and(|there| !there.is_file()) {
         return Err(Failure::Exists(format!(
             "{} is there, and no file that could be replaced",

@@ -22,7 +22,16 @@ impl PersistenceConfig {
     /// # Errors
     /// When the file cannot be read, or with everything that is wrong in it and in the environment.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
-        load(Some(path.as_ref()), Path::new("."), Environment::read())?.warned()
+        load(Some(path.as_ref()), None, Environment::read())?.warned()
+    }
+
+    /// As [`PersistenceConfig::from_file`], for the database in `dir`: that is where it is unless file or environment say otherwise, wherever the file
+    /// lies.
+    ///
+    /// # Errors
+    /// As [`PersistenceConfig::from_file`].
+    pub fn from_file_for(path: impl AsRef<Path>, dir: impl AsRef<Path>) -> Result<Self> {
+        load(Some(path.as_ref()), Some(dir.as_ref()), Environment::read())?.warned()
     }
 
     /// The defaults for a database in `dir`, and over them the environment's settings. A variable that begins as ours do and names no
@@ -31,7 +40,7 @@ impl PersistenceConfig {
     /// # Errors
     /// With everything that is wrong in the environment.
     pub fn from_env(dir: impl AsRef<Path>) -> Result<Self> {
-        load(None, dir.as_ref(), Environment::read())?.warned()
+        load(None, Some(dir.as_ref()), Environment::read())?.warned()
     }
 
     /// As [`PersistenceConfig::from_file`], where what is only a warning there is an error: for checking a configuration.
@@ -39,7 +48,15 @@ impl PersistenceConfig {
     /// # Errors
     /// As [`PersistenceConfig::from_file`], and for a variable that names no setting.
     pub fn check_file(path: impl AsRef<Path>) -> Result<Self> {
-        load(Some(path.as_ref()), Path::new("."), Environment::read())?.strict()
+        load(Some(path.as_ref()), None, Environment::read())?.strict()
+    }
+
+    /// As [`PersistenceConfig::from_file_for`], where what is only a warning there is an error: for checking a configuration.
+    ///
+    /// # Errors
+    /// As [`PersistenceConfig::check_file`].
+    pub fn check_file_for(path: impl AsRef<Path>, dir: impl AsRef<Path>) -> Result<Self> {
+        load(Some(path.as_ref()), Some(dir.as_ref()), Environment::read())?.strict()
     }
 
     /// As [`PersistenceConfig::from_env`], where what is only a warning there is an error: for checking a configuration.
@@ -47,7 +64,7 @@ impl PersistenceConfig {
     /// # Errors
     /// As [`PersistenceConfig::from_env`], and for a variable that names no setting.
     pub fn check_env(dir: impl AsRef<Path>) -> Result<Self> {
-        load(None, dir.as_ref(), Environment::read())?.strict()
+        load(None, Some(dir.as_ref()), Environment::read())?.strict()
     }
 }
 
@@ -80,8 +97,8 @@ impl Loaded {
     }
 }
 
-/// `dir` is where the database lies if neither says so.
-fn load(file: Option<&Path>, dir: &Path, environment: Environment) -> Result<Loaded> {
+/// `dir` is where the database lies if neither says so; without it, that is where the file lies.
+fn load(file: Option<&Path>, dir: Option<&Path>, environment: Environment) -> Result<Loaded> {
     let mut problems = Vec::new();
     let text = match file.map(|path| read(path).map(|bytes| Text::parse(path, bytes))).transpose()? {
         Some(Err(problem)) => {
@@ -173,17 +190,15 @@ fn place(
     config: &mut PersistenceConfig,
     text: Option<&Text>,
     file: Option<&Path>,
-    dir: &Path,
+    dir: Option<&Path>,
     variables: &[Variable],
 ) {
     let beside = file.and_then(Path::parent).unwrap_or(Path::new(""));
     let of_file = |key: &str| text.is_some_and(|text| text.has(key));
     if !of_file("dir") {
         // A file in the database's own directory need not name it.
-        config.dir = match file {
-            Some(_) if !beside.as_os_str().is_empty() => beside.into(),
-            _ => dir.into(),
-        };
+        let beside = Some(beside).filter(|dir| !dir.as_os_str().is_empty());
+        config.dir = dir.or(beside).unwrap_or(Path::new(".")).into();
     }
     let set = |key: &str, dir: &mut PathBuf| {
         let variable = variables.iter().find(|variable| variable.setting.key == key);
@@ -224,7 +239,7 @@ mod tests {
             ("ECDB_DIR".into(), odd.clone()),
             ("ECDB_WAL_FLUSH_INTERVAL".into(), OsString::from_vec(b"10\xffms".to_vec())),
         ]);
-        let config = load(None, Path::new("w"), environment).unwrap();
+        let config = load(None, Some(Path::new("w")), environment).unwrap();
         let told = config.problems.iter().map(ToString::to_string).collect::<Vec<_>>();
         let told = told.join("\n");
         assert!(
@@ -232,7 +247,7 @@ mod tests {
             "{told}"
         );
         let environment = Environment::of([("ECDB_DIR".into(), odd.clone())]);
-        let config = load(None, Path::new("w"), environment).unwrap().warned().unwrap();
+        let config = load(None, Some(Path::new("w")), environment).unwrap().warned().unwrap();
         assert_eq!(config.dir, Path::new(&odd));
         assert_eq!(config.layout().unwrap().root(), Path::new(&odd));
         config.validate().unwrap();

@@ -36,7 +36,7 @@ const THREADS_MAX: usize = 1024;
 #[schemars(title = "ecsdb.toml", description = "The settings of an ecsdb database.")]
 #[non_exhaustive]
 pub struct PersistenceConfig {
-    /// The database directory. A file that does not name it lies in it.
+    /// The database directory. Where a file does not name it, that is the one it is given for, or the one it lies in.
     #[serde(serialize_with = "path")]
     #[schemars(with = "Directory", extend("x-default" = "that of the file", "x-example" = "."))]
     pub dir: PathBuf,

@@ -64,6 +64,11 @@ fn directories_of_a_file_are_within_its_own() {
         let one = PersistenceConfig::from_file("etc/one.toml").unwrap();
         assert_eq!((&*one.dir, one.wal.dir.as_deref()), (Path::new("etc"), Some(Path::new("etc/fast"))));
         let two = PersistenceConfig::from_file("etc/two.toml").unwrap();
+        // One that names no `dir` is for another database than one beside it, if that is asked for.
+        let for_other = PersistenceConfig::from_file_for("etc/one.toml", "other").unwrap();
+        assert_eq!((&*for_other.dir, &for_other.wal), (Path::new("other"), &one.wal));
+        let named = PersistenceConfig::from_file_for("etc/two.toml", "other").unwrap();
+        assert_eq!(named, two);
         assert_eq!((&*two.dir, two.wal.dir.as_deref()), (Path::new("etc/world"), Some(Path::new("/fast"))));
         assert_eq!(PersistenceConfig::from_file("here.toml").unwrap().dir, Path::new("."));
         // One of the environment is within the working directory.

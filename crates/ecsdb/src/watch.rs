@@ -55,6 +55,8 @@ struct State {
 /// What is followed.
 struct Follower {
     path: PathBuf,
+    /// That of the database, which a file that names none is of.
+    dir: PathBuf,
     over: Over,
     /// What the file said last: settings, or what is wrong with them.
     said: Option<Result<PersistenceConfig, String>>,
@@ -80,7 +82,8 @@ impl ConfigWatch {
         let mut teller = Teller::new(watcher);
         // Directories, since an editor may put a new file in the place of the old one, and all on the way, since each of them may be another one next.
         teller.watch(&path, |way| shared.note(way)).map_err(refused)?;
-        let mut follower = Follower { path, over, said: None };
+        let dir = persistence.config.lock().dir.clone();
+        let mut follower = Follower { path, dir, over, said: None };
         if let Some(read) = follower.read() {
             put_into_force(persistence, read)?;
         }
@@ -179,7 +182,7 @@ impl Follower {
     fn read(&mut self) -> Option<Result<PersistenceConfig, ConfigError>> {
         // Nothing is known of what it said when `over` panicked.
         let before = self.said.take();
-        let read = PersistenceConfig::from_file(&self.path).map(|mut config| {
+        let read = PersistenceConfig::from_file_for(&self.path, &self.dir).map(|mut config| {
             (self.over)(&mut config);
             config
         });

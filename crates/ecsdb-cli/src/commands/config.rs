@@ -59,6 +59,7 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
 fn check(path: &Path, out: &mut Output) -> Result<()> {
     let file = if path.is_dir() { settings_in(path)? } else { Some(path.into()) };
     let config = match &file {
+        Some(file) if path.is_dir() => PersistenceConfig::check_file_for(file, path)?,
         Some(file) => PersistenceConfig::check_file(file)?,
         None => PersistenceConfig::check_env(path)?,
     };

@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use ecsdb::{PersistenceConfig, SnapshotInfo, Task, View};
+use ecsdb::{PersistenceConfig, SnapshotInfo, Task, View, config};
 use ecsdb_compactor::copy::Limited;
 use ecsdb_compactor::{Claim, Control, EventSender};
-use ecsdb_io::{Disk, Layout};
+use ecsdb_io::{Disk, Layout, Vfs};
 use ecsdb_recovery::look;
 use ecsdb_snapshot::Kept;
 
 use crate::interrupt;
 use crate::output::{self, bar};
 use crate::overlay::Overlay;
+use crate::place::settings;
 use crate::target::Taken;
 
 /// Writes the view into a directory that [may be had](crate::target::for_copy), as fast as the settings allow; what the original has noted of
@@ -36,6 +37,7 @@ pub(crate) fn write(
     let control = Control::new(Task::Copy, EventSender::default());
     control.begin();
     let bar = bar()?;
+    bar.set_message("writing");
     let settings = config.store_settings();
     let files = Limited::new(Arc::new(Disk), config.bytes_per_second_max(), &control)?;
     let taken = Taken::of_database(files.vfs(), layout)?;
@@ -67,4 +69,25 @@ pub(crate) fn json(to: &Path, info: Option<&SnapshotInfo>, state: serde_json::Va
         "to": output::path(to), "state": state, "bytes": info.map(|info| info.bytes), "written": info.is_some(),
         "copy": copy.map(|manifest| format!("{:032x}", manifest.database)),
     })
+}
+
+/// What the environment says of directories with which a copy, or a demonstration, is not found: everything of one is at its usual place.
+pub(crate) fn elsewhere(copy: &Layout) -> Result<Vec<String>> {
+    let mut named = settings(None, copy.root())?;
+    let dir = Disk.real_path(&named.dir)?;
+    named.dir = copy.root().into();
+    let named = named.layout_in(&Disk)?;
+    let dirs = [
+        ("dir", copy.root(), &*dir),
+        ("wal.dir", copy.log_dir(), named.log_dir()),
+        ("snapshot.dir", copy.snapshot_dir(), named.snapshot_dir()),
+        ("archive.dir", copy.archive_dir(), named.archive_dir()),
+    ];
+    let others = dirs.into_iter().filter(|(_, usual, named)| usual != named);
+    let told = others.map(|(key, usual, _)| {
+        let variable = config::settings().iter().find(|it| it.key == key).map(|it| it.variable());
+        let variable = variable.unwrap_or_default();
+        format!("{variable} in the environment is not {}: unset it to open what is there", usual.display())
+    });
+    Ok(told.collect())
 }

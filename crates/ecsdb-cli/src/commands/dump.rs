@@ -9,11 +9,12 @@ use clap::Args;
 use ecsdb::ComponentId;
 use ecsdb_core::parts::Allocators;
 use ecsdb_query::{Components, ROOT, Reader, Stored, from_json, hex, to_json};
+use indicatif::ProgressBar;
 use serde_json::{Map, Value as Json, json};
 
 use super::inspect::kind;
 use super::stored::of_resources;
-use crate::output::{self, Output, many};
+use crate::output::{self, Output, bar, many};
 use crate::place::{Place, Seen, When};
 use crate::{target, times};
 
@@ -42,10 +43,13 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     }
     let seen = settled.look(|look| look.see(options.when.moment()))?;
     let Some(path) = path else {
-        dump(&seen, &mut out.raw())?;
+        // What is printed is seen.
+        dump(&seen, &mut out.raw(), &ProgressBar::hidden())?;
         return out.flush();
     };
     crate::interrupt::hold();
+    let bar = bar()?;
+    bar.set_message("writing");
     let write = || -> Result<()> {
         // An interruption leaves nothing behind; what a kill leaves says whose it is.
         let mut prefix = OsString::from(".");
@@ -55,12 +59,14 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
         let mut file = file.map_err(target::nameless)?;
         // The file itself, since errors of a temporary one have its name.
         let mut buffered = std::io::BufWriter::new(file.as_file_mut());
-        dump(&seen, &mut buffered)?;
+        dump(&seen, &mut buffered, &bar)?;
         buffered.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()?;
         file.persist(&real).map_err(|e| e.error)?;
         Ok(())
     };
-    write().with_context(|| format!("writing {}", path.display()))?;
+    let written = write();
+    bar.finish_and_clear();
+    written.with_context(|| format!("writing {}", path.display()))?;
     let entities = seen.view.len() as u64;
     if out.is_json() {
         return out.json(&json!({ "state": seen.json(), "file": output::path(path), "entities": entities }));
@@ -79,7 +85,8 @@ fn value(reader: &Reader<'_>, stored: &Stored) -> (Option<Json>, Option<String>)
     (Some(json), (!follows).then(|| hex(&stored.bytes)))
 }
 
-fn dump(seen: &Seen, out: &mut impl Write) -> Result<()> {
+fn dump(seen: &Seen, out: &mut impl Write, bar: &ProgressBar) -> Result<()> {
+    bar.set_length(seen.view.len() as u64);
     let mut line = |json: &Json| -> Result<()> {
         crate::interrupt::check()?;
         serde_json::to_writer(&mut *out, json).map_err(std::io::Error::from)?;
@@ -132,6 +139,7 @@ fn dump(seen: &Seen, out: &mut impl Write) -> Result<()> {
             }
             line(&Json::Object(one))?;
         }
+        bar.inc(entities.len() as u64);
     }
     line(&json!({ "end": { "entities": view.len(), "digest": view.digest()?.to_string() } }))
 }

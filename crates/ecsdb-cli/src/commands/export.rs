@@ -1,6 +1,6 @@
 //! `ecsdb export`: a Parquet file for each archetype, for whatever reads tables.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,32 +10,40 @@ use arrow_array::types::{BinaryType, Utf8Type};
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Field, Schema};
 use clap::Args;
-use ecsdb::ComponentId;
+use ecsdb::{ComponentDef, ComponentId, Entity};
 use ecsdb_core::describe::Value;
-use ecsdb_core::parts::ChunkPart;
-use ecsdb_query::{Components, ROOT, Reader};
+use ecsdb_core::parts::{ChunkPart, ColumnPart};
+use ecsdb_query::{Components, ROOT, Reader, Stored};
 use indicatif::HumanCount;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
+use crate::failure::Failure;
 use crate::output::{self, Output, bar, many};
-use crate::place::{Place, When};
+use crate::place::{Place, Seen, When};
 use crate::target::Tables;
-use crate::{interrupt, target};
+use crate::{failure, interrupt, target};
 
 mod columns;
+mod names;
 
 use columns::{Column, TooMuch, bytes};
+use names::{Names, Renamed};
 
 /// Bytes of a column up to which rows are written together. Beyond what an array can have (2 GiB) there would be a panic, and a page of a table has no
 /// more, either.
 const BATCH_BYTES_MAX: usize = if cfg!(test) { 100 } else { 64 << 20 };
+/// Stored bytes of rows that are read together: what is read takes many times as much memory.
+const STORED_BYTES_MAX: usize = if cfg!(test) { 200 } else { 8 << 20 };
 /// Bytes of a column of a single row, with room for what a page has besides.
 const ROW_BYTES_MAX: usize = if cfg!(test) { 1000 } else { i32::MAX as usize - (16 << 20) };
+
+/// The column of the ids.
+const ENTITY: &str = "entity";
 
 /// Options of `export`.
 #[derive(Args)]
@@ -56,6 +64,27 @@ struct Exported<'d> {
     reader: Reader<'d>,
     /// `None` where values cannot be read: their stored bytes then.
     column: Option<Column>,
+    /// Of its column, in every table.
+    name: String,
+}
+
+/// The components that the tables are of, and what could not be called as they are.
+fn exported<'d>(
+    components: &'d Components,
+    view: &ecsdb::View,
+) -> (BTreeMap<ComponentId, Exported<'d>>, Vec<Renamed>) {
+    let used: BTreeSet<ComponentId> =
+        view.chunks().flat_map(|chunk| chunk.components().collect::<Vec<_>>()).collect();
+    let mut names = Names::default();
+    names.take(ENTITY);
+    let one = |def: &'d ComponentDef| {
+        let reader = Reader::of(def);
+        let mut column = reader.values().map(|_| Column::of(&def.description));
+        let name = names.of_component(&def.name, column.as_mut());
+        (def.id, Exported { reader, column, name })
+    };
+    let exported = components.all().filter(|def| used.contains(&def.id)).map(one).collect();
+    (exported, names.renamed)
 }
 
 struct File {
@@ -103,14 +132,23 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     let seen = settled.look(|look| look.see(options.when.moment()))?;
     interrupt::hold();
     let tables = Tables::begin(&layout)?;
-    let files = write(&seen, &tables)?;
+    let components = Components::of(&seen.view);
+    let (exported, renamed) = exported(&components, &seen.view);
+    let renamed_json: Vec<Json> = renamed.iter().map(Renamed::json).collect();
+    let files = write(&seen, &tables, &components, &exported, &renamed_json)?;
     tables.finish()?;
+    for Renamed { component, field, column } in &renamed {
+        let of = field.as_ref().map_or_else(String::new, |field| format!("{field} of "));
+        failure::warn(&format!(
+            "{of}{component} is the column {column}, since its own name is that of another one"
+        ));
+    }
     if out.is_json() {
         let files: Vec<_> = files
             .iter()
             .map(|(table, components, rows)| json!({ "file": output::path(&to.join(table)), "components": components, "entities": rows }))
             .collect();
-        return out.json(&json!({ "state": seen.json(), "files": files }));
+        return out.json(&json!({ "state": seen.json(), "files": files, "renamed": renamed_json }));
     }
     let n = files.len() as u64;
     let rows = files
@@ -123,18 +161,16 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
 /// Tables with their components and rows.
 type Written = Vec<(String, Vec<String>, u64)>;
 
-fn write(seen: &crate::place::Seen, tables: &Tables<'_>) -> Result<Written> {
-    let components = Components::of(&seen.view);
-    let exported: BTreeMap<ComponentId, Exported<'_>> = components
-        .all()
-        .map(|def| {
-            let reader = Reader::of(def);
-            let column = reader.values().map(|_| Column::of(&def.description));
-            (def.id, Exported { reader, column })
-        })
-        .collect();
+fn write(
+    seen: &Seen,
+    tables: &Tables<'_>,
+    components: &Components,
+    exported: &BTreeMap<ComponentId, Exported<'_>>,
+    renamed: &[Json],
+) -> Result<Written> {
     let bar = bar()?;
     bar.set_length(seen.view.len() as u64);
+    bar.set_message("writing");
     let mut written = Written::new();
     let mut current: Option<File> = None;
     for chunk in seen.view.chunks() {
@@ -144,37 +180,39 @@ fn write(seen: &crate::place::Seen, tables: &Tables<'_>) -> Result<Written> {
         let mut file = match current.take() {
             Some(file) if file.ids == ids => file,
             before => {
-                written.extend(before.map(|file| file.close(&components)).transpose()?);
-                open(seen, tables, written.len(), ids, &exported)?
+                written.extend(before.map(|file| file.close(components)).transpose()?);
+                open(seen, tables, written.len(), ids, exported, renamed)?
             }
         };
-        file.write(&chunk, &exported)?;
+        file.write(&chunk, exported)?;
         bar.inc(chunk.rows() as u64);
         current = Some(file);
     }
-    written.extend(current.map(|file| file.close(&components)).transpose()?);
+    written.extend(current.map(|file| file.close(components)).transpose()?);
     bar.finish_and_clear();
     Ok(written)
 }
 
 fn open(
-    seen: &crate::place::Seen,
+    seen: &Seen,
     tables: &Tables<'_>,
     number: usize,
     ids: Vec<ComponentId>,
     exported: &BTreeMap<ComponentId, Exported<'_>>,
+    renamed: &[Json],
 ) -> Result<File> {
-    let mut fields = vec![Field::new("entity", DataType::Utf8, false)];
+    let mut fields = vec![Field::new(ENTITY, DataType::Utf8, false)];
     let mut types = serde_json::Map::new();
     for one in ids.iter().filter_map(|id| exported.get(id)) {
         let data_type = one.column.as_ref().map_or(DataType::Binary, Column::data_type);
-        fields.push(Field::new(&*one.reader.def.name, data_type, true));
+        fields.push(Field::new(&*one.name, data_type, true));
         types.insert(one.reader.def.name.to_string(), one.reader.description().to_string().into());
     }
     let schema = Arc::new(Schema::new(fields));
     let said = [
         ("ecsdb.state", seen.json().to_string()),
-        ("ecsdb.types", serde_json::Value::Object(types).to_string()),
+        ("ecsdb.types", Json::Object(types).to_string()),
+        ("ecsdb.renamed", json!(renamed).to_string()),
     ];
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
@@ -193,51 +231,96 @@ fn in_batches(
     exported: &BTreeMap<ComponentId, Exported<'_>>,
     mut each: impl FnMut(Vec<ArrayRef>) -> Result<()>,
 ) -> Result<()> {
+    let parts: Vec<ColumnPart> = chunk.columns().collect();
     let (mut from, mut many) = (0, chunk.rows());
     while from < chunk.rows() {
-        let to = chunk.rows().min(from + many);
-        let max = if many == 1 { ROW_BYTES_MAX } else { BATCH_BYTES_MAX };
-        match arrays(chunk, from..to, exported, max) {
-            Err(e) if many > 1 && e.is::<TooMuch>() => many = many.div_ceil(2),
+        let stored = stored(&parts, from..chunk.rows().min(from + many), exported)?;
+        let rows = stored.rows.len();
+        let max = if rows == 1 { ROW_BYTES_MAX } else { BATCH_BYTES_MAX };
+        match arrays(stored, exported, max) {
+            Err(e) if rows > 1 && e.is::<TooMuch>() => many = rows.div_ceil(2),
             arrays => {
                 each(arrays?)?;
-                from = to;
+                from += rows;
             }
         }
     }
     Ok(())
 }
 
-fn arrays(
-    chunk: &ChunkPart<'_>,
+/// Rows as they are stored.
+struct StoredRows<'e> {
+    rows: &'e [Entity],
+    columns: Vec<(ComponentId, Vec<Vec<u8>>)>,
+}
+
+/// The first of these rows, so many that they do not have too many bytes.
+fn stored<'e>(
+    parts: &'e [ColumnPart],
     rows: Range<usize>,
+    exported: &BTreeMap<ComponentId, Exported<'_>>,
+) -> Result<StoredRows<'e>> {
+    let ids = parts.iter().find_map(ColumnPart::entities).context("a chunk without ids")?;
+    let parts = parts.iter().filter_map(|part| part.component.map(|id| (id, part)));
+    let parts: Vec<_> = parts.filter(|(id, _)| exported.contains_key(id)).collect();
+    let mut columns: Vec<(ComponentId, Vec<Vec<u8>>)> =
+        parts.iter().map(|(id, _)| (*id, Vec::new())).collect();
+    let (mut to, mut bytes) = (rows.start, 0);
+    while to < rows.end {
+        let mut row = Vec::new();
+        for (_, part) in &parts {
+            let mut value = Vec::new();
+            part.encode_row(to, &mut value)?;
+            bytes += value.len();
+            row.push(value);
+        }
+        if bytes > STORED_BYTES_MAX && to > rows.start {
+            break;
+        }
+        columns.iter_mut().zip(row).for_each(|((_, column), value)| column.push(value));
+        to += 1;
+    }
+    Ok(StoredRows { rows: ids.get(rows.start..to).unwrap_or(&[]), columns })
+}
+
+fn arrays(
+    stored: StoredRows<'_>,
     exported: &BTreeMap<ComponentId, Exported<'_>>,
     max: usize,
 ) -> Result<Vec<ArrayRef>> {
-    let mut arrays: Vec<ArrayRef> = Vec::new();
-    for part in chunk.columns() {
-        let Some(id) = part.component else {
-            let ids = part.entities().unwrap_or(&[]).get(rows.clone()).unwrap_or(&[]);
-            arrays.push(bytes::<Utf8Type>(ids.iter().map(|entity| Some(entity.to_string())), max)?);
-            continue;
-        };
+    let StoredRows { rows, columns } = stored;
+    let ids = rows.iter().map(|entity| Some(entity.to_string()));
+    let mut arrays: Vec<ArrayRef> = vec![bytes::<Utf8Type>(ids, max)?];
+    for (id, column) in columns {
         let Some(one) = exported.get(&id) else { continue };
-        let stored = rows.clone().map(|row| one.reader.row(&part, row));
-        let stored = stored.collect::<Result<Vec<_>, _>>()?;
         let array = match &one.column {
-            Some(column) => {
+            Some(of) => {
+                let values: Vec<Stored> = column.into_iter().map(|bytes| one.reader.stored(bytes)).collect();
                 let values: Vec<Option<&Value>> =
-                    stored.iter().map(|stored| stored.value.as_ref().ok()).collect();
-                column.array(one.reader.description(), ROOT, &values, max)
+                    values.iter().map(|stored| stored.value.as_ref().ok()).collect();
+                of.array(one.reader.description(), ROOT, &values, max)
             }
-            None => {
-                let all = stored.iter().map(|stored| Some(stored.bytes.as_slice()));
-                bytes::<BinaryType>(all, max).map_err(anyhow::Error::from)
-            }
+            None => bytes::<BinaryType>(column.into_iter().map(Some), max).map_err(anyhow::Error::from),
         };
-        arrays.push(array.with_context(|| one.reader.def.name.to_string())?);
+        arrays.push(array.map_err(|e| refused(e, rows, &one.reader.def.name))?);
     }
     Ok(arrays)
+}
+
+/// What is wrong with a component; of a single row that is more than fits, which it is.
+fn refused(e: anyhow::Error, rows: &[Entity], component: &str) -> anyhow::Error {
+    let (Some(much), [entity]) = (e.downcast_ref::<TooMuch>(), rows) else {
+        return e.context(component.to_string());
+    };
+    let TooMuch { size, unit, max, fields } = much;
+    let field: Vec<&str> = fields.iter().rev().map(String::as_str).collect();
+    let of = if field.is_empty() { String::new() } else { format!("{} of ", field.join(".")) };
+    Failure::Usage(format!(
+        "{of}{component} of entity {entity} has {} {unit}, and a row of a table at most {} in one column",
+        HumanCount(*size as u64),
+        HumanCount(*max as u64)
+    ))
+    .into()
 }
 
 #[cfg(test)]
@@ -262,10 +345,7 @@ mod tests {
         db.write(|tx| Ok(tx.spawn_batch(all.iter().cloned().map(|parts| (parts,))))).unwrap();
         let view = db.view().unwrap();
         let components = Components::of(&view);
-        let exported = components.all().map(|def| {
-            (def.id, Exported { reader: Reader::of(def), column: Some(Column::of(&def.description)) })
-        });
-        let exported = exported.collect();
+        let (exported, _) = exported(&components, &view);
         let mut batches = Vec::new();
         for chunk in view.chunks() {
             in_batches(&chunk, &exported, |arrays| {
@@ -295,22 +375,46 @@ mod tests {
                 let inside = parts.numbers.iter().map(|(_, text)| text.len()).sum::<usize>();
                 parts.text.len().max(parts.list.len()).max(parts.numbers.len()).max(inside)
             };
+            let content = |parts: &Parts| {
+                let inside = parts.numbers.iter().map(|(_, text)| text.len() + 4).sum::<usize>();
+                parts.text.len() + parts.list.len() + inside
+            };
             let largest = all.iter().map(bytes).max().unwrap();
             match batches(&all) {
                 Ok(batches) => {
                     assert!(largest <= ROW_BYTES_MAX, "seed {seed}");
                     let text = |batch: &Vec<String>| batch.iter().map(String::len).sum::<usize>();
                     let fits = |batch: &Vec<String>| batch.len() == 1 || text(batch) <= BATCH_BYTES_MAX;
+                    let mut parts = all.iter();
+                    for batch in &batches {
+                        // Without what there is beside the texts and bytes.
+                        let stored: usize = parts.by_ref().take(batch.len()).map(content).sum();
+                        assert!(batch.len() == 1 || stored <= STORED_BYTES_MAX, "seed {seed}: {stored}");
+                    }
                     assert!(batches.len() > 1 && batches.iter().all(fits), "seed {seed}");
                     let wanted: Vec<&str> = all.iter().map(|parts| &*parts.text).collect();
                     assert_eq!(batches.concat(), wanted, "seed {seed}");
                 }
                 Err(e) => {
-                    assert!(largest > ROW_BYTES_MAX && e.is::<TooMuch>(), "seed {seed}: {e:#}");
-                    assert_eq!(
-                        format!("{e:#}"),
-                        "t: what becomes one column of a table is more than 1000 bytes"
+                    assert!(largest > ROW_BYTES_MAX, "seed {seed}: {e:#}");
+                    // The first one that is too large, and what of it.
+                    let (row, first) =
+                        all.iter().enumerate().find(|(_, it)| bytes(it) > ROW_BYTES_MAX).unwrap();
+                    let texts = first.numbers.iter().map(|(_, text)| text.len()).sum();
+                    let sizes = [
+                        ("text", first.text.len(), "bytes"),
+                        ("list", first.list.len(), "bytes"),
+                        ("numbers", first.numbers.len(), "elements"),
+                        ("numbers.1", texts, "bytes"),
+                    ];
+                    let (field, size, unit) =
+                        sizes.into_iter().find(|(_, size, _)| *size > ROW_BYTES_MAX).unwrap();
+                    let size = HumanCount(size as u64);
+                    let told = format!(
+                        "{field} of t of entity {row}v1 has {size} {unit}, and a row of a table at most 1,000 in one column"
                     );
+                    assert_eq!(format!("{e:#}"), told);
+                    assert!(matches!(e.downcast_ref(), Some(Failure::Usage(_))));
                 }
             }
         }

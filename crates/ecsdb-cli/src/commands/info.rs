@@ -206,7 +206,8 @@ impl Info {
             Some(((first, from), (last, to))) => {
                 let (from, to) = (times::local(from), times::local(to));
                 rows.push(row("can go back to", format!("any moment from LSN {first} to {last}, or")));
-                rows.push(row("", format!("from {from} to {to}")));
+                // Both on one line are more than a live view has room for.
+                rows.extend([row("", format!("from {from}")), row("", format!("to {to}"))]);
             }
             None => rows.push(row("can go back to", "nothing was committed yet".into())),
         }

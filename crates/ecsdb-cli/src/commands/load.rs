@@ -20,7 +20,7 @@ use super::copy;
 use super::dump::FORMAT;
 use super::dumped::{Keys, Lines, wrong};
 use crate::failure::Failure;
-use crate::output::{self, Output, many};
+use crate::output::{self, Output, bar, many};
 use crate::place::Place;
 use crate::target;
 
@@ -49,7 +49,12 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
             }
             file => file.with_context(name)?,
         };
-        read(&mut BufReader::new(file)).with_context(name)?
+        let bar = bar()?;
+        bar.set_length(file.metadata().map_or(0, |there| there.len()));
+        bar.set_message("reading");
+        let dumped = read(&mut BufReader::new(bar.wrap_read(file)));
+        bar.finish_and_clear();
+        dumped.with_context(name)?
     };
     let (view, same) = (dumped.view, dumped.same);
     let info = copy::write(view.clone(), &layout, &settled.config, Kept::default(), options.dry_run)?;
@@ -131,9 +136,9 @@ fn read_here(from: &mut dyn BufRead) -> Result<Loaded> {
     let end = End::of(&end).map_err(|e| lines.at(e))?;
     let found = load.entities.len() as u64;
     if end.entities != found {
-        let said = end.entities;
+        let said = many(end.entities, "entity", "entities");
         let what = format!(
-            "there are {said} entities by the end of the dump, and {found} in it: some are missing, or it was edited, and has to say {found}"
+            "the end of the dump says {said}, and it has {found}: some are missing, or it was edited, and has to say {found}"
         );
         return Err(lines.at(what).into());
     }

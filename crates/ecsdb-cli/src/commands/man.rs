@@ -30,6 +30,8 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
         }
         return Ok(out.raw().write_all(&page)?);
     };
+    // As the system does not make `new/.`, but `new`.
+    let dir = &dir.components().collect::<PathBuf>();
     target::no_file(dir)?;
     target::can_write(dir)?;
     // What lies in the directory is what must not be within a database.

@@ -10,6 +10,7 @@ pub(crate) mod diff;
 pub(crate) mod dump;
 mod dumped;
 pub(crate) mod export;
+mod followed;
 pub(crate) mod hash;
 pub(crate) mod history;
 pub(crate) mod info;

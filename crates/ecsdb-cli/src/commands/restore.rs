@@ -4,13 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use ecsdb::{Moment, config};
-use ecsdb_io::{Disk, Layout, Vfs};
+use ecsdb::Moment;
 use indicatif::HumanBytes;
 
 use super::copy;
 use crate::output::Output;
-use crate::place::{Place, When, settings};
+use crate::place::{Place, When};
 use crate::{failure, target};
 
 /// Options of `restore`.
@@ -42,7 +41,7 @@ pub(crate) fn copy_of(
     let settled = place.settle()?;
     let own = settled.layout()?;
     let layout = target::for_copy(Some(&own), to)?;
-    let elsewhere = elsewhere(&layout)?;
+    let elsewhere = copy::elsewhere(&layout)?;
     let copying = || format!("copying {}", place.dir.display());
     let (seen, kept) =
         settled.look(|look| Ok((look.see(moment)?, look.manifest.kept))).with_context(copying)?;
@@ -60,25 +59,4 @@ pub(crate) fn copy_of(
         Some(file) => out.line(format_args!("the settings in {} are no part of it", file.display())),
         None => Ok(()),
     }
-}
-
-/// The environment's directories, with which a copy is not found: everything of one is at its usual place.
-fn elsewhere(copy: &Layout) -> Result<Vec<String>> {
-    let mut named = settings(None, copy.root())?;
-    let dir = Disk.real_path(&named.dir)?;
-    named.dir = copy.root().into();
-    let named = named.layout_in(&Disk)?;
-    let dirs = [
-        ("dir", copy.root(), &*dir),
-        ("wal.dir", copy.log_dir(), named.log_dir()),
-        ("snapshot.dir", copy.snapshot_dir(), named.snapshot_dir()),
-        ("archive.dir", copy.archive_dir(), named.archive_dir()),
-    ];
-    let others = dirs.into_iter().filter(|(_, usual, named)| usual != named);
-    let told = others.map(|(key, usual, _)| {
-        let variable = config::settings().iter().find(|it| it.key == key).map(|it| it.variable());
-        let variable = variable.unwrap_or_default();
-        format!("{variable} in the environment is not {}: unset it to open the copy", usual.display())
-    });
-    Ok(told.collect())
 }

@@ -1,8 +1,10 @@
 //! `ecsdb info --watch`: what the files say, each second. Nothing is loaded twice: what was written since is applied to what was there.
 
 use std::collections::VecDeque;
-use std::io::{IsTerminal, stdout};
+use std::io::{self, IsTerminal, stdout};
 use std::ops::ControlFlow;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -14,6 +16,7 @@ use ratatui::text::Line;
 use ratatui::widgets::{Block, Paragraph, Row, Sparkline, Table};
 use ratatui::{DefaultTerminal, Frame};
 
+use super::followed::{Followed, Found};
 use super::info::Info;
 use crate::failure::Failure;
 use crate::interrupt;
@@ -28,6 +31,7 @@ const KEPT: usize = 240;
 
 struct Watch {
     info: Info,
+    followed: Followed,
     /// Transactions in each of the last seconds, and bytes of their change sets in the last one.
     rates: VecDeque<u64>,
     bytes: u64,
@@ -36,24 +40,31 @@ struct Watch {
 
 impl Watch {
     fn look(settled: &Settled) -> Result<Watch> {
-        Ok(Watch { info: settled.look(Info::of)?, rates: VecDeque::new(), bytes: 0, looked: Instant::now() })
+        let mut followed = Followed::default();
+        let info = settled.look(|look| {
+            followed.find(look, &look.history()?, None);
+            Info::of(look)
+        })?;
+        Ok(Watch { info, followed, rates: VecDeque::new(), bytes: 0, looked: Instant::now() })
     }
 
     /// Goes on to what is there now.
     fn again(&mut self, settled: &Settled) -> Result<()> {
         let (mut transactions, mut bytes) = (0, 0);
-        let info = &mut self.info;
+        let (info, followed) = (&mut self.info, &mut self.followed);
         settled.look(|look| {
             let history = look.history()?;
             let from = info.seen.world.lsn();
             let newest = look.manifest.snapshots.last().map_or(0, |entry| entry.lsn);
-            let range = history.range().map(|((first, _), (last, _))| (first, last));
-            let (first, last) = range.unwrap_or((Lsn::ZERO, Lsn::ZERO));
-            let ends_before = history.lost().is_none() && last.max(Lsn(newest)) < from;
-            if look.manifest.database != info.seen.database || first > from || ends_before {
+            let first = history.range().map_or(Lsn::ZERO, |((first, _), _)| first);
+            match followed.find(look, &history, Some(from)) {
+                Found::Same if first <= from => {}
+                Found::Earlier => return Ok(()),
                 // Another database, an earlier state of this one, or what lies between is gone: all over again.
-                *info = Info::of(look)?;
-                return Ok(());
+                _ => {
+                    *info = Info::of(look)?;
+                    return Ok(());
+                }
             }
             let mut failed = None;
             history.transactions(from, Lsn::MAX, |transaction, change_set| {
@@ -113,7 +124,7 @@ pub(crate) fn run(settled: &Settled, out: &mut Output) -> Result<()> {
         loop {
             out.json(&watch.info.json())?;
             out.flush()?;
-            std::thread::sleep(LOOK_EVERY);
+            thread::sleep(LOOK_EVERY);
             watch.again(settled)?;
         }
     }
@@ -126,17 +137,34 @@ pub(crate) fn run(settled: &Settled, out: &mut Output) -> Result<()> {
     interrupt::hold();
     let mut terminal = ratatui::try_init()?;
     let shown = show(&mut terminal, &mut watch, settled);
-    ratatui::try_restore()?;
-    shown
+    let restored = ratatui::try_restore();
+    if terminal.show_cursor().is_err() {
+        // It would try that once more, and panic where it cannot even say so.
+        std::mem::forget(terminal);
+    }
+    // A terminal that is gone takes neither, and says so with a signal, which may come a moment later.
+    if restored.is_err() {
+        thread::sleep(SIGNAL_EVERY);
+    }
+    interrupt::check()?;
+    shown?;
+    Ok(restored?)
+}
+
+/// What happens on the terminal. Waiting for it does not end once the terminal is gone, so that nobody waits for whoever waits.
+fn events() -> Receiver<io::Result<Event>> {
+    let (send, events) = mpsc::channel();
+    thread::spawn(move || while send.send(event::read()).is_ok() {});
+    events
 }
 
 fn show(terminal: &mut DefaultTerminal, watch: &mut Watch, settled: &Settled) -> Result<()> {
     terminal.draw(|frame| watch.draw(frame))?;
+    let events = events();
     loop {
         interrupt::check()?;
         let left = LOOK_EVERY.saturating_sub(watch.looked.elapsed());
-        let event = if event::poll(left.min(SIGNAL_EVERY))? { Some(event::read()?) } else { None };
-        match event {
+        match events.recv_timeout(left.min(SIGNAL_EVERY)).ok().transpose()? {
             Some(Event::Key(key)) => {
                 // In its raw mode the terminal sends no signal.
                 let interrupted =

@@ -35,7 +35,8 @@ pub(crate) struct Options {
     /// How many flights, from the first of the year on; all unless given.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     flights: Option<u64>,
-    /// Where to put the database: not there yet, or empty. A temporary directory unless given.
+    /// Where to put the database, with the default settings, whatever the environment says: not there yet, or empty. A temporary directory unless
+    /// given.
     #[arg(long)]
     dir: Option<PathBuf>,
     /// Decides when the kills come.

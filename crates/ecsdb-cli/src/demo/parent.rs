@@ -17,6 +17,7 @@ use serde_json::{Value as Json, json};
 use super::data::Dataset;
 use super::twin::{Progress, Twin};
 use super::{Made, Options, REPORT_BYTES, dataset, summary};
+use crate::commands::copy;
 use crate::output::{self, Output, many};
 use crate::target::Taken;
 use crate::{failure, interrupt, target};
@@ -48,6 +49,9 @@ impl Reference {
 
 pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     let target = options.dir.as_deref().map(target::for_demo).transpose()?;
+    // What else is wrong with settings is nothing to it: it goes by the defaults.
+    let elsewhere = target.as_ref().and_then(|layout| copy::elsewhere(layout).ok()).unwrap_or_default();
+    elsewhere.iter().for_each(|other| failure::warn(other));
     let started = Instant::now();
     let data = dataset(options.flights)?;
     // Up to here there is nothing to be removed.
@@ -273,8 +277,8 @@ fn check(
     let db = made.open()?;
     let view = db.view()?;
     let events = view.resource::<Progress>().map_or(0, |progress| progress.events);
-    let counts = (HumanCount(acknowledged), HumanCount(events));
-    say(out, format_args!("kill {number}: {} transactions acknowledged, {} there", counts.0, counts.1))?;
+    let counts = (many(acknowledged, "transaction", "transactions"), HumanCount(events));
+    say(out, format_args!("kill {number}: {} acknowledged, {} there", counts.0, counts.1))?;
     if let Some(report) = db.recovery_report() {
         say(out, format_args!("  {}", report.to_string().replace('\n', "\n  ")))?;
         ensure!(report.data_loss != DataLoss::Acknowledged, "acknowledged data is lost");

@@ -206,11 +206,6 @@ fn a_demo_speaks_json_and_leaves_nothing_behind_when_it_is_interrupted_or_nobody
     let played: Json = serde_json::from_slice(&stdout).unwrap();
     assert!(status.success() && played["transactions"] == 478, "{played}");
     assert!(played["kills"].as_array().unwrap().is_empty() && played["digest"].is_string(), "{played}");
-    let row =
-        include_str!("../../../../docs/command-line.md").lines().rfind(|line| line.starts_with("| `demo`"));
-    for key in played.as_object().unwrap().keys() {
-        assert!(row.unwrap().contains(&format!("`{key}`")), "{key}");
-    }
     let empty = || std::fs::read_dir(fixture.path("tmp")).unwrap().count() == 0;
     assert!(empty());
 

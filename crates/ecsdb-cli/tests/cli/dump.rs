@@ -88,7 +88,8 @@ fn an_edited_dump_is_loaded_and_a_broken_one_refused_with_its_line() {
         ("\"version\":1", "\"version\":\"abc\"", "version is \"abc\", but has to be a whole number"),
         ("\"components\":{", "\"components_\":{", "there is no key components_: did you mean components?"),
         ("{\"entity\":\"0v1\"", "{\"entitty\":\"0v1\"", "there is no key entitty: did you mean entity?"),
-        ("\"entities\":4", "\"entities\":99", "there are 99 entities by the end of the dump, and 4 in it"),
+        ("\"entities\":4", "\"entities\":1", "the end of the dump says 1 entity, and it has 4"),
+        ("\"entities\":4", "\"entities\":99", "the end of the dump says 99 entities, and it has 4"),
         ("\"slots\":4", "\"slots\":-1", "slots is -1, but has to be a whole number"),
         ("\"free\":[]", "\"free\":[\"9v5\",\"9v5\"]", "line 1: free has 9v5, which is none of 4 slots"),
         (

@@ -7,66 +7,7 @@ use std::time::Duration;
 
 use ecsdb::prelude::*;
 
-use crate::fixture::{Fixture, Name, files, told};
-
-/// Every reading command, with what it is given.
-const READING: [&[&str]; 14] = [
-    &["info", "world"],
-    &["inspect", "world"],
-    &["inspect", "world", "0v1"],
-    &["history", "world", "0v1"],
-    &["query", "world", "--with", "game.health"],
-    &["diff", "world", "world"],
-    &["hash", "world"],
-    &["dump", "world"],
-    &["verify", "world"],
-    &["wal", "ls", "world"],
-    &["wal", "show", "world"],
-    &["wal", "tail", "world"],
-    &["snapshot", "world", "--list"],
-    &["compact", "world", "--dry-run"],
-];
-
-#[test]
-fn reading_commands_change_nothing_and_need_no_lock() {
-    let fixture = Fixture::new();
-    let before = files(&fixture.path("world"));
-    let mut closed = Vec::new();
-    for command in READING {
-        closed.push((fixture.ok(command), fixture.ok(&[command, &["--json"]].concat())));
-    }
-    assert_eq!(files(&fixture.path("world")), before);
-    // With a lock file that cannot be written, and nothing else that can be.
-    let lock = fixture.path("world").join("LOCK");
-    std::fs::remove_file(&lock).unwrap();
-    for command in READING {
-        fixture.ok(command);
-    }
-    assert!(!lock.exists(), "nothing makes one");
-}
-
-#[test]
-fn reading_commands_work_on_a_database_that_another_process_has_open() {
-    let fixture = Fixture::new();
-    let db = fixture.open("open");
-    for command in READING {
-        let command: Vec<&str> =
-            command.iter().map(|&word| if word == "world" { "open" } else { word }).collect();
-        // It says what is done, and that could not be done.
-        match command.contains(&"--dry-run") && !["restore", "backup"].contains(&command[0]) {
-            true => assert_eq!(fixture.run(&command).0, 5, "{command:?}"),
-            false => drop(fixture.ok(&command)),
-        }
-    }
-    assert_eq!(fixture.json(&["hash", "open"])["digest"], db.view().unwrap().digest().unwrap().to_string());
-    db.write(|tx| Ok(tx.spawn(()))).unwrap();
-    assert_eq!(fixture.json(&["hash", "open"])["state"]["lsn"], 6);
-    fixture.ok(&["backup", "open", "copy"]);
-    assert_eq!(fixture.json(&["hash", "copy"])["digest"], db.view().unwrap().digest().unwrap().to_string());
-    let (code, _, error) = fixture.run(&["snapshot", "open"]);
-    assert!(code == 5 && error.starts_with("error: ") && error.lines().count() == 1, "{code} {error}");
-    db.close().unwrap();
-}
+use crate::fixture::{Fixture, Name, told};
 
 #[test]
 fn whoever_looks_is_not_confused_by_whoever_writes() {

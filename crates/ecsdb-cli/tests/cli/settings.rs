@@ -7,14 +7,18 @@ use serde_json::{Value as Json, json};
 
 use crate::fixture::{Fixture, Health, files, told};
 
-type Environment<'a> = &'a [(&'a str, &'a str)];
+pub(crate) type Environment<'a> = &'a [(&'a str, &'a str)];
 
 /// Runs a command with these variables.
-fn with(fixture: &Fixture, environment: Environment<'_>, arguments: &[&str]) -> (i32, String, String) {
+pub(crate) fn with(
+    fixture: &Fixture,
+    environment: Environment<'_>,
+    arguments: &[&str],
+) -> (i32, String, String) {
     told(fixture.command(arguments).envs(environment.iter().copied()).output().unwrap())
 }
 
-fn ok(fixture: &Fixture, environment: Environment<'_>, arguments: &[&str]) -> String {
+pub(crate) fn ok(fixture: &Fixture, environment: Environment<'_>, arguments: &[&str]) -> String {
     let (code, out, error) = with(fixture, environment, arguments);
     assert_eq!(code, 0, "{environment:?} {arguments:?}: {out}{error}");
     out
@@ -243,88 +247,6 @@ fn what_of_the_past_goes_is_foreseen_and_goes_by_what_is_said_at_random() {
         gone += u32::from(was["given_up"]["segments"] != 0);
     }
     assert!(gone > 2 && kept > 2 && alone > 2, "{gone} {kept} {alone}");
-}
-
-#[test]
-fn a_new_database_lies_where_every_command_looks_for_it() {
-    let fixture = Fixture::new();
-    fixture.ok(&["dump", "world", "--output", "dumped"]);
-    for (i, make) in [["init", "new"].as_slice(), &["load", "new", "dumped"]].into_iter().enumerate() {
-        let root = fixture.dir.path().canonicalize().unwrap();
-        let log = root.join(format!("log{i}/deep")).display().to_string();
-        let environment = [("ECDB_WAL_DIR", &*log), ("ECDB_SNAPSHOT__DIR", "snaps")];
-        ok(&fixture, &environment, make);
-        assert!(Path::new(&log).join("OWNER").exists() && !fixture.path("new/log").exists());
-        for command in [&["info", "new"][..], &["verify", "new"], &["snapshot", "new"], &["hash", "new"]] {
-            ok(&fixture, &environment, command);
-        }
-        for name in ["new", "snaps"] {
-            std::fs::remove_dir_all(fixture.path(name)).unwrap();
-        }
-        // By a file, too.
-        std::fs::write(fixture.path("other.toml"), "dir = \"new\"\n[wal]\ndir = \"fast\"\n").unwrap();
-        let file = &["--config", "other.toml"];
-        fixture.ok(&[make, file].concat());
-        fixture.ok(&[&["hash", "new"], &file[..]].concat());
-        assert!(fixture.path("fast/OWNER").exists());
-        for name in ["new", "fast"] {
-            std::fs::remove_dir_all(fixture.path(name)).unwrap();
-        }
-        // A wrong variable, and the place of another database, make none.
-        let others = fixture.path("world/log").display().to_string();
-        let before = files(fixture.dir.path());
-        for (variable, wanted) in [(("ECDB_WAL_FLUSH_INTERVAL", "soon"), 2), (("ECDB_WAL_DIR", &*others), 1)]
-        {
-            let (code, out, error) = with(&fixture, &[variable], make);
-            assert!(
-                code >= wanted && !fixture.path("new").exists(),
-                "{make:?} {variable:?}: {code} {out}{error}"
-            );
-        }
-        assert_eq!(files(fixture.dir.path()), before);
-    }
-}
-
-#[test]
-fn a_copy_that_the_environment_would_hide_says_so() {
-    let fixture = Fixture::new();
-    let log = fixture.path("L").display().to_string();
-    std::fs::rename(fixture.path("world/log"), &log).unwrap();
-    let environment = [("ECDB_WAL_DIR", &*log)];
-    for command in [&["backup", "world", "copy"][..], &["restore", "world", "restored", "--lsn", "3"]] {
-        let (code, _, error) = with(&fixture, &environment, command);
-        assert!(
-            code == 0 && error.starts_with("warning: ECDB_WAL_DIR in the environment is not "),
-            "{code} {error}"
-        );
-        fixture.ok(&["info", command[2]]);
-    }
-    let (code, _, error) = with(&fixture, &[("ECDB_DIR", "copy")], &["backup", "copy", "again"]);
-    assert!(code == 0 && error.starts_with("warning: ECDB_DIR in the environment is not "), "{code} {error}");
-}
-
-#[test]
-fn whoever_names_another_database_is_refused_and_names_of_one_place_are_one() {
-    let fixture = Fixture::new();
-    let world = fixture.path("world").display().to_string();
-    for file in [false, true] {
-        if file {
-            std::fs::write(fixture.path("world/ecsdb.toml"), "").unwrap();
-        }
-        for (dir, wanted) in [("other", 2), ("other/../world", 0), (".", 2), ("./world", 0), (&*world, 0)] {
-            for command in [&["info", "world"][..], &["config", "check", "world"]] {
-                let (code, _, error) = with(&fixture, &[("ECDB_DIR", dir)], command);
-                let why = format!("of the database in {dir}, not of that in world");
-                assert!(code == wanted && error.contains(&why) == (wanted == 2), "{dir} {code} {error}");
-            }
-        }
-    }
-    // By way of a directory that is there, to one that is not there yet.
-    std::fs::create_dir(fixture.path("conf")).unwrap();
-    std::fs::write(fixture.path("conf/new.toml"), "dir = \"../new\"\n[wal]\ndir = \"../new-log\"\n").unwrap();
-    fixture.ok(&["init", "new", "--config", "conf/new.toml"]);
-    assert!(fixture.path("new-log/0000000000000001.seg").exists());
-    fixture.ok(&["info", "new", "--config", "conf/new.toml"]);
 }
 
 #[test]

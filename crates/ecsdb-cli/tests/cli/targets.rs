@@ -76,6 +76,69 @@ fn what_is_there_is_no_place_for_something_new() {
     assert_eq!(files(fixture.dir.path()), before);
 }
 
+/// Beside what was left unfinished there may be anything, a file of the name of a directory, too: what would be made around it could not be read.
+#[test]
+fn a_file_where_a_directory_of_a_database_is_to_be_is_refused() {
+    let fixture = Fixture::new();
+    fixture.ok(&["dump", "world", "--output", "dumped"]);
+    for name in ["log", "snapshots", "archive", "recovery"] {
+        for unfinished in [false, true] {
+            std::fs::create_dir(fixture.path("new")).unwrap();
+            std::fs::write(fixture.path("new").join(name), "mine").unwrap();
+            if unfinished {
+                std::fs::write(fixture.path("new/UNFINISHED"), "").unwrap();
+            }
+            let before = files(&fixture.path("new"));
+            for command in [
+                &["backup", "world", "new"][..],
+                &["backup", "world", "new", "--dry-run"],
+                &["restore", "world", "new"],
+                &["load", "new", "dumped"],
+                &["load", "new", "dumped", "--dry-run"],
+                &["init", "new"],
+            ] {
+                let (code, out, error) = fixture.run(command);
+                let told = error.contains(&format!("new/{name} is there, and no directory"))
+                    || (!unfinished && error.contains("new is not empty"));
+                assert!(
+                    code == 6 && told && error.lines().count() == 1,
+                    "{command:?} {name}: {code} {out}{error}"
+                );
+                assert_eq!(files(&fixture.path("new")), before, "{command:?}");
+            }
+            std::fs::remove_dir_all(fixture.path("new")).unwrap();
+        }
+    }
+}
+
+/// By whatever name, as long as the system makes it by that.
+#[test]
+fn a_new_directory_may_be_named_by_its_own_entry() {
+    let fixture = Fixture::new();
+    fixture.ok(&["dump", "world", "--output", "dumped"]);
+    for (i, end) in ["/.", "/", "/./", "/deep/.", "/././."].iter().enumerate() {
+        let to = |j| format!("new{i}{j}{end}");
+        for command in [
+            &["man", &to(0)][..],
+            &["init", &to(1)],
+            &["backup", "world", &to(2)],
+            &["restore", "world", &to(3)],
+            &["load", &to(4), "dumped"],
+            &["export", "world", "--parquet", &to(5)],
+        ] {
+            fixture.ok(command);
+        }
+    }
+    // One of a file is none.
+    for end in ["/.", "/"] {
+        let (code, out, error) = fixture.run(&["dump", "world", "--output", &format!("file{end}")]);
+        assert!(
+            code == 2 && error.contains("names a directory") && !fixture.path("file").exists(),
+            "{code} {out}{error}"
+        );
+    }
+}
+
 /// Waits for what the other process does.
 fn until(child: &mut Child, mut done: impl FnMut() -> bool) {
     let started = Instant::now();

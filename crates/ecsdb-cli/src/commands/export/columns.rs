@@ -21,8 +21,28 @@ const COLUMNS_MAX: usize = 4096;
 
 /// A column would have more bytes, or a list in it more elements, than it may.
 #[derive(Debug, thiserror::Error)]
-#[error("what becomes one column of a table is more than {0} bytes")]
-pub(super) struct TooMuch(usize);
+#[error("{size} {unit}, and at most {max} fit into a column")]
+pub(super) struct TooMuch {
+    pub(super) size: usize,
+    pub(super) unit: &'static str,
+    pub(super) max: usize,
+    /// The fields that it is in, innermost first.
+    pub(super) fields: Vec<String>,
+}
+
+impl TooMuch {
+    fn of(size: usize, unit: &'static str, max: usize) -> TooMuch {
+        TooMuch { size, unit, max, fields: Vec::new() }
+    }
+}
+
+/// Says in which field it is.
+fn in_field(mut e: anyhow::Error, field: &str) -> anyhow::Error {
+    if let Some(much) = e.downcast_mut::<TooMuch>() {
+        much.fields.push(field.into());
+    }
+    e
+}
 
 /// Text or bytes as an array, which has at most `max` bytes.
 pub(super) fn bytes<T: ByteArrayType<Offset = i32>>(
@@ -30,15 +50,21 @@ pub(super) fn bytes<T: ByteArrayType<Offset = i32>>(
     max: usize,
 ) -> Result<ArrayRef, TooMuch> {
     let mut array = GenericByteBuilder::<T>::new();
+    let mut size = 0_usize;
     for value in values {
-        let len = value.as_ref().map_or(0, |value| AsRef::<[u8]>::as_ref(value.as_ref()).len());
-        if len > max.saturating_sub(array.values_slice().len()) {
-            return Err(TooMuch(max));
+        size += value.as_ref().map_or(0, |value| AsRef::<[u8]>::as_ref(value.as_ref()).len());
+        if size <= max {
+            array.append_option(value);
         }
-        array.append_option(value);
     }
-    Ok(Arc::new(array.finish()))
+    if size > max { Err(TooMuch::of(size, "bytes", max)) } else { Ok(Arc::new(array.finish())) }
 }
+
+/// The name of what lists consist of.
+const ITEM: &str = "item";
+
+/// A field's column, under the name that it has in files.
+pub(super) type NamedField = (String, TypeIndex, Column);
 
 /// What a type becomes.
 pub(super) enum Column {
@@ -47,7 +73,7 @@ pub(super) enum Column {
     Json,
     Nullable(TypeIndex, Box<Column>),
     List(TypeIndex, Box<Column>),
-    Struct(Vec<(String, TypeIndex, Column)>),
+    Struct(Vec<NamedField>),
 }
 
 /// Decides what types become.
@@ -63,6 +89,25 @@ impl Column {
     /// What a component becomes.
     pub(super) fn of(description: &Description) -> Column {
         Columns { description, around: Vec::new(), left: COLUMNS_MAX - 1 }.column(ROOT)
+    }
+
+    /// What the paths of those columns end with that a file has for it, beside those of its fields, which are in the last of them.
+    pub(super) fn ends(&mut self) -> (Vec<String>, Option<&mut Vec<NamedField>>) {
+        let mut ends = vec![String::new()];
+        let mut at = self;
+        loop {
+            at = match at {
+                Column::Nullable(_, of) => of,
+                Column::List(_, of) => {
+                    let list = format!("{}.list", ends.last().map_or("", String::as_str));
+                    let item = format!("{list}.{ITEM}");
+                    ends.extend([list, item]);
+                    of
+                }
+                Column::Struct(fields) => return (ends, Some(fields)),
+                Column::Scalar(_) | Column::Json => return (ends, None),
+            }
+        }
     }
 }
 
@@ -140,12 +185,12 @@ impl Column {
             Column::Scalar(data_type) => data_type.clone(),
             Column::Json => DataType::Utf8,
             Column::Nullable(_, of) => of.data_type(),
-            Column::List(_, of) => DataType::List(Arc::new(Field::new("item", of.data_type(), true))),
+            Column::List(_, of) => DataType::List(Arc::new(Field::new(ITEM, of.data_type(), true))),
             Column::Struct(fields) => DataType::Struct(Column::fields(fields)),
         }
     }
 
-    fn fields(fields: &[(String, TypeIndex, Column)]) -> Fields {
+    fn fields(fields: &[NamedField]) -> Fields {
         fields.iter().map(|(name, _, column)| Field::new(name, column.data_type(), true)).collect()
     }
 
@@ -183,13 +228,14 @@ impl Column {
                     Some(Value::List(list)) => list.as_slice(),
                     _ => &[],
                 });
-                if lists.clone().map(<[Value]>::len).sum::<usize>() > max {
-                    return Err(TooMuch(max).into());
+                let size = lists.clone().map(<[Value]>::len).sum::<usize>();
+                if size > max {
+                    return Err(TooMuch::of(size, "elements", max).into());
                 }
                 let offsets = OffsetBuffer::from_lengths(lists.clone().map(<[Value]>::len));
                 let all: Vec<Option<&Value>> = lists.flatten().map(Some).collect();
                 let nulls: NullBuffer = values.iter().map(Option::is_some).collect();
-                let field = Arc::new(Field::new("item", of.data_type(), true));
+                let field = Arc::new(Field::new(ITEM, of.data_type(), true));
                 Arc::new(ListArray::try_new(
                     field,
                     offsets,
@@ -199,7 +245,7 @@ impl Column {
             }
             Column::Struct(fields) => {
                 let mut arrays = Vec::new();
-                for (i, (_, ty, column)) in fields.iter().enumerate() {
+                for (i, (name, ty, column)) in fields.iter().enumerate() {
                     let parts: Vec<Option<&Value>> = values
                         .iter()
                         .map(|value| match value {
@@ -207,7 +253,8 @@ impl Column {
                             _ => None,
                         })
                         .collect();
-                    arrays.push(column.array(description, *ty, &parts, max)?);
+                    let array = column.array(description, *ty, &parts, max);
+                    arrays.push(array.map_err(|e| in_field(e, name))?);
                 }
                 let nulls: NullBuffer = values.iter().map(Option::is_some).collect();
                 Arc::new(StructArray::try_new(Column::fields(fields), arrays, Some(nulls))?)

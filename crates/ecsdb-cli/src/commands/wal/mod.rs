@@ -17,6 +17,7 @@ use ecsdb_wal::{Tail, Transaction};
 use serde_json::{Value as Json, json};
 
 use self::changes::{Names, define, show};
+use super::followed::{Followed, Found, end};
 use crate::failure::Failure;
 use crate::output::{self, Output, Rows};
 use crate::place::{Look, Place, Settled};
@@ -167,11 +168,9 @@ struct Shown {
     any: bool,
     /// It goes on from the last one, whether or not that was shown.
     follows: bool,
-    /// What it is that is shown, and whether it is no more.
-    database: u128,
+    followed: Followed,
+    /// What is there is not what was shown any more.
     is_another: bool,
-    /// The last look found an end before what was shown.
-    ends_before: bool,
     rows: Rows,
 }
 
@@ -180,8 +179,8 @@ const HEAD: [&str; 4] = ["LSN", "time", "bytes", "changes"];
 impl Shown {
     fn after(last: Lsn, head: bool) -> Shown {
         let rows = Rows::new(if head { &HEAD } else { &[] });
-        let (any, follows, is_another, ends_before) = Default::default();
-        Shown { names: Names::new(), last, any, follows, database: 0, is_another, ends_before, rows }
+        let (any, follows, is_another, followed) = Default::default();
+        Shown { names: Names::new(), last, any, follows, followed, is_another, rows }
     }
 
     /// What comes is to follow on what was shown: what does not was deleted before it was read.
@@ -199,15 +198,6 @@ impl Shown {
             "what is in {dir} now is another database, or an earlier state of the one that was shown up to LSN {last}"
         );
         Err(Failure::Missing(text).into())
-    }
-
-    /// Finds out whether it is what was shown before. Of an end that is earlier the next look has to say the same.
-    fn is_the_same(&mut self, look: &Look<'_>, history: &History<'_>) -> bool {
-        let ends_before = self.goes_on() && history.lost().is_none() && end(history) < self.last;
-        let other = self.goes_on() && look.manifest.database != self.database;
-        self.is_another = other || ends_before && self.ends_before;
-        (self.database, self.ends_before) = (look.manifest.database, ends_before);
-        !self.is_another
     }
 
     /// Says what there was up to `to`, and is not there any more. What no transaction ever had was not.
@@ -242,7 +232,9 @@ impl Shown {
     /// and in the log up to there.
     fn read(&mut self, look: &Look<'_>, to: Lsn, out: &mut Output) -> Result<()> {
         let history = look.history()?;
-        if !self.is_the_same(look, &history) {
+        let seen = self.goes_on().then_some(self.last);
+        self.is_another = self.followed.find(look, &history, seen) == Found::Another;
+        if self.is_another {
             return Ok(());
         }
         if self.names.is_empty() {
@@ -277,7 +269,7 @@ impl Shown {
             let time = times::local(transaction.unix_ns);
             self.rows.push(vec![transaction.lsn.to_string(), time, bytes.to_string(), text.join("\n")], out)
         })?;
-        self.skip(look, end(&history).min(to), out)
+        self.skip(look, end(look, &history).min(to), out)
     }
 }
 
@@ -407,9 +399,4 @@ fn logged(
         }
     }
     Err(e)
-}
-
-/// The last transaction that is there, in the log or in a snapshot.
-fn end(history: &History<'_>) -> Lsn {
-    history.range().map_or(Lsn::ZERO, |(_, (last, _))| last)
 }
