@@ -32,7 +32,8 @@ impl Asked {
             self.gave_way.store(true, Ordering::Relaxed);
         }
         if gives_way || self.control.is_cancelled() {
-            return Err(IoError::new(op, path, ErrorKind::Interrupted.into()));
+            // Of a kind that nobody asks for again, nor takes for the file's own fault.
+            return Err(IoError::new(op, path, ErrorKind::TimedOut.into()));
         }
         Ok(())
     }
