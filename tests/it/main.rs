@@ -13,6 +13,7 @@ mod away;
 mod away_at_random;
 mod bad_files;
 mod bad_sectors;
+mod beside_another_life;
 mod blamed;
 mod bounds;
 mod calls;

@@ -15,12 +15,12 @@ use crate::lifecycle::{State, archiving, by_hand, large, state};
 use crate::model::cases;
 use crate::past;
 
-fn each_full(config: &mut PersistenceConfig) {
+pub(crate) fn each_full(config: &mut PersistenceConfig) {
     archiving(config);
     config.snapshot.chain_max = 1;
 }
 
-fn is_archived(path: &Path) -> bool {
+pub(crate) fn is_archived(path: &Path) -> bool {
     path.starts_with(Path::new(DIR).join("archive"))
 }
 
@@ -28,19 +28,19 @@ fn log_file(number: u64) -> PathBuf {
     Path::new(DIR).join(format!("log/{number:016}.seg"))
 }
 
-fn small(db: &Database, value: u64) -> State {
+pub(crate) fn small(db: &Database, value: u64) -> State {
     db.write(|tx| Ok(tx.spawn(Counter(value)))).map(drop).unwrap();
     state(db)
 }
 
 /// All files but the archive's.
-fn copy(disk: &SimDisk) -> Vec<(PathBuf, Vec<u8>)> {
+pub(crate) fn copy(disk: &SimDisk) -> Vec<(PathBuf, Vec<u8>)> {
     let paths = disk.files().into_iter().map(|(path, _)| path).filter(|path| !is_archived(path));
     paths.map(|path| (path.clone(), disk.read(&path).unwrap())).collect()
 }
 
 /// Puts them back. The archive stays as it is.
-fn put_back(disk: &SimDisk, copied: &[(PathBuf, Vec<u8>)]) {
+pub(crate) fn put_back(disk: &SimDisk, copied: &[(PathBuf, Vec<u8>)]) {
     for (path, _) in disk.files().into_iter().filter(|(path, _)| !is_archived(path)) {
         disk.erase(&path).unwrap();
     }

@@ -77,6 +77,27 @@ pub fn move_aside(vfs: &dyn Vfs, layout: &Layout, path: &Path) -> Result<PathBuf
     Ok(move_into(vfs, &layout.quarantine_dir(), path)?)
 }
 
+/// The number of a salvage that begins, from `from` on: not one under which files have been set aside already, in another life of the database, say. They
+/// would be mixed up, and none of the two could be put back (REC-17).
+pub(crate) fn free_salvage(vfs: &dyn Vfs, layout: &Layout, from: u64) -> Result<u64> {
+    let mut number = from;
+    loop {
+        let aside = Layout::new(layout.salvage_dir(number));
+        let mut is_taken = false;
+        for dir in [aside.log_dir(), aside.snapshot_dir(), aside.archive_dir()] {
+            match vfs.read_dir(dir) {
+                Ok(there) => is_taken |= !there.is_empty(),
+                Err(e) if e.is_not_found() => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        if !is_taken {
+            return Ok(number);
+        }
+        number += 1;
+    }
+}
+
 /// Copies the manifests into the directory of the salvage that begins: with what is moved there later, it is the database as it was.
 pub(crate) fn keep_manifests(
     vfs: &dyn Vfs,

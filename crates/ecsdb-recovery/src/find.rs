@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use ecsdb_io::{FileKind, IoError, Layout, Owner, Vfs, numbered_files, patiently};
-use ecsdb_snapshot::{Manifest, Snapshot, SnapshotEntry};
-use ecsdb_wal::{Known, LogDir, LogScan, Lsn, SegmentHeader, Tail, segment_files};
+use ecsdb_snapshot::{Kept, Manifest, Snapshot, SnapshotEntry};
+use ecsdb_wal::{Known, LogDir, LogScan, Lsn, SegmentHead, SegmentHeader, Tail, segment_files};
 
 use crate::error::{Error, Result};
 use crate::policy::Policy;
@@ -53,6 +53,11 @@ pub(crate) fn manifest(
                     manifest.snapshots = there;
                     // And it may name what this one gives up.
                     manifest.gone.clear();
+                    // CKP-11: or have been the first that kept an archive.
+                    if manifest.kept.archive == 0 && has_archive(vfs, layout, manifest.database) {
+                        let Kept { archive, archive_level, .. } = Kept::EVERYTHING;
+                        manifest.kept = Kept { archive, archive_level, ..manifest.kept };
+                    }
                     // REC-13: the first opening publishes a manifest before the log has a segment, and one after. There is none in between.
                     if manifest.incarnation > 0 {
                         manifest.next_segment = manifest.next_segment.max(2);
@@ -320,6 +325,13 @@ pub(crate) fn missed_before(
         Some(file) => format!("the segment {} has no header that is whole", file.path.display()),
         None => format!("the segment {} is not there", layout.file(kind, number).display()),
     })
+}
+
+/// Whether a segment of the database lies in the archive. REC-14: one that cannot be looked at stops nothing.
+fn has_archive(vfs: &dyn Vfs, layout: &Layout, database: u128) -> bool {
+    let kinds = [FileKind::ArchivedSegment, FileKind::CompressedSegment];
+    let files = numbered_files(vfs, layout.archive_dir(), &kinds).unwrap_or_default();
+    files.iter().any(|file| SegmentHead::of(vfs, file, database).is_ok_and(|head| head.own().is_some()))
 }
 
 /// What is missing between the newest snapshot and a log that begins with `first`, in words.

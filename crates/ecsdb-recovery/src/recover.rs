@@ -144,7 +144,7 @@ pub fn recover(
     let begins_salvage = loses && manifest.salvage == 0;
     if begins_salvage {
         // Of what comes after a loss nothing counts, and all of it is kept, with what came before.
-        manifest.salvage = manifest.incarnation;
+        manifest.salvage = aside::free_salvage(vfs, layout, manifest.incarnation)?;
         aside::keep_manifests(vfs, layout, manifest.salvage, &mut report)?;
     }
     let damaged = repair::take_off_the_list(vfs, layout, &mut manifest, &mut report)?;
