@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-use ecsdb::{DirEntry, DirLock, Disk, FileOp, IoError, LockError, LockKind, OpenMode, Vfs, VfsFile};
+use ecsdb::{DirEntry, DirLock, Disk, FileOp, IoError, LockError, LockKind, Make, OpenMode, Vfs, VfsFile};
 
 type Result<T, E = IoError> = std::result::Result<T, E>;
 
@@ -144,6 +144,15 @@ impl VfsFile for File {
         self.file.write_all_at(bufs, offset)
     }
 
+    fn write_while_made(&self, offset: u64, make: Make<'_>) -> Result<()> {
+        self.switch.check(Fault::Full, FileOp::Write, self.path())?;
+        self.file.write_while_made(offset, make)
+    }
+
+    fn pass_cache_by(&self) {
+        self.file.pass_cache_by();
+    }
+
     fn start_writing(&self, offset: u64, len: u64) {
         self.file.start_writing(offset, len);
     }
@@ -151,6 +160,11 @@ impl VfsFile for File {
     fn set_len(&self, len: u64) -> Result<()> {
         self.switch.check(Fault::Full, FileOp::SetLen, self.path())?;
         self.file.set_len(len)
+    }
+
+    fn reserve(&self, len: u64) -> Result<()> {
+        self.switch.check(Fault::Full, FileOp::SetLen, self.path())?;
+        self.file.reserve(len)
     }
 
     fn sync_data(&self) -> Result<()> {
