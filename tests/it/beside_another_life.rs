@@ -3,13 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
-use ecsdb::{PersistenceConfig, Policy};
+use ecsdb::{Event, PersistenceConfig, Policy};
 use ecsdb_io::Layout;
 use ecsdb_recovery::verify;
 use ecsdb_sim::{CrashVariant, SimDisk};
 use ecsdb_tests::crashed::{self, DIR, builder, files};
 
-use crate::lifecycle::{State, large, state};
+use crate::lifecycle::{State, by_hand, large, state};
 use crate::past;
 use crate::two_lives::{copy, each_full as archiving, is_archived, put_back, small};
 
@@ -149,7 +149,7 @@ fn no_salvage_mixes_two_lives() {
 
 /// This life has LSN 1 to 4 in segments 1 to 4, the other one has archived its own under the same numbers. Somebody has put the archive's third segment
 /// into the log, in the place of one that was damaged.
-fn third_from_the_archive() -> (SimDisk, Vec<State>) {
+fn third_from_the_archive(snapshots: bool) -> (SimDisk, Vec<State>) {
     let disk = crashed::disk(1);
     let db = builder(&disk, archiving).open().unwrap();
     db.close().unwrap();
@@ -172,6 +172,9 @@ fn third_from_the_archive() -> (SimDisk, Vec<State>) {
     for i in 1..5 {
         states.push(large(&db, i));
         db.rotate_log().unwrap();
+        if snapshots && i == 1 {
+            db.snapshot().unwrap().wait().unwrap();
+        }
     }
     db.close().unwrap();
     drop(db);
@@ -183,10 +186,12 @@ fn third_from_the_archive() -> (SimDisk, Vec<State>) {
 /// REC-16: the archive's copy of the second one ends as the third one says, and does not follow from the first one.
 #[test]
 fn a_copy_in_the_archive_that_does_not_follow_from_the_one_before_is_no_part_of_the_log() {
-    let (disk, states) = third_from_the_archive();
-    for (found, was) in past::past(&disk, states.iter().map(|state| state.0)).into_iter().zip(&states) {
-        if let Ok(found) = found {
-            assert_eq!(found, was.1, "LSN {}: another world", was.0);
+    for snapshots in [false, true] {
+        let (disk, states) = third_from_the_archive(snapshots);
+        for (found, was) in past::past(&disk, states.iter().map(|state| state.0)).into_iter().zip(&states) {
+            if let Ok(found) = found {
+                assert_eq!(found, was.1, "LSN {}: another world", was.0);
+            }
         }
     }
 }
@@ -194,8 +199,11 @@ fn a_copy_in_the_archive_that_does_not_follow_from_the_one_before_is_no_part_of_
 /// The same for an opening.
 #[test]
 fn a_salvage_goes_on_with_no_copy_that_does_not_follow() {
-    for policy in [Policy::TruncateTail, Policy::Salvage] {
-        let (disk, states) = third_from_the_archive();
+    for (policy, snapshots) in [Policy::TruncateTail, Policy::Salvage]
+        .into_iter()
+        .flat_map(|policy| [(policy, false), (policy, true)])
+    {
+        let (disk, states) = third_from_the_archive(snapshots);
         if let Ok(db) = builder(&disk, archiving).policy(policy).open() {
             let world = state(&db).1;
             let report = db.recovery_report().unwrap();
@@ -325,4 +333,92 @@ fn what_two_lives_set_aside_is_two_databases() {
         }
     }
     past::every_moment_is_there(&disk, &states[..3], &format!("{report}: {all:?}"));
+}
+
+/// CKP-11: the newest manifest is damaged, and the one before says of no archive yet. What the log leads to there is no less for that, though nothing more is
+/// archived when the log is trimmed next.
+#[test]
+fn what_a_damaged_manifest_has_archived_counts_whatever_is_archived_next() {
+    let disk = crashed::disk(1);
+    let db = builder(&disk, archiving).open().unwrap();
+    let mut states = vec![large(&db, 1), large(&db, 2), small(&db, 3)];
+    db.snapshot().unwrap().wait().unwrap();
+    states.push(small(&db, 4));
+    db.snapshot().unwrap().wait().unwrap();
+    states.push(small(&db, 5));
+    disk.power_off();
+    drop(db);
+    let disk = disk.crash(CrashVariant::KEPT);
+    let newest = files(&disk, ".manifest").pop().unwrap();
+    disk.corrupt(newest, 20, &[7; 40]).unwrap();
+    for round in 0..3 {
+        let db = builder(&disk, archiving).open().unwrap();
+        let mut events = db.events();
+        states.push(small(&db, 6 + round));
+        db.snapshot().unwrap().wait().unwrap();
+        while let Some(event) = events.try_next() {
+            assert!(!matches!(event, Event::Failed { .. }), "round {round}: {event:?}");
+        }
+        db.close().unwrap();
+        drop(db);
+        past::every_moment_is_there(&disk, &states, &format!("round {round}"));
+    }
+}
+
+/// CKP-11: no manifest is left, and the archive is away when a salvage makes one. It is not given up for that once it is back.
+#[test]
+fn an_archive_that_is_away_while_manifests_are_made_anew_is_not_deleted_once_it_is_back() {
+    for said in [archiving, by_hand] {
+        let disk = crashed::disk(1);
+        let db = builder(&disk, archiving).open().unwrap();
+        for i in 0..4 {
+            large(&db, i);
+            db.snapshot().unwrap().wait().unwrap();
+        }
+        db.close().unwrap();
+        drop(db);
+        let there = disk.files().into_iter().filter(|(path, _)| is_archived(path));
+        let archive: Vec<_> = there.map(|(path, _)| (path.clone(), disk.read(&path).unwrap())).collect();
+        archive.iter().for_each(|(path, _)| disk.erase(path).unwrap());
+        for manifest in files(&disk, ".manifest") {
+            disk.erase(manifest).unwrap();
+        }
+        let session = |policy| {
+            let db = builder(&disk, said).policy(policy).open().unwrap();
+            for i in 0..3 {
+                large(&db, 10 + i);
+                db.snapshot().unwrap().wait().unwrap();
+            }
+            db.close().unwrap();
+        };
+        session(Policy::Salvage);
+        archive.iter().for_each(|(path, bytes)| disk.put(path, bytes).unwrap());
+        session(Policy::TruncateTail);
+        let now: Vec<_> = disk.files().into_iter().map(|(path, _)| disk.read(path).unwrap()).collect();
+        let segments = archive.iter().filter(|(path, _)| path.to_string_lossy().ends_with(".seg.zst"));
+        assert!(segments.map(|(_, bytes)| bytes).all(|bytes| now.contains(bytes)));
+    }
+}
+
+/// What never had an archive goes on without one after a salvage without a manifest, also where a tool works on it.
+#[test]
+fn nothing_is_missed_of_an_archive_that_there_never_was() {
+    let disk = crashed::disk(1);
+    let db = builder(&disk, by_hand).open().unwrap();
+    for i in 0..4 {
+        large(&db, i);
+        db.snapshot().unwrap().wait().unwrap();
+    }
+    db.close().unwrap();
+    drop(db);
+    for manifest in files(&disk, ".manifest") {
+        disk.erase(manifest).unwrap();
+    }
+    let db = builder(&disk, by_hand).policy(Policy::Salvage).open().unwrap();
+    large(&db, 9);
+    db.close().unwrap();
+    drop(db);
+    let db = builder(&disk, by_hand).keep_all().open().unwrap();
+    db.compact().unwrap().wait().unwrap();
+    assert!(db.verify(|_| {}).unwrap().faults.is_empty());
 }

@@ -71,7 +71,7 @@ impl Store {
             return Ok(());
         }
         work.archive_lock = None;
-        if is_empty && had_some(&manifest) {
+        if is_empty && had_some(&manifest) && self.settings().said(manifest.kept).archive != 0 {
             return Err(Error::ArchiveAway(dir.into()));
         }
         work.archive_lock = Some(claim(vfs, &self.layout, dir, manifest.database)?);
@@ -125,6 +125,7 @@ impl Store {
 
     fn archive_each(&self, work: &mut Work, first_needed: u64) -> Result<()> {
         self.claim_archive(work)?;
+        self.list_counted(work, first_needed)?;
         let first = self.manifest().first_archived;
         let [log, _] = log_dirs(&self.layout, &self.manifest());
         let mut segments = Vec::new();
@@ -279,36 +280,55 @@ impl Store {
         Ok(())
     }
 
+    /// Puts on the list what is in the archive of what the log has not given up below `first_needed`: segments that the log has, too, or has lost and leads
+    /// to. A trim that came no further has put it there, or one of which the manifest is lost.
+    pub(crate) fn list_counted(&self, work: &mut Work, first_needed: u64) -> Result<()> {
+        let (vfs, manifest) = (&*self.direct_vfs, self.manifest());
+        let [log, archive] = log_dirs(&self.layout, &manifest);
+        let from = manifest.archive_end.max(archive.first);
+        let kinds = [FileKind::ArchivedSegment, FileKind::CompressedSegment];
+        let mut copies = numbered_files(vfs, archive.path, &kinds)?;
+        copies.retain(|copy| (from..first_needed).contains(&copy.number));
+        if copies.is_empty() {
+            return Ok(());
+        }
+        let mut behind = None;
+        for file in segment_files(vfs, &[log, archive])?.into_iter().rev() {
+            let Some(header) = SegmentHead::of(vfs, &file, manifest.database)?.own() else { continue };
+            for copy in copies.iter().filter(|copy| copy.number == file.number) {
+                let is_it = copy.path == file.path
+                    || SegmentHead::of(vfs, copy, manifest.database)?.own() == Some(header);
+                if is_it && !self.archived(work)?.iter().any(|segment| segment.number == copy.number) {
+                    let (number, bytes) = (copy.number, copy.bytes);
+                    let (previous, after) = before_it(number, Some(header.previous));
+                    let last_lsn = behind.filter(|end: &SegmentEnd| end.segment == number);
+                    let last_lsn = last_lsn.map(|end| end.last_lsn);
+                    self.note_archived(work, ArchivedSegment { number, previous, after, last_lsn, bytes })?;
+                }
+            }
+            behind = Some(header.previous);
+        }
+        Ok(())
+    }
+
     /// Sets aside what another life of the database has archived under numbers up to `first_needed` that this log has passed over, or lost: from here on
     /// they would count (CKP-11).
     fn make_room_between(&self, work: &mut Work, copies: &[NumberedFile], first_needed: u64) -> Result<()> {
         let manifest = self.manifest();
         let first = manifest.archive_end.max(manifest.archived_from());
-        let mut strangers = Vec::new();
         for copy in copies.iter().filter(|copy| (first..first_needed).contains(&copy.number)) {
             let is_listed = self.archived(work)?.iter().any(|segment| segment.number == copy.number);
-            let is_anybodys = || -> Result<bool> {
-                Ok(match SegmentHead::of(&*self.archive_vfs, copy, manifest.database)? {
-                    SegmentHead::Own(_) | SegmentHead::Damaged(_) => true,
-                    SegmentHead::Strange(_) | SegmentHead::Blank => false,
-                })
-            };
-            if !is_listed && is_anybodys()? {
-                strangers.push(copy);
-            }
-        }
-        if strangers.is_empty() {
-            return Ok(());
-        }
-        // The log may lead to one that it has lost.
-        let [log, archive] = log_dirs(&self.layout, &manifest);
-        let dirs = [LogDir { first, ..log }, LogDir { end: u64::MAX, ..archive }];
-        let counted = segment_files(&*self.direct_vfs, &dirs)?;
-        for copy in strangers {
             // It may have made room already.
-            let is_there = self.archive_vfs.file_len(&copy.path)?.is_some();
-            if is_there && !counted.iter().any(|file| file.path == copy.path) {
-                self.make_room(work, copy)?;
+            if is_listed || self.archive_vfs.file_len(&copy.path)?.is_none() {
+                continue;
+            }
+            match SegmentHead::of(&*self.archive_vfs, copy, manifest.database)? {
+                // By it, or by one that it leads to, it may be this log's own.
+                SegmentHead::Damaged(e) if e.is_of_the_medium() && work.waits_for(&copy.path) => {
+                    return Err(e.into());
+                }
+                SegmentHead::Own(_) | SegmentHead::Damaged(_) => self.make_room(work, copy)?,
+                SegmentHead::Strange(_) | SegmentHead::Blank => {}
             }
         }
         Ok(())

@@ -178,6 +178,7 @@ impl Store {
         let is_it =
             || Snapshot::open(&*self.direct_vfs, &path).is_ok_and(|found| found.header() == &written.header);
         if !self.is_uncertain()
+            && self.is_at_home()
             && !self.manifest().uses(written.header.sequence)
             && is_it()
             && let Err(e) = self.vfs.remove(&path)

@@ -17,7 +17,7 @@ use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::event::{Event, EventSender};
 use crate::info::Task;
-use crate::settings::StoreSettings;
+use crate::settings::{Archiving, StoreSettings};
 use crate::snapshot::Newest;
 use crate::stats::Noted;
 use crate::trim::{There, Trim};
@@ -267,6 +267,14 @@ impl Store {
         Ok(())
     }
 
+    /// Whether the database's own directory and that of the log are those that this process has locked, wherever its snapshots are.
+    pub(crate) fn is_at_home(&self) -> bool {
+        let locks = self.locks.lock();
+        let others = locks.split_last().map_or(&[][..], |(_, others)| others);
+        others.iter().all(|lock| lock.check().is_ok())
+            && self.manifest().check_there(&*self.direct_vfs, &self.layout).is_ok()
+    }
+
     /// Refuses a directory of snapshots in which there is none, though there should be.
     fn check_some_snapshot(&self, manifest: &Manifest) -> Result<()> {
         let mut all = manifest.snapshots.iter().chain(&manifest.away).peekable();
@@ -369,6 +377,11 @@ impl Store {
         if archives {
             self.archive_below(work, first_segment)?;
             self.report_hole(work, first_segment)?;
+        } else if settings.archive == Archiving::Off
+            && manifest.salvage == 0
+            && let Err(e) = self.list_counted(work, first_segment)
+        {
+            tracing::warn!(error = %e, "the archive cannot be looked at");
         }
         let (snapshot_sizes, now_unix_ns) = (self.snapshot_sizes()?, self.log.now_unix_ns());
         let nothing = Vec::new();
@@ -382,7 +395,7 @@ impl Store {
             Err(e) => return Err(e),
         };
         let mut next = manifest.clone();
-        if archives {
+        if archives || settings.archive == Archiving::Off {
             next.note_archived(archived.last().map_or(0, |last| last.number + 1));
         }
         let there = There {

@@ -74,7 +74,9 @@ impl Trim {
             _ if salvaging => 0,
             _ if settings.archive == Archiving::Off => u64::MAX,
             // The log goes on without a copy, and what a tool has archived leads to it no more.
-            _ if kept.archive == 0 && there.first_segment > manifest.first_segment => u64::MAX,
+            _ if kept.archive == 0 && there.first_segment > manifest.first_segment => {
+                archived.last().map_or(0, |last| last.number + 1)
+            }
             // What is behind it and not on the list is away.
             Some(i) => archived[i].number + 1,
             None => 0,
@@ -130,6 +132,6 @@ mod tests {
         assert_eq!(first_archived(&[Some(20), Some(30)]), 5);
         // A list that does not ascend: the last one says nothing of those before it.
         assert_eq!(first_archived(&[Some(20), Some(40), Some(25)]), 4);
-        assert_eq!(first_archived(&[Some(40), Some(25)]), 2);
+        assert_eq!(first_archived(&[Some(40), Some(25)]), 0);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ecsdb_io::{FileKind, IoError, Layout, Owner, Vfs, numbered_files, patiently};
+use ecsdb_io::{FileKind, IoError, Layout, NumberedFile, Owner, Vfs, numbered_files, patiently};
 use ecsdb_snapshot::{Kept, Manifest, Snapshot, SnapshotEntry};
 use ecsdb_wal::{Known, LogDir, LogScan, Lsn, SegmentHead, SegmentHeader, Tail, segment_files};
 
@@ -54,7 +54,7 @@ pub(crate) fn manifest(
                     // And it may name what this one gives up.
                     manifest.gone.clear();
                     // CKP-11: or have been the first that kept an archive.
-                    if manifest.kept.archive == 0 && has_archive(vfs, layout, manifest.database) {
+                    if manifest.kept.archive == 0 && has_archive(vfs, layout, &manifest) {
                         let Kept { archive, archive_level, .. } = Kept::EVERYTHING;
                         manifest.kept = Kept { archive, archive_level, ..manifest.kept };
                     }
@@ -327,11 +327,14 @@ pub(crate) fn missed_before(
     })
 }
 
-/// Whether a segment of the database lies in the archive. REC-14: one that cannot be looked at stops nothing.
-fn has_archive(vfs: &dyn Vfs, layout: &Layout, database: u128) -> bool {
+/// Whether a segment lies in the archive that the log had not given up yet. REC-14: one that cannot be looked at stops nothing.
+fn has_archive(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> bool {
     let kinds = [FileKind::ArchivedSegment, FileKind::CompressedSegment];
     let files = numbered_files(vfs, layout.archive_dir(), &kinds).unwrap_or_default();
-    files.iter().any(|file| SegmentHead::of(vfs, file, database).is_ok_and(|head| head.own().is_some()))
+    let is_own = |file: &NumberedFile| {
+        SegmentHead::of(vfs, file, manifest.database).is_ok_and(|head| head.own().is_some())
+    };
+    files.iter().any(|file| file.number >= manifest.first_segment && is_own(file))
 }
 
 /// What is missing between the newest snapshot and a log that begins with `first`, in words.

@@ -49,6 +49,7 @@ pub(crate) fn manifest(
         // REC-14: an archive that cannot be looked at stops nothing. CKP-11: whatever is there is kept.
         Err(e) => {
             manifest.kept = Kept::EVERYTHING;
+            manifest.archive_end = segments.first().map_or(1, |first| first.sequence);
             let (path, reason) = (layout.archive_dir().into(), e.to_string());
             report.rejected.push(Rejected { path, reason, away: false });
             Vec::new()
@@ -56,15 +57,13 @@ pub(crate) fn manifest(
     };
     let archived = ours(&headers(vfs, archived));
     let mut counted = segments;
-    // What is before the log may be its archive.
-    manifest.archive_end = counted.first().map_or(1, |first| first.sequence);
     if let Some(newest) = archived.last() {
-        // CKP-11: what was said to be kept is not known.
+        // CKP-11: what was said to be kept is not known. What is before the log may be its archive.
         manifest.kept = Kept::EVERYTHING;
+        manifest.archive_end = counted.first().map_or(newest.sequence + 1, |first| first.sequence);
         if counted.is_empty() {
             // All of them are the past of a log that is away. REC-13: the newest one was archived once the next one had begun.
             manifest.first_segment = newest.sequence + 1;
-            manifest.archive_end = newest.sequence + 1;
             manifest.next_segment = newest.sequence + 2;
         }
         // CKP-11: what another life of the database has archived says nothing of this one.

@@ -174,17 +174,20 @@ fn whole_copy(
     }
 }
 
-/// The copy in an archive of the segment that ends so.
+/// The copy in an archive of the segment with this header, that ends so. Another one that does is of another life, whose next segment somebody has put
+/// into the log.
 pub(crate) fn copy_in_archive(
     vfs: &dyn Vfs,
     dirs: &[LogDir<'_>],
     end: &SegmentEnd,
-    database: u128,
+    header: &SegmentHeader,
 ) -> Result<Option<ScannedSegment>> {
     for dir in dirs.iter().filter(|dir| dir.archive) {
         let files = numbered_files(vfs, dir.path, &[FileKind::Segment, FileKind::CompressedSegment])?;
         for file in files.iter().filter(|file| file.number == end.segment && file.number >= dir.first) {
-            if let Some(copy) = whole_copy(vfs, file, end, database)? {
+            if let Some(copy) = whole_copy(vfs, file, end, header.database)?
+                && copy.header == *header
+            {
                 return Ok(Some(copy));
             }
         }

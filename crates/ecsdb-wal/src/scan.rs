@@ -372,15 +372,8 @@ impl LogScan {
             }
             walked.go_on(reader, limit, take)?;
         }
-        // Of another life, whose next segment somebody has put here, it does not follow from what was before.
-        let follows = |copy: &ScannedSegment| {
-            let previous = &copy.header.previous;
-            self.segments
-                .last()
-                .is_none_or(|before| before.end == *previous || before.header.sequence < previous.segment)
-        };
         if let Some(end) = declared.filter(|end| *end != walked.end)
-            && let Some(copy) = copy_in_archive(vfs, dirs, &end, header.database)?.filter(follows)
+            && let Some(copy) = copy_in_archive(vfs, dirs, &end, &header)?
         {
             // It counts for nothing then: neither its damage nor what is behind that.
             let what = walked.stop.map_or_else(|| "the segment ends here".into(), |stop| stop.what);
