@@ -4,9 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use ecsdb::{Event, PersistenceConfig, Policy};
-use ecsdb_io::Layout;
+use ecsdb_io::{FileOp, Layout};
 use ecsdb_recovery::verify;
-use ecsdb_sim::{CrashVariant, SimDisk};
+use ecsdb_sim::{CrashVariant, Fault, SimDisk};
 use ecsdb_tests::crashed::{self, DIR, builder, files};
 
 use crate::lifecycle::{State, by_hand, large, state};
@@ -339,8 +339,18 @@ fn what_two_lives_set_aside_is_two_databases() {
 /// archived when the log is trimmed next.
 #[test]
 fn what_a_damaged_manifest_has_archived_counts_whatever_is_archived_next() {
+    for (fails, rotates) in [(0, false), (1, false), (1, true), (4, false), (4, true), (9, true)] {
+        counts_whatever_is_archived_next(fails, rotates);
+    }
+}
+
+fn counts_whatever_is_archived_next(fails: u64, rotates: bool) {
     let disk = crashed::disk(1);
-    let db = builder(&disk, archiving).open().unwrap();
+    let plain = |config: &mut PersistenceConfig| {
+        archiving(config);
+        config.archive.compression_level = 0;
+    };
+    let db = builder(&disk, plain).open().unwrap();
     let mut states = vec![large(&db, 1), large(&db, 2), small(&db, 3)];
     db.snapshot().unwrap().wait().unwrap();
     states.push(small(&db, 4));
@@ -351,17 +361,34 @@ fn what_a_damaged_manifest_has_archived_counts_whatever_is_archived_next() {
     let disk = disk.crash(CrashVariant::KEPT);
     let newest = files(&disk, ".manifest").pop().unwrap();
     disk.corrupt(newest, 20, &[7; 40]).unwrap();
-    for round in 0..3 {
-        let db = builder(&disk, archiving).open().unwrap();
+    for round in 0..5 {
+        let db = builder(&disk, plain).open().unwrap();
         let mut events = db.events();
         states.push(small(&db, 6 + round));
+        if rotates {
+            db.rotate_log().unwrap();
+        }
+        if round == 0 && fails > 0 {
+            // The medium does not give what was archived, for a while.
+            disk.inject(Fault::on(FileOp::Read).of_names_containing("archive/").times(fails));
+        }
         db.snapshot().unwrap().wait().unwrap();
+        disk.clear_faults();
         while let Some(event) = events.try_next() {
-            assert!(!matches!(event, Event::Failed { .. }), "round {round}: {event:?}");
+            let failed = matches!(event, Event::Failed { .. });
+            assert!(!failed || round == 0 && fails > 0, "{fails}, {rotates}, round {round}: {event:?}");
         }
         db.close().unwrap();
         drop(db);
-        past::every_moment_is_there(&disk, &states, &format!("round {round}"));
+        let what = format!("{fails}, {rotates}, round {round}");
+        past::every_moment_is_there(&disk, &states, &what);
+        assert!(
+            !disk
+                .files()
+                .iter()
+                .any(|(path, _)| in_quarantine(path) && path.to_string_lossy().contains(".seg")),
+            "{what}"
+        );
     }
 }
 

@@ -125,7 +125,7 @@ impl Store {
 
     fn archive_each(&self, work: &mut Work, first_needed: u64) -> Result<()> {
         self.claim_archive(work)?;
-        self.list_counted(work, first_needed)?;
+        let ahead = self.list_counted(work, first_needed)?;
         let first = self.manifest().first_archived;
         let [log, _] = log_dirs(&self.layout, &self.manifest());
         let mut segments = Vec::new();
@@ -199,11 +199,9 @@ impl Store {
             work.not_given.remove(&next.path);
             self.note_archived(work, archived)?;
         }
-        if let Some(copies) = &copies {
-            self.make_room_between(work, copies, first_needed)?;
-        }
+        self.make_room_between(work, &ahead)?;
         // CKP-2: what was found there may have been put there by a process that came no further, or before a sync that failed.
-        if copies.is_some() {
+        if copies.is_some() || !ahead.is_empty() {
             self.archive_vfs.sync_dir(self.layout.archive_dir())?;
         }
         Ok(())
@@ -281,28 +279,47 @@ impl Store {
     }
 
     /// Puts on the list what is in the archive of what the log has not given up below `first_needed`: segments that the log has, too, or has lost and leads
-    /// to. A trim that came no further has put it there, or one of which the manifest is lost.
-    pub(crate) fn list_counted(&self, work: &mut Work, first_needed: u64) -> Result<()> {
+    /// to. A trim that came no further has put it there, or one of which the manifest is lost. Gives all that lies there under numbers that count from
+    /// here on.
+    pub(crate) fn list_counted(&self, work: &mut Work, first_needed: u64) -> Result<Vec<NumberedFile>> {
         let (vfs, manifest) = (&*self.direct_vfs, self.manifest());
-        let [log, archive] = log_dirs(&self.layout, &manifest);
-        let from = manifest.archive_end.max(archive.first);
+        let [_, archive] = log_dirs(&self.layout, &manifest);
         let kinds = [FileKind::ArchivedSegment, FileKind::CompressedSegment];
         let mut copies = numbered_files(vfs, archive.path, &kinds)?;
+        // Of manifests that were made anew the end of the archive is a guess: what leads to the log tells.
+        let from = manifest.archive_end.min(manifest.first_segment).max(archive.first);
         copies.retain(|copy| (from..first_needed).contains(&copy.number));
         if copies.is_empty() {
-            return Ok(());
+            return Ok(copies);
         }
-        let mut behind = None;
-        for file in segment_files(vfs, &[log, archive])?.into_iter().rev() {
+        self.list_led_to(work, &copies, from)?;
+        for copy in &copies {
+            // By one that the medium has not given, what it leads to was not known.
+            if !self.is_listed(work, copy.number)? && self.scan_patiently(work, copy)?.found.is_ok() {
+                self.list_led_to(work, &copies, from)?;
+            }
+        }
+        Ok(copies)
+    }
+
+    fn is_listed(&self, work: &mut Work, number: u64) -> Result<bool> {
+        Ok(self.archived(work)?.iter().any(|segment| segment.number == number))
+    }
+
+    fn list_led_to(&self, work: &mut Work, copies: &[NumberedFile], from: u64) -> Result<()> {
+        let (vfs, manifest) = (&*self.direct_vfs, self.manifest());
+        let files = segment_files(vfs, &log_dirs(&self.layout, &manifest))?;
+        let mut behind: Option<SegmentEnd> = None;
+        for file in files.into_iter().rev().take_while(|file| file.number >= from) {
             let Some(header) = SegmentHead::of(vfs, &file, manifest.database)?.own() else { continue };
             for copy in copies.iter().filter(|copy| copy.number == file.number) {
                 let is_it = copy.path == file.path
                     || SegmentHead::of(vfs, copy, manifest.database)?.own() == Some(header);
-                if is_it && !self.archived(work)?.iter().any(|segment| segment.number == copy.number) {
+                if is_it && !self.is_listed(work, copy.number)? {
                     let (number, bytes) = (copy.number, copy.bytes);
                     let (previous, after) = before_it(number, Some(header.previous));
-                    let last_lsn = behind.filter(|end: &SegmentEnd| end.segment == number);
-                    let last_lsn = last_lsn.map(|end| end.last_lsn);
+                    let end = behind.filter(|end| end.segment == number);
+                    let last_lsn = end.map(|end| end.last_lsn);
                     self.note_archived(work, ArchivedSegment { number, previous, after, last_lsn, bytes })?;
                 }
             }
@@ -311,22 +328,16 @@ impl Store {
         Ok(())
     }
 
-    /// Sets aside what another life of the database has archived under numbers up to `first_needed` that this log has passed over, or lost: from here on
-    /// they would count (CKP-11).
-    fn make_room_between(&self, work: &mut Work, copies: &[NumberedFile], first_needed: u64) -> Result<()> {
-        let manifest = self.manifest();
-        let first = manifest.archive_end.max(manifest.archived_from());
-        for copy in copies.iter().filter(|copy| (first..first_needed).contains(&copy.number)) {
-            let is_listed = self.archived(work)?.iter().any(|segment| segment.number == copy.number);
+    /// Sets aside those of the `copies` that are not on the list: another life of the database has archived them under numbers that this log has passed
+    /// over, or lost. From here on they would count (CKP-11).
+    fn make_room_between(&self, work: &mut Work, copies: &[NumberedFile]) -> Result<()> {
+        let database = self.manifest().database;
+        for copy in copies {
             // It may have made room already.
-            if is_listed || self.archive_vfs.file_len(&copy.path)?.is_none() {
+            if self.is_listed(work, copy.number)? || self.archive_vfs.file_len(&copy.path)?.is_none() {
                 continue;
             }
-            match SegmentHead::of(&*self.archive_vfs, copy, manifest.database)? {
-                // By it, or by one that it leads to, it may be this log's own.
-                SegmentHead::Damaged(e) if e.is_of_the_medium() && work.waits_for(&copy.path) => {
-                    return Err(e.into());
-                }
+            match SegmentHead::of(&*self.archive_vfs, copy, database)? {
                 SegmentHead::Own(_) | SegmentHead::Damaged(_) => self.make_room(work, copy)?,
                 SegmentHead::Strange(_) | SegmentHead::Blank => {}
             }

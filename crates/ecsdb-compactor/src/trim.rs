@@ -75,7 +75,8 @@ impl Trim {
             _ if settings.archive == Archiving::Off => u64::MAX,
             // The log goes on without a copy, and what a tool has archived leads to it no more.
             _ if kept.archive == 0 && there.first_segment > manifest.first_segment => {
-                archived.last().map_or(0, |last| last.number + 1)
+                let begins = archived.first().is_some_and(|first| first.previous < there.archive_first);
+                archived.last().filter(|_| begins).map_or(0, |last| last.number + 1)
             }
             // What is behind it and not on the list is away.
             Some(i) => archived[i].number + 1,
