@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 
 use ecsdb::{Event, PersistenceConfig, Policy};
 use ecsdb_io::{FileOp, Layout};
-use ecsdb_recovery::verify;
+use ecsdb_recovery::{log_dirs, verify};
 use ecsdb_sim::{CrashVariant, Fault, SimDisk};
+use ecsdb_snapshot::Manifest;
 use ecsdb_tests::crashed::{self, DIR, builder, files};
+
+use ecsdb_wal::segment_files;
 
 use crate::lifecycle::{State, by_hand, large, state};
 use crate::past;
@@ -60,6 +63,21 @@ fn passed_over() -> (SimDisk, Vec<State>) {
 fn another_lifes_segment_under_a_number_passed_over_before_the_log_is_no_part_of_it() {
     let (disk, states) = passed_over();
     past::every_moment_is_there(&disk, &states, "after a snapshot");
+}
+
+/// CKP-11: whatever lies there.
+#[test]
+fn nothing_counts_between_the_end_of_the_archive_and_the_log() {
+    let disk = crashed::disk(1);
+    for (dir, numbers) in [("archive", 1..=6), ("log", 5..=6)] {
+        for number in numbers {
+            disk.put(Path::new(DIR).join(format!("{dir}/{number:016}.seg")), &[1; 8192]).unwrap();
+        }
+    }
+    let mut manifest = Manifest::new(1);
+    (manifest.first_segment, manifest.archive_end, manifest.first_archived) = (5, 3, 2);
+    let files = segment_files(&*disk.vfs(), &log_dirs(&Layout::new(DIR), &manifest)).unwrap();
+    assert_eq!(files.iter().map(|file| file.number).collect::<Vec<_>>(), [2, 5, 6]);
 }
 
 /// The same: what is whole is called damaged.
@@ -245,13 +263,15 @@ fn another_lifes_segment_does_not_take_the_place_of_one_that_is_gone() {
     for (found, was) in past::past(&disk, states.iter().map(|state| state.0)).into_iter().zip(&states) {
         assert!(found.is_err() || found.unwrap() == was.1, "before: LSN {}: another world", was.0);
     }
-    let db = builder(&disk, archiving).open().unwrap();
-    states.push(large(&db, 3));
-    db.snapshot().unwrap().wait().unwrap();
-    db.close().unwrap();
-    drop(db);
-    for (found, was) in past::past(&disk, states.iter().map(|state| state.0)).into_iter().zip(&states) {
-        assert!(found.is_err() || found.unwrap() == was.1, "LSN {}: another world", was.0);
+    for round in 3..6 {
+        let db = builder(&disk, archiving).open().unwrap();
+        states.push(large(&db, round));
+        db.snapshot().unwrap().wait().unwrap();
+        db.close().unwrap();
+        drop(db);
+        for (found, was) in past::past(&disk, states.iter().map(|state| state.0)).into_iter().zip(&states) {
+            assert!(found.is_err() || found.unwrap() == was.1, "{round}: LSN {}: another world", was.0);
+        }
     }
 }
 
