@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use ecsdb_io::{
-    FileKind, Layout, NumberedFile, OpenMode, PageWriter, Vfs, VfsFile, numbered_files, publish, seekable,
+    FileKind, Layout, NumberedFile, OpenMode, PageWriter, Vfs, VfsFile, numbered_files, publish,
+    remove_temporaries, seekable,
 };
 use ecsdb_recovery::{Mark, claim, log_dirs, mark, missing_segments, move_aside};
 use ecsdb_snapshot::Manifest;
@@ -76,6 +77,11 @@ impl Store {
         }
         work.archive_lock = Some(claim(vfs, &self.layout, dir, manifest.database)?);
         work.archived = None;
+        // What was begun may never get its name: the next attempt compresses as it is said by then. It is in nobody's way.
+        let kinds = [FileKind::ArchivedSegment, FileKind::CompressedSegment];
+        if let Err(e) = remove_temporaries(vfs, dir, &kinds) {
+            tracing::warn!(error = %e, "what an interrupted attempt has left in the archive stays");
+        }
         Ok(())
     }
 
@@ -190,7 +196,10 @@ impl Store {
             };
             if is_damaged {
                 let damage = match &scanned {
-                    Ok(scanned) => scanned.damage.as_ref().map_or_else(String::new, ToString::to_string),
+                    Ok(scanned) => match &scanned.damage {
+                        Some(damage) => damage.to_string(),
+                        None => format!("it ends with LSN {}", scanned.end.last_lsn),
+                    },
                     Err(e) => e.to_string(),
                 };
                 self.report_damage("is damaged, and is archived as it is", &damage);
@@ -462,7 +471,8 @@ fn list_archive(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<V
         segment.last_lsn = match ends.iter().find(|end| end.segment == segment.number) {
             Some(end) => Some(end.last_lsn),
             None => match LogScan::file(vfs, path).and_then(ScannedSegment::given) {
-                Ok(scanned) => Some(scanned.end.last_lsn),
+                // CKP-11: what is damaged goes on behind where it can be read.
+                Ok(scanned) => scanned.damage.is_none().then_some(scanned.end.last_lsn),
                 Err(e) if e.is_of_the_file() => None,
                 Err(e) => return Err(e.into()),
             },

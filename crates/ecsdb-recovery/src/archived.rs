@@ -46,12 +46,13 @@ pub fn missing_files(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Res
     if manifest.salvage != 0 {
         return Ok(missing);
     }
-    let [log, _] = log_dirs(layout, manifest);
     let not_missed = not_missed_before(vfs, layout, manifest)?;
     let mut links = Vec::new();
-    let files = segment_files(vfs, &[log])?;
-    for file in &files {
-        links.extend(link(vfs, file, manifest, not_missed, &links)?);
+    // Where a newer manifest is damaged that had given it up, the archive has what the log leads to.
+    for file in segment_files(vfs, &log_dirs(layout, manifest))? {
+        if file.number >= manifest.first_segment {
+            links.extend(link(vfs, &file, manifest, not_missed, &links)?);
+        }
     }
     let segments = missing_segments(manifest.first_segment, links);
     missing.extend(segments.into_iter().map(|number| layout.file(FileKind::Segment, number)));

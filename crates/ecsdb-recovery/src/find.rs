@@ -58,6 +58,7 @@ pub(crate) fn manifest(
                         let Kept { archive, archive_level, .. } = Kept::EVERYTHING;
                         manifest.kept = Kept { archive, archive_level, ..manifest.kept };
                     }
+                    note_archived(vfs, layout, &mut manifest)?;
                     // REC-13: the first opening publishes a manifest before the log has a segment, and one after. There is none in between.
                     if manifest.incarnation > 0 {
                         manifest.next_segment = manifest.next_segment.max(2);
@@ -325,6 +326,21 @@ pub(crate) fn missed_before(
         Some(file) => format!("the segment {} has no header that is whole", file.path.display()),
         None => format!("the segment {} is not there", layout.file(kind, number).display()),
     })
+}
+
+/// CKP-11: where there is an archive, a newer manifest may have let the log go that is before what there is of it: that is archived, wherever the archive is now.
+fn note_archived(vfs: &dyn Vfs, layout: &Layout, manifest: &mut Manifest) -> Result<()> {
+    if manifest.kept.archive == 0 {
+        return Ok(());
+    }
+    let [log, _] = log_dirs(layout, manifest);
+    for file in segment_files(vfs, &[log])? {
+        if let Some(first) = SegmentHead::of(vfs, &file, log.database)?.own() {
+            manifest.note_archived(first.sequence);
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Whether a segment lies in the archive that the log had not given up yet. REC-14: one that cannot be looked at stops nothing.

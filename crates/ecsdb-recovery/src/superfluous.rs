@@ -98,7 +98,15 @@ pub fn superfluous(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Resul
             Err(e) => return Err(e),
         };
         for file in files.into_iter().filter(|file| !is_needed(kind, file.number)) {
-            let whose = whose(vfs, kind, &file.path)?;
+            let whose = match whose(vfs, kind, &file.path) {
+                Ok(whose) => whose,
+                // REC-14: as above.
+                Err(e) if dir == layout.archive_dir() => {
+                    tracing::warn!(error = %e, "what was given up stays in the archive for now");
+                    continue;
+                }
+                Err(e) => return Err(e),
+            };
             let is_ours = match whose {
                 Whose::Blank => true,
                 // It may be a part of what a salvage sets aside.
