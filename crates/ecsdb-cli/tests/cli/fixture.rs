@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use ecsdb::prelude::*;
 use serde_json::Value as Json;
@@ -119,7 +121,7 @@ impl Fixture {
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ecsdb"));
+        let mut command = listening(env!("CARGO_BIN_EXE_ecsdb"));
         command.args(arguments).current_dir(self.dir.path()).env_remove("RUST_BACKTRACE").env("TZ", "UTC");
         command
     }
@@ -147,6 +149,29 @@ impl Fixture {
         let out = self.ok(&[arguments, &["--json"]].concat());
         out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
+}
+
+/// A program that no signal is ignored for, also where these tests run in the background or with `nohup`.
+pub(crate) fn listening(program: &str) -> Command {
+    if !cfg!(target_os = "linux") {
+        return Command::new(program);
+    }
+    let mut command = Command::new("env");
+    command.args(["--default-signal=HUP,INT,TERM", program]);
+    command
+}
+
+/// Kills a program once it takes far too long, so that nobody waits for ever: until what this gives goes away.
+#[cfg(unix)]
+pub(crate) fn limited(child: &Child) -> mpsc::Sender<()> {
+    let (held, gone) = mpsc::channel();
+    let id = child.id().to_string();
+    std::thread::spawn(move || {
+        if gone.recv_timeout(Duration::from_secs(60)) == Err(mpsc::RecvTimeoutError::Timeout) {
+            drop(Command::new("kill").args(["-KILL", &id]).status());
+        }
+    });
+    held
 }
 
 pub(crate) fn told(output: Output) -> (i32, String, String) {
