@@ -9,7 +9,7 @@ use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{CWD, Mode, OFlags, mkfifoat, open};
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags, mkfifoat, open, renameat_with};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Termios, Winsize, tcgetattr, tcsetwinsize};
 
@@ -156,6 +156,27 @@ fn a_live_view_follows_its_terminal_and_gives_it_back_however_it_ends() {
         let wanted = if code == 3 { "there is no database in" } else { "interrupted" };
         assert_eq!(said.contains(wanted), code != 0, "{i}: {said:?}");
     }
+}
+
+/// Loading it shows how far it is on the same screen.
+#[test]
+fn a_live_view_of_another_database_is_drawn_from_the_start() {
+    const BEGUN: &str = "\u{1b}[2J";
+    let fixture = Fixture::new();
+    let db = fixture.open("other");
+    db.write(|tx| Ok(tx.spawn_batch([(); 100]).len())).unwrap();
+    db.close().unwrap();
+    let mut terminal = Terminal::run(&fixture, &["info", "world", "--watch"], true);
+    let seen = terminal.wait("quits", 0);
+    let [one, other] = ["world", "other"].map(|name| fixture.path(name));
+    renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).unwrap();
+    // Of a line that stays as it was nothing is drawn, unless the screen is.
+    terminal.wait("quits", seen);
+    let shown = &terminal.text()[seen..];
+    let at = |what: &str| shown.find(what).unwrap_or_else(|| panic!("{what:?}: {shown:?}"));
+    assert!(at(BEGUN) < at("\u{1b}[1;1H104"), "{shown:?}");
+    terminal.press(b"q");
+    assert_eq!(terminal.end().code(), Some(0));
 }
 
 /// Closing its window is the signal, too; with that ignored it has nowhere to draw. It does not go on for nobody.
