@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output};
-use std::sync::mpsc;
-use std::time::Duration;
+use std::process::{Command, Output};
 
 use ecsdb::prelude::*;
 use serde_json::Value as Json;
@@ -159,19 +157,6 @@ pub(crate) fn listening(program: &str) -> Command {
     let mut command = Command::new("env");
     command.args(["--default-signal=HUP,INT,TERM", program]);
     command
-}
-
-/// Kills a program once it takes far too long, so that nobody waits for ever: until what this gives goes away.
-#[cfg(unix)]
-pub(crate) fn limited(child: &Child) -> mpsc::Sender<()> {
-    let (held, gone) = mpsc::channel();
-    let id = child.id().to_string();
-    std::thread::spawn(move || {
-        if gone.recv_timeout(Duration::from_secs(60)) == Err(mpsc::RecvTimeoutError::Timeout) {
-            drop(Command::new("kill").args(["-KILL", &id]).status());
-        }
-    });
-    held
 }
 
 pub(crate) fn told(output: Output) -> (i32, String, String) {

@@ -6,17 +6,30 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use ecsdb::prelude::*;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::fixture::{Fixture, Health, files, limited, listening, told};
+use crate::fixture::{Fixture, Health, files, listening, told};
 
 pub(crate) const SIGNALS: [(&str, i32); 3] = [("-INT", 130), ("-TERM", 143), ("-HUP", 129)];
 
 pub(crate) fn send(child: &Child, signal: &str) {
     assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+}
+
+/// Kills a program once it takes far too long, so that nobody waits for ever: until what this gives goes away.
+pub(crate) fn limited(child: &Child) -> mpsc::Sender<()> {
+    let (held, gone) = mpsc::channel();
+    let id = child.id().to_string();
+    std::thread::spawn(move || {
+        if gone.recv_timeout(Duration::from_secs(60)) == Err(mpsc::RecvTimeoutError::Timeout) {
+            drop(Command::new("kill").args(["-KILL", &id]).status());
+        }
+    });
+    held
 }
 
 /// Waits until the signals are listened to; before that they end it as they end everybody.
