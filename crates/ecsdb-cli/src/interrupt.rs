@@ -1,18 +1,24 @@
 //! Ctrl-C, and the other signals that ask for an end. Whoever only reads ends at once; whoever writes is told, stops at the next step, and removes what is
-//! half done. A second one ends that, too: as a power cut would, after which the database is whole all the same.
+//! half done. The same one again ends that, too: as a power cut would, after which the database is whole all the same.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::failure::{self, Failure};
+use crate::output;
 
 /// What a shell gives for a command that a signal has ended is this and the signal's number.
 const SIGNALLED: u8 = 128;
 /// The number of the signal of Ctrl-C, wherever there are signals.
 const CTRL_C: u8 = 2;
 
+/// That of a terminal that goes away.
+const HANG_UP: u8 = 1;
+
 /// The number of the first signal; 0 until there was one.
 static ASKED: AtomicU8 = AtomicU8::new(0);
+/// All that there were: a bit each.
+static SEEN: AtomicU32 = AtomicU32::new(0);
 static HELD: Mutex<bool> = Mutex::new(false);
 
 fn held() -> MutexGuard<'static, bool> {
@@ -28,11 +34,11 @@ pub(crate) fn listen() -> anyhow::Result<()> {
     let ignored = ignored();
     let ends = [SIGHUP, SIGINT, SIGTERM].into_iter().filter(|signal| ignored & 1 << (signal - 1) == 0);
     let mut signals = Signals::new(ends)?;
-    std::thread::spawn(move || {
+    std::thread::Builder::new().spawn(move || {
         for signal in signals.forever() {
             ask(signal as u8);
         }
-    });
+    })?;
     // A file that would become larger than `ulimit -f` lets it is a full disk: an error, after which nothing half is left, and not the end of the process.
     signal_hook::flag::register(SIGXFSZ, std::sync::Arc::default())?;
     Ok(())
@@ -52,10 +58,14 @@ fn ignored() -> u64 {
 }
 
 fn ask(signal: u8) {
-    let first = ASKED.compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+    let _ = ASKED.compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst);
+    let bit = 1 << signal;
+    // Nobody's impatience is a terminal that goes away, which is told by shell and system, or a logout, which sends two different ones.
+    let again = SEEN.fetch_or(bit, Ordering::SeqCst) & bit != 0 && signal != HANG_UP;
     // Once it is to end, nobody begins to write any more.
     let held = held();
-    if !first || !*held {
+    if again || !*held {
+        output::clear();
         let _ = failure::end(&Failure::Interrupted.into());
         std::process::exit(code().into());
     }

@@ -169,7 +169,8 @@ fn run(command: Command, json: bool) -> Result<()> {
         Command::Man(options) => man::run(options, &mut out),
         Command::Demo(options) => demo::run(options, &mut out),
     };
-    // Once it is found, it is said, and no interruption any more. What was found is printed before what is wrong with it. That two differ is nothing wrong: where it was not printed, nobody knows how.
+    // Once it is found, it is said, and no interruption any more. What was found is printed before what is wrong with it. That two differ is nothing
+    // wrong: where it was not printed, nobody knows how.
     interrupt::hold();
     let printed = out.flush();
     match done {

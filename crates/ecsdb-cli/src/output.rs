@@ -3,12 +3,13 @@
 use std::fmt::Display;
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
 use comfy_table::{ColumnConstraint, ContentArrangement, LineStyle, Table, TableStyle, Width};
 use ecsdb_recovery::PathText;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle, WeakProgressBar};
 use serde_json::{Value as Json, json};
 
 /// Where results go.
@@ -164,12 +165,31 @@ pub(crate) fn path(path: &Path) -> Json {
     json!(PathText(path))
 }
 
+/// The bars that are shown, for [`clear`].
+static BARS: Mutex<Vec<WeakProgressBar>> = Mutex::new(Vec::new());
+
+fn bars() -> MutexGuard<'static, Vec<WeakProgressBar>> {
+    BARS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn shown(bar: ProgressBar) -> ProgressBar {
+    let mut bars = bars();
+    bars.retain(|bar| bar.upgrade().is_some());
+    bars.push(bar.downgrade());
+    bar
+}
+
+/// Takes away what is shown of work that ends in the middle: what is said then stands on a line of its own.
+pub(crate) fn clear() {
+    bars().iter().filter_map(WeakProgressBar::upgrade).for_each(|bar| bar.finish_and_clear());
+}
+
 /// A bar on standard error, if somebody looks at it.
 pub(crate) fn spinner() -> ProgressBar {
     if !io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let bar = ProgressBar::new_spinner();
+    let bar = shown(ProgressBar::new_spinner());
     bar.enable_steady_tick(Duration::from_millis(100));
     bar
 }
@@ -180,7 +200,7 @@ pub(crate) fn bar() -> Result<ProgressBar> {
         return Ok(ProgressBar::hidden());
     }
     let style = ProgressStyle::with_template("{bar:40} {percent}%  {msg}  {elapsed}, about {eta} left")?;
-    Ok(ProgressBar::new(0).with_style(style))
+    Ok(shown(ProgressBar::new(0).with_style(style)))
 }
 
 /// Text for people, in which nothing does anything to a terminal but to begin a new line: names, values and paths are whatever somebody wrote.

@@ -352,8 +352,8 @@ pub(crate) fn settings_in(dir: &Path) -> Result<Option<PathBuf>> {
     }
 }
 
-/// The settings of a file, or without one the defaults, and those of the environment over them, for a database in `dir` unless they name another. What the environment has that
-/// looks like a setting and is none is said.
+/// The settings of a file, or without one the defaults, and those of the environment over them, for a database in `dir` unless they name another.
+/// What the environment has that looks like a setting and is none is said.
 pub(crate) fn settings(file: Option<&Path>, dir: &Path) -> Result<PersistenceConfig> {
     let (config, checked) = match file {
         Some(file) => {

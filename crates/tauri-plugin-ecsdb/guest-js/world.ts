@@ -4,7 +4,7 @@ import { call, heard, type Unlisten } from './call.js'
 
 /** How far a piece of work is. */
 export interface Progress {
-  /** Parts done; what a part is depends on the work: bytes that are read, of `verify`. */
+  /** Parts done; what a part is depends on the work: of `verify`, bytes, which are those of snapshots as they are read, and all at the end. */
   done: number
   /** Parts in all; 0 while that is not known. */
   total: number

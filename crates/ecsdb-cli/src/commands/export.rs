@@ -302,28 +302,28 @@ fn arrays(
             }
             None => bytes::<BinaryType>(column.into_iter().map(Some), max).map_err(anyhow::Error::from),
         };
-        arrays.push(array.map_err(|e| refused(e, rows, &one.reader.def.name))?);
+        arrays.push(array.map_err(|e| refused(e, rows, one))?);
     }
     Ok(arrays)
 }
 
 /// What is wrong with a component; of a single row that is more than fits, which it is.
-fn refused(e: anyhow::Error, rows: &[Entity], component: &str) -> anyhow::Error {
+fn refused(e: anyhow::Error, rows: &[Entity], one: &Exported<'_>) -> anyhow::Error {
+    let component = &*one.reader.def.name;
     let (Some(much), [entity]) = (e.downcast_ref::<TooMuch>(), rows) else {
         return e.context(component.to_string());
     };
-    let TooMuch { size, unit, max, fields } = much;
-    let field: Vec<&str> = fields.iter().rev().map(String::as_str).collect();
-    let of = if field.is_empty() { String::new() } else { format!("{} of ", field.join(".")) };
-    Failure::Usage(format!(
-        "{of}{component} of entity {entity} has {} {unit}, and a row of a table at most {} in one column",
-        HumanCount(*size as u64),
-        HumanCount(*max as u64)
-    ))
-    .into()
+    let TooMuch { size, unit, max, .. } = much;
+    let (size, max) = (HumanCount(*size as u64), HumanCount(*max as u64));
+    let what = much.of(component, &one.name);
+    let text = format!(
+        "{what} of entity {entity} has {size} {unit}, and a row of a table at most {max} in one column"
+    );
+    Failure::Usage(text).into()
 }
 
 #[cfg(test)]
+#[allow(non_snake_case, reason = "names that differ in their case alone")]
 mod tests {
     use arrow_array::Array;
     use arrow_array::cast::AsArray;
@@ -417,6 +417,41 @@ mod tests {
                     assert!(matches!(e.downcast_ref(), Some(Failure::Usage(_))));
                 }
             }
+        }
+    }
+
+    #[derive(Component, Clone, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+    #[component(name = "Entity", archived)]
+    struct LikeOthers {
+        own: Vec<(u32, String)>,
+        text: String,
+        Text: Vec<(u32, String)>,
+    }
+
+    /// By the name by which it is known, and by that which it would have in the files.
+    #[test]
+    fn what_is_too_large_is_named_as_it_is_called_and_as_its_column_is() {
+        let large = || "n".repeat(ROW_BYTES_MAX + 1);
+        let none = || LikeOthers { own: Vec::new(), text: String::new(), Text: Vec::new() };
+        for (value, named) in [
+            (
+                LikeOthers { own: vec![(1, large())], ..none() },
+                "own.1 of Entity (the column Entity_2.own.list.item.1)",
+            ),
+            (LikeOthers { text: large(), ..none() }, "text of Entity (the column Entity_2.text)"),
+            (
+                LikeOthers { Text: vec![(1, large())], ..none() },
+                "Text.1 of Entity (the column Entity_2.Text_2.list.item.1)",
+            ),
+        ] {
+            let db = Database::in_memory();
+            db.write(|tx| Ok(tx.spawn((value,)))).unwrap();
+            let view = db.view().unwrap();
+            let components = Components::of(&view);
+            let (exported, _) = exported(&components, &view);
+            let wrong = view.chunks().find_map(|chunk| in_batches(&chunk, &exported, |_| Ok(())).err());
+            let wrong = wrong.unwrap().to_string();
+            assert!(wrong.starts_with(&format!("{named} of entity 0v1 has 1,001 bytes, ")), "{wrong}");
         }
     }
 }

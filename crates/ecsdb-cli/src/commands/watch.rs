@@ -3,15 +3,15 @@
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal, stdout};
 use std::ops::ControlFlow;
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use ecsdb::Lsn;
 use indicatif::HumanBytes;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyModifiers};
-use ratatui::layout::{Constraint, Layout};
+use ratatui::layout::{Constraint, Layout, Position};
 use ratatui::text::Line;
 use ratatui::widgets::{Block, Paragraph, Row, Sparkline, Table};
 use ratatui::{DefaultTerminal, Frame};
@@ -48,9 +48,9 @@ impl Watch {
         Ok(Watch { info, followed, rates: VecDeque::new(), bytes: 0, looked: Instant::now() })
     }
 
-    /// Goes on to what is there now.
-    fn again(&mut self, settled: &Settled) -> Result<()> {
-        let (mut transactions, mut bytes) = (0, 0);
+    /// Goes on to what is there now. True where that was loaded anew.
+    fn again(&mut self, settled: &Settled) -> Result<bool> {
+        let (mut transactions, mut bytes, mut anew) = (0, 0, false);
         let (info, followed) = (&mut self.info, &mut self.followed);
         settled.look(|look| {
             let history = look.history()?;
@@ -63,6 +63,8 @@ impl Watch {
                 // Another database, an earlier state of this one, or what lies between is gone: all over again.
                 _ => {
                     *info = Info::of(look)?;
+                    followed.goes_over(look);
+                    anew = true;
                     return Ok(());
                 }
             }
@@ -90,7 +92,7 @@ impl Watch {
         }
         self.bytes = bytes;
         self.looked = Instant::now();
-        Ok(())
+        Ok(anew)
     }
 
     fn draw(&self, frame: &mut Frame<'_>) {
@@ -152,19 +154,30 @@ pub(crate) fn run(settled: &Settled, out: &mut Output) -> Result<()> {
 }
 
 /// What happens on the terminal. Waiting for it does not end once the terminal is gone, so that nobody waits for whoever waits.
-fn events() -> Receiver<io::Result<Event>> {
+fn events() -> io::Result<Receiver<io::Result<Event>>> {
     let (send, events) = mpsc::channel();
-    thread::spawn(move || while send.send(event::read()).is_ok() {});
-    events
+    thread::Builder::new().spawn(move || while send.send(event::read()).is_ok() {})?;
+    Ok(events)
+}
+
+/// Clears the screen, of which all is drawn then. `Terminal::clear` asks the terminal where its cursor is, and whoever waits for keys would get the answer.
+fn anew(terminal: &mut DefaultTerminal) -> Result<()> {
+    let size = terminal.size()?;
+    Ok(terminal.resize((Position::ORIGIN, size).into())?)
 }
 
 fn show(terminal: &mut DefaultTerminal, watch: &mut Watch, settled: &Settled) -> Result<()> {
     terminal.draw(|frame| watch.draw(frame))?;
-    let events = events();
+    let events = events()?;
     loop {
         interrupt::check()?;
         let left = LOOK_EVERY.saturating_sub(watch.looked.elapsed());
-        match events.recv_timeout(left.min(SIGNAL_EVERY)).ok().transpose()? {
+        let event = match events.recv_timeout(left.min(SIGNAL_EVERY)) {
+            Ok(event) => Some(event?),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(e @ RecvTimeoutError::Disconnected) => return Err(e).context("waiting for keys"),
+        };
+        match event {
             Some(Event::Key(key)) => {
                 // In its raw mode the terminal sends no signal.
                 let interrupted =
@@ -183,7 +196,10 @@ fn show(terminal: &mut DefaultTerminal, watch: &mut Watch, settled: &Settled) ->
             None => {}
         }
         if watch.looked.elapsed() >= LOOK_EVERY {
-            watch.again(settled)?;
+            if watch.again(settled)? {
+                // How far the loading was, and what was doubtful, stands on the screen.
+                anew(terminal)?;
+            }
             terminal.draw(|frame| watch.draw(frame))?;
         }
     }
@@ -223,5 +239,33 @@ mod tests {
         let text = shown(&watch);
         assert!(text.contains("the newest at LSN 5") && text.contains("transactions a second: 0"), "{text}");
         db.close().unwrap();
+    }
+
+    #[test]
+    fn a_live_view_goes_over_to_another_database_once_that_can_be_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let [world, other, away] = ["world", "other", "away"].map(|name| dir.path().join(name));
+        let db = ecsdb::Database::open(&world).unwrap();
+        db.write(|tx| Ok(tx.spawn_batch(vec![(); 8]).len())).unwrap();
+        // A copy is a database of its own, and has no log from which its snapshot could be made.
+        db.backup_to(&other).unwrap().wait().unwrap();
+        db.write(|tx| Ok(tx.spawn(()))).unwrap();
+        db.close().unwrap();
+        let settled = &crate::place::Place::of(world.clone()).settle().unwrap();
+        let mut watch = Watch::look(settled).unwrap();
+        assert!(!watch.again(settled).unwrap());
+        std::fs::remove_dir_all(&world).unwrap();
+        std::fs::rename(other, &world).unwrap();
+        let snapshots = settled.layout().unwrap().snapshot_dir().to_path_buf();
+        let snapshot = std::fs::read_dir(snapshots).unwrap().map(|entry| entry.unwrap().path());
+        let snapshot = snapshot.max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+        std::fs::rename(&snapshot, &away).unwrap();
+        for _ in 0..2 {
+            watch.again(settled).unwrap_err();
+        }
+        std::fs::rename(away, snapshot).unwrap();
+        assert!(watch.again(settled).unwrap());
+        assert_eq!(watch.info.seen.view.len(), 8);
+        assert!(!watch.again(settled).unwrap());
     }
 }

@@ -193,7 +193,7 @@ fn write_until(
     command.env("RUST_LIB_BACKTRACE", "0");
     let mut child = Writer(command.spawn().context("starting the child")?);
     let errors = child.0.stderr.take().context("the child's errors")?;
-    let errors = std::thread::spawn(move || said_by(errors));
+    let errors = std::thread::Builder::new().spawn(move || said_by(errors))?;
     let mut pipe = child.0.stdout.take().context("the child's output")?;
     let mut report = [0; REPORT_BYTES];
     let mut killed = false;

@@ -119,7 +119,7 @@ impl Fixture {
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ecsdb"));
+        let mut command = listening(env!("CARGO_BIN_EXE_ecsdb"));
         command.args(arguments).current_dir(self.dir.path()).env_remove("RUST_BACKTRACE").env("TZ", "UTC");
         command
     }
@@ -147,6 +147,16 @@ impl Fixture {
         let out = self.ok(&[arguments, &["--json"]].concat());
         out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
+}
+
+/// A program that no signal is ignored for, also where these tests run in the background or with `nohup`.
+pub(crate) fn listening(program: &str) -> Command {
+    if !cfg!(target_os = "linux") {
+        return Command::new(program);
+    }
+    let mut command = Command::new("env");
+    command.args(["--default-signal=HUP,INT,TERM", program]);
+    command
 }
 
 pub(crate) fn told(output: Output) -> (i32, String, String) {

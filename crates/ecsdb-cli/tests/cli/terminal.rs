@@ -5,15 +5,15 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags, mkfifoat, open, renameat_with};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Termios, Winsize, tcgetattr, tcsetwinsize};
 
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, listening};
 use crate::signals::{SIGNALS, large, send};
 
 /// A command on a terminal of its own, which is the one that its signals come from.
@@ -41,7 +41,7 @@ impl Terminal {
         resize(&terminal, 30, 90);
         let before = tcgetattr(&side).unwrap();
         let stdio = || Stdio::from(side.try_clone().unwrap());
-        let mut command = Command::new("setsid");
+        let mut command = listening("setsid");
         let script = if ignored.is_empty() { "" } else { &format!("trap '' {ignored}; ") };
         let script = format!("{script}exec \"$0\" \"$@\"");
         command.args(["--ctty", "sh", "-c", &script, env!("CARGO_BIN_EXE_ecsdb")]).args(arguments);
@@ -107,6 +107,9 @@ fn resize(terminal: impl std::os::fd::AsFd, rows: u16, columns: u16) {
     tcsetwinsize(terminal, size).unwrap();
 }
 
+/// What a terminal is told to take away: its last line.
+const CLEARED: &str = "\u{1b}[2K";
+
 /// What a terminal is told to enter and to leave again.
 const OTHER_SCREEN: [&str; 2] = ["\u{1b}[?1049h", "\u{1b}[?1049l"];
 
@@ -155,6 +158,27 @@ fn a_live_view_follows_its_terminal_and_gives_it_back_however_it_ends() {
     }
 }
 
+/// Loading it shows how far it is on the same screen.
+#[test]
+fn a_live_view_of_another_database_is_drawn_from_the_start() {
+    const BEGUN: &str = "\u{1b}[2J";
+    let fixture = Fixture::new();
+    let db = fixture.open("other");
+    db.write(|tx| Ok(tx.spawn_batch([(); 100]).len())).unwrap();
+    db.close().unwrap();
+    let mut terminal = Terminal::run(&fixture, &["info", "world", "--watch"], true);
+    let seen = terminal.wait("quits", 0);
+    let [one, other] = ["world", "other"].map(|name| fixture.path(name));
+    renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).unwrap();
+    // Of a line that stays as it was nothing is drawn, unless the screen is.
+    terminal.wait("quits", seen);
+    let shown = &terminal.text()[seen..];
+    let at = |what: &str| shown.find(what).unwrap_or_else(|| panic!("{what:?}: {shown:?}"));
+    assert!(at(BEGUN) < at("\u{1b}[1;1H104"), "{shown:?}");
+    terminal.press(b"q");
+    assert_eq!(terminal.end().code(), Some(0));
+}
+
 /// Closing its window is the signal, too; with that ignored it has nowhere to draw. It does not go on for nobody.
 #[test]
 fn a_live_view_ends_with_its_terminal() {
@@ -185,19 +209,48 @@ fn ctrl_c_on_a_terminal_is_the_signal() {
 fn each_long_command_shows_how_far_it_is() {
     let fixture = large(100_000);
     for (command, what) in [
-        (&["dump", "world", "--output", "dumped"][..], "writing"),
-        (&["load", "loaded", "dumped"], "reading"),
-        (&["load", "again", "dumped"], "writing"),
-        (&["export", "world", "--parquet", "tables"], "writing"),
-        (&["backup", "world", "copy"], "writing"),
+        (&["dump", "world", "--output", "dumped"][..], "%  writing"),
+        (&["load", "loaded", "dumped"], "%  reading"),
+        (&["load", "again", "dumped"], "%  writing"),
+        (&["export", "world", "--parquet", "tables"], "%  writing"),
+        (&["backup", "world", "copy"], "%  writing"),
         (&["verify", "world"], "the log"),
         (&["hash", "world"], "the log"),
-        (&["compact", "world"], "KiB"),
+        (&["compact", "world"], "% "),
     ] {
         let mut terminal = Terminal::run(&fixture, command, true);
         let status = terminal.end();
         let text = terminal.text();
-        assert!(status.success() && text.contains(what), "{command:?}: {text:?}");
+        // What is taken away again is the bar, and nothing of what is said of the end.
+        let (bar, _) = text.rsplit_once(CLEARED).unwrap_or_default();
+        assert!(status.success() && bar.contains(what), "{command:?}: {text:?}");
+    }
+}
+
+/// Whether a command is told, or only reads and is ended: what it says does not stand behind its bar.
+#[test]
+fn an_interruption_takes_away_what_is_shown() {
+    let fixture = large(100_000);
+    let dumped = fixture.ok(&["dump", "world"]);
+    let pipe = fixture.path("pipe");
+    mkfifoat(CWD, &pipe, Mode::RUSR | Mode::WUSR).unwrap();
+    std::fs::write(fixture.path("world/ecsdb.toml"), "snapshot.bytes_per_second_max = \"100 KiB\"\n")
+        .unwrap();
+    for (command, what) in
+        [(&["load", "new", "pipe"], "%  reading"), (&["backup", "world", "new"], "%  writing")]
+    {
+        let mut terminal = Terminal::run(&fixture, command, true);
+        // It has no end, as long as somebody may write more.
+        let mut writer = (command[0] == "load").then(|| File::options().write(true).open(&pipe).unwrap());
+        if let Some(writer) = &mut writer {
+            writer.write_all(&dumped.as_bytes()[..dumped.len() / 2]).unwrap();
+        }
+        terminal.wait(what, 0);
+        send(&terminal.child, "-INT");
+        assert_eq!(terminal.end().code(), Some(130));
+        terminal.wait("interrupted", 0);
+        let text = terminal.text();
+        assert_eq!(text.rsplit(CLEARED).next(), Some("interrupted\r\n"), "{command:?}: {text:?}");
     }
 }
 
@@ -214,7 +267,7 @@ fn progress_is_shown_on_standard_error_and_on_a_terminal_alone() {
     let text = terminal.text();
     assert!(status.success() && text.contains('%') && text.contains("about"), "{text:?}");
     // What is left is what is said of it.
-    let last = text.rsplit("\u{1b}[2K").next().unwrap();
+    let last = text.rsplit(CLEARED).next().unwrap();
     assert!(last.contains("new is the database") && !last.contains('%'), "{last:?}");
     remove();
     let mut terminal = Terminal::run(&fixture, command, false);

@@ -23,15 +23,14 @@ pub(crate) fn subscribe<R: Runtime>(webview: Webview<R>, args: Args<Subscribe>) 
     let ecsdb = webview.ecsdb();
     let mut events = ecsdb.world()?.events();
     let channel: Channel<Json> = args.0.on_event.channel_on(webview.clone());
-    Ok(ecsdb.events().add(webview.label(), || {
-        Listener(tauri::async_runtime::spawn(async move {
-            while let Some(event) = events.next().await {
-                if channel.send(look::event(&event)).is_err() {
-                    return;
-                }
+    let listener = Listener(tauri::async_runtime::spawn(async move {
+        while let Some(event) = events.next().await {
+            if channel.send(look::event(&event)).is_err() {
+                return;
             }
-        }))
-    }))
+        }
+    }));
+    Ok(ecsdb.events().add(webview.label(), listener))
 }
 
 /// The number that a subscription got.

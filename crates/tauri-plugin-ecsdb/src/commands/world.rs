@@ -100,7 +100,7 @@ pub(crate) async fn restore_snapshot<R: Runtime>(
             Err(e) if e.kind == ErrorKind::NotFound && asked.or(tried) != Some(number) => {
                 tried = Some(number)
             }
-            Err(e) if e.kind == ErrorKind::NotFound => return Err(e.of("number")),
+            Err(e) if e.kind == ErrorKind::NotFound && asked.is_some() => return Err(e.of("number")),
             Err(e) => return Err(e),
         }
     }
@@ -116,7 +116,7 @@ pub(crate) async fn compact<R: Runtime>(
     Ok(look::compaction(&follow(job, channel(args.0.on_progress, webview)).await?))
 }
 
-/// Bytes of a database's files, as they are read.
+/// Bytes of a database's files: of those that are snapshots as they are read, of the others at the end.
 struct Reading {
     done: u64,
     total: u64,

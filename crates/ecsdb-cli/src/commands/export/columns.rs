@@ -26,20 +26,34 @@ pub(super) struct TooMuch {
     pub(super) size: usize,
     pub(super) unit: &'static str,
     pub(super) max: usize,
-    /// The fields that it is in, innermost first.
-    pub(super) fields: Vec<String>,
+    /// The columns that it is in within that of the component, innermost first, each with the field that it is of, if of one.
+    within: Vec<(Option<String>, String)>,
 }
 
 impl TooMuch {
-    fn of(size: usize, unit: &'static str, max: usize) -> TooMuch {
-        TooMuch { size, unit, max, fields: Vec::new() }
+    fn new(size: usize, unit: &'static str, max: usize) -> TooMuch {
+        TooMuch { size, unit, max, within: Vec::new() }
+    }
+
+    /// What it is of: a field of a component, and its column, where that has another name.
+    pub(super) fn of(&self, component: &str, column: &str) -> String {
+        let within = || self.within.iter().rev();
+        let fields: Vec<&str> = within().filter_map(|(field, _)| field.as_deref()).collect();
+        let of = if fields.is_empty() { String::new() } else { format!("{} of ", fields.join(".")) };
+        let is_renamed = column != component
+            || within().any(|(field, column)| field.as_ref().is_some_and(|field| field != column));
+        if !is_renamed {
+            return format!("{of}{component}");
+        }
+        let columns: String = within().map(|(_, column)| format!(".{column}")).collect();
+        format!("{of}{component} (the column {column}{columns})")
     }
 }
 
-/// Says in which field it is.
-fn in_field(mut e: anyhow::Error, field: &str) -> anyhow::Error {
+/// Says in which column it is, and which field that is of, if of one.
+fn within(mut e: anyhow::Error, field: Option<&str>, column: &str) -> anyhow::Error {
     if let Some(much) = e.downcast_mut::<TooMuch>() {
-        much.fields.push(field.into());
+        much.within.push((field.map(String::from), column.into()));
     }
     e
 }
@@ -57,10 +71,11 @@ pub(super) fn bytes<T: ByteArrayType<Offset = i32>>(
             array.append_option(value);
         }
     }
-    if size > max { Err(TooMuch::of(size, "bytes", max)) } else { Ok(Arc::new(array.finish())) }
+    if size > max { Err(TooMuch::new(size, "bytes", max)) } else { Ok(Arc::new(array.finish())) }
 }
 
-/// The name of what lists consist of.
+/// The names that a file has between a list and what is in it.
+const LIST: &str = "list";
 const ITEM: &str = "item";
 
 /// A field's column, under the name that it has in files.
@@ -99,7 +114,7 @@ impl Column {
             at = match at {
                 Column::Nullable(_, of) => of,
                 Column::List(_, of) => {
-                    let list = format!("{}.list", ends.last().map_or("", String::as_str));
+                    let list = format!("{}.{LIST}", ends.last().map_or("", String::as_str));
                     let item = format!("{list}.{ITEM}");
                     ends.extend([list, item]);
                     of
@@ -205,14 +220,15 @@ impl Column {
         let ty = Inner::of(description, ty);
         let values: Vec<Option<&Value>> =
             values.iter().map(|value| value.map(|value| bare(value, &ty))).collect();
-        let ty = ty.end;
+        let end = ty.end;
         Ok(match self {
             Column::Json => {
-                let text =
-                    values.iter().map(|value| value.map(|value| to_json(description, ty, value).to_string()));
+                let text = values
+                    .iter()
+                    .map(|value| value.map(|value| to_json(description, end, value).to_string()));
                 bytes::<Utf8Type>(text, max)?
             }
-            Column::Scalar(data_type) => scalars(description, ty, data_type, &values, max)?,
+            Column::Scalar(data_type) => scalars(description, end, data_type, &values, max)?,
             Column::Nullable(part, of) => {
                 let inside: Vec<Option<&Value>> = values
                     .iter()
@@ -230,18 +246,15 @@ impl Column {
                 });
                 let size = lists.clone().map(<[Value]>::len).sum::<usize>();
                 if size > max {
-                    return Err(TooMuch::of(size, "elements", max).into());
+                    return Err(TooMuch::new(size, "elements", max).into());
                 }
                 let offsets = OffsetBuffer::from_lengths(lists.clone().map(<[Value]>::len));
                 let all: Vec<Option<&Value>> = lists.flatten().map(Some).collect();
                 let nulls: NullBuffer = values.iter().map(Option::is_some).collect();
                 let field = Arc::new(Field::new(ITEM, of.data_type(), true));
-                Arc::new(ListArray::try_new(
-                    field,
-                    offsets,
-                    of.array(description, *part, &all, max)?,
-                    Some(nulls),
-                )?)
+                let items = of.array(description, *part, &all, max);
+                let items = items.map_err(|e| within(e, None, &format!("{LIST}.{ITEM}")))?;
+                Arc::new(ListArray::try_new(field, offsets, items, Some(nulls))?)
             }
             Column::Struct(fields) => {
                 let mut arrays = Vec::new();
@@ -254,7 +267,11 @@ impl Column {
                         })
                         .collect();
                     let array = column.array(description, *ty, &parts, max);
-                    arrays.push(array.map_err(|e| in_field(e, name))?);
+                    let field = match description.shape(end) {
+                        Some(Shape::Struct(fields)) => fields.get(i).map(|field| &*field.name),
+                        _ => None,
+                    };
+                    arrays.push(array.map_err(|e| within(e, field, name))?);
                 }
                 let nulls: NullBuffer = values.iter().map(Option::is_some).collect();
                 Arc::new(StructArray::try_new(Column::fields(fields), arrays, Some(nulls))?)
