@@ -10,8 +10,8 @@ use ecsdb_sim::{CrashVariant, Fault, SimDisk};
 use ecsdb_tests::crashed::{self, DIR, builder, files};
 
 use crate::lifecycle::{State, large};
-use crate::past::{self, every_moment_is_there};
-use crate::two_lives::{copy, is_archived, put_back, small};
+use crate::past::every_moment_is_there;
+use crate::two_lives::{is_archived, small};
 
 fn said(archive: Option<bool>, keep: usize) -> impl Fn(&mut PersistenceConfig) {
     move |config| {
@@ -136,47 +136,6 @@ fn an_old_database_gets_an_archive() {
                 verified.away
             );
         }
-    }
-}
-
-/// An archive that another life has begun anew is in the place of this one's: the database was put back from an early copy, with an empty archive, and
-/// then from a later copy. What the archive has under the number of this life's first segment ends otherwise than the second one says.
-#[test]
-fn another_lifes_archive_in_the_place_of_the_own_one_is_no_past() {
-    for n in 1..4 {
-        let disk = crashed::disk(1);
-        closed(builder(&disk, said(Some(true), 100)).open().unwrap());
-        let early = copy(&disk);
-        let db = builder(&disk, said(Some(true), 100)).open().unwrap();
-        let mut states = vec![large(&db, 1), small(&db, 2)];
-        closed(db);
-        let db = builder(&disk, said(Some(true), 100)).open().unwrap();
-        db.compact().unwrap().wait().unwrap();
-        closed(db);
-        assert_eq!(archived(&disk).len(), 1, "{}", told(&disk));
-        let late = copy(&disk);
-        let all: Vec<PathBuf> = disk.files().into_iter().map(|(path, _)| path).collect();
-        all.iter().for_each(|path| disk.erase(path).unwrap());
-        put_back(&disk, &early);
-        let db = builder(&disk, said(Some(true), 100)).open().unwrap();
-        (0..n).for_each(|i| {
-            small(&db, 10 + i);
-        });
-        db.rotate_log().unwrap();
-        small(&db, 20);
-        db.compact().unwrap().wait().unwrap();
-        closed(db);
-        put_back(&disk, &late);
-        for (found, was) in past::past(&disk, states.iter().map(|state| state.0)).into_iter().zip(&states) {
-            assert!(found.is_err() || found.as_ref().unwrap() == &was.1, "{n}: LSN {}: another world", was.0);
-        }
-        let db = builder(&disk, said(Some(true), 100)).open().unwrap();
-        states.extend(rounds(&db, 30..33));
-        closed(db);
-        for (found, was) in past::past(&disk, states.iter().map(|state| state.0)).into_iter().zip(&states) {
-            assert!(found.is_err() || found.as_ref().unwrap() == &was.1, "{n}: LSN {}: another world", was.0);
-        }
-        every_moment_is_there(&disk, &states[1..], "since");
     }
 }
 

@@ -196,10 +196,7 @@ impl Store {
             };
             if is_damaged {
                 let damage = match &scanned {
-                    Ok(scanned) => match &scanned.damage {
-                        Some(damage) => damage.to_string(),
-                        None => format!("it ends with LSN {}", scanned.end.last_lsn),
-                    },
+                    Ok(scanned) => scanned.damage.as_ref().map_or_else(String::new, ToString::to_string),
                     Err(e) => e.to_string(),
                 };
                 self.report_damage("is damaged, and is archived as it is", &damage);
@@ -303,6 +300,12 @@ impl Store {
         }
         self.list_led_to(work, &copies, from)?;
         for copy in &copies {
+            if matches!(
+                SegmentHead::of(vfs, copy, manifest.database)?,
+                SegmentHead::Strange(_) | SegmentHead::Blank
+            ) {
+                continue;
+            }
             // By one that the medium has not given, what it leads to was not known.
             if !self.is_listed(work, copy.number)? && self.scan_patiently(work, copy)?.found.is_ok() {
                 self.list_led_to(work, &copies, from)?;
@@ -472,7 +475,7 @@ fn list_archive(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<V
             Some(end) => Some(end.last_lsn),
             None => match LogScan::file(vfs, path).and_then(ScannedSegment::given) {
                 // CKP-11: what is damaged goes on behind where it can be read.
-                Ok(scanned) => scanned.damage.is_none().then_some(scanned.end.last_lsn),
+                Ok(scanned) => (scanned.end.offset == scanned.bytes).then_some(scanned.end.last_lsn),
                 Err(e) if e.is_of_the_file() => None,
                 Err(e) => return Err(e.into()),
             },

@@ -174,16 +174,6 @@ fn whole_copy(
     }
 }
 
-/// Whether a file in an archive is whole, and ends elsewhere than the segment of its number: another life of the database has archived it (CKP-11). One
-/// that was cut, and has lost what a snapshot held, ends where the next one says.
-pub(crate) fn is_another(vfs: &dyn Vfs, dirs: &[LogDir<'_>], path: &Path, end: &SegmentEnd) -> bool {
-    let is_archived = dirs.iter().any(|dir| dir.archive && path.parent() == Some(dir.path));
-    let ends_elsewhere = |copy: &SegmentEnd| (copy.offset, copy.link) != (end.offset, end.link);
-    let is_other =
-        |copy: ScannedSegment| copy.damage.is_none() && !copy.not_given && ends_elsewhere(&copy.end);
-    is_archived && LogScan::file(vfs, path).is_ok_and(is_other)
-}
-
 /// The copy in an archive of the segment with this header, that ends so. Another one that does is of another life, whose next segment somebody has put
 /// into the log.
 pub(crate) fn copy_in_archive(

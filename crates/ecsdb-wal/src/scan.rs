@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use ecsdb_io::{NumberedFile, Vfs};
 
 use crate::error::{LogError, Result};
-use crate::files::{LogDir, SegmentHead, copy_in_archive, is_another, misnamed, segment_files};
+use crate::files::{LogDir, SegmentHead, copy_in_archive, misnamed, segment_files};
 use crate::format::SegmentHeader;
 use crate::found::{Found, is_followed_now, look_at, remains_of};
 use crate::losses::{Headless, Loss, hole};
@@ -312,17 +312,12 @@ impl LogScan {
             LogError::Damaged(Damage::new(path, 0, Lsn::ZERO, "the segment was never used"))
         })?;
         let walked = walk(&mut reader, u64::MAX, &mut |_, _, _| {})?;
-        let damage = match walked.stop {
-            // Nothing but zeros, or the end of the file, is an end.
-            Some(stop) if walked.blank && !reader.has_given_behind(stop.offset)? => None,
-            stop => stop,
-        };
         Ok(ScannedSegment {
             path: path.into(),
             header: *reader.header(),
             end: walked.end,
             bytes: reader.file_len(),
-            damage,
+            damage: walked.stop,
             not_given: walked.unreadable,
             last_unix_ns: walked.last_unix_ns,
             durable_to: walked.durable_to,
@@ -341,6 +336,7 @@ impl LogScan {
         take: Take<'_>,
     ) -> Result<Option<Damage>> {
         let header = *reader.header();
+        self.incarnation = self.incarnation.max(header.incarnation);
         if let Some(before) = self.segments.last()
             && before.end != header.previous
         {
@@ -391,16 +387,6 @@ impl LogScan {
             self.segments.push(copy);
             return Ok(None);
         }
-        if let Some(end) = declared.filter(|end| *end != walked.end)
-            && is_another(vfs, dirs, reader.path(), &end)
-        {
-            // REC-16: nothing in it is of this log.
-            let what = "it is another segment of that number";
-            let damage = Damage::new(reader.path(), 0, header.first_lsn, what);
-            self.lose(damage, format!("the next segment says that this one ends with LSN {}", end.last_lsn));
-            return Ok(None);
-        }
-        self.incarnation = self.incarnation.max(header.incarnation);
         self.seen_lsn = self.seen_lsn.max(walked.seen);
         // Nothing but zeros behind the end is how a log ends that was not closed.
         let mut damage = walked.stop.clone().filter(|_| declared.is_none() && !is_last);
