@@ -192,13 +192,20 @@ impl LogScan {
         let mut before: Option<SegmentReader> = None;
         let mut broken: Option<Tail> = None;
         let mut cut_short = None;
+        let mut covered_other = None;
         let (mut headless, mut strangers) = (Vec::<Headless>::new(), Vec::new());
         for NumberedFile { number, path, bytes } in segment_files(vfs, dirs)? {
             scan.last_file = scan.last_file.max(number);
+            let is_own = path.parent() == own;
             if number < from {
+                // What is behind it follows from it, or from nothing that the manifest knows.
+                if is_own && number == known.mark.0 {
+                    let file = NumberedFile { number, path, bytes };
+                    let header = SegmentHead::of(vfs, &file, database)?.own();
+                    covered_other = header.filter(|header| header.salt != known.mark.1).map(|_| file.path);
+                }
                 continue;
             }
-            let is_own = path.parent() == own;
             let (damage, remains, unreadable) = match look_at(vfs, &path)? {
                 Found::Segment(reader) => {
                     let header = reader.header();
@@ -267,13 +274,18 @@ impl LogScan {
         let (marked, salt) = known.mark;
         let is_other =
             |segment: &ScannedSegment| segment.header.sequence == marked && segment.header.salt != salt;
-        if let Some(at) = scan.segments.iter().position(is_other)
+        let other = match covered_other {
+            Some(path) => Some((0, path, known.after.next())),
+            None => scan.segments.iter().position(is_other).map(|at| {
+                let other = &scan.segments[at];
+                (at, other.path.clone(), other.header.first_lsn)
+            }),
+        };
+        if let Some((at, path, first)) = other
             && !matches!(scan.tail, Tail::Corrupt { .. })
         {
             // The database was put back from a copy, and this is what it wrote in its other life.
-            let other = &scan.segments[at];
-            let first = other.header.first_lsn;
-            let damage = Damage::new(&other.path, 0, first, "the segment is another one of that number");
+            let damage = Damage::new(&path, 0, first, "the segment is another one of that number");
             scan.last_lsn = Lsn(first.0.saturating_sub(1));
             scan.before_tail = at;
             scan.end_with(damage, "the manifest knows its salt".into());
