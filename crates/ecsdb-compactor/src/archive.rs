@@ -299,6 +299,7 @@ impl Store {
             return Ok(copies);
         }
         self.list_led_to(work, &copies, from)?;
+        let mut is_given = false;
         for copy in &copies {
             if matches!(
                 SegmentHead::of(vfs, copy, manifest.database)?,
@@ -306,10 +307,11 @@ impl Store {
             ) {
                 continue;
             }
-            // By one that the medium has not given, what it leads to was not known.
-            if !self.is_listed(work, copy.number)? && self.scan_patiently(work, copy)?.found.is_ok() {
-                self.list_led_to(work, &copies, from)?;
-            }
+            is_given |= !self.is_listed(work, copy.number)? && self.scan_patiently(work, copy)?.found.is_ok();
+        }
+        if is_given {
+            // By one that the medium had not given before, what it leads to was not known.
+            self.list_led_to(work, &copies, from)?;
         }
         Ok(copies)
     }

@@ -132,10 +132,8 @@ impl Store {
         if manifest.snapshots.is_empty() && manifest.away.is_empty() {
             return Ok(());
         }
-        for entry in manifest.snapshots.iter().rev() {
-            if vfs.file_len(&self.layout.file(FileKind::Snapshot, entry.sequence))?.is_some() {
-                return Ok(());
-            }
+        if self.is_one_there(manifest.snapshots.iter().rev())? {
+            return Ok(());
         }
         let mut found = Manifest { snapshots: Vec::new(), ..manifest };
         bring_back(vfs, &self.layout, &mut found)?;

@@ -277,17 +277,26 @@ impl Store {
 
     /// Refuses a directory of snapshots in which there is none, though there should be.
     fn check_some_snapshot(&self, manifest: &Manifest) -> Result<()> {
-        let mut all = manifest.snapshots.iter().chain(&manifest.away).peekable();
-        if all.peek().is_none() {
+        let Manifest { snapshots, away, .. } = manifest;
+        let is_none = snapshots.is_empty() && away.is_empty();
+        if is_none || self.is_one_there(snapshots.iter().chain(away))? {
             return Ok(());
         }
-        for entry in all {
+        Err(Error::SnapshotsAway(self.layout.snapshot_dir().into()))
+    }
+
+    /// Whether the file of one of these snapshots is where it should be.
+    pub(crate) fn is_one_there<'e>(
+        &self,
+        entries: impl IntoIterator<Item = &'e SnapshotEntry>,
+    ) -> Result<bool> {
+        for entry in entries {
             let path = self.layout.file(FileKind::Snapshot, entry.sequence);
             if self.direct_vfs.file_len(&path)?.is_some() {
-                return Ok(());
+                return Ok(true);
             }
         }
-        Err(Error::SnapshotsAway(self.layout.snapshot_dir().into()))
+        Ok(false)
     }
 
     /// Publishes how far the log has come, if no manifest says so yet: what is missing of it at the next opening is then seen.

@@ -47,8 +47,8 @@ impl Database {
 
     /// Goes by the configuration file `path`, and by the environment over it, for as long as what this returns lives: now, and whenever the
     /// file is written, or another one is renamed to its place. A file that names no `dir` is one for this database, wherever it lies. `over` sets what
-    /// the program wants otherwise than file and environment. A file that is wrong changes nothing: that is an event, a failure in the statistics, and stands in the `tracing` log with its line. So
-    /// does a panic of `over`, and the file is followed all the same.
+    /// the program wants otherwise than file and environment. A file that is wrong changes nothing: that is an event, a failure in the statistics,
+    /// and stands in the `tracing` log with its line. So does a panic of `over`, and the file is followed all the same.
     ///
     /// ```
     /// # use ecsdb::prelude::*;
