@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ecsdb::{Event, Lsn, PersistenceConfig, Policy};
+use ecsdb::{Database, Event, Lsn, PersistenceConfig, Policy};
 use ecsdb_io::{FileOp, Layout};
 use ecsdb_recovery::{log_dirs, verify};
 use ecsdb_sim::{CrashVariant, Fault, SimDisk};
@@ -15,6 +15,17 @@ use ecsdb_wal::segment_files;
 use crate::lifecycle::{State, by_hand, large, state};
 use crate::past;
 use crate::two_lives::{copy, each_full as archiving, is_archived, put_back, small};
+
+/// What a kill leaves, with the next segment prepared, as it always is where there are threads.
+fn killed(disk: &SimDisk, db: Database) -> SimDisk {
+    disk.power_off();
+    drop(db);
+    let disk = disk.crash(CrashVariant::KEPT);
+    let newest = files(&disk, ".seg").into_iter().rfind(|path| !is_archived(path)).unwrap();
+    let number: u64 = newest.file_stem().unwrap().to_string_lossy().parse().unwrap();
+    disk.put(Path::new(DIR).join(format!("log/{:016}.seg", number + 1)), &[0; 64 << 10]).unwrap();
+    disk
+}
 
 /// A database whose other life has archived six segments. It was put back from a copy of before, went on, was killed while its second segment was
 /// prepared (as one with threads always is), and was opened again, so that its log goes on in segment 3. Then a snapshot lets it give up segment 1.
@@ -40,12 +51,7 @@ fn passed_over() -> (SimDisk, Vec<State>) {
     // This one.
     let db = builder(&disk, archiving).open().unwrap();
     states.push(small(&db, 3));
-    disk.power_off();
-    drop(db);
-    let disk = disk.crash(CrashVariant::KEPT);
-    let newest = files(&disk, ".seg").into_iter().rfind(|path| !is_archived(path)).unwrap();
-    let number: u64 = newest.file_stem().unwrap().to_string_lossy().parse().unwrap();
-    disk.put(Path::new(DIR).join(format!("log/{:016}.seg", number + 1)), &[0; 64 << 10]).unwrap();
+    let disk = killed(&disk, db);
     let db = builder(&disk, archiving).open().unwrap();
     for i in 4..7 {
         states.push(small(&db, i));
@@ -57,8 +63,8 @@ fn passed_over() -> (SimDisk, Vec<State>) {
     (disk, states)
 }
 
-/// CKP-11: a number that the log has passed over, right before the first segment that it still has, is given up with those before it, and what another
-/// life has archived under it counts as this one's.
+/// CKP-11: a number that the log has passed over, right before the first segment that it still has, is given up with those before it. What another
+/// life has archived under it is no part of this one.
 #[test]
 fn another_lifes_segment_under_a_number_passed_over_before_the_log_is_no_part_of_it() {
     let (disk, states) = passed_over();
@@ -128,10 +134,7 @@ fn passed_over_between() -> (SimDisk, Vec<State>) {
     db.snapshot().unwrap().wait().unwrap();
     states.extend([small(&db, 2), small(&db, 3)]);
     db.snapshot().unwrap().wait().unwrap();
-    disk.power_off();
-    drop(db);
-    let disk = disk.crash(CrashVariant::KEPT);
-    disk.put(Path::new(DIR).join("log/0000000000000002.seg"), &[0; 64 << 10]).unwrap();
+    let disk = killed(&disk, db);
     let db = builder(&disk, archiving).open().unwrap();
     states.push(small(&db, 4));
     db.snapshot().unwrap().wait().unwrap();
@@ -140,7 +143,7 @@ fn passed_over_between() -> (SimDisk, Vec<State>) {
     (disk, states)
 }
 
-/// REC-16, CKP-11: LSN 2 is told to be a world that never was: the other life's transaction on this one's snapshot.
+/// REC-16, CKP-11: no moment is the other life's transaction on this one's snapshot.
 #[test]
 fn no_moment_mixes_two_lives() {
     let (disk, states) = passed_over_between();
