@@ -23,30 +23,50 @@ const PLACES: [&str; 7] = ["world", "log", "log2", "snapshots", "snapshots2", "a
 #[derive(Debug, Clone)]
 enum Step {
     /// An opening with these places, so many transactions and a snapshot after every second, and the end of it. One of the places may go away on
-    /// the way, with an empty directory in its place, and be back before the end.
-    Session { second: [bool; 3], writes: u64, killed: bool, goes: Option<usize> },
+    /// the way, with an empty directory in its place, and be back before the end; and a stranger's file may come, whose number is the one after the highest
+    /// that there is in its place, or a little more.
+    Session { second: [bool; 3], writes: u64, killed: bool, goes: Option<usize>, comes: Option<Stranger> },
     /// A copy of everything is kept.
     Save,
     /// One place becomes what it was in the copy.
     PutBack(usize),
     /// One place is not there, or there again.
     Unmount(usize),
-    /// A file with a name of ours, and what is in it: noise, or another database's file of that kind.
-    Stranger { place: usize, kind: usize, number: u64, of_another: bool },
+    /// A file with a name of ours comes.
+    Stranger(Stranger),
     /// A salvage, with these places.
     Salvage { second: [bool; 3] },
+}
+
+/// A file with a name of ours, and what is in it: noise, or another database's file of that kind.
+#[derive(Debug, Clone, Copy)]
+struct Stranger {
+    place: usize,
+    kind: usize,
+    number: u64,
+    of_another: bool,
+}
+
+fn stranger(numbers: std::ops::Range<u64>) -> impl Strategy<Value = Stranger> {
+    (0..PLACES.len(), 0..KINDS.len(), numbers, any::<bool>())
+        .prop_map(|(place, kind, number, of_another)| Stranger { place, kind, number, of_another })
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let mostly_first = || prop::array::uniform3(prop::bool::weighted(0.2));
     prop_oneof![
-        8 => (mostly_first(), 0u64..6, prop::bool::weighted(0.3), prop::option::weighted(0.2, 0..PLACES.len()))
-            .prop_map(|(second, writes, killed, goes)| Step::Session { second, writes, killed, goes }),
+        8 => (
+            mostly_first(),
+            0u64..6,
+            prop::bool::weighted(0.3),
+            prop::option::weighted(0.2, 0..PLACES.len()),
+            prop::option::weighted(0.2, stranger(0..3)),
+        )
+            .prop_map(|(second, writes, killed, goes, comes)| Step::Session { second, writes, killed, goes, comes }),
         2 => Just(Step::Save),
         1 => (0..PLACES.len()).prop_map(Step::PutBack),
         2 => (0..PLACES.len()).prop_map(Step::Unmount),
-        2 => (0..PLACES.len(), 0usize..4, 1u64..8, any::<bool>())
-            .prop_map(|(place, kind, number, of_another)| Step::Stranger { place, kind, number, of_another }),
+        2 => stranger(1..8).prop_map(Step::Stranger),
         1 => mostly_first().prop_map(|second| Step::Salvage { second }),
     ]
 }
@@ -58,7 +78,7 @@ const KINDS: [FileKind; 4] =
 /// Another database's file of each of [`KINDS`].
 static OF_ANOTHER: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     let mut another = Run::new();
-    another.session([false; 3], 6, false, None, Policy::Strict);
+    another.session([false; 3], 6, false, (None, None), Policy::Strict);
     let live = another.path("live");
     let first = |kind: FileKind| {
         let place = match kind {
@@ -124,13 +144,13 @@ impl Run {
     fn step(&mut self, step: &Step) {
         let saved = self.dir.path().join("saved");
         match *step {
-            Step::Session { second, writes, killed, goes } => {
+            Step::Session { second, writes, killed, goes, comes } => {
                 self.meddled |= second != [false; 3];
-                self.session(second, writes, killed, goes, Policy::TruncateTail);
+                self.session(second, writes, killed, (goes, comes), Policy::TruncateTail);
             }
             Step::Salvage { second } => {
                 self.meddled = true;
-                self.session(second, 2, false, None, Policy::Salvage);
+                self.session(second, 2, false, (None, None), Policy::Salvage);
             }
             Step::Save => copy_dir(&self.path("live"), &saved),
             Step::PutBack(place) => {
@@ -154,21 +174,30 @@ impl Run {
                     std::fs::rename(&away, &live).unwrap();
                 }
             }
-            Step::Stranger { place, kind, number, of_another } => {
-                let place = self.path("live").join(PLACES[place]);
-                let path = place.join(KINDS[kind].name(number));
-                if !place.exists() || path.exists() {
-                    return;
-                }
-                let noise = || fastrand::u128(..).to_le_bytes().repeat(20);
-                let bytes = if of_another { OF_ANOTHER[kind].clone() } else { noise() };
-                // In the log, a segment that cannot be read, or that is another database's, is not passed over.
-                self.meddled |=
-                    KINDS[kind] == FileKind::Segment && path.parent() == Some(&self.path("live/log"));
-                std::fs::write(path, &bytes).unwrap();
-                self.strangers.insert(crc32c::crc32c(&bytes));
-            }
+            Step::Stranger(stranger) => self.comes(stranger),
         }
+    }
+
+    fn comes(&mut self, Stranger { place, kind, number, of_another }: Stranger) {
+        let place = self.path("live").join(PLACES[place]);
+        let path = place.join(KINDS[kind].name(number));
+        if !place.exists() || path.exists() {
+            return;
+        }
+        let noise = || fastrand::u128(..).to_le_bytes().repeat(20);
+        let bytes = if of_another { OF_ANOTHER[kind].clone() } else { noise() };
+        // In the log, a segment that cannot be read, or that is another database's, is not passed over.
+        let is_segment = matches!(KINDS[kind], FileKind::Segment | FileKind::CompressedSegment);
+        self.meddled |= is_segment && path.parent() == Some(&self.path("live/log"));
+        std::fs::write(path, &bytes).unwrap();
+        self.strangers.insert(crc32c::crc32c(&bytes));
+    }
+
+    /// A stranger's file comes while the database is open, where its next one would go, or a little behind.
+    fn comes_meanwhile(&mut self, Stranger { place, kind, number, of_another }: Stranger) {
+        let dir = self.path("live").join(PLACES[place]);
+        let free = ecsdb_io::next_free_number(&Disk, &dir, KINDS[kind]).unwrap();
+        self.comes(Stranger { place, kind, number: free + number, of_another });
     }
 
     /// A place goes away, if it is there, and something empty stands there; it is back, and what stood there is gone.
@@ -189,7 +218,15 @@ impl Run {
         }
     }
 
-    fn session(&mut self, second: [bool; 3], writes: u64, killed: bool, goes: Option<usize>, policy: Policy) {
+    fn session(
+        &mut self,
+        second: [bool; 3],
+        writes: u64,
+        killed: bool,
+        (goes, comes): (Option<usize>, Option<Stranger>),
+        policy: Policy,
+    ) {
+        let is_meddled_with = goes.is_some() || comes.is_some();
         let before = self.whole();
         let mut config = self.config(second);
         config.recovery.policy = policy;
@@ -222,6 +259,9 @@ impl Run {
             if let Some(place) = goes.filter(|_| i == writes / 2) {
                 self.goes(PLACES[place]);
             }
+            if let Some(stranger) = comes.filter(|_| i == writes / 2) {
+                self.comes_meanwhile(stranger);
+            }
             // No two sessions write the same.
             let large = Name("x".repeat(40_000));
             let written = db.write(|tx| Ok(tx.spawn((Counter(fastrand::u64(..)), large))));
@@ -232,11 +272,11 @@ impl Run {
                 self.ends.insert(state(&db));
                 self.maybe.insert(state(&db));
             }
-            assert!(goes.is_some() || written.is_ok(), "{written:?}");
+            assert!(is_meddled_with || written.is_ok(), "{written:?}");
             if i % 2 == 1 {
                 let taken = db.snapshot().unwrap().wait();
                 let is_away = matches!(taken, Err(ecsdb::Error::Store(StoreError::SnapshotsAway(_))));
-                assert!(goes.is_some() || self.meddled && is_away || taken.is_ok(), "{taken:?}");
+                assert!(is_meddled_with || self.meddled && is_away || taken.is_ok(), "{taken:?}");
             }
         }
         if let Some(place) = goes {
@@ -247,20 +287,20 @@ impl Run {
         if killed {
             let (all, copy) = (self.dir.path().join("all"), self.dir.path().join("killed"));
             copy_dir(&all, &copy);
-            self.end(db, goes);
+            self.end(db, is_meddled_with);
             std::fs::remove_dir_all(&all).unwrap();
             std::fs::rename(copy, all).unwrap();
         } else {
-            self.end(db, goes);
+            self.end(db, is_meddled_with);
         }
         let after = self.whole();
         assert_eq!(before.difference(&after).collect::<Vec<_>>(), Vec::<&Whole>::new());
     }
 
-    fn end(&self, db: Database, goes: Option<usize>) {
+    fn end(&self, db: Database, is_meddled_with: bool) {
         let closed = db.close();
         // A log that has failed cannot be closed as it should.
-        assert!(goes.is_some() || closed.is_ok(), "{closed:?}");
+        assert!(is_meddled_with || closed.is_ok(), "{closed:?}");
     }
 
     /// Every moment that can be gone back to is one that was.
@@ -323,5 +363,21 @@ proptest! {
             run.step(step);
         }
         run.judge_the_past();
+    }
+}
+
+/// What is behind the log's end is another database's: an opening that replaces the empty segment before it goes on behind it, since the segment that is made
+/// ready next would take its place.
+#[test]
+fn what_is_behind_an_empty_segment_stays() {
+    for (kind, number, of_another) in [(1, 2, true), (1, 3, true), (1, 3, false), (3, 4, true), (0, 1, true)]
+    {
+        let place = [3, 1, 1, 0][kind];
+        let mut run = Run::new();
+        let session = Step::Session { second: [false; 3], writes: 0, killed: false, goes: None, comes: None };
+        let stranger = Step::Stranger(Stranger { place, kind, number, of_another });
+        for step in [&session, &stranger, &session, &session] {
+            run.step(step);
+        }
     }
 }

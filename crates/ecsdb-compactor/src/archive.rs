@@ -406,19 +406,12 @@ impl Store {
             None => FileKind::ArchivedSegment,
         };
         let path = self.layout.file(kind, number);
-        let published = publish::<_, Error>(vfs, &path, |to| {
+        publish::<_, Error>(vfs, &path, |to| {
             self.urgency.once(|| match compression {
                 Some(level) => Ok(seekable::compress(&*source, len, &**to, level).map(|_| ())?),
                 None => copy(&*source, len, &**to),
             })
-        });
-        if let Err(e) = published {
-            // After a sync that failed a copy may seem to be there which never is: it is not to be found by the next attempt.
-            if vfs.file_len(&path).is_ok_and(|len| len.is_some()) {
-                vfs.remove(&path)?;
-            }
-            return Err(e);
-        }
+        })?;
         if let Some(ScannedSegment { end, .. }) = scanned {
             // CKP-2: read back before anything relies on it. What was damaged is so in the copy, too.
             let copied = self.scan(&path).and_then(ScannedSegment::given);

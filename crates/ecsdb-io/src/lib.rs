@@ -10,7 +10,8 @@
 //! - [`compress`]: block compression that never allocates from an unchecked length.
 //! - [`seekable`]: whole files compressed so that they can be read from the middle.
 //! - [`PageWriter`]: files written in order, past the system's cache where the platform can.
-//! - [`publish`]: the one atomic publish (temporary file, sync, rename, sync of the directory).
+//! - [`publish`]: the one atomic publish (temporary file, sync, rename, sync of the directory), under a name that nothing has; [`replace`]: in the
+//!   place of what this database has made.
 //! - [`sync`]: locks, threads and the clock, which a simulation schedules.
 //! - [`Urgency`]: the priority of work in the background, by whether somebody waits for it.
 //! - [`Process`]: who may use what was opened.
@@ -57,7 +58,7 @@ pub use page_writer::PageWriter;
 pub use patience::patiently;
 pub use platform::{is_dir, is_low_thread, lower_thread_priority};
 pub use process::{Forked, Process};
-pub use publish::{create_dir_durably, may_be_left_over, publish, read_file, remove_temporaries};
+pub use publish::{create_dir_durably, may_be_left_over, publish, read_file, remove_temporaries, replace};
 pub use scheduler::{Priority, PriorityStats, Scheduler, SchedulerOptions, SchedulerStats};
 pub use urgency::{GivenUp, Urgency, Waiting};
 pub use vfs::{DirEntry, DirLock, EntryKind, LockError, LockKind, Make, OpenMode, Vfs, VfsFile};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::checksum::checksum;
 use crate::error::{FileOp, IoError, Result};
-use crate::publish::{may_be_left_over, publish, read_file};
+use crate::publish::{may_be_left_over, read_file, replace};
 use crate::vfs::Vfs;
 
 /// The name of the file.
@@ -101,7 +101,7 @@ impl Owner {
     /// When a file operation fails.
     pub fn write(&self, vfs: &dyn Vfs, dir: &Path) -> Result<()> {
         let text = self.encode();
-        publish(vfs, &dir.join(OWNER_FILE), |file| file.write_at(text.as_bytes(), 0))?;
+        replace(vfs, &dir.join(OWNER_FILE), |file| file.write_at(text.as_bytes(), 0))?;
         Ok(())
     }
 

@@ -13,12 +13,53 @@ use crate::vfs::{EntryKind, OpenMode, Vfs, VfsFile};
 pub(crate) const TEMPORARY_SUFFIX: &str = ".tmp";
 
 /// Writes a file under a temporary name with `write`, syncs it, renames it to `path` and syncs the directory.
-/// Returns what `write` returned, and the open file. A leftover of an earlier attempt is replaced.
+/// Returns what `write` returned, and the open file. A leftover of an earlier attempt is replaced, and nothing else: what has this name
+/// already is somebody's (CKP-10).
 ///
 /// # Errors
-/// When a file operation or `write` fails; then nothing exists under `path` that was not there before, and the
-/// temporary file is removed as far as the disk allows (what remains is collected by [`remove_temporaries`]).
+/// When there is something under `path`, or a file operation or `write` fails; then nothing exists under `path` that was not there before, and
+/// the temporary file is removed as far as the disk allows (what remains is collected by [`remove_temporaries`]).
 pub fn publish<T, E: From<IoError>>(
+    vfs: &dyn Vfs,
+    path: &Path,
+    write: impl FnOnce(&Arc<dyn VfsFile>) -> Result<T, E>,
+) -> Result<(T, Arc<dyn VfsFile>), E> {
+    check_free(vfs, path)?;
+    let named = write_and_name(vfs, path, |file| {
+        let value = write(file)?;
+        // Writing may have taken long.
+        check_free(vfs, path)?;
+        Ok::<T, E>(value)
+    })?;
+    vfs.sync_dir(directory_of(path)).inspect_err(|_| drop(vfs.remove(path)))?;
+    Ok(named)
+}
+
+fn check_free(vfs: &dyn Vfs, path: &Path) -> Result<()> {
+    match vfs.file_len(path)? {
+        None => Ok(()),
+        Some(_) => {
+            let what = "there is a file already, which nobody of this database has made: move it away";
+            Err(IoError::new(FileOp::Create, path, std::io::Error::new(ErrorKind::AlreadyExists, what)))
+        }
+    }
+}
+
+/// As [`publish`], in the place of a file that this database has made, if there is one.
+///
+/// # Errors
+/// When a file operation or `write` fails; then there is what there was under `path`, or, should the directory's sync fail, what was written.
+pub fn replace<T, E: From<IoError>>(
+    vfs: &dyn Vfs,
+    path: &Path,
+    write: impl FnOnce(&Arc<dyn VfsFile>) -> Result<T, E>,
+) -> Result<(T, Arc<dyn VfsFile>), E> {
+    let named = write_and_name(vfs, path, write)?;
+    vfs.sync_dir(directory_of(path))?;
+    Ok(named)
+}
+
+fn write_and_name<T, E: From<IoError>>(
     vfs: &dyn Vfs,
     path: &Path,
     write: impl FnOnce(&Arc<dyn VfsFile>) -> Result<T, E>,
@@ -35,7 +76,6 @@ pub fn publish<T, E: From<IoError>>(
     file.sync_data()?;
     vfs.rename(&temporary, path)?;
     std::mem::forget(leftover);
-    vfs.sync_dir(directory_of(path))?;
     Ok((value, file))
 }
 
@@ -159,7 +199,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
         publish::<_, IoError>(&Disk, &path, |f| f.write_at(b"old", 0)).unwrap();
-        let failed = publish::<(), IoError>(&Disk, &path, |f| {
+        let failed = replace::<(), IoError>(&Disk, &path, |f| {
             f.write_at(b"new, half", 0)?;
             Err(IoError::new(FileOp::Write, f.path(), ErrorKind::StorageFull.into()))
         });
@@ -167,6 +207,25 @@ mod tests {
         assert_eq!(read_file(&Disk, &path, 10).unwrap(), b"old");
         assert_eq!(Disk.file_len(&temporary_name(&path)).unwrap(), None);
         assert!(read_file(&Disk, &path, 2).is_err());
+    }
+
+    #[test]
+    fn what_has_the_name_already_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let (before, meanwhile) = (dir.path().join("before"), dir.path().join("meanwhile"));
+        Disk.create(&before).unwrap();
+        for path in [&before, &meanwhile] {
+            let refused = publish::<_, IoError>(&Disk, path, |f| {
+                if !meanwhile.exists() {
+                    Disk.create(&meanwhile).unwrap().write_at(b"theirs", 0)?;
+                }
+                f.write_at(b"ours", 0)
+            });
+            assert_eq!(refused.unwrap_err().cause.kind(), ErrorKind::AlreadyExists);
+            assert_eq!(Disk.file_len(&temporary_name(path)).unwrap(), None);
+        }
+        assert_eq!(read_file(&Disk, &before, 10).unwrap(), b"");
+        assert_eq!(read_file(&Disk, &meanwhile, 10).unwrap(), b"theirs");
     }
 
     #[test]

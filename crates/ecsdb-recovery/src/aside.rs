@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ecsdb_io::{
-    FileKind, IoError, Layout, OpenMode, Vfs, VfsFile, create_dir_durably, numbered_files, publish,
+    FileKind, IoError, Layout, OpenMode, Vfs, VfsFile, create_dir_durably, numbered_files, replace,
 };
 
 use crate::error::Result;
@@ -27,7 +27,7 @@ pub(crate) fn set_aside(
     create_dir_durably(vfs, &quarantine)?;
     let target = free_name(vfs, &quarantine, &name, |there| is_copy(vfs, &*from, offset..end, there))?;
     // Nothing is cut on the word of a copy that may not be on stable storage.
-    publish(vfs, &target, |to| copy_range(&*from, offset..end, &**to, 0))?;
+    replace(vfs, &target, |to| copy_range(&*from, offset..end, &**to, 0))?;
     report.set_aside.push(target);
     Ok(())
 }
@@ -117,7 +117,7 @@ pub(crate) fn keep_manifests(
         let end = from.len()?;
         let is_it = |there: &Path| is_copy(vfs, &*from, 0..end, there);
         let copied = free_name(vfs, aside.root(), &name_of(&file.path), is_it)
-            .and_then(|target| publish(vfs, &target, |to| copy_range(&*from, 0..end, &**to, 0)));
+            .and_then(|target| replace(vfs, &target, |to| copy_range(&*from, 0..end, &**to, 0)));
         match copied {
             Err(e) if e.is_of_the_file() => {}
             copied => drop(copied?),
@@ -154,7 +154,7 @@ pub(crate) fn move_into(vfs: &dyn Vfs, dir: &Path, from: &Path) -> Result<PathBu
 fn copy_whole(vfs: &dyn Vfs, from: &Path, to: &Path) -> Result<(), IoError> {
     let source = vfs.open(from, OpenMode::Read)?;
     let end = source.len()?;
-    publish(vfs, to, |to| copy_range(&*source, 0..end, &**to, 0)).map(drop)
+    replace(vfs, to, |to| copy_range(&*source, 0..end, &**to, 0)).map(drop)
 }
 
 fn name_of(path: &Path) -> String {

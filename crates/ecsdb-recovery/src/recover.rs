@@ -8,7 +8,7 @@ use ecsdb_core::{Unreadable, World};
 use ecsdb_io::sync::Instant;
 use ecsdb_io::{
     DirLock, FileKind, IoError, Layout, LockKind, Vfs, create_dir_durably, next_free_number, numbered_files,
-    publish,
+    replace,
 };
 use ecsdb_snapshot::Manifest;
 use ecsdb_wal::{LogScan, LogStart, Lsn, SegmentEnd, SegmentHeader, Tail};
@@ -168,13 +168,16 @@ pub fn recover(
     manifest.generation = manifest.generation.max(free(FileKind::Manifest)?.saturating_sub(1));
     // REC-7: the number of a segment that the manifest vouches for is not given again.
     let may_go = |last: &SegmentHeader| manifest.salvage == 0 && last.sequence != manifest.log_mark.0;
-    let empty = replaceable(layout, &scan).filter(may_go);
-    let segment = match empty {
-        Some(empty) => {
-            // What was prepared behind it would stand where the log is to go on.
-            repair::remove_unused(vfs, layout, &std::mem::take(&mut scan.unused), &mut report)?;
-            empty.sequence
+    let mut empty = replaceable(layout, &scan).filter(may_go);
+    if let Some(last) = empty {
+        // What was prepared behind it would stand where the log is to go on. CKP-10: what is another's stays, and the log goes on behind it.
+        repair::remove_unused(vfs, layout, &std::mem::take(&mut scan.unused), &mut report)?;
+        if free(FileKind::Segment)? > last.sequence + 1 {
+            empty = None;
         }
+    }
+    let segment = match empty {
+        Some(empty) => empty.sequence,
         None => manifest.next_segment.max(scan.last_file + 1).max(free(FileKind::Segment)?),
     };
     let highest = manifest.next_snapshot.max(manifest.generation).max(segment);
@@ -291,7 +294,7 @@ fn write_report(vfs: &dyn Vfs, layout: &Layout, report: &RecoveryReport) -> Resu
     for (step, time) in &report.timings {
         text += &format!("  {step}: {:.3} ms\n", time.as_secs_f64() * 1000.0);
     }
-    publish(vfs, &path, |file| file.write_at(text.as_bytes(), 0))?;
+    replace(vfs, &path, |file| file.write_at(text.as_bytes(), 0))?;
     let mut reports = numbered_files(vfs, layout.report_dir(), &[FileKind::Report])?;
     reports.truncate(reports.len().saturating_sub(REPORTS_KEPT));
     reports.into_iter().try_for_each(|old| vfs.remove(&old.path))

@@ -364,7 +364,12 @@ impl Manifest {
     pub fn publish(&mut self, vfs: &dyn Vfs, layout: &Layout) -> Result<()> {
         let mut next =
             Manifest { generation: self.generation + 1, written_unix_ns: vfs.now_unix_ns(), ..self.clone() };
-        let path = layout.file(FileKind::Manifest, next.generation);
+        let mut path = layout.file(FileKind::Manifest, next.generation);
+        // CKP-10: what somebody has put there stays, and an attempt that failed may have.
+        while vfs.file_len(&path).map_err(Error::Io)?.is_some() {
+            next.generation += 1;
+            path = layout.file(FileKind::Manifest, next.generation);
+        }
         let bytes = next.encode(vfs.random_u64() as u32);
         publish(vfs, &path, |file| file.write_at(&bytes, 0)).map_err(Error::Io)?;
         // Read back: what cannot be read must not be what deletions rely on (CKP-2).

@@ -97,7 +97,7 @@ impl Log {
     /// that nobody waits for (segments are prepared through it): a scheduled `Vfs`, or `vfs` again.
     ///
     /// # Errors
-    /// When the segment cannot be made, or a thread cannot be started.
+    /// When the segment cannot be made, since a file that is no empty segment has its name, among others, or a thread cannot be started.
     pub fn start(
         vfs: Arc<dyn Vfs>,
         background: Arc<dyn Vfs>,

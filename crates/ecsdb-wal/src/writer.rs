@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ecsdb_io::frame::{self, FrameHeader, HEADER_LEN, frame_len};
 use ecsdb_io::sync::Instant;
-use ecsdb_io::{IoError, LARGE_BYTES, OpenMode, Vfs, VfsFile, checksum, checksum_append};
+use ecsdb_io::{IoError, LARGE_BYTES, OpenMode, Vfs, VfsFile, checksum, checksum_append, publish, replace};
 
 use crate::format::{
     CLOSE, CONTINUES, FOLLOWED, GROUP, GroupInfo, HEADER_BYTES, PACKED, PAGE, SegmentHeader, TRANSACTION,
@@ -18,6 +18,7 @@ use crate::options::{LogOptions, LogStart, SegmentEnd};
 use crate::packing::Packer;
 use crate::prepare::{Fill, Preparer, SLICE_BYTES};
 use crate::queue::{Entry, Queue};
+use crate::scan::{LogScan, ScannedSegment};
 use crate::stamps::Stamps;
 use crate::stats::{Counters, add};
 use ecsdb_id::Lsn;
@@ -105,7 +106,7 @@ impl Writer {
             prepared_bytes: bytes,
         };
         let path = dir.join(ecsdb_io::FileKind::Segment.name(start.segment));
-        let ((), file) = ecsdb_io::publish(&*vfs, &path, |file| {
+        let make = |file: &Arc<dyn VfsFile>| {
             let mut slice = vec![0; bytes.min(SLICE_BYTES) as usize];
             slice[..HEADER_BYTES].copy_from_slice(&header.encode());
             for at in (0..bytes).step_by(SLICE_BYTES as usize) {
@@ -113,7 +114,15 @@ impl Writer {
                 slice[..HEADER_BYTES].fill(0);
             }
             Ok::<(), IoError>(())
-        })?;
+        };
+        // IO-1: a session that wrote nothing makes room for the next one. What holds anything is no place to start at.
+        let is_empty = |there: &ScannedSegment| {
+            there.header.database == start.database && there.end.last_lsn < there.header.first_lsn
+        };
+        let ((), file) = match LogScan::file(&*vfs, &path) {
+            Ok(there) if is_empty(&there) => replace(&*vfs, &path, make)?,
+            _ => publish(&*vfs, &path, make)?,
+        };
         let mut packer = Packer::default();
         packer.set_level(options.compression);
         let mut writer = Writer {

@@ -66,8 +66,8 @@ fn read(scan: &LogScan, after: Lsn) -> Vec<(Lsn, Vec<u8>)> {
 
 #[test]
 fn the_largest_options_are_no_overflow() {
-    let dir = tempfile::tempdir().unwrap();
     for threads in [Threads::None, Threads::Background] {
+        let dir = tempfile::tempdir().unwrap();
         let log = open(
             dir.path(),
             LogOptions {

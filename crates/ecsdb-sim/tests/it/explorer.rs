@@ -1,9 +1,9 @@
-//! The explorer finds planted bugs, and finds none in `ecsdb_io::publish`.
+//! The explorer finds planted bugs, and finds none in `ecsdb_io::publish` and `replace`.
 
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
-use ecsdb_io::{FileKind, IoError, Vfs, publish, read_file, remove_temporaries};
+use ecsdb_io::{FileKind, IoError, Vfs, VfsFile, publish, read_file, remove_temporaries, replace};
 use ecsdb_sim::{
     Counterexample, CrashCase, Exploration, Explored, Failure, Journal, NameOrder, SimDisk, explore,
     explore_faults, explore_from,
@@ -83,12 +83,16 @@ fn explore_toy(steps: &[PublishStep], exploration: &Exploration) -> Result<Explo
 }
 
 fn real_publish(disk: &SimDisk, bytes: &[u8]) -> Result<(), IoError> {
-    publish::<_, IoError>(disk, Path::new(TARGET), |file| {
+    let write = |file: &Arc<dyn VfsFile>| {
         let (head, tail) = bytes.split_at(700);
         file.write_at(head, 0)?;
         file.write_at(tail, 700)
-    })
-    .map(drop)
+    };
+    let target = Path::new(TARGET);
+    match disk.file_len(target)? {
+        None => publish::<_, IoError>(disk, target, write).map(drop),
+        Some(_) => replace::<_, IoError>(disk, target, write).map(drop),
+    }
 }
 
 #[test]
