@@ -98,6 +98,26 @@ fn what_a_damaged_manifest_said_to_be_archived_counts_after_a_trim_that_archives
     }
 }
 
+/// CKP-11: the newest manifest is damaged while a snapshot is away that the one before names: nobody takes it for given up, and what leads on from it stays.
+#[test]
+fn a_snapshot_that_is_away_while_the_newest_manifest_is_damaged_leads_on_once_it_is_back() {
+    let disk = crashed::disk(1);
+    let db = builder(&disk, said(Some(true), 4)).open().unwrap();
+    let states = rounds(&db, 0..8);
+    closed(db);
+    let snapshots = files(&disk, ".snap");
+    assert_eq!(snapshots.len(), 4, "{snapshots:?}");
+    let (oldest, before) = (&snapshots[0], told(&disk));
+    let bytes = disk.read(oldest).unwrap();
+    disk.erase(oldest).unwrap();
+    disk.corrupt(files(&disk, ".manifest").pop().unwrap(), 20, &[7; 40]).unwrap();
+    let db = builder(&disk, said(Some(true), 5)).open().unwrap();
+    snap(&db);
+    closed(db);
+    disk.put(oldest, &bytes).unwrap();
+    every_moment_is_there(&disk, &states[4..], &format!("{before}\n{}", told(&disk)));
+}
+
 /// Old databases that never said anything of an archive get one.
 #[test]
 fn an_old_database_gets_an_archive() {

@@ -35,8 +35,8 @@ pub(crate) struct ArchivedSegment {
 }
 
 /// What was found out about a segment's file.
-struct Scanned {
-    found: Result<ScannedSegment, LogError>,
+pub(crate) struct Scanned {
+    pub(crate) found: Result<ScannedSegment, LogError>,
     /// The medium gave all of it: what is wrong with it is so for good.
     is_given: bool,
 }
@@ -214,7 +214,7 @@ impl Store {
     }
 
     /// Puts a segment on the list of the archive.
-    fn note_archived(&self, work: &mut Work, archived: ArchivedSegment) -> Result<()> {
+    pub(crate) fn note_archived(&self, work: &mut Work, archived: ArchivedSegment) -> Result<()> {
         let there = self.archived(work)?;
         there.retain(|segment| segment.number != archived.number);
         there.insert(there.partition_point(|segment| segment.number < archived.number), archived);
@@ -252,8 +252,8 @@ impl Store {
                 // Whole, by the word of the next one, whatever has become of the segment itself.
                 (Ok(copied), _) if declared == Some(copied.end) => true,
                 (Ok(copied), Ok(own)) => own.end == copied.end,
-                // There is nothing to tell it from, and nothing better. CKP-3: unless the medium gives it yet.
-                (Ok(_), Err(_)) => declared.is_none() && scanned.is_given,
+                // CKP-11: without that header nobody tells whose the copy is.
+                (Ok(_), Err(_)) => own.is_some() && declared.is_none(),
                 (Err(e), _) if !e.is_of_the_file() => return Err(e.into()),
                 (Err(_), _) => own.is_none() && scanned.is_given && is_given,
             };
@@ -271,7 +271,7 @@ impl Store {
     }
 
     /// Sets aside what lies in the archive under the number of a segment of this log, and is another one.
-    fn make_room(&self, work: &mut Work, copy: &NumberedFile) -> Result<()> {
+    pub(crate) fn make_room(&self, work: &mut Work, copy: &NumberedFile) -> Result<()> {
         let aside = move_aside(&*self.archive_vfs, &self.layout, &copy.path)?;
         self.archived(work)?.retain(|segment| segment.number != copy.number);
         let error = format!(
@@ -281,81 +281,6 @@ impl Store {
             aside.display()
         );
         self.events.send(Event::Failed { task: Task::Retention, error, retry_in: None });
-        Ok(())
-    }
-
-    /// Puts on the list what is in the archive of what the log has not given up below `first_needed`: segments that the log has, too, or has lost and leads
-    /// to. A trim that came no further has put it there, or one of which the manifest is lost. Gives all that lies there under numbers that count from
-    /// here on.
-    pub(crate) fn list_counted(&self, work: &mut Work, first_needed: u64) -> Result<Vec<NumberedFile>> {
-        let (vfs, manifest) = (&*self.direct_vfs, self.manifest());
-        let [_, archive] = log_dirs(&self.layout, &manifest);
-        let kinds = [FileKind::ArchivedSegment, FileKind::CompressedSegment];
-        let mut copies = numbered_files(vfs, archive.path, &kinds)?;
-        // Of manifests that were made anew the end of the archive is a guess: what leads to the log tells.
-        let from = manifest.archive_end.min(manifest.first_segment).max(archive.first);
-        copies.retain(|copy| (from..first_needed).contains(&copy.number));
-        if copies.is_empty() {
-            return Ok(copies);
-        }
-        self.list_led_to(work, &copies, from)?;
-        let mut is_given = false;
-        for copy in &copies {
-            if matches!(
-                SegmentHead::of(vfs, copy, manifest.database)?,
-                SegmentHead::Strange(_) | SegmentHead::Blank
-            ) {
-                continue;
-            }
-            is_given |= !self.is_listed(work, copy.number)? && self.scan_patiently(work, copy)?.found.is_ok();
-        }
-        if is_given {
-            // By one that the medium had not given before, what it leads to was not known.
-            self.list_led_to(work, &copies, from)?;
-        }
-        Ok(copies)
-    }
-
-    fn is_listed(&self, work: &mut Work, number: u64) -> Result<bool> {
-        Ok(self.archived(work)?.iter().any(|segment| segment.number == number))
-    }
-
-    fn list_led_to(&self, work: &mut Work, copies: &[NumberedFile], from: u64) -> Result<()> {
-        let (vfs, manifest) = (&*self.direct_vfs, self.manifest());
-        let files = segment_files(vfs, &log_dirs(&self.layout, &manifest))?;
-        let mut behind: Option<SegmentEnd> = None;
-        for file in files.into_iter().rev().take_while(|file| file.number >= from) {
-            let Some(header) = SegmentHead::of(vfs, &file, manifest.database)?.own() else { continue };
-            for copy in copies.iter().filter(|copy| copy.number == file.number) {
-                let is_it = copy.path == file.path
-                    || SegmentHead::of(vfs, copy, manifest.database)?.own() == Some(header);
-                if is_it && !self.is_listed(work, copy.number)? {
-                    let (number, bytes) = (copy.number, copy.bytes);
-                    let (previous, after) = before_it(number, Some(header.previous));
-                    let end = behind.filter(|end| end.segment == number);
-                    let last_lsn = end.map(|end| end.last_lsn);
-                    self.note_archived(work, ArchivedSegment { number, previous, after, last_lsn, bytes })?;
-                }
-            }
-            behind = Some(header.previous);
-        }
-        Ok(())
-    }
-
-    /// Sets aside those of the `copies` that are not on the list: another life of the database has archived them under numbers that this log has passed
-    /// over, or lost. From here on they would count (CKP-11).
-    fn make_room_between(&self, work: &mut Work, copies: &[NumberedFile]) -> Result<()> {
-        let database = self.manifest().database;
-        for copy in copies {
-            // It may have made room already.
-            if self.is_listed(work, copy.number)? || self.archive_vfs.file_len(&copy.path)?.is_none() {
-                continue;
-            }
-            match SegmentHead::of(&*self.archive_vfs, copy, database)? {
-                SegmentHead::Own(_) | SegmentHead::Damaged(_) => self.make_room(work, copy)?,
-                SegmentHead::Strange(_) | SegmentHead::Blank => {}
-            }
-        }
         Ok(())
     }
 
@@ -370,7 +295,7 @@ impl Store {
 
     /// What a segment's file holds, or why that is not known for good. What the medium does not give is an error of all the work, which is tried again
     /// later. A file with the header of another segment is a damaged one, whatever it holds.
-    fn scan_patiently(&self, work: &mut Work, file: &NumberedFile) -> Result<Scanned> {
+    pub(crate) fn scan_patiently(&self, work: &mut Work, file: &NumberedFile) -> Result<Scanned> {
         let path = &file.path;
         let scanned = match SegmentHead::of(&*self.archive_vfs, file, 0) {
             Ok(SegmentHead::Damaged(e)) => Err(e),
@@ -485,7 +410,7 @@ fn had_some(manifest: &Manifest) -> bool {
 }
 
 /// The segment before another one and its last transaction, as that one's header says; the first is guessed if it cannot be read.
-fn before_it(number: u64, previous: Option<SegmentEnd>) -> (u64, Option<Lsn>) {
+pub(crate) fn before_it(number: u64, previous: Option<SegmentEnd>) -> (u64, Option<Lsn>) {
     let segment = previous.map_or(number.saturating_sub(1), |end| end.segment);
     (segment, previous.map(|end| end.last_lsn))
 }

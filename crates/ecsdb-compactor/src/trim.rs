@@ -58,19 +58,14 @@ impl Trim {
             let rest = &bases[gone..];
             let uses = |n: u64| rest.iter().any(|entry| entry.uses(n));
             let snapshots: u64 = there.snapshot_sizes.iter().filter(|(n, _)| uses(*n)).map(|(_, b)| b).sum();
-            let log =
-                archived.iter().filter(|segment| segment.last_lsn.is_none_or(|last| last.0 > rest[0].lsn));
-            snapshots + log.map(|segment| segment.bytes).sum::<u64>()
+            let log = &archived[expendable(archived, Lsn(rest[0].lsn))..];
+            snapshots + log.iter().map(|segment| segment.bytes).sum::<u64>()
         });
         let oldest = bases.get(gone).map_or(Lsn::ZERO, |base| Lsn(base.lsn));
         // The empty world is file 0: before it there is nothing to give up.
         let first_snapshot = bases.get(gone).map_or(0, |base| base.sequence);
         let gone = bases.iter().any(|base| base.sequence != 0 && base.sequence < first_snapshot);
-        // CKP-11: only what is behind that one, or before what is, is given up, and nothing from the first on that is not. What is away, or tells
-        // nothing, is not for that alone.
-        let is_wanted = |segment: &ArchivedSegment| segment.last_lsn.is_some_and(|last| last > oldest);
-        let wanted = archived.iter().position(is_wanted).unwrap_or(archived.len());
-        let first_archived = match archived[..wanted].iter().rposition(|segment| segment.last_lsn.is_some()) {
+        let first_archived = match expendable(archived, oldest) {
             _ if salvaging => 0,
             _ if settings.archive == Archiving::Off => u64::MAX,
             // The log goes on without a copy, and what a tool has archived leads to it no more.
@@ -78,12 +73,20 @@ impl Trim {
                 let begins = archived.first().is_some_and(|first| first.previous < there.archive_first);
                 archived.last().filter(|_| begins).map_or(0, |last| last.number + 1)
             }
+            0 => 0,
             // What is behind it and not on the list is away.
-            Some(i) => archived[i].number + 1,
-            None => 0,
+            n => archived[n - 1].number + 1,
         };
         Trim { first_snapshot, gone, first_archived }
     }
+}
+
+/// How many archived segments are of no use where `oldest` is the first moment that can be gone back to. CKP-11: only what is behind that one, or
+/// before what is, is given up, and nothing from the first on that is not. What is away, or tells nothing, is not for that alone.
+fn expendable(archived: &[ArchivedSegment], oldest: Lsn) -> usize {
+    let is_wanted = |segment: &ArchivedSegment| segment.last_lsn.is_some_and(|last| last > oldest);
+    let wanted = archived.iter().position(is_wanted).unwrap_or(archived.len());
+    archived[..wanted].iter().rposition(|segment| segment.last_lsn.is_some()).map_or(0, |last| last + 1)
 }
 
 #[cfg(test)]
@@ -134,5 +137,40 @@ mod tests {
         // A list that does not ascend: the last one says nothing of those before it.
         assert_eq!(first_archived(&[Some(20), Some(40), Some(25)]), 4);
         assert_eq!(first_archived(&[Some(40), Some(25)]), 0);
+    }
+    /// CKP-11: what goes takes no room, and is no reason to give up more.
+    #[test]
+    fn by_bytes_counts_what_stays() {
+        let settings = StoreSettings {
+            compression: None,
+            threads: 1,
+            chain_max: 1,
+            retention: Some(Retention { bytes_max: Some(10), ..Retention::default() }),
+            archive: Archiving::On(ArchiveSettings { compression: None }),
+            keep_all: false,
+        };
+        let of = |number, last: Option<u64>, bytes| ArchivedSegment {
+            number,
+            previous: number - 1,
+            after: None,
+            last_lsn: last.map(Lsn),
+            bytes,
+        };
+        let archived = [of(3, None, 1_000), of(4, Some(15), 1), of(5, Some(25), 1)];
+        let mut manifest = Manifest::new(1);
+        (manifest.first_segment, manifest.first_archived, manifest.archive_end) = (9, 2, 9);
+        let entry = |n: u64| SnapshotEntry { sequence: n, base: n, lsn: 10 * n, ..SnapshotEntry::EMPTY };
+        manifest.snapshots = [1, 2, 3].map(entry).to_vec();
+        let there = There {
+            manifest: &manifest,
+            fallback: Some(entry(3)),
+            first_segment: 9,
+            archived: &archived,
+            archive_first: 2,
+            snapshot_sizes: &[],
+            now_unix_ns: 0,
+        };
+        let Trim { first_snapshot, first_archived, .. } = Trim::of(&settings, &there);
+        assert_eq!((first_snapshot, first_archived), (2, 5));
     }
 }

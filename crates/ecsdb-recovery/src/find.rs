@@ -43,14 +43,11 @@ pub(crate) fn manifest(
             Ok(mut manifest) => {
                 take_up_reserved(vfs, layout, &mut manifest)?;
                 if !report.rejected.is_empty() {
-                    // The newer one may have given some up, and they are gone.
-                    let mut there = Vec::new();
-                    for entry in manifest.snapshots {
-                        if vfs.file_len(&layout.file(FileKind::Snapshot, entry.sequence))?.is_some() {
-                            there.push(entry);
-                        }
+                    // The newer one may have given some up, and they are gone. CKP-11: or they are away, and nothing is deleted as if they were gone.
+                    for entry in std::mem::take(&mut manifest.snapshots) {
+                        let there = vfs.file_len(&layout.file(FileKind::Snapshot, entry.sequence))?;
+                        there.map_or(&mut manifest.away, |_| &mut manifest.snapshots).push(entry);
                     }
-                    manifest.snapshots = there;
                     // And it may name what this one gives up.
                     manifest.gone.clear();
                     // CKP-11: or have been the first that kept an archive.
