@@ -3,7 +3,6 @@
 
 #![allow(missing_docs, clippy::missing_errors_doc, reason = "nobody else uses it")]
 
-pub mod around;
 pub mod components;
 pub mod crashed;
 pub mod scripts;

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ecsdb::prelude::*;
+use ecsdb::{Around, Hooks};
 use ecsdb::{ByteSize, DataLoss, Digest, FileOp, IoError, Policy};
 use ecsdb_io::sync::Mutex;
 use ecsdb_io::{Layout, Vfs};
 use ecsdb_recovery::{Existence, Options, RecoveryReport, recover};
 use ecsdb_sim::{CrashVariant, SimDisk};
-use ecsdb_tests::around::{Around, Hooks};
 use ecsdb_tests::crashed::{self, DIR, EMPTY, builder};
 
 use crate::components::{Counter, Name};

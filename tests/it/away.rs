@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ecsdb::prelude::*;
+use ecsdb::{Around, Hooks};
 use ecsdb::{PersistenceConfig, Policy};
 use ecsdb_io::{Disk, FileKind, FileOp, IoError, Layout, Vfs};
 use ecsdb_sim::{CrashVariant, Fault, SimDisk};
 use ecsdb_snapshot::Manifest;
-use ecsdb_tests::around::{Around, Hooks};
 use ecsdb_tests::crashed::{self, DIR, files, open_with, snapshot_file};
 
 use crate::components::{Counter, Name};

@@ -14,7 +14,7 @@ use ecsdb_sim::{CrashVariant, Failure, Fault, NameOrder, SimDisk};
 
 use crate::components::{Counter, Name};
 use crate::lifecycle::by_hand;
-use ecsdb_tests::around::{Around, Hooks};
+use ecsdb::{Around, Hooks};
 use ecsdb_tests::crashed::{self, DIR, files, open_with};
 
 /// Files that may be open at a time: as with `ulimit -n`.

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use ecsdb::prelude::*;
+use ecsdb::{Around, Hooks};
 use ecsdb::{FileOp, IoError};
-use ecsdb_tests::around::{Around, Hooks};
 
 use crate::components::Counter;
 use crate::lifecycle::by_hand;

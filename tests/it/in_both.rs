@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ecsdb::prelude::*;
+use ecsdb::{Around, Hooks};
 use ecsdb::{FileOp, IoError, PersistenceConfig, Policy};
 use ecsdb_io::Vfs;
 use ecsdb_io::sync::Mutex;
 use ecsdb_sim::{CrashVariant, Fault, SimDisk};
-use ecsdb_tests::around::{Around, Hooks};
 use ecsdb_tests::crashed::{self, DIR};
 
 use crate::lifecycle::{State, archiving, by_hand, large, state};

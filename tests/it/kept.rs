@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ecsdb::prelude::*;
+use ecsdb::{Around, Hooks};
 use ecsdb::{FileOp, IoError, PersistenceConfig, Policy};
 use ecsdb_io::Vfs;
 use ecsdb_io::sync::Mutex;
 use ecsdb_sim::{CrashVariant, SimDisk};
-use ecsdb_tests::around::{Around, Hooks};
 use ecsdb_tests::crashed::{self, DIR};
 use ecsdb_wal::LogScan;
 

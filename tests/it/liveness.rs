@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use ecsdb::LockKind;
 use ecsdb::prelude::*;
+use ecsdb::{Around, Hooks};
 use ecsdb::{ByteSize, Error, Event, Moment, PersistenceConfig, Task, Vfs};
 use ecsdb_core::describe::{Describe, Shape, TooDeep, Types, Visitor};
 use ecsdb_io::{FileOp, IoError, Priority};
 use ecsdb_sim::{Failure, Fault, SimDisk};
-use ecsdb_tests::around::{Around, Hooks};
 use ecsdb_tests::reconfigure;
 
 use crate::components::{Counter, Name};

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ecsdb::prelude::*;
+use ecsdb::{Around, Hooks};
 use ecsdb::{DataLoss, Digest, FileOp, IoError, Moment, PersistenceConfig, RecoveryError};
 use ecsdb_io::Layout;
 use ecsdb_io::sync::Mutex;
 use ecsdb_recovery::{Existence, History, Options, Policy, lock_closed, verify};
 use ecsdb_sim::{CrashVariant, Failure, Fault, SimDisk};
-use ecsdb_tests::around::{Around, Hooks};
 use ecsdb_tests::crashed::{self, DIR, builder, files};
 
 use crate::components::{Counter, Name};

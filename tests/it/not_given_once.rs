@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ecsdb::prelude::*;
+use ecsdb::{Around, Hooks};
 use ecsdb::{FileOp, IoError, Moment, PersistenceConfig, Policy};
 use ecsdb_io::sync::Mutex;
 use ecsdb_io::{Layout, Vfs};
 use ecsdb_sim::{CrashVariant, Failure, Fault, SimDisk};
-use ecsdb_tests::around::{Around, Hooks};
 use ecsdb_tests::crashed::{self, DIR, files};
 
 use crate::components::Counter;

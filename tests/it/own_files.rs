@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ecsdb::prelude::*;
+use ecsdb::{Around, Hooks};
 use ecsdb::{Disk, FileOp, IoError};
-use ecsdb_tests::around::{Around, Hooks};
 
 use crate::components::Counter;
 

@@ -376,7 +376,8 @@ fn what_is_behind_an_empty_segment_stays() {
         let mut run = Run::new();
         let session = Step::Session { second: [false; 3], writes: 0, killed: false, goes: None, comes: None };
         let stranger = Step::Stranger(Stranger { place, kind, number, of_another });
-        for step in [&session, &stranger, &session, &session] {
+        let writes = Step::Session { second: [false; 3], writes: 4, killed: false, goes: None, comes: None };
+        for step in [&session, &stranger, &session, &writes, &session] {
             run.step(step);
         }
     }

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ecsdb::prelude::*;
+use ecsdb::{Around, Hooks};
 use ecsdb::{ByteSize, DataLoss, Event, Policy};
 use ecsdb_io::{FileOp, IoError, OpenMode};
 use ecsdb_sim::{CrashVariant, Fault, SimDisk};
-use ecsdb_tests::around::{Around, Hooks};
 use ecsdb_tests::crashed::open_with;
 use ecsdb_tests::reconfigure;
 

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ecsdb::prelude::*;
+use ecsdb::{Around, Hooks};
 use ecsdb::{PersistenceConfig, Policy};
 use ecsdb_io::Layout;
 use ecsdb_recovery::{Existence, Options, Step, recover};
 use ecsdb_sim::{CrashVariant, SimDisk};
-use ecsdb_tests::around::{Around, Hooks};
 use ecsdb_tests::components::{Counter, Name};
 use ecsdb_tests::crashed::{self, DIR, builder, files};
 

@@ -68,7 +68,9 @@ fn is_manifest(path: &Path) -> bool {
 fn another_lifes_copy_is_not_taken_for_a_segment_that_cannot_be_read() {
     let Lives { disk, own, .. } = lives(3, 4, 0, &mut fastrand::Rng::with_seed(3));
     let db = builder(&disk, each_full).open().unwrap();
-    (0..6).for_each(|i| drop(large(&db, 1_000 + i)));
+    for i in 0..6 {
+        large(&db, 1_000 + i);
+    }
     let copies = files(&disk, ".seg.zst");
     let own = own + 1;
     let others = copies.iter().find(|path| path.to_string_lossy().contains(&format!("{own:016}"))).unwrap();

@@ -11,8 +11,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use ecsdb::prelude::*;
+use ecsdb::{Around, Hooks};
 use ecsdb::{Event, Events, FileOp, IoError, Job};
-use ecsdb_tests::around::{Around, Hooks};
 use pollster::block_on;
 
 use crate::components::{Counter, Name};

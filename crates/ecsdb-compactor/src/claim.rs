@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ecsdb_io::{
-    DirEntry, DirLock, EntryKind, Layout, LockError, LockKind, Owner, Vfs, create_dir_durably,
+    Around, DirEntry, DirLock, EntryKind, Layout, LockError, LockKind, Owner, Vfs, create_dir_durably,
     may_be_left_over,
 };
 use ecsdb_snapshot::Manifest;
@@ -82,7 +82,7 @@ impl<'a> Claim<'a> {
     }
 
     /// The files for what is made there.
-    pub(crate) fn files(&self) -> Held {
+    pub(crate) fn files(&self) -> Around<Held> {
         Held::of(self.vfs.clone(), self)
     }
 

@@ -21,6 +21,7 @@
 
 #![forbid(unsafe_code)]
 
+mod around;
 mod asynchronous;
 mod blank;
 mod checksum;
@@ -44,6 +45,7 @@ pub mod sync;
 mod urgency;
 mod vfs;
 
+pub use around::{Around, Hooks};
 pub use asynchronous::AsyncFile;
 pub use blank::first_nonzero;
 pub use checksum::{checksum, checksum_append};

@@ -1,6 +1,6 @@
 //! The one atomic publish: a file appears under its name whole and durable, or not at all (CKP-2).
 
-use std::io::{ErrorKind, IoSlice};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -176,16 +176,6 @@ fn directory_of(path: &Path) -> &Path {
     match path.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         _ => Path::new("."),
-    }
-}
-
-impl dyn VfsFile + '_ {
-    /// Writes one slice; see [`VfsFile::write_all_at`].
-    ///
-    /// # Errors
-    /// As [`VfsFile::write_all_at`].
-    pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
-        self.write_all_at(&mut [IoSlice::new(bytes)], offset)
     }
 }
 

@@ -188,6 +188,7 @@ pub(crate) fn write_in_pieces(file: &(impl VfsFile + ?Sized), offset: u64, make:
 }
 
 /// An open file, read and written at explicit offsets, from any thread.
+#[expect(clippy::len_without_is_empty, reason = "nobody asks that of a file")]
 pub trait VfsFile: Debug + Send + Sync {
     /// The path under which it was opened.
     fn path(&self) -> &Path;
@@ -198,34 +199,11 @@ pub trait VfsFile: Debug + Send + Sync {
     /// When the system refuses.
     fn len(&self) -> Result<u64>;
 
-    /// True when it has no bytes.
-    ///
-    /// # Errors
-    /// As [`VfsFile::len`].
-    fn is_empty(&self) -> Result<bool> {
-        Ok(self.len()? == 0)
-    }
-
     /// Reads up to `buf.len()` bytes at `offset`; 0 at the end of the file.
     ///
     /// # Errors
     /// When the system refuses.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize>;
-
-    /// Reads exactly `buf.len()` bytes at `offset`.
-    ///
-    /// # Errors
-    /// [`UnexpectedEof`](std::io::ErrorKind::UnexpectedEof) when the file is too short, or when the system refuses.
-    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
-        let mut done = 0;
-        while done < buf.len() {
-            match self.read_at(&mut buf[done..], offset + done as u64)? {
-                0 => return Err(IoError::short(self.path(), offset + done as u64, buf.len() - done)),
-                n => done += n,
-            }
-        }
-        Ok(())
-    }
 
     /// Writes all of `bufs`, one after another, at `offset`, extending the file where needed. The slices may
     /// be advanced in place. One call is one write to the disk as far as the platform allows.
@@ -279,5 +257,30 @@ pub trait VfsFile: Debug + Send + Sync {
     /// has no result, and an implementation may do nothing, as the provided one does.
     fn will_need(&self, offset: u64, len: u64) {
         let _ = (offset, len);
+    }
+}
+
+impl dyn VfsFile + '_ {
+    /// Writes one slice; see [`VfsFile::write_all_at`].
+    ///
+    /// # Errors
+    /// As [`VfsFile::write_all_at`].
+    pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        self.write_all_at(&mut [IoSlice::new(bytes)], offset)
+    }
+
+    /// Reads exactly `buf.len()` bytes at `offset`.
+    ///
+    /// # Errors
+    /// [`UnexpectedEof`](std::io::ErrorKind::UnexpectedEof) when the file is too short, or when the system refuses.
+    pub fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        let mut done = 0;
+        while done < buf.len() {
+            match self.read_at(&mut buf[done..], offset + done as u64)? {
+                0 => return Err(IoError::short(self.path(), offset + done as u64, buf.len() - done)),
+                n => done += n,
+            }
+        }
+        Ok(())
     }
 }

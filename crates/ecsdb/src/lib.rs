@@ -67,8 +67,8 @@ pub use ecsdb_core::{
     Prepared, Query, QueryIter, ReadQuery, StorageKind, Transaction, View, WeakView, With, Without, describe,
 };
 pub use ecsdb_io::{
-    DirEntry, DirLock, Disk, FileOp, Forked, IoError, LockError, LockKind, Make, OpenMode, Priority,
-    PriorityStats, SchedulerStats, Vfs, VfsFile,
+    Around, DirEntry, DirLock, Disk, FileOp, Forked, Hooks, IoError, LockError, LockKind, Make, OpenMode,
+    Priority, PriorityStats, SchedulerStats, Vfs, VfsFile,
 };
 pub use ecsdb_recovery::{
     ClosedComponent, DataLoss, Error as RecoveryError, LoadedSnapshot, Lost, Moment, Policy, RecoveryReport,

@@ -57,12 +57,12 @@ fn put_together(
         let (files, mut follow) = (GivingWay::of(vfs.clone(), control, asks), follow(control));
         let past = read(&files, &mut |step| {
             follow(step)?;
-            if files.goes_on() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            if files.hooks.goes_on() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
         // Whatever it made of files that gave nothing more.
         match () {
             () if control.is_cancelled() => Some(Err(ecsdb_compactor::Error::Cancelled.into())),
-            () if files.gave_way() => None,
+            () if files.hooks.gave_way() => None,
             () => Some(past),
         }
     })

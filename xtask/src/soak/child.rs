@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use ecsdb::{ByteSize, Database, Digest, Event, Events, Lsn, PersistenceConfig, Task};
+use ecsdb::{Around, ByteSize, Database, Digest, Event, Events, Lsn, PersistenceConfig, Task};
 
 use super::check::Notes;
-use super::faults::{Fault, Faulty};
+use super::faults::{Fault, Switch};
 use super::lines::{Journal, Line, Stats};
 use super::load::{self, Worker};
 
@@ -43,7 +43,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         asked.store(true, Ordering::SeqCst);
     });
     let random = fastrand::Rng::with_seed(args.seed);
-    let mut life = Life { args, stop, random, vfs: Faulty::default(), notes: Notes::default() };
+    let mut life = Life { args, stop, random, vfs: Arc::new(Switch::disk()), notes: Notes::default() };
     let done = life.run();
     if let Err(e) = &done {
         Journal.say(&Line::Failed { why: format!("{e:#}") })?;
@@ -55,7 +55,7 @@ struct Life<'a> {
     args: &'a Args,
     stop: Arc<AtomicBool>,
     random: fastrand::Rng,
-    vfs: Faulty,
+    vfs: Arc<Around<Switch>>,
     notes: Notes,
 }
 
@@ -106,7 +106,7 @@ impl Life<'_> {
                 fixed_settings(config, random);
                 settings(config, random);
             })
-            .vfs(Arc::new(self.vfs.clone()))
+            .vfs(self.vfs.clone())
             .open()?;
         let seconds = started.elapsed().as_secs_f64();
         let view = db.view()?;
@@ -134,7 +134,7 @@ impl Life<'_> {
         let (ended, failing) = (AtomicBool::new(false), AtomicBool::new(false));
         let commits = AtomicU64::new(0);
         let mut sampler = Sampler { events: db.events(), totals: Stats::default() };
-        let (args, stop, switch) = (self.args, &self.stop, self.vfs.0.clone());
+        let (args, stop, switch) = (self.args, &self.stop, self.vfs.hooks.clone());
         let (random, notes) = (&mut self.random, &mut self.notes);
         let grace = random.u64(..100);
         let mut beside = random.fork();

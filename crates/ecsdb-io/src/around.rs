@@ -1,27 +1,36 @@
-//! A disk with somebody in the way: who is told of each operation before it is done, and may refuse it.
+//! Files with somebody in the way, who is told of each operation before it is done, and may refuse it: all that a [`Vfs`] can is passed on here, and in no
+//! second place, where a part of it could be forgotten.
 
 use std::fmt::{Debug, Formatter};
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ecsdb::{DirEntry, DirLock, FileOp, IoError, LockError, LockKind, OpenMode, Vfs, VfsFile};
-
-type Result<T> = std::result::Result<T, IoError>;
+use crate::error::{FileOp, Result};
+use crate::vfs::{DirEntry, DirLock, LockError, LockKind, Make, OpenMode, Vfs, VfsFile};
 
 /// Who is in the way.
 pub trait Hooks: Send + Sync + 'static {
-    /// An error is the operation's.
+    /// Told of an operation before it is done. Hints are passed on without a word.
+    ///
+    /// # Errors
+    /// An error is the operation's, which is not done then.
     fn before(&self, _op: FileOp, _path: &Path) -> Result<()> {
         Ok(())
     }
 
-    /// The same of giving a file another name.
+    /// Told of giving a file another name, too.
+    ///
+    /// # Errors
+    /// As [`Hooks::before`].
     fn renames(&self, _from: &Path, _to: &Path) -> Result<()> {
         Ok(())
     }
 
-    /// The same of reading so many bytes there.
+    /// Told of reading so many bytes there, too.
+    ///
+    /// # Errors
+    /// As [`Hooks::before`].
     fn reads(&self, _path: &Path, _offset: u64, _len: u64) -> Result<()> {
         Ok(())
     }
@@ -34,13 +43,19 @@ pub trait Hooks: Send + Sync + 'static {
         None
     }
 
+    /// A lock that is held, and is given to whoever asks for it.
+    fn lock(&self, _path: &Path) -> Option<Arc<dyn DirLock>> {
+        None
+    }
+
     /// A file that was opened is closed.
     fn closed(&self) {}
 }
 
-/// The disk of the two.
+/// Files behind somebody in the way.
 pub struct Around<H> {
     disk: Arc<dyn Vfs>,
+    /// Who that is.
     pub hooks: Arc<H>,
 }
 
@@ -50,6 +65,7 @@ struct File<H: Hooks> {
 }
 
 impl<H: Hooks> Around<H> {
+    /// The files of `disk`, behind these.
     pub fn new(disk: Arc<dyn Vfs>, hooks: H) -> Self {
         Around { disk, hooks: Arc::new(hooks) }
     }
@@ -77,6 +93,7 @@ impl<H: Hooks> Drop for File<H> {
     }
 }
 
+#[deny(clippy::missing_trait_methods)]
 impl<H: Hooks> Vfs for Around<H> {
     fn create(&self, path: &Path) -> Result<Arc<dyn VfsFile>> {
         self.hooks.before(FileOp::Create, path)?;
@@ -123,14 +140,12 @@ impl<H: Hooks> Vfs for Around<H> {
         self.disk.real_path(path)
     }
 
-    fn try_lock(
-        &self,
-        path: &Path,
-        kind: LockKind,
-        holder: &str,
-    ) -> std::result::Result<Arc<dyn DirLock>, LockError> {
+    fn try_lock(&self, path: &Path, kind: LockKind, holder: &str) -> Result<Arc<dyn DirLock>, LockError> {
         self.hooks.before(FileOp::Lock, path)?;
-        self.disk.try_lock(path, kind, holder)
+        match self.hooks.lock(path) {
+            Some(lock) => Ok(lock),
+            None => self.disk.try_lock(path, kind, holder),
+        }
     }
 
     fn free_space(&self, path: &Path) -> Result<Option<u64>> {
@@ -147,6 +162,7 @@ impl<H: Hooks> Vfs for Around<H> {
     }
 }
 
+#[deny(clippy::missing_trait_methods)]
 impl<H: Hooks> VfsFile for File<H> {
     fn path(&self) -> &Path {
         self.file.path()
@@ -173,13 +189,40 @@ impl<H: Hooks> VfsFile for File<H> {
         }
     }
 
+    fn write_while_made(&self, offset: u64, make: Make<'_>) -> Result<()> {
+        self.hooks.before(FileOp::Write, self.path())?;
+        self.file.write_while_made(offset, &mut |push| {
+            make(&mut |bytes| match self.hooks.garbled(self.path(), &[IoSlice::new(bytes)]) {
+                Some(garbled) => push(&garbled),
+                None => push(bytes),
+            });
+        })
+    }
+
+    fn start_writing(&self, offset: u64, len: u64) {
+        self.file.start_writing(offset, len);
+    }
+
+    fn pass_cache_by(&self) {
+        self.file.pass_cache_by();
+    }
+
     fn set_len(&self, len: u64) -> Result<()> {
         self.hooks.before(FileOp::SetLen, self.path())?;
         self.file.set_len(len)
     }
 
+    fn reserve(&self, len: u64) -> Result<()> {
+        self.hooks.before(FileOp::SetLen, self.path())?;
+        self.file.reserve(len)
+    }
+
     fn sync_data(&self) -> Result<()> {
         self.hooks.before(FileOp::Sync, self.path())?;
         self.file.sync_data()
+    }
+
+    fn will_need(&self, offset: u64, len: u64) {
+        self.file.will_need(offset, len);
     }
 }
