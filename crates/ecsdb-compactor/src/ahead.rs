@@ -59,7 +59,7 @@ impl Store {
                     let (previous, after) = before_it(number, Some(header.previous));
                     let end = behind.filter(|end| end.segment == number);
                     let last_lsn = end.map(|end| end.last_lsn);
-                    self.note_archived(work, ArchivedSegment { number, previous, after, last_lsn, bytes })?;
+                    self.put_on_list(work, ArchivedSegment { number, previous, after, last_lsn, bytes })?;
                 }
             }
             behind = Some(header.previous);

@@ -170,7 +170,7 @@ impl Store {
             let scanned = self.scan_patiently(work, file)?;
             let copies = copies.as_deref().unwrap_or_default();
             if let Some(archived) = self.find_archived(work, copies, file, &scanned, declared)? {
-                self.note_archived(work, archived)?;
+                self.put_on_list(work, archived)?;
                 continue;
             }
             let scanned = scanned.found;
@@ -203,7 +203,7 @@ impl Store {
             }
             work.not_given.remove(&file.path);
             work.not_given.remove(&next.path);
-            self.note_archived(work, archived)?;
+            self.put_on_list(work, archived)?;
         }
         self.make_room_between(work, &ahead)?;
         // CKP-2: what was found there may have been put there by a process that came no further, or before a sync that failed.
@@ -214,7 +214,7 @@ impl Store {
     }
 
     /// Puts a segment on the list of the archive.
-    pub(crate) fn note_archived(&self, work: &mut Work, archived: ArchivedSegment) -> Result<()> {
+    pub(crate) fn put_on_list(&self, work: &mut Work, archived: ArchivedSegment) -> Result<()> {
         let there = self.archived(work)?;
         there.retain(|segment| segment.number != archived.number);
         there.insert(there.partition_point(|segment| segment.number < archived.number), archived);

@@ -55,7 +55,7 @@ pub(crate) fn manifest(
                         let Kept { archive, archive_level, .. } = Kept::EVERYTHING;
                         manifest.kept = Kept { archive, archive_level, ..manifest.kept };
                     }
-                    note_archived(vfs, layout, &mut manifest)?;
+                    note_what_is_archived(vfs, layout, &mut manifest)?;
                     // REC-13: the first opening publishes a manifest before the log has a segment, and one after. There is none in between.
                     if manifest.incarnation > 0 {
                         manifest.next_segment = manifest.next_segment.max(2);
@@ -326,7 +326,7 @@ pub(crate) fn missed_before(
 }
 
 /// CKP-11: where there is an archive, a newer manifest may have let the log go that is before what there is of it: that is archived, wherever the archive is now.
-fn note_archived(vfs: &dyn Vfs, layout: &Layout, manifest: &mut Manifest) -> Result<()> {
+fn note_what_is_archived(vfs: &dyn Vfs, layout: &Layout, manifest: &mut Manifest) -> Result<()> {
     if manifest.kept.archive == 0 {
         return Ok(());
     }
