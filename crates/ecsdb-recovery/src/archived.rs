@@ -98,10 +98,15 @@ pub fn archive_away(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Resu
     if archived == 0 && (manifest.kept.archive != 0 || !missing.is_empty()) {
         return Ok(vec![layout.archive_dir().into()]);
     }
+    let missing = missing.into_iter().filter(|number| manifest.is_archived(*number));
+    Ok(missing.map(|number| archived_file(layout, manifest, number)).collect())
+}
+
+/// The file that a segment of the archive was, by what was said last of how they are written.
+pub(crate) fn archived_file(layout: &Layout, manifest: &Manifest, number: u64) -> PathBuf {
     let kind = match manifest.kept.archive_level {
         0 => FileKind::ArchivedSegment,
         _ => FileKind::CompressedSegment,
     };
-    let missing = missing.into_iter().filter(|number| manifest.is_archived(*number));
-    Ok(missing.map(|number| layout.file(kind, number)).collect())
+    layout.file(kind, number)
 }
