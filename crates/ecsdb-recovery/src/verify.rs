@@ -134,12 +134,13 @@ pub fn verify_files(
     let covered = manifest.snapshots.last().map_or(0, |newest| newest.lsn);
     let known = find::known(manifest, Lsn(covered));
     let dirs = log_dirs(layout, manifest);
-    let (all, strangers) = LogScan::survey(vfs, &dirs, manifest.database, known, 0)?;
+    let mut begins = |number, bytes| progress(&Step::Segment { number, bytes });
+    let (all, strangers) = LogScan::survey(vfs, &dirs, manifest.database, known, 0, &mut begins)?;
     // Behind a loss the log is looked at once more, from where the newest snapshot leads on.
     let newer = match &all.tail {
         Tail::Corrupt { .. } => {
             let from = LogScan::first_needed(vfs, &dirs, Lsn(covered))?;
-            LogScan::survey(vfs, &dirs, manifest.database, known, from)?.0
+            LogScan::survey(vfs, &dirs, manifest.database, known, from, &mut |_, _| {})?.0
         }
         _ => all.clone(),
     };
