@@ -518,14 +518,15 @@ fn what_several_change_at_once_is_all_changed() {
             scope.spawn(move || {
                 for n in 0..CHANGES {
                     if i == 0 && n % 100 == 0 {
-                        let within = |config: &mut PersistenceConfig| {
-                            drop(db.config().unwrap());
-                            set(db, |config| config.snapshot.threads = n as usize % 7);
-                            config.recovery.threads = n as usize % 5;
-                        };
                         // It is called again for what it changes itself.
-                        let mut within = Some(within);
-                        set(db, |config| drop(within.take().map(|within| within(config))));
+                        let mut is_first = true;
+                        set(db, |config| {
+                            if std::mem::take(&mut is_first) {
+                                drop(db.config().unwrap());
+                                set(db, |config| config.snapshot.threads = (n / 100) as usize % 7);
+                            }
+                            config.recovery.threads = (n / 100) as usize % 5;
+                        });
                     }
                     set(db, |config| *setting(config) += 1);
                 }
@@ -534,6 +535,7 @@ fn what_several_change_at_once_is_all_changed() {
     });
     let mut config = db.config().unwrap();
     assert_eq!(settings.map(|setting| *setting(&mut config)), [1_000_000_000 + CHANGES; 3]);
+    assert_eq!((config.snapshot.threads, config.recovery.threads), (19 % 7, 19 % 5));
 }
 
 #[test]
