@@ -7,7 +7,7 @@ use ecsdb_io::{FileKind, Layout, Vfs};
 use ecsdb_snapshot::{LoadOptions, Manifest, Snapshot, SnapshotEntry};
 use ecsdb_wal::{LogError, LogScan, Loss, Lsn, Tail};
 
-use crate::archived::archive_away;
+use crate::archived::{archive_away, lacks_manifest};
 use crate::error::Result;
 use crate::fallback::check_heads;
 use crate::find::{self, log_dirs};
@@ -41,6 +41,8 @@ pub struct Verified {
     pub manifests: Vec<PathBuf>,
     /// The segments of other databases among it.
     pub strangers: Vec<PathBuf>,
+    /// Of the two manifests one [is gone](lacks_manifest).
+    pub lacks_manifest: bool,
     /// Manifests of other databases: nobody goes by them.
     pub left_alone: Vec<PathBuf>,
     /// The first and the last of the moments that cannot be gone back to for that, of all up to the last one of which anything tells: those that
@@ -86,6 +88,7 @@ pub fn verify_files(
             }
         }
     }
+    verified.lacks_manifest = lacks_manifest(vfs, layout, manifest)?;
     let path = |entry: &SnapshotEntry| layout.file(FileKind::Snapshot, entry.sequence);
     verified.away = manifest.away.iter().map(path).chain(archive_away(vfs, layout, manifest)?).collect();
     // Of each snapshot the files that it needs; of one that does not open it is not known.

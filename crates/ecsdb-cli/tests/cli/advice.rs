@@ -125,3 +125,34 @@ fn what_is_gone_of_an_archive_is_named_as_it_was() {
         assert!(code == 4 && error.trim_end().ends_with(&wanted), "{wanted}: {code} {out}{error}");
     }
 }
+
+/// One of two manifests that is gone is told, whichever it is; where there was never more than one, as in a copy, none is. The next opening writes two.
+#[test]
+fn a_manifest_that_is_gone_is_told() {
+    let fixture = Fixture::new();
+    fixture.ok(&["snapshot", "world"]);
+    fixture.ok(&["backup", "world", "copy"]);
+    fixture.ok(&["init", "new"]);
+    let lacks = |name: &str| {
+        let found = ["info", "verify"].map(|command| {
+            let told = fixture.ok(&[command, name]).contains("there is one, where there were two");
+            assert_eq!(fixture.json(&[command, name])["lacks_manifest"], told, "{command} {name}");
+            told
+        });
+        assert_eq!(found[0], found[1], "{name}");
+        found[0]
+    };
+    assert_eq!(["world", "copy", "new"].map(lacks), [false; 3]);
+    for which in [0, 1] {
+        let manifests = files(&fixture, "world", ".manifest");
+        assert_eq!(manifests.len(), 2);
+        std::fs::remove_file(&manifests[which]).unwrap();
+        assert!(lacks("world"));
+        fixture.ok(&["repair", "world"]);
+        assert!(!lacks("world"));
+    }
+    for name in ["copy", "new"] {
+        fixture.ok(&["repair", name]);
+        assert!(!lacks(name), "{name}");
+    }
+}
