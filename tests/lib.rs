@@ -10,9 +10,7 @@ pub mod scripts;
 /// Changes settings of a running database.
 pub fn reconfigure(
     db: &ecsdb::Database,
-    change: impl FnOnce(&mut ecsdb::PersistenceConfig),
+    change: impl FnMut(&mut ecsdb::PersistenceConfig),
 ) -> ecsdb::Result<()> {
-    let mut config = db.config()?;
-    change(&mut config);
-    db.reconfigure(config).map(drop)
+    db.reconfigure(change).map(drop)
 }

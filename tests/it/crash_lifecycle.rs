@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use ecsdb::prelude::*;
 use ecsdb::{ByteSize, Moment};
+use ecsdb_io::Layout;
+use ecsdb_recovery::{lacks_manifest, look};
 use ecsdb_sim::{CrashCase, Exploration, Failure, Journal, SimDisk, explore, explore_faults, explore_from};
-use ecsdb_tests::crashed::{Event, open_with, verify_open};
+use ecsdb_tests::crashed::{self, Event, open_with, verify_open};
 use ecsdb_tests::scripts;
 
 use crate::components::Counter;
@@ -21,6 +23,13 @@ fn scripted(disk: &SimDisk, journal: &Journal<Event>) -> Result<(), String> {
 
 fn check(disk: &SimDisk, case: &CrashCase<'_, Event>) -> Result<(), String> {
     let text = |e: ecsdb::Error| e.to_string();
+    // Wherever it ended, no manifest is missed that nobody has taken away.
+    let (vfs, layout) = (disk.vfs(), Layout::new(crashed::DIR));
+    if let Ok(manifest) = look(&*vfs, &layout)
+        && lacks_manifest(&*vfs, &layout, &manifest).map_err(|e| e.to_string())?
+    {
+        return Err(format!("manifest {} is said to be the only one that is left", manifest.generation));
+    }
     let db = open(disk).map_err(|e| format!("does not open: {e}"))?;
     let last = verify_open(&db, case.events)?;
     // Any moment that is retained is what it was.

@@ -5,11 +5,40 @@ use std::path::{Path, PathBuf};
 use ecsdb::prelude::*;
 use ecsdb::{DataLoss, ErrorKind, Moment};
 use ecsdb_io::Layout;
-use ecsdb_recovery::{Existence, History, Options, Policy, Verified, lock_closed, missing_files, verify};
+use ecsdb_recovery::{
+    Existence, History, Options, Policy, Step, Verified, lock_closed, missing_files, verify,
+};
 use ecsdb_sim::SimDisk;
 use ecsdb_tests::crashed::{self, DIR, builder, files, snapshot_file};
 
 use crate::lifecycle::{archiving, by_hand, large, state};
+
+/// Who looks how far it is learns of every file, once and with all of its bytes: of a database that is open, too.
+#[test]
+fn each_file_is_a_step_of_verifying() {
+    let disk = crashed::disk(1);
+    let db = builder(&disk, archiving).open().unwrap();
+    for value in 0..6 {
+        large(&db, value);
+        if value % 2 == 0 {
+            db.snapshot().unwrap().wait().unwrap();
+        }
+    }
+    let stats = db.stats().unwrap().store.unwrap();
+    assert!(stats.archive_bytes > 0 && stats.snapshots > 1, "{stats:?}");
+    let (mut bytes, mut numbers) = (0, Vec::new());
+    let mut note = |step: &Step| match step {
+        Step::Snapshot { bytes: more, .. } => bytes += more,
+        Step::Segment { number, bytes: more } => {
+            bytes += more;
+            numbers.push(*number);
+        }
+        _ => {}
+    };
+    let verified = db.verify(&mut note).unwrap();
+    assert_eq!((bytes, numbers.len()), (stats.total_bytes(), verified.segments));
+    assert!(numbers.is_sorted_by(|one, next| one < next), "{numbers:?}");
+}
 
 fn verified(disk: &SimDisk) -> Verified {
     verify(&*disk.vfs(), &Layout::new(DIR), &mut |_| {}).unwrap()

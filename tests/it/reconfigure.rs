@@ -10,7 +10,6 @@ use ecsdb::{ByteSize, Describe, Error, Event, LogError, PersistenceConfig, Task}
 use ecsdb_core::describe::{Shape, TooDeep, Types, Visitor};
 use ecsdb_io::{Disk, FileKind, Layout};
 use ecsdb_snapshot::{Kept, Manifest};
-use ecsdb_tests::reconfigure;
 
 use crate::components::{Counter, Name};
 use crate::lifecycle::by_hand;
@@ -26,8 +25,8 @@ fn dir() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
 
-fn set(db: &Database, change: impl FnOnce(&mut PersistenceConfig)) {
-    reconfigure(db, change).unwrap();
+fn set(db: &Database, change: impl FnMut(&mut PersistenceConfig)) {
+    drop(db.reconfigure(change).unwrap());
 }
 
 /// Commits about so many KiB of text that does not compress away to nothing.
@@ -60,7 +59,7 @@ fn until_snapshot(db: &Database) {
 }
 
 /// Whether a compaction came by itself once the setting was changed, and none did before.
-fn until_compacted(db: &Database, change: impl FnOnce(&mut PersistenceConfig)) {
+fn until_compacted(db: &Database, change: impl FnMut(&mut PersistenceConfig)) {
     let mut events = db.events();
     let mut compacted =
         || std::iter::from_fn(|| events.try_next()).any(|event| matches!(event, Event::Compacted(_)));
@@ -483,11 +482,11 @@ fn what_is_for_the_next_opening_is_said_and_changes_nothing_now() {
     config.wal.dir = Some(dir.path().join("elsewhere"));
     config.recovery.threads = 7;
     config.snapshot.chain_max = 9;
-    let changes = db.reconfigure(config.clone()).unwrap();
+    let changes = db.reconfigure(|settings| settings.clone_from(&config)).unwrap();
     assert_eq!(changes.live, ["snapshot.chain_max"]);
     assert_eq!(changes.at_next_opening, ["wal.dir", "recovery.threads"]);
     // What is given again is no change; what is for the next opening still is.
-    let changes = db.reconfigure(config.clone()).unwrap();
+    let changes = db.reconfigure(|settings| settings.clone_from(&config)).unwrap();
     assert_eq!((changes.live.len(), changes.at_next_opening.len()), (0, 2));
     assert_eq!(db.config().unwrap(), config);
     write(&db, 1);
@@ -495,8 +494,48 @@ fn what_is_for_the_next_opening_is_said_and_changes_nothing_now() {
     // Another name of the same directory is none.
     let mut config = before;
     config.wal.dir = Some(dir.path().join("log"));
-    let changes = db.reconfigure(config).unwrap();
+    let changes = db.reconfigure(|settings| settings.clone_from(&config)).unwrap();
     assert_eq!((changes.live, changes.at_next_opening.len()), (vec!["snapshot.chain_max"], 0));
+}
+
+/// Each thread counts one setting up by one, and one of them asks the database for its settings, and changes others, on the way.
+#[test]
+fn what_several_change_at_once_is_all_changed() {
+    const CHANGES: u64 = 2_000;
+    let dir = dir();
+    let db = open(&dir, |config| config.snapshot.after_transactions = 1_000_000);
+    let settings: [fn(&mut PersistenceConfig) -> &mut u64; 3] = [
+        |config| &mut config.snapshot.after_log_bytes.0,
+        |config| &mut config.snapshot.after_transactions,
+        |config| &mut config.compaction.log_bytes_max.0,
+    ];
+    for setting in settings {
+        set(&db, |config| *setting(config) = 1_000_000_000);
+    }
+    std::thread::scope(|scope| {
+        for (i, setting) in settings.into_iter().enumerate() {
+            let db = &db;
+            scope.spawn(move || {
+                for n in 0..CHANGES {
+                    if i == 0 && n % 100 == 0 {
+                        // It is called again for what it changes itself.
+                        let mut is_first = true;
+                        set(db, |config| {
+                            if std::mem::take(&mut is_first) {
+                                drop(db.config().unwrap());
+                                set(db, |config| config.snapshot.threads = (n / 100) as usize % 7);
+                            }
+                            config.recovery.threads = (n / 100) as usize % 5;
+                        });
+                    }
+                    set(db, |config| *setting(config) += 1);
+                }
+            });
+        }
+    });
+    let mut config = db.config().unwrap();
+    assert_eq!(settings.map(|setting| *setting(&mut config)), [1_000_000_000 + CHANGES; 3]);
+    assert_eq!((config.snapshot.threads, config.recovery.threads), (19 % 7, 19 % 5));
 }
 
 #[test]
@@ -509,7 +548,7 @@ fn a_change_that_is_refused_leaves_everything_as_it_was_and_is_told() {
     config.wal.flush_interval = LONG * 2;
     config.snapshot.chain_max = 0;
     config.snapshot.compression_level = 9;
-    let refused = db.reconfigure(config).unwrap_err();
+    let refused = db.reconfigure(|settings| settings.clone_from(&config)).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Config);
     let text = "wal.flush_interval is \"2h\", but has to be a time from 100us to 1h, such as \"10ms\"\n\
                 snapshot.chain_max is 0, but has to be a whole number from 1 to 128, such as 4";

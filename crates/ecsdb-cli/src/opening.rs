@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result};
 use ecsdb::{DataLoss, Database, Policy, RecoveryError, RecoveryReport};
-use ecsdb_io::{Disk, Layout, LockKind, lock_there};
+use ecsdb_io::{Disk, Layout, LockKind, lock_there, numbered_files};
 use ecsdb_recovery::{look, mark};
 use serde_json::{Value as Json, json};
 
@@ -51,6 +51,8 @@ impl Settled {
                 mark(&Disk, &layout, dir, manifest.database)?;
             }
         }
+        // What it has is looked at once the database is open, by which that has changed.
+        drop(numbered_files(&Disk, layout.archive_dir(), &[])?);
         [layout.root(), layout.log_dir()].into_iter().try_for_each(target::can_write)
     }
 }

@@ -223,23 +223,25 @@ fn new(
     Ok(layout)
 }
 
-/// A file, which takes the place of one of its name. Gives its real name.
+/// A new file. Gives its real name.
 pub(crate) fn file(own: Option<&Layout>, to: &Path) -> Result<PathBuf> {
     let name = to.to_string_lossy();
     // By such a name the system finds no file that is made for it.
     if name.strip_suffix('.').unwrap_or(&name).ends_with(std::path::is_separator) && !to.is_dir() {
         return Err(Failure::Usage(format!("{name} names a directory, where a file is written")).into());
     }
-    if fs::metadata(to).is_ok_and(|there| !there.is_file()) {
-        return Err(Failure::Exists(format!(
-            "{} is there, and no file that could be replaced",
-            to.display()
-        ))
-        .into());
-    }
     let real = refuse(own, to)?;
+    if fs::symlink_metadata(to).is_ok() {
+        return Err(is_taken(to));
+    }
     is_there(within(to), "")?;
     Ok(real)
+}
+
+/// What is wrong with the name of something new that something has already.
+pub(crate) fn is_taken(to: &Path) -> anyhow::Error {
+    Failure::Exists(format!("{} is there already: something new needs a name of its own", to.display()))
+        .into()
 }
 
 /// The directory that a file lies in.

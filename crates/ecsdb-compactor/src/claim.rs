@@ -127,6 +127,16 @@ fn lock(vfs: &dyn Vfs, dir: &Path) -> Result<Arc<dyn DirLock>> {
 /// Whether another attempt was left unfinished in the directories, all of which can be had.
 fn may_be_had(vfs: &dyn Vfs, layout: &Layout, mark: &Path) -> Result<bool> {
     let unfinished = is_unfinished(vfs, layout, mark)?;
+    // Beside what was left unfinished there may be anything, a file of the name of a directory, too.
+    for dir in layout.data_dirs().into_iter().chain([layout.report_dir()]) {
+        match vfs.read_dir(dir) {
+            Err(e) if e.cause.kind() == ErrorKind::NotADirectory => {
+                return Err(Error::TargetNotEmpty(dir.into()));
+            }
+            Err(e) if !e.is_not_found() => return Err(e.into()),
+            _ => {}
+        }
+    }
     for dir in Claim::dirs(layout).filter(|dir| *dir != layout.root()) {
         if !is_free_elsewhere(vfs, layout, dir, unfinished)? {
             return Err(Error::TargetNotEmpty(dir.into()));

@@ -233,6 +233,29 @@ fn of_copies_into_one_place_one_is_made() {
     }
 }
 
+/// Beside what was left unfinished there may be anything: a copy around a file of the name of a directory could not be used.
+#[test]
+fn a_file_in_the_place_of_a_directory_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut db = open(&dir.path().join("world"));
+    db.commit(1);
+    for name in ["log", "snapshots", "archive", "recovery"] {
+        let copy = Layout::new(dir.path().join(format!("copy {name}")));
+        std::fs::create_dir(copy.root()).unwrap();
+        std::fs::write(copy.unfinished_file(), "").unwrap();
+        std::fs::write(copy.root().join(name), "mine").unwrap();
+        let (settings, view) = (db.store.settings(), db.world.view());
+        let made = write_database(Arc::new(Disk), &copy, view, &settings, Default::default(), &db.control());
+        assert!(matches!(&made, Err(Error::TargetNotEmpty(dir)) if dir.ends_with(name)), "{made:?}");
+        let mut names: Vec<_> =
+            std::fs::read_dir(copy.root()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        let mut wanted = [copy.unfinished_file().file_name().unwrap().to_owned(), name.into()];
+        wanted.sort();
+        assert_eq!(names, wanted);
+    }
+}
+
 /// Where nobody had looked yet, the first look waited for whoever was at work: for ever, if that was held back.
 #[test]
 fn the_first_look_waits_for_no_work() {

@@ -79,7 +79,7 @@ impl Said {
 }
 
 fn origin(text: Option<&Text>, of: impl FnOnce(&Text) -> Origin) -> Origin {
-    text.map_or(Origin::Program, of)
+    text.map_or(Origin::Given, of)
 }
 
 /// What is wrong with a value.

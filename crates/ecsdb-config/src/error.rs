@@ -63,6 +63,8 @@ pub enum Origin {
     },
     /// In the environment.
     Environment,
+    /// Among what [`with`](crate::PersistenceConfig::with) was given.
+    Given,
     /// By the program, or nowhere: it is a default.
     Program,
 }
@@ -73,7 +75,7 @@ impl std::fmt::Display for Origin {
         match self {
             Origin::File { path, line, column } => write!(f, "{}:{line}:{column}: ", path.display()),
             Origin::Environment => f.write_str("environment variable "),
-            Origin::Program => Ok(()),
+            Origin::Given | Origin::Program => Ok(()),
         }
     }
 }

@@ -114,18 +114,22 @@ impl PersistenceConfig {
         }
     }
 
-    /// Of two settings that do not go together, the one that somebody wrote is at fault.
+    /// Of two settings that do not go together, the one that was given is at fault, or else the one that somebody wrote.
     fn is_to_blame(&self, key: &str, other: &str, origins: Origins<'_>) -> bool {
-        let is_written = |key: &str| {
-            let said = match key {
+        let weight = |key: &str| {
+            let is_set = match key {
                 "wal.dir" => self.wal.dir.is_some(),
                 "snapshot.dir" => self.snapshot.dir.is_some(),
                 "archive.dir" => self.archive.dir.is_some(),
                 _ => false,
             };
-            said || origins(key).is_some_and(|(_, origin)| !matches!(origin, Origin::Program))
+            match origins(key) {
+                Some((_, Origin::Given)) => 2,
+                None | Some((_, Origin::Program)) => u8::from(is_set),
+                Some(_) => 1,
+            }
         };
-        is_written(key) || !is_written(other)
+        weight(key) >= weight(other)
     }
 
     /// Where a directory was written, under which name; what a program has changed since is its own.

@@ -29,7 +29,7 @@ impl PersistenceConfig {
     /// [`Error::Invalid`], with everything that is wrong, each with its setting.
     pub fn with(&self, said: impl Serialize) -> Result<Self> {
         let refused =
-            |text: String| Error::Invalid(vec![Problem { key: "".into(), origin: Origin::Program, text }]);
+            |text: String| Error::Invalid(vec![Problem { key: "".into(), origin: Origin::Given, text }]);
         let said = Value::serialize(said).map_err(|e| refused(format!("this cannot be read: {}", e.kind)))?;
         let values = said.as_dict().ok_or_else(|| refused("sections with settings were expected".into()))?;
         let mut problems = Vec::new();
@@ -45,7 +45,7 @@ impl PersistenceConfig {
             Err(e) => {
                 problems.extend(
                     e.into_iter()
-                        .map(|e| Problem::of((e.path.join("."), Origin::Program), &e.kind.to_string())),
+                        .map(|e| Problem::of((e.path.join("."), Origin::Given), &e.kind.to_string())),
                 );
                 return Err(Error::Invalid(problems));
             }
@@ -67,7 +67,8 @@ impl PersistenceConfig {
         let is_wrong = |key: &str| {
             said.wrong.iter().any(|wrong| wrong == key || key.split('.').next() == Some(&**wrong))
         };
-        config.check_rules(&|key| (!is_wrong(key)).then(|| config.origin(key)), &mut problems);
+        let origin = |key: &str| if is_said(key) { (key.into(), Origin::Given) } else { config.origin(key) };
+        config.check_rules(&|key| (!is_wrong(key)).then(|| origin(key)), &mut problems);
         if problems.is_empty() { Ok(config) } else { Err(Error::Invalid(problems)) }
     }
 }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use ecsdb_config::{Error, Origin, PersistenceConfig, Unit, settings};
+use ecsdb_config::{ByteSize, Error, Origin, PersistenceConfig, Unit, settings};
 use serde_json::{Value as Json, json};
 
 fn one(key: &str, value: Json) -> Json {
@@ -17,8 +17,32 @@ fn refused(said: &Json) -> (Vec<String>, String) {
     let error = PersistenceConfig::new("w").with(said).unwrap_err();
     let text = error.to_string();
     let Error::Invalid(problems) = error else { panic!("{text}") };
-    assert!(problems.iter().all(|problem| problem.origin == Origin::Program));
+    assert!(problems.iter().all(|problem| problem.origin == Origin::Given));
     (problems.into_iter().map(|problem| problem.key).collect(), text)
+}
+
+/// Of two settings that do not go together the one that was given is wrong, whatever was said of the other one before.
+#[test]
+fn what_is_given_is_wrong_rather_than_what_was_there() {
+    let mut config = PersistenceConfig::new("w");
+    config.wal.segment_bytes_first = ByteSize(1 << 20);
+    config.wal.dir = Some("one".into());
+    config.snapshot.dir = Some("two".into());
+    config.archive.dir = Some("three".into());
+    for (key, value, other) in [
+        ("wal.segment_bytes_first", "1 GiB", "wal.segment_bytes_max"),
+        ("wal.segment_bytes_max", "64 KiB", "wal.segment_bytes_first"),
+        ("wal.dir", "two", "snapshot.dir"),
+        ("wal.dir", "three", "archive.dir"),
+        ("wal.dir", "w", "dir"),
+        ("snapshot.dir", "one", "wal.dir"),
+        ("archive.dir", "two", "snapshot.dir"),
+        ("dir", "two", "snapshot.dir"),
+    ] {
+        let text = config.with(one(key, json!(value))).unwrap_err().to_string();
+        let is_blamed = text.lines().count() == 1 && text.starts_with(&format!("{key} is {value}, "));
+        assert!(is_blamed && text.contains(&format!(" {other},")), "{key} beside {other}: {text}");
+    }
 }
 
 #[test]

@@ -59,6 +59,23 @@ pub fn missing_files(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Res
     Ok(missing)
 }
 
+/// Whether one of the two manifests is gone that each database keeps from its first opening on: the one before `manifest`, which nobody needs, or the newest,
+/// and with it what that alone knew. One that is damaged is there. Reads manifests.
+///
+/// # Errors
+/// When the directory cannot be listed.
+pub fn lacks_manifest(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<bool> {
+    if manifest.generation <= 1 || manifest.salvage != 0 {
+        return Ok(false);
+    }
+    let is_other = |number: u64| {
+        let path = layout.file(FileKind::Manifest, number);
+        number != manifest.generation
+            && Manifest::read(vfs, &path).map_or(true, |other| other.database == manifest.database)
+    };
+    Ok(!Manifest::generations(vfs, layout)?.into_iter().any(is_other))
+}
+
 /// A segment of the database and the one before it, if it is known that that is wanted. Damaged is not missing: it is there, and what was before it
 /// stands in it no more.
 fn link(
@@ -98,10 +115,15 @@ pub fn archive_away(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Resu
     if archived == 0 && (manifest.kept.archive != 0 || !missing.is_empty()) {
         return Ok(vec![layout.archive_dir().into()]);
     }
+    let missing = missing.into_iter().filter(|number| manifest.is_archived(*number));
+    Ok(missing.map(|number| archived_file(layout, manifest, number)).collect())
+}
+
+/// The file that a segment of the archive was, by what was said last of how they are written.
+pub(crate) fn archived_file(layout: &Layout, manifest: &Manifest, number: u64) -> PathBuf {
     let kind = match manifest.kept.archive_level {
         0 => FileKind::ArchivedSegment,
         _ => FileKind::CompressedSegment,
     };
-    let missing = missing.into_iter().filter(|number| manifest.is_archived(*number));
-    Ok(missing.map(|number| layout.file(kind, number)).collect())
+    layout.file(kind, number)
 }

@@ -6,6 +6,7 @@ use ecsdb_io::{FileKind, IoError, Layout, NumberedFile, Owner, Vfs, numbered_fil
 use ecsdb_snapshot::{Kept, Manifest, Snapshot, SnapshotEntry};
 use ecsdb_wal::{Known, LogDir, LogScan, Lsn, SegmentHead, SegmentHeader, Tail, segment_files};
 
+use crate::archived::archived_file;
 use crate::error::{Error, Result};
 use crate::policy::Policy;
 use crate::report::{DataLoss, Lost, RecoveryReport, Rejected};
@@ -312,16 +313,16 @@ pub(crate) fn missed_before(
     first: &SegmentHeader,
 ) -> Option<String> {
     let number = first.previous.segment;
-    let kind = match number {
+    let missed = match number {
         0 => return None,
-        _ if number >= manifest.first_segment => FileKind::Segment,
-        _ if manifest.is_archived(number) => FileKind::ArchivedSegment,
+        _ if number >= manifest.first_segment => layout.file(FileKind::Segment, number),
+        _ if manifest.is_archived(number) => archived_file(layout, manifest, number),
         _ => return None,
     };
     let there = segment_files(vfs, &log_dirs(layout, manifest)).unwrap_or_default();
     Some(match there.into_iter().find(|file| file.number == number) {
         Some(file) => format!("the segment {} has no header that is whole", file.path.display()),
-        None => format!("the segment {} is not there", layout.file(kind, number).display()),
+        None => format!("the segment {} is not there", missed.display()),
     })
 }
 

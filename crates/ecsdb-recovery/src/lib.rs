@@ -32,7 +32,7 @@ mod report;
 mod superfluous;
 mod verify;
 
-pub use archived::{archive_away, missing_files, missing_segments};
+pub use archived::{archive_away, lacks_manifest, missing_files, missing_segments};
 pub use aside::move_aside;
 pub use claim::{Mark, claim, mark};
 pub use error::{Error, Result};

@@ -200,6 +200,13 @@ pub enum Step {
     },
     /// Verifying the log.
     Verify,
+    /// Verifying a segment of log or archive, where each is read by itself.
+    Segment {
+        /// The file's number.
+        number: u64,
+        /// Its bytes.
+        bytes: u64,
+    },
     /// Replaying the log.
     Replay {
         /// Bytes done.
@@ -219,6 +226,9 @@ impl fmt::Display for Step {
             Step::Manifest => f.write_str("reading the manifest"),
             Step::Snapshot { sequence, bytes } => write!(f, "loading snapshot {sequence} ({bytes} bytes)"),
             Step::Verify => f.write_str("verifying the log"),
+            Step::Segment { number, bytes } => {
+                write!(f, "verifying segment {number} of the log ({bytes} bytes)")
+            }
             Step::Replay { done, total } => write!(f, "replaying the log: {done} of {total} bytes"),
             Step::Repair => f.write_str("repairing"),
             Step::Done => f.write_str("done"),

@@ -7,7 +7,7 @@ use ecsdb_io::{FileKind, Layout, Vfs};
 use ecsdb_snapshot::{LoadOptions, Manifest, Snapshot, SnapshotEntry};
 use ecsdb_wal::{LogError, LogScan, Loss, Lsn, Tail};
 
-use crate::archived::archive_away;
+use crate::archived::{archive_away, lacks_manifest};
 use crate::error::Result;
 use crate::fallback::check_heads;
 use crate::find::{self, log_dirs};
@@ -41,6 +41,8 @@ pub struct Verified {
     pub manifests: Vec<PathBuf>,
     /// The segments of other databases among it.
     pub strangers: Vec<PathBuf>,
+    /// Of the two manifests one [is gone](lacks_manifest).
+    pub lacks_manifest: bool,
     /// Manifests of other databases: nobody goes by them.
     pub left_alone: Vec<PathBuf>,
     /// The first and the last of the moments that cannot be gone back to for that, of all up to the last one of which anything tells: those that
@@ -86,6 +88,7 @@ pub fn verify_files(
             }
         }
     }
+    verified.lacks_manifest = lacks_manifest(vfs, layout, manifest)?;
     let path = |entry: &SnapshotEntry| layout.file(FileKind::Snapshot, entry.sequence);
     verified.away = manifest.away.iter().map(path).chain(archive_away(vfs, layout, manifest)?).collect();
     // Of each snapshot the files that it needs; of one that does not open it is not known.
@@ -134,12 +137,13 @@ pub fn verify_files(
     let covered = manifest.snapshots.last().map_or(0, |newest| newest.lsn);
     let known = find::known(manifest, Lsn(covered));
     let dirs = log_dirs(layout, manifest);
-    let (all, strangers) = LogScan::survey(vfs, &dirs, manifest.database, known, 0)?;
+    let mut begins = |number, bytes| progress(&Step::Segment { number, bytes });
+    let (all, strangers) = LogScan::survey(vfs, &dirs, manifest.database, known, 0, &mut begins)?;
     // Behind a loss the log is looked at once more, from where the newest snapshot leads on.
     let newer = match &all.tail {
         Tail::Corrupt { .. } => {
             let from = LogScan::first_needed(vfs, &dirs, Lsn(covered))?;
-            LogScan::survey(vfs, &dirs, manifest.database, known, from)?.0
+            LogScan::survey(vfs, &dirs, manifest.database, known, from, &mut |_, _| {})?.0
         }
         _ => all.clone(),
     };

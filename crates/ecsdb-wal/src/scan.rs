@@ -129,7 +129,7 @@ impl LogScan {
         known: Known,
         from: u64,
     ) -> Result<LogScan> {
-        let (scan, strangers) = LogScan::survey(vfs, dirs, database, known, from)?;
+        let (scan, strangers) = LogScan::survey(vfs, dirs, database, known, from, &mut |_, _| {})?;
         strangers.into_iter().next().map_or(Ok(scan), Err)
     }
 
@@ -148,12 +148,13 @@ impl LogScan {
         from: u64,
         take: Take<'_>,
     ) -> Result<LogScan> {
-        let (scan, strangers) = LogScan::read(vfs, &[dir], database, known, from, take)?;
+        let (scan, strangers) = LogScan::read(vfs, &[dir], database, known, from, take, &mut |_, _| {})?;
         strangers.into_iter().next().map_or(Ok(scan), Err)
     }
 
     /// As [`LogScan::run`], with the segments of other databases that lie in the place of segments of the log beside it: what is told of a log
-    /// with any is good for a list of its [losses](LogScan::losses), and for nothing else.
+    /// with any is good for a list of its [losses](LogScan::losses), and for nothing else. `begins` is told of each segment before it is verified: its number
+    /// and the bytes of its file.
     ///
     /// # Errors
     /// When a directory cannot be listed, or a segment is one of a newer version.
@@ -163,8 +164,9 @@ impl LogScan {
         database: u128,
         known: Known,
         from: u64,
+        begins: &mut dyn FnMut(u64, u64),
     ) -> Result<(LogScan, Vec<LogError>)> {
-        LogScan::read(vfs, dirs, database, known, from, &mut |_, _, _| {})
+        LogScan::read(vfs, dirs, database, known, from, &mut |_, _, _| {}, begins)
     }
 
     fn read(
@@ -174,6 +176,7 @@ impl LogScan {
         mut known: Known,
         from: u64,
         take: Take<'_>,
+        begins: &mut dyn FnMut(u64, u64),
     ) -> Result<(LogScan, Vec<LogError>)> {
         let mut scan = LogScan {
             segments: Vec::new(),
@@ -189,7 +192,7 @@ impl LogScan {
         };
         let own = dirs.first().map(|dir| dir.path);
         // IO-1: two segments at most are open at a time, the one to be walked and the one that says where it ends.
-        let mut before: Option<SegmentReader> = None;
+        let mut before: Option<(SegmentReader, u64)> = None;
         let mut broken: Option<Tail> = None;
         let mut cut_short = None;
         let mut covered_other = None;
@@ -211,8 +214,9 @@ impl LogScan {
                     let header = reader.header();
                     if header.database == database && header.sequence == number {
                         let declared = header.previous;
-                        if let Some(mut before) = before.replace(reader) {
+                        if let Some((mut before, bytes)) = before.replace((reader, bytes)) {
                             let beside = (vfs, dirs, &headless[..]);
+                            begins(before.header().sequence, bytes);
                             scan.segment(&mut before, Some(declared), beside, &mut broken, take)?;
                         }
                         continue;
@@ -235,7 +239,8 @@ impl LogScan {
             }
             headless.push(Headless { number, damage, bytes, remains });
         }
-        if let Some(mut last) = before {
+        if let Some((mut last, bytes)) = before {
+            begins(last.header().sequence, bytes);
             cut_short = scan.segment(&mut last, None, (vfs, dirs, &headless[..]), &mut broken, take)?;
         }
         if let Some(last) = scan.segments.last()

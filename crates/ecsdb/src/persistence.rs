@@ -281,13 +281,34 @@ impl Persistence {
         Ok(job)
     }
 
-    /// Puts settings into force, as far as they can change while the database runs; or leaves everything as it was.
-    pub(crate) fn reconfigure(&self, new: PersistenceConfig) -> Result<Changes> {
+    /// Puts into force what `change` makes of the settings, which is called again where somebody else has changed them meanwhile.
+    pub(crate) fn reconfigure(&self, mut change: impl FnMut(&mut PersistenceConfig)) -> Result<Changes> {
+        loop {
+            let was = self.config.lock().clone();
+            let mut new = was.clone();
+            // Without the lock: it may do anything, and take long.
+            change(&mut new);
+            if let Some(changes) = self.put_into_force(new, Some(&was))? {
+                return Ok(changes);
+            }
+        }
+    }
+
+    /// Puts settings into force, as far as they can change while the database runs; or leaves everything as it was. `None` where those that hold are no
+    /// more what they `were`.
+    pub(crate) fn put_into_force(
+        &self,
+        new: PersistenceConfig,
+        were: Option<&PersistenceConfig>,
+    ) -> Result<Option<Changes>> {
         if let Err(e) = new.validate() {
             self.not_reconfigured(&e);
             return Err(e.into());
         }
         let mut config = self.config.lock();
+        if were.is_some_and(|were| *config != *were) {
+            return Ok(None);
+        }
         // Asked while nobody else changes them: what closing sets stays.
         if !matches!(*self.closing.lock(), Closing::No) {
             return Err(Error::Closed);
@@ -308,7 +329,7 @@ impl Persistence {
             let Changes { live, at_next_opening, .. } = changes.clone();
             self.events.send(Event::Reconfigured { live, at_next_opening });
         }
-        Ok(changes)
+        Ok(Some(changes))
     }
 
     /// Tells of settings that were refused, to whoever looks for failures.

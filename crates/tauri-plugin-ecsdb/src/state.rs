@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use ecsdb::Database;
 use ecsdb::config::Changes;
-use ecsdb_io::sync::Mutex;
 use serde_json::{Map, Value as Json};
 use tauri::{Manager, Runtime};
 
@@ -21,8 +20,6 @@ struct Inner {
     world: Option<Database>,
     stores: Stores,
     events: Subscriptions<Listener>,
-    /// Held from looking at the settings until they are others: what two pages change at once is changed one after the other.
-    settings: Mutex<()>,
 }
 
 /// A task that ends when this goes away.
@@ -42,7 +39,7 @@ impl std::fmt::Debug for Ecsdb {
 
 impl Ecsdb {
     pub(crate) fn new(world: Option<Database>, stores: Stores) -> Ecsdb {
-        Ecsdb(Arc::new(Inner { world, stores, events: Subscriptions::default(), settings: Mutex::new(()) }))
+        Ecsdb(Arc::new(Inner { world, stores, events: Subscriptions::default() }))
     }
 
     /// The world.
@@ -77,9 +74,12 @@ impl Ecsdb {
 
     /// Changes some of the world's settings.
     pub(crate) fn reconfigure(&self, wanted: Map<String, Json>) -> Result<Changes> {
-        let _alone = self.0.settings.lock();
-        let db = self.world()?;
-        Ok(db.reconfigure(settings::with(&db.config()?, wanted)?)?)
+        let mut said = Ok(());
+        let changed = self.world()?.reconfigure(|config| {
+            said = settings::with(config, wanted.clone()).map(|new| *config = new);
+        });
+        said?;
+        Ok(changed?)
     }
 
     /// The page of a webview is gone.

@@ -376,16 +376,15 @@ impl At {
             Act::PauseBackground => db.pause_background(),
             Act::ResumeBackground => db.resume_background(),
             Act::Configure(n) => {
-                let configured = db.config().and_then(|mut config| {
+                let configured = db.reconfigure(|config| {
                     config.snapshot.after_transactions = n % 7;
                     config.snapshot.chain_max = 1 + (n >> 8) as usize % 3;
                     config.retention.snapshots_max = 1 + (n >> 16) as usize % 4;
                     config.wal.segment_bytes_max = ByteSize((64 << 10) << (n >> 24 & 3));
                     config.wal.queue_bytes_max = ByteSize((64 << 10) << (n >> 26 & 3));
                     config.wal.flush_interval = Duration::from_millis(1 + (n >> 28) % 100);
-                    db.reconfigure(config).map(drop)
                 });
-                self.expect("a change of settings", configured);
+                self.expect("a change of settings", configured.map(drop));
             }
             Act::SetClock(seconds) => self.machine.set_clock_by(*seconds),
             Act::ArchiveAway(away) => {

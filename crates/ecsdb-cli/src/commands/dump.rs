@@ -1,7 +1,7 @@
 //! `ecsdb dump`: everything as JSON Lines, in such a way that `load` makes the same of it.
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -26,7 +26,7 @@ pub(crate) const FORMAT: u64 = 1;
 pub(crate) struct Options {
     #[command(flatten)]
     place: Place,
-    /// The file to write, which appears when it is whole; standard output without it, or for `-`.
+    /// The new file, which appears when it is whole; standard output without it, or for `-`.
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
     #[command(flatten)]
@@ -34,7 +34,6 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
-    // A link stays one: it is the file that it leads to that is replaced.
     let mut real = PathBuf::new();
     let path = options.output.as_deref().filter(|path| *path != Path::new("-"));
     let settled = options.place.settle()?;
@@ -61,7 +60,11 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
         let mut buffered = std::io::BufWriter::new(file.as_file_mut());
         dump(&seen, &mut buffered, &bar)?;
         buffered.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()?;
-        file.persist(&real).map_err(|e| e.error)?;
+        // What somebody has put there meanwhile stays.
+        file.persist_noclobber(&real).map_err(|e| match e.error.kind() {
+            ErrorKind::AlreadyExists => target::is_taken(path),
+            _ => e.error.into(),
+        })?;
         Ok(())
     };
     let written = write();

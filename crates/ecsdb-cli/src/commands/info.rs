@@ -6,12 +6,13 @@ use anyhow::Result;
 use clap::Args;
 use ecsdb::{Lsn, Moment};
 use ecsdb_io::FileKind;
-use ecsdb_recovery::{History, archive_away, earliest, missing_files};
+use ecsdb_recovery::{History, archive_away, earliest, lacks_manifest, missing_files};
 use ecsdb_snapshot::{Manifest, SnapshotEntry};
 use ecsdb_wal::segment_files;
 use indicatif::{HumanBytes, HumanCount};
 use serde_json::{Value as Json, json};
 
+use super::verify::LACKS_MANIFEST;
 use super::watch;
 use crate::output::{self, Output, many};
 use crate::place::{Look, Place, Seen};
@@ -99,6 +100,7 @@ pub(crate) struct Info {
     away: Vec<PathBuf>,
     /// Snapshots and segments of the log that are gone.
     missing: Vec<PathBuf>,
+    lacks_manifest: bool,
 }
 
 impl Info {
@@ -117,6 +119,7 @@ impl Info {
             lost: None,
             away: Vec::new(),
             missing: Vec::new(),
+            lacks_manifest: false,
         };
         info.refresh(look, &history)?;
         Ok(info)
@@ -132,6 +135,7 @@ impl Info {
             Err(e) => return Err(e.into()),
         };
         self.missing = missing_files(look.vfs(), look.layout, look.manifest)?;
+        self.lacks_manifest = lacks_manifest(look.vfs(), look.layout, look.manifest)?;
         self.snapshots = entries(look, &self.missing);
         // The state may be of a moment ago, and further on than what was looked at before it.
         let (lsn, unix_ns) = (self.seen.view.lsn().0, self.seen.unix_ns);
@@ -171,6 +175,7 @@ impl Info {
             "torn_tail": self.seen.report.tail,
             "away": paths(&self.away),
             "missing": paths(&self.missing),
+            "lacks_manifest": self.lacks_manifest,
         })
     }
 
@@ -224,6 +229,9 @@ impl Info {
         }
         for path in &self.missing {
             rows.push(row("MISSING", format!("{}; `ecsdb verify` says what needs it", path.display())));
+        }
+        if self.lacks_manifest {
+            rows.push(row("MISSING", format!("a manifest: {LACKS_MANIFEST}")));
         }
         if let Some((lsn, what)) = &self.lost {
             rows.push(row("LOST", format!("from LSN {lsn} on: {what}")));
@@ -281,6 +289,7 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     if options.watch {
         return watch::run(&settled, out);
     }
-    let info = settled.look_closely(Info::of, |info| (info.away.clone(), info.missing.clone()))?;
+    let doubts = |info: &Info| (info.away.clone(), info.missing.clone(), info.lacks_manifest);
+    let info = settled.look_closely(Info::of, doubts)?;
     if out.is_json() { out.json(&info.json()) } else { info.print(out) }
 }

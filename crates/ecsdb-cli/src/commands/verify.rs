@@ -27,7 +27,7 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
         let mut show = |step: &Step| bar.set_message(step.to_string());
         Ok(verify_files(look.vfs(), look.layout, look.manifest, &mut show)?)
     };
-    let doubts = |checked: &Verified| (checked.faults.clone(), checked.away.clone());
+    let doubts = |checked: &Verified| (checked.faults.clone(), checked.away.clone(), checked.lacks_manifest);
     let settled = options.place.settle()?;
     let checked = settled.look_closely(verify, doubts);
     bar.finish_and_clear();
@@ -45,7 +45,7 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
         out.json(&json!({
             "snapshots": checked.snapshots, "segments": checked.segments, "bytes": checked.bytes,
             "last_lsn": checked.last_lsn.0, "torn_tail": checked.torn_tail, "faults": checked.faults,
-            "away": away, "left_alone": left_alone, "unreachable": unreachable, "needed": advice.as_ref().map(|advice| advice.needed),
+            "away": away, "left_alone": left_alone, "lacks_manifest": checked.lacks_manifest, "unreachable": unreachable, "needed": advice.as_ref().map(|advice| advice.needed),
         }))?;
     } else {
         if let Some(torn) = &checked.torn_tail {
@@ -58,6 +58,9 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
                 "away: {}; once it is back, the next opening for writing counts it again",
                 path.display()
             ))?;
+        }
+        if checked.lacks_manifest {
+            out.line(format_args!("a manifest is missing: {LACKS_MANIFEST}"))?;
         }
         for path in &checked.left_alone {
             out.line(format_args!(
@@ -86,6 +89,10 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     let what = many(damaged, "of the files above is", "of the files above are");
     Err(Failure::Damaged(format!("{what} damaged. {text}")).into())
 }
+
+/// What it means that there is one manifest.
+pub(super) const LACKS_MANIFEST: &str =
+    "there is one, where there were two. If the newest is gone, what it alone knew is as it was before";
 
 /// What can be done about damage.
 struct Advice {

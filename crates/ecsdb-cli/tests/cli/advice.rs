@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, told};
 
 /// The files of a directory with such names, in their order.
 fn files(fixture: &Fixture, dir: &str, ending: &str) -> Vec<PathBuf> {
@@ -101,4 +101,58 @@ fn a_link_to_itself_is_listed_like_any_other_damage() {
     std::os::unix::fs::symlink(&snapshot, &snapshot).unwrap();
     let (code, out, error) = fixture.run(&["verify", "world"]);
     assert!(code == 4 && out.contains("snapshots") && out.contains("DAMAGED"), "{out}{error}");
+}
+
+/// What is not there is called as it was: an archive has compressed segments, or plain ones.
+#[test]
+fn what_is_gone_of_an_archive_is_named_as_it_was() {
+    for level in ["0", "3"] {
+        let fixture = Fixture::new();
+        let archiving = |arguments: &[&str]| {
+            let mut command = fixture.command(arguments);
+            command.env("ECDB_ARCHIVE_ENABLED", "true").env("ECDB_ARCHIVE_COMPRESSION_LEVEL", level);
+            told(command.output().unwrap())
+        };
+        for _ in 0..2 {
+            assert_eq!(archiving(&["compact", "world"]).0, 0);
+        }
+        let mut archived = files(&fixture, "world/archive", ".seg");
+        archived.append(&mut files(&fixture, "world/archive", ".seg.zst"));
+        let last = archived.last().unwrap().file_name().unwrap().to_owned();
+        archived.iter().for_each(|path| std::fs::remove_file(path).unwrap());
+        let (code, out, error) = archiving(&["wal", "show", "world"]);
+        let wanted = format!("{} is not there", last.display());
+        assert!(code == 4 && error.trim_end().ends_with(&wanted), "{wanted}: {code} {out}{error}");
+    }
+}
+
+/// One of two manifests that is gone is told, whichever it is; where there was never more than one, as in a copy, none is. The next opening writes two.
+#[test]
+fn a_manifest_that_is_gone_is_told() {
+    let fixture = Fixture::new();
+    fixture.ok(&["snapshot", "world"]);
+    fixture.ok(&["backup", "world", "copy"]);
+    fixture.ok(&["init", "new"]);
+    let lacks = |name: &str| {
+        let found = ["info", "verify"].map(|command| {
+            let told = fixture.ok(&[command, name]).contains("there is one, where there were two");
+            assert_eq!(fixture.json(&[command, name])["lacks_manifest"], told, "{command} {name}");
+            told
+        });
+        assert_eq!(found[0], found[1], "{name}");
+        found[0]
+    };
+    assert_eq!(["world", "copy", "new"].map(lacks), [false; 3]);
+    for which in [0, 1] {
+        let manifests = files(&fixture, "world", ".manifest");
+        assert_eq!(manifests.len(), 2);
+        std::fs::remove_file(&manifests[which]).unwrap();
+        assert!(lacks("world"));
+        fixture.ok(&["repair", "world"]);
+        assert!(!lacks("world"));
+    }
+    for name in ["copy", "new"] {
+        fixture.ok(&["repair", name]);
+        assert!(!lacks(name), "{name}");
+    }
 }

@@ -56,6 +56,7 @@ fn nothing_is_written_into_a_database_by_whatever_name() {
 fn what_is_there_is_no_place_for_something_new() {
     let fixture = Fixture::new();
     std::fs::write(fixture.path("file"), "mine").unwrap();
+    std::fs::create_dir(fixture.path("empty")).unwrap();
     let before = files(fixture.dir.path());
     for (command, wanted, what) in [
         (&["backup", "world", "file"][..], 6, "file is there, and no directory"),
@@ -63,7 +64,9 @@ fn what_is_there_is_no_place_for_something_new() {
         (&["load", "file", "dumped"], 6, "no directory"),
         (&["export", "world", "--parquet", "file"], 6, "no directory"),
         (&["demo", "--dir", "world"], 6, "world is not empty"),
-        (&["dump", "world", "--output", "."], 6, "no file that could be replaced"),
+        (&["dump", "world", "--output", "."], 2, "is around the database itself"),
+        (&["dump", "world", "--output", "file"], 6, "file is there already"),
+        (&["dump", "world", "--output", "empty"], 6, "empty is there already"),
         (&["dump", "world", "--output", "nowhere/dumped"], 3, "nowhere is no directory"),
         (&["bench", "nowhere"], 3, "nowhere is no directory"),
     ] {

@@ -364,13 +364,53 @@ fn an_export_that_was_killed_is_taken_up_again() {
     assert_eq!(whole(), names);
 }
 
+/// As a new directory does it takes no place of anything, whether that was there before or was made meanwhile, and whatever a link leads to.
 #[cfg(unix)]
 #[test]
-fn a_dump_goes_where_a_link_leads() {
+fn a_dump_takes_the_place_of_nothing() {
+    use rustix::fs::{CWD, Mode, mkfifoat};
     let fixture = Fixture::new();
-    std::fs::write(fixture.path("file"), "before").unwrap();
+    std::fs::write(fixture.path("file"), "mine").unwrap();
     std::os::unix::fs::symlink("file", fixture.path("link")).unwrap();
-    fixture.ok(&["dump", "world", "--output", "link"]);
-    assert!(fixture.path("link").is_symlink());
-    assert_eq!(std::fs::read_to_string(fixture.path("file")).unwrap(), fixture.ok(&["dump", "world"]));
+    std::os::unix::fs::symlink("nothing", fixture.path("dangling")).unwrap();
+    mkfifoat(CWD, fixture.path("pipe"), Mode::RUSR | Mode::WUSR).unwrap();
+    let before = files(fixture.dir.path());
+    for name in ["file", "link", "dangling", "pipe"] {
+        let (code, out, error) = fixture.run(&["dump", "world", "--output", name]);
+        let wanted = format!("error: {name} is there already: something new needs a name of its own\n");
+        assert!(code == 6 && out.is_empty() && error == wanted, "{name}: {code} {out}{error}");
+    }
+    assert_eq!(files(fixture.dir.path()), before);
+    // Of two at once, one.
+    for round in 0..5 {
+        let name = format!("dumped{round}");
+        let dump = || {
+            let mut command = fixture.command(&["dump", "world", "--output", &name]);
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        };
+        let mut codes =
+            [dump(), dump()].map(|child| child.wait_with_output().unwrap().status.code().unwrap());
+        codes.sort();
+        assert_eq!(codes, [0, 6]);
+    }
+    std::os::unix::fs::symlink("empty", fixture.path("linked")).unwrap();
+    std::fs::create_dir(fixture.path("empty")).unwrap();
+    fixture.ok(&["dump", "world", "--output", "linked/new"]);
+    assert_eq!(std::fs::read_to_string(fixture.path("empty/new")).unwrap(), fixture.ok(&["dump", "world"]));
+}
+
+/// What can be told of an archive is asked before the database is opened, by which its files change.
+#[test]
+fn what_is_refused_for_its_archive_changes_nothing() {
+    let fixture = Fixture::new();
+    std::fs::write(fixture.path("world/archive"), "mine").unwrap();
+    for command in ["snapshot", "compact", "repair"] {
+        for more in [&[][..], &["--dry-run"]] {
+            let before = files(fixture.dir.path());
+            let (code, out, error) = fixture.run(&[&[command, "world"], more].concat());
+            let is_told = error.contains("cannot list directory") && error.lines().count() == 1;
+            assert!(code == 1 && out.is_empty() && is_told, "{command}: {code} {out}{error}");
+            assert_eq!(files(fixture.dir.path()), before, "{command} {more:?}");
+        }
+    }
 }

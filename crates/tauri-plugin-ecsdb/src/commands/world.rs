@@ -116,7 +116,7 @@ pub(crate) async fn compact<R: Runtime>(
     Ok(look::compaction(&follow(job, channel(args.0.on_progress, webview)).await?))
 }
 
-/// Bytes of a database's files: of those that are snapshots as they are read, of the others at the end.
+/// Bytes of a database's files, as they are read.
 struct Reading {
     done: u64,
     total: u64,
@@ -129,7 +129,7 @@ impl Reading {
     fn at(&mut self, step: &Step) -> Progress {
         self.done += std::mem::take(&mut self.next);
         match step {
-            Step::Snapshot { bytes, .. } => self.next = *bytes,
+            Step::Snapshot { bytes, .. } | Step::Segment { bytes, .. } => self.next = *bytes,
             Step::Done => self.done = self.total,
             _ => {}
         }

@@ -61,14 +61,22 @@ fn it_is_compacted_checked_and_counted() {
     }
     let compacted = call(&page, "compact", json!({})).unwrap();
     assert_eq!(compacted["lsn"], 10);
+    for owner in 1..=2 {
+        db.rotate_log().unwrap();
+        db.write(|tx| Ok(tx.spawn(Score { points: 0, owner }))).unwrap();
+    }
     let verified = call(&page, "verify", json!({ "onProgress": channel(9) })).unwrap();
-    assert_eq!((verified["faults"].clone(), verified["lsn"].clone()), (json!([]), json!(10)));
+    assert_eq!((verified["faults"].clone(), verified["lsn"].clone()), (json!([]), json!(12)));
     let told = heard(&page, 9);
     let (begin, end) = (&told[0], told.last().unwrap());
     assert_eq!(begin["done"], 0, "{told:?}");
     assert!(end["total"].as_u64() > Some(0) && end["done"] == end["total"], "{told:?}");
+    // Of the log, too, before the end: all of it but the segment that comes last.
+    let snapshots = db.stats().unwrap().store.unwrap().snapshot_bytes;
+    let before = told.iter().filter(|told| told["done"] != told["total"]);
+    assert!(before.filter_map(|told| told["done"].as_u64()).any(|done| done > snapshots), "{told:?}");
     let stats = call(&page, "stats", json!({})).unwrap();
-    assert_eq!((stats["entities"].clone(), stats["durableLsn"].clone()), (json!(10), json!(10)));
+    assert_eq!((stats["entities"].clone(), stats["durableLsn"].clone()), (json!(12), json!(12)));
 }
 
 #[test]
@@ -176,7 +184,7 @@ fn an_application_whose_world_is_open_elsewhere_does_not_start() {
     assert!(refused.contains("world"), "{refused}");
 }
 
-/// Each of two pages changes a setting of its own, and neither takes the other's back.
+/// Each of two pages changes a setting of its own, and Rust another one, and nobody takes the others' back.
 #[test]
 fn settings_of_several_pages_at_once_all_stay() {
     const CHANGES: u64 = 150;
@@ -198,6 +206,10 @@ fn settings_of_several_pages_at_once_all_stay() {
                 assert_eq!(db.config().unwrap().wal.flush_interval, Duration::from_millis(n));
             }
         });
+        for n in 1..=CHANGES as usize {
+            drop(db.reconfigure(|config| config.snapshot.threads = n).unwrap());
+            assert_eq!(db.config().unwrap().snapshot.threads, n);
+        }
     });
 }
 

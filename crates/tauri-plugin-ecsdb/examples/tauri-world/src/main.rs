@@ -140,10 +140,8 @@ fn main() -> tauri::Result<()> {
         .invoke_handler(tauri::generate_handler![frame, kill_me, restart_me])
         .setup(|app| {
             let db = app.ecsdb().world()?.clone();
-            let mut config = db.config()?;
             // Three megabytes of log a second: the disk has them for a while only.
-            config.snapshot.after_log_bytes = ByteSize(64 << 20);
-            drop(db.reconfigure(config)?);
+            drop(db.reconfigure(|config| config.snapshot.after_log_bytes = ByteSize(64 << 20))?);
             if db.view()?.resource::<Tick>().is_err() {
                 db.write(|tx| Ok(begin(tx)))?;
             }
