@@ -12,5 +12,5 @@ pub fn reconfigure(
     db: &ecsdb::Database,
     change: impl FnMut(&mut ecsdb::PersistenceConfig),
 ) -> ecsdb::Result<()> {
-    db.reconfigure(change).map(drop)
+    db.reconfigure_with(change).map(drop)
 }

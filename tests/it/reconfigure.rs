@@ -26,7 +26,7 @@ fn dir() -> tempfile::TempDir {
 }
 
 fn set(db: &Database, change: impl FnMut(&mut PersistenceConfig)) {
-    drop(db.reconfigure(change).unwrap());
+    drop(db.reconfigure_with(change).unwrap());
 }
 
 /// Commits about so many KiB of text that does not compress away to nothing.
@@ -482,11 +482,11 @@ fn what_is_for_the_next_opening_is_said_and_changes_nothing_now() {
     config.wal.dir = Some(dir.path().join("elsewhere"));
     config.recovery.threads = 7;
     config.snapshot.chain_max = 9;
-    let changes = db.reconfigure(|settings| settings.clone_from(&config)).unwrap();
+    let changes = db.reconfigure(config.clone()).unwrap();
     assert_eq!(changes.live, ["snapshot.chain_max"]);
     assert_eq!(changes.at_next_opening, ["wal.dir", "recovery.threads"]);
     // What is given again is no change; what is for the next opening still is.
-    let changes = db.reconfigure(|settings| settings.clone_from(&config)).unwrap();
+    let changes = db.reconfigure(config.clone()).unwrap();
     assert_eq!((changes.live.len(), changes.at_next_opening.len()), (0, 2));
     assert_eq!(db.config().unwrap(), config);
     write(&db, 1);
@@ -494,7 +494,7 @@ fn what_is_for_the_next_opening_is_said_and_changes_nothing_now() {
     // Another name of the same directory is none.
     let mut config = before;
     config.wal.dir = Some(dir.path().join("log"));
-    let changes = db.reconfigure(|settings| settings.clone_from(&config)).unwrap();
+    let changes = db.reconfigure(config.clone()).unwrap();
     assert_eq!((changes.live, changes.at_next_opening.len()), (vec!["snapshot.chain_max"], 0));
 }
 
@@ -548,7 +548,7 @@ fn a_change_that_is_refused_leaves_everything_as_it_was_and_is_told() {
     config.wal.flush_interval = LONG * 2;
     config.snapshot.chain_max = 0;
     config.snapshot.compression_level = 9;
-    let refused = db.reconfigure(|settings| settings.clone_from(&config)).unwrap_err();
+    let refused = db.reconfigure(config.clone()).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Config);
     let text = "wal.flush_interval is \"2h\", but has to be a time from 100us to 1h, such as \"10ms\"\n\
                 snapshot.chain_max is 0, but has to be a whole number from 1 to 128, such as 4";

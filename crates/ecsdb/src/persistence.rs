@@ -281,32 +281,36 @@ impl Persistence {
         Ok(job)
     }
 
-    /// Puts into force what `change` makes of the settings, which is called again where somebody else has changed them meanwhile.
-    pub(crate) fn reconfigure(&self, mut change: impl FnMut(&mut PersistenceConfig)) -> Result<Changes> {
+    /// Puts settings into force, as far as they can change while the database runs; or leaves everything as it was.
+    pub(crate) fn reconfigure(&self, new: PersistenceConfig) -> Result<Changes> {
+        self.put_into_force(new, |_| true).map(Option::unwrap_or_default)
+    }
+
+    /// As [`Persistence::reconfigure`], of what `change` makes of the settings, which is called again where somebody else has changed them meanwhile.
+    pub(crate) fn reconfigure_with(&self, mut change: impl FnMut(&mut PersistenceConfig)) -> Result<Changes> {
         loop {
-            let was = self.config.lock().clone();
-            let mut new = was.clone();
+            let were = self.config.lock().clone();
+            let mut new = were.clone();
             // Without the lock: it may do anything, and take long.
             change(&mut new);
-            if let Some(changes) = self.put_into_force(new, Some(&was))? {
+            if let Some(changes) = self.put_into_force(new, |now| *now == were)? {
                 return Ok(changes);
             }
         }
     }
 
-    /// Puts settings into force, as far as they can change while the database runs; or leaves everything as it was. `None` where those that hold are no
-    /// more what they `were`.
-    pub(crate) fn put_into_force(
+    /// `None` where those that hold by now `may` not be replaced.
+    fn put_into_force(
         &self,
         new: PersistenceConfig,
-        were: Option<&PersistenceConfig>,
+        may: impl FnOnce(&PersistenceConfig) -> bool,
     ) -> Result<Option<Changes>> {
         if let Err(e) = new.validate() {
             self.not_reconfigured(&e);
             return Err(e.into());
         }
         let mut config = self.config.lock();
-        if were.is_some_and(|were| *config != *were) {
+        if !may(&config) {
             return Ok(None);
         }
         // Asked while nobody else changes them: what closing sets stays.

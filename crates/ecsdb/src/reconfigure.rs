@@ -17,33 +17,52 @@ impl Database {
         self.with_files("configure", |persistence| Ok(persistence.config.lock().clone()))
     }
 
-    /// Changes settings while the database runs: `change` gets those that [hold](Database::config), and is called again where somebody else has changed
-    /// them meanwhile, so that nothing of what several change at once is lost. Says which have taken effect (triggers, retention, archiving, compression, rates, the
+    /// Changes settings while the database runs. Says which have taken effect (triggers, retention, archiving, compression, rates, the
     /// flush interval, the bounds of log, queue and transactions) and which are for the next opening (directories, the size of the first
     /// segment, recovery). What the retention keeps less of goes at once, in the background. Waits for a write of the log that is under
     /// way. Nothing but what is said of archive and retention is stored: the next opening goes by the settings that it is given.
+    ///
+    /// These take the place of [those that hold](Database::config), whoever has changed them meanwhile; [`Database::reconfigure_with`] changes some of them.
     ///
     /// ```
     /// # use ecsdb::prelude::*;
     /// # let dir = tempfile::tempdir().unwrap();
     /// let db = Database::open(dir.path())?;
-    /// let changes = db.reconfigure(|config| {
-    ///     config.snapshot.after_transactions = 10_000;
-    ///     config.recovery.threads = 2;
-    /// })?;
+    /// let mut config = db.config()?;
+    /// config.snapshot.after_transactions = 10_000;
+    /// config.recovery.threads = 2;
+    /// let changes = db.reconfigure(config.clone())?;
     /// assert_eq!(changes.live, ["snapshot.after_transactions"]);
     /// assert_eq!(changes.at_next_opening, ["recovery.threads"]);
     ///
-    /// let refused = db.reconfigure(|config| config.snapshot.chain_max = 0);
-    /// assert_eq!(refused.unwrap_err().kind(), ErrorKind::Config);
+    /// config.snapshot.chain_max = 0;
+    /// assert_eq!(db.reconfigure(config).unwrap_err().kind(), ErrorKind::Config);
     /// # Ok::<(), ecsdb::Error>(())
     /// ```
     ///
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) with everything that is wrong: nothing is changed then, and it is an event and a failure in
     /// the statistics, too. [`Error::InMemory`](crate::Error::InMemory) and its like.
-    pub fn reconfigure(&self, change: impl FnMut(&mut PersistenceConfig)) -> Result<Changes> {
-        self.with_files("configure", |persistence| persistence.reconfigure(change))
+    pub fn reconfigure(&self, config: PersistenceConfig) -> Result<Changes> {
+        self.with_files("configure", |persistence| persistence.reconfigure(config))
+    }
+
+    /// As [`Database::reconfigure`], of what `change` makes of the settings that hold. It is called again where somebody else has changed them meanwhile, so
+    /// that nothing of what several change at once is lost.
+    ///
+    /// ```
+    /// # use ecsdb::prelude::*;
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let db = Database::open(dir.path())?;
+    /// let changes = db.reconfigure_with(|config| config.snapshot.after_transactions = 10_000)?;
+    /// assert_eq!(changes.live, ["snapshot.after_transactions"]);
+    /// # Ok::<(), ecsdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Database::reconfigure`].
+    pub fn reconfigure_with(&self, change: impl FnMut(&mut PersistenceConfig)) -> Result<Changes> {
+        self.with_files("configure", |persistence| persistence.reconfigure_with(change))
     }
 
     /// Goes by the configuration file `path`, and by the environment over it, for as long as what this returns lives: now, and whenever the

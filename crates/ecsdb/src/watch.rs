@@ -193,7 +193,7 @@ impl Follower {
 
 fn put_into_force(persistence: &Persistence, read: Result<PersistenceConfig, ConfigError>) -> Result<()> {
     match read {
-        Ok(config) => persistence.put_into_force(config, None).map(drop),
+        Ok(config) => persistence.reconfigure(config).map(drop),
         Err(e) => {
             persistence.not_reconfigured(&e);
             Err(e.into())

@@ -75,7 +75,7 @@ impl Ecsdb {
     /// Changes some of the world's settings.
     pub(crate) fn reconfigure(&self, wanted: Map<String, Json>) -> Result<Changes> {
         let mut said = Ok(());
-        let changed = self.world()?.reconfigure(|config| {
+        let changed = self.world()?.reconfigure_with(|config| {
             said = settings::with(config, wanted.clone()).map(|new| *config = new);
         });
         said?;

@@ -368,7 +368,7 @@ fn jobs() -> Result<(), String> {
 fn background() -> Result<(), String> {
     let disk = disk()?;
     let db = open(&disk).map_err(text)?;
-    db.reconfigure(|config| config.snapshot.after_transactions = 2).map(drop).map_err(text)?;
+    db.reconfigure_with(|config| config.snapshot.after_transactions = 2).map(drop).map_err(text)?;
     on_threads(2, &db, |i, db| {
         if i == 0 {
             db.pause_background();

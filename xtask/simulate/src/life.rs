@@ -376,7 +376,7 @@ impl At {
             Act::PauseBackground => db.pause_background(),
             Act::ResumeBackground => db.resume_background(),
             Act::Configure(n) => {
-                let configured = db.reconfigure(|config| {
+                let configured = db.reconfigure_with(|config| {
                     config.snapshot.after_transactions = n % 7;
                     config.snapshot.chain_max = 1 + (n >> 8) as usize % 3;
                     config.retention.snapshots_max = 1 + (n >> 16) as usize % 4;

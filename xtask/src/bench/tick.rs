@@ -25,7 +25,7 @@ pub(crate) fn run(report: &mut Report, dir: &Path) -> anyhow::Result<()> {
     let db = open_quiet(&dir.join("ticks"))?;
     db.write(|tx| Ok(tx.spawn_batch((0..MILLION).map(|i| Position { x: i as f32, y: 1.0, z: 2.0 }))))?;
     for (row, durability, level) in rows {
-        drop(db.reconfigure(|config| config.wal.compression_level = level)?);
+        drop(db.reconfigure_with(|config| config.wal.compression_level = level)?);
         report.measure(row, "MB/s", || bare(dir), || ticks(&db, durability))?;
         // The log that came of it would only fill the disk.
         db.compact()?.wait()?;

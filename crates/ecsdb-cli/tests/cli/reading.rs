@@ -13,7 +13,7 @@ use crate::fixture::{Fixture, Name, told};
 fn whoever_looks_is_not_confused_by_whoever_writes() {
     let fixture = Fixture::new();
     let db = fixture.open("open");
-    let changes = db.reconfigure(|config| config.snapshot.chain_max = 2).unwrap();
+    let changes = db.reconfigure_with(|config| config.snapshot.chain_max = 2).unwrap();
     assert_eq!(changes.live, ["snapshot.chain_max"]);
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {

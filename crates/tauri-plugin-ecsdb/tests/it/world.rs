@@ -207,7 +207,7 @@ fn settings_of_several_pages_at_once_all_stay() {
             }
         });
         for n in 1..=CHANGES as usize {
-            drop(db.reconfigure(|config| config.snapshot.threads = n).unwrap());
+            drop(db.reconfigure_with(|config| config.snapshot.threads = n).unwrap());
             assert_eq!(db.config().unwrap().snapshot.threads, n);
         }
     });

@@ -141,7 +141,7 @@ fn main() -> tauri::Result<()> {
         .setup(|app| {
             let db = app.ecsdb().world()?.clone();
             // Three megabytes of log a second: the disk has them for a while only.
-            drop(db.reconfigure(|config| config.snapshot.after_log_bytes = ByteSize(64 << 20))?);
+            drop(db.reconfigure_with(|config| config.snapshot.after_log_bytes = ByteSize(64 << 20))?);
             if db.view()?.resource::<Tick>().is_err() {
                 db.write(|tx| Ok(begin(tx)))?;
             }
