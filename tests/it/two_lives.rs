@@ -63,29 +63,35 @@ fn is_manifest(path: &Path) -> bool {
     path.to_string_lossy().ends_with(".manifest")
 }
 
-/// CKP-11: where neither a segment nor the one behind it says what it is, a copy under its number is taken for it by nobody.
+/// CKP-11: where neither a segment nor the one behind it says what it is, or it is gone, a copy under its number is taken for it by nobody.
 #[test]
 fn another_lifes_copy_is_not_taken_for_a_segment_that_cannot_be_read() {
-    let Lives { disk, own, .. } = lives(3, 4, 0, &mut fastrand::Rng::with_seed(3));
-    let db = builder(&disk, each_full).open().unwrap();
-    for i in 0..6 {
-        large(&db, 1_000 + i);
+    for is_gone in [false, true] {
+        let Lives { disk, own, .. } = lives(3, 4, 0, &mut fastrand::Rng::with_seed(3));
+        let own = own + 1;
+        let is_copy = |path: &Path| is_archived(path) && path.ends_with(format!("{own:016}.seg.zst"));
+        let others = files(&disk, ".seg.zst").into_iter().find(|path| is_copy(path)).unwrap();
+        let bytes = disk.read(others).unwrap();
+        let db = builder(&disk, each_full).open().unwrap();
+        for i in 0..6 {
+            large(&db, 1_000 + i);
+        }
+        if is_gone {
+            disk.erase(log_file(own)).unwrap();
+        } else {
+            disk.corrupt(log_file(own), 20, &[7; 30]).unwrap();
+            disk.corrupt(log_file(own + 1), 20, &[7; 30]).unwrap();
+        }
+        for i in 0..2 {
+            small(&db, i);
+            db.snapshot().unwrap().wait().unwrap();
+        }
+        db.close().unwrap();
+        let there: Vec<_> =
+            disk.files().into_iter().filter(|(path, _)| disk.read(path).unwrap() == bytes).collect();
+        assert!(there.iter().all(|(path, _)| !is_copy(path)), "{is_gone}: {there:?}");
+        assert!(!there.is_empty(), "{is_gone}: it is kept");
     }
-    let copies = files(&disk, ".seg.zst");
-    let own = own + 1;
-    let others = copies.iter().find(|path| path.to_string_lossy().contains(&format!("{own:016}"))).unwrap();
-    let bytes = disk.read(others).unwrap();
-    for number in [own, own + 1] {
-        disk.corrupt(log_file(number), 20, &[7; 30]).unwrap();
-    }
-    for i in 0..2 {
-        small(&db, i);
-        db.snapshot().unwrap().wait().unwrap();
-    }
-    db.close().unwrap();
-    let there = files(&disk, ".seg.zst").into_iter().filter(|path| is_archived(path));
-    assert!(there.map(|path| disk.read(path).unwrap()).all(|there| there != bytes));
-    assert!(disk.files().iter().any(|(path, _)| disk.read(path).unwrap() == bytes), "it is kept");
 }
 
 /// The disk of a database that has gone on for a while, was put back from a copy without its archive, and was open once since and killed. Also its
