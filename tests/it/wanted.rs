@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use ecsdb::PersistenceConfig;
 use ecsdb::prelude::*;
+use ecsdb::{PersistenceConfig, Policy};
 use ecsdb_io::Layout;
 use ecsdb_recovery::verify;
 use ecsdb_sim::{CrashVariant, SimDisk};
@@ -183,4 +183,41 @@ fn of_two_copies_under_one_number_the_one_that_the_log_leads_to_counts() {
     every_moment_is_there(&disk, &states, "it is back");
     let verified = verify(&*disk.vfs(), &Layout::new(DIR), &mut |_| {}).unwrap();
     assert!(verified.faults.is_empty(), "{:?}", verified.faults);
+}
+
+/// REC-13: a closed database, of which the log is put back as it was in another life. That begins where this one's newest snapshot ends, and its first
+/// segment, which the manifest knows, is not there.
+#[test]
+fn a_log_of_another_life_that_begins_behind_the_snapshot_is_not_gone_on_from() {
+    let disk = crashed::disk(1);
+    builder(&disk, unlimited).open().unwrap().close().unwrap();
+    let copied = copy(&disk);
+    let db = builder(&disk, unlimited).open().unwrap();
+    let mut others = vec![small(&db, 100)];
+    db.rotate_log().unwrap();
+    snap(&db);
+    others.push(small(&db, 101));
+    snap(&db);
+    db.close().unwrap();
+    drop(db);
+    let is_log = |path: &Path| path.starts_with(Path::new(DIR).join("log"));
+    let log: Vec<_> = copy(&disk).into_iter().filter(|(path, _)| is_log(path)).collect();
+    put_back(&disk, &copied);
+    let db = builder(&disk, unlimited).open().unwrap();
+    let states = [small(&db, 1)];
+    snap(&db);
+    db.close().unwrap();
+    drop(db);
+    for (path, _) in disk.files().into_iter().filter(|(path, _)| is_log(path)) {
+        disk.erase(path).unwrap();
+    }
+    log.iter().for_each(|(path, bytes)| disk.put(path, bytes).unwrap());
+    for policy in [Policy::Strict, Policy::TruncateTail, Policy::Salvage] {
+        let disk = disk.crash(CrashVariant::KEPT);
+        if let Ok(db) = builder(&disk, unlimited).policy(policy).open() {
+            let (found, report) = (state(&db).1, db.recovery_report().unwrap());
+            let ever = states.iter().chain(&others).any(|one| one.1 == found);
+            assert!(ever, "{policy:?}: a world that never was: {report}");
+        }
+    }
 }
