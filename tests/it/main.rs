@@ -66,4 +66,5 @@ mod unread;
 mod unreadable;
 mod waiting;
 mod wakers;
+mod wanted;
 mod watch;

@@ -1,0 +1,223 @@
+//! What nobody has given up of the past, as small as it gets: what fell once (CKP-11).
+
+use std::path::{Path, PathBuf};
+
+use ecsdb::prelude::*;
+use ecsdb::{PersistenceConfig, Policy};
+use ecsdb_io::Layout;
+use ecsdb_recovery::verify;
+use ecsdb_sim::{CrashVariant, SimDisk};
+use ecsdb_tests::crashed::{self, DIR, builder};
+
+use crate::components::Name;
+use crate::lifecycle::{State, by_hand, large, state};
+use crate::past::every_moment_is_there;
+use crate::two_lives::{copy, put_back, small};
+
+fn unlimited(config: &mut PersistenceConfig) {
+    by_hand(config);
+    config.archive.enabled = Some(true);
+    config.archive.compression_level = 0;
+    config.retention.unlimited = true;
+    config.snapshot.chain_max = 1;
+}
+
+fn snap(db: &Database) {
+    db.snapshot().unwrap().wait().unwrap();
+}
+
+fn archive_file(name: &str) -> PathBuf {
+    Path::new(DIR).join("archive").join(name)
+}
+
+/// A closed database that keeps everything, of which the first transaction did not fit the first segment, which stayed empty. Its archive has segments
+/// 2 and 3, and all of its past.
+fn first_segment_empty() -> (SimDisk, Vec<State>) {
+    let disk = crashed::disk(1);
+    let db = builder(&disk, unlimited).open().unwrap();
+    db.write(|tx| Ok(tx.spawn(Name("x".repeat(90_000))))).unwrap();
+    let mut states = vec![state(&db), large(&db, 2)];
+    snap(&db);
+    db.close().unwrap();
+    drop(db);
+    let db = builder(&disk, unlimited).open().unwrap();
+    states.push(small(&db, 3));
+    snap(&db);
+    db.close().unwrap();
+    drop(db);
+    every_moment_is_there(&disk, &states, "before");
+    (disk, states)
+}
+
+/// CKP-11: nothing is given up where `retention.unlimited` is said. The segment that the archive begins with is away for one trim.
+#[test]
+fn an_archive_that_goes_back_to_the_beginning_loses_nothing_while_its_first_segment_is_away() {
+    let (disk, states) = first_segment_empty();
+    let first = archive_file("0000000000000002.seg");
+    let bytes = disk.read(&first).unwrap();
+    disk.erase(&first).unwrap();
+    let db = builder(&disk, unlimited).open().unwrap();
+    snap(&db);
+    db.close().unwrap();
+    drop(db);
+    disk.put(&first, &bytes).unwrap();
+    every_moment_is_there(&disk, &states, "it is back");
+    builder(&disk, unlimited).open().unwrap().close().unwrap();
+    every_moment_is_there(&disk, &states, "opened once more");
+}
+
+/// The same, where a bit of its header has flipped: the segments behind it are whole.
+#[test]
+fn an_archive_that_goes_back_to_the_beginning_loses_nothing_for_its_first_header() {
+    let (disk, _) = first_segment_empty();
+    let second = disk.read(archive_file("0000000000000003.seg")).unwrap();
+    let first = archive_file("0000000000000002.seg");
+    disk.flip_bit(&first, 20, 1).unwrap();
+    let db = builder(&disk, unlimited).open().unwrap();
+    small(&db, 4);
+    snap(&db);
+    db.close().unwrap();
+    drop(db);
+    let is_there = |bytes: &[u8]| disk.files().iter().any(|(path, _)| disk.read(path).unwrap() == bytes);
+    assert!(is_there(&second), "a whole segment is deleted: {:?}", disk.files());
+    disk.flip_bit(&first, 20, 1).unwrap();
+}
+
+/// A session that says nothing of archive and retention: it keeps what was said last.
+fn unsaid(config: &mut PersistenceConfig) {
+    by_hand(config);
+    config.snapshot.chain_max = 1;
+}
+
+fn a_session_that_says_nothing(disk: &SimDisk, states: &mut Vec<State>) {
+    let db = builder(disk, unsaid).open().unwrap();
+    for i in 10..13 {
+        states.push(small(&db, i));
+        drop(db.snapshot().unwrap().wait());
+    }
+    db.close().unwrap();
+    drop(db);
+    every_moment_is_there(disk, states, "after a session that says nothing");
+}
+
+/// CKP-11: what was said goes on to hold in openings that say nothing, though the session that said it has come to no trim.
+#[test]
+fn what_was_said_holds_though_nothing_was_trimmed_since() {
+    for killed in [false, true] {
+        let disk = crashed::disk(1);
+        let db = builder(&disk, unlimited).open().unwrap();
+        let mut states = vec![small(&db, 1), small(&db, 2)];
+        let disk = if killed {
+            let after = disk.crash(CrashVariant::KEPT);
+            disk.power_off();
+            drop(db);
+            after
+        } else {
+            db.close().unwrap();
+            drop(db);
+            disk
+        };
+        a_session_that_says_nothing(&disk, &mut states);
+    }
+}
+
+/// CKP-11: the same where each trim failed, since another database's files are in the archive's place.
+#[test]
+fn what_was_said_holds_though_each_trim_has_failed() {
+    let disk = crashed::disk(1);
+    let other = Database::builder("/data/other").vfs(disk.vfs()).without_threads().config(unlimited);
+    let other = other.open().unwrap();
+    large(&other, 1);
+    other.close().unwrap();
+    drop(other);
+    let theirs = disk.read("/data/other/log/0000000000000001.seg").unwrap();
+    disk.put(archive_file("0000000000000001.seg"), &theirs).unwrap();
+    let db = builder(&disk, unlimited).open().unwrap();
+    let mut states = Vec::new();
+    for i in 0..3 {
+        states.push(small(&db, i));
+        db.rotate_log().unwrap();
+        drop(db.snapshot().unwrap().wait());
+    }
+    db.close().unwrap();
+    drop(db);
+    every_moment_is_there(&disk, &states, "while it is said");
+    a_session_that_says_nothing(&disk, &mut states);
+}
+
+/// CKP-11: two files lie in the archive under one number: the one that the next segment names counts, whichever name comes first. Another life's was away
+/// when this one's segment was archived, with compression, and is back.
+#[test]
+fn of_two_copies_under_one_number_the_one_that_the_log_leads_to_counts() {
+    let disk = crashed::disk(1);
+    builder(&disk, unlimited).open().unwrap().close().unwrap();
+    let copied = copy(&disk);
+    let db = builder(&disk, unlimited).open().unwrap();
+    for i in 100..103 {
+        small(&db, i);
+        db.rotate_log().unwrap();
+        snap(&db);
+    }
+    db.close().unwrap();
+    drop(db);
+    put_back(&disk, &copied);
+    let theirs = archive_file("0000000000000001.seg");
+    let bytes = disk.read(&theirs).unwrap();
+    disk.erase(&theirs).unwrap();
+    let compressed = |config: &mut PersistenceConfig| {
+        unlimited(config);
+        config.archive.compression_level = 3;
+    };
+    let db = builder(&disk, compressed).open().unwrap();
+    let mut states = Vec::new();
+    for i in 1..4 {
+        states.extend([small(&db, i), small(&db, 10 + i)]);
+        db.rotate_log().unwrap();
+        snap(&db);
+    }
+    db.close().unwrap();
+    drop(db);
+    assert!(disk.read(archive_file("0000000000000001.seg.zst")).is_ok());
+    every_moment_is_there(&disk, &states, "it is away");
+    disk.put(&theirs, &bytes).unwrap();
+    every_moment_is_there(&disk, &states, "it is back");
+    let verified = verify(&*disk.vfs(), &Layout::new(DIR), &mut |_| {}).unwrap();
+    assert!(verified.faults.is_empty(), "{:?}", verified.faults);
+}
+
+/// REC-13: a closed database, of which the log is put back as it was in another life. That begins where this one's newest snapshot ends, and its first
+/// segment, which the manifest knows, is not there.
+#[test]
+fn a_log_of_another_life_that_begins_behind_the_snapshot_is_not_gone_on_from() {
+    let disk = crashed::disk(1);
+    builder(&disk, unlimited).open().unwrap().close().unwrap();
+    let copied = copy(&disk);
+    let db = builder(&disk, unlimited).open().unwrap();
+    let mut others = vec![small(&db, 100)];
+    db.rotate_log().unwrap();
+    snap(&db);
+    others.push(small(&db, 101));
+    snap(&db);
+    db.close().unwrap();
+    drop(db);
+    let is_log = |path: &Path| path.starts_with(Path::new(DIR).join("log"));
+    let log: Vec<_> = copy(&disk).into_iter().filter(|(path, _)| is_log(path)).collect();
+    put_back(&disk, &copied);
+    let db = builder(&disk, unlimited).open().unwrap();
+    let states = [small(&db, 1)];
+    snap(&db);
+    db.close().unwrap();
+    drop(db);
+    for (path, _) in disk.files().into_iter().filter(|(path, _)| is_log(path)) {
+        disk.erase(path).unwrap();
+    }
+    log.iter().for_each(|(path, bytes)| disk.put(path, bytes).unwrap());
+    for policy in [Policy::Strict, Policy::TruncateTail, Policy::Salvage] {
+        let disk = disk.crash(CrashVariant::KEPT);
+        if let Ok(db) = builder(&disk, unlimited).policy(policy).open() {
+            let (found, report) = (state(&db).1, db.recovery_report().unwrap());
+            let ever = states.iter().chain(&others).any(|one| one.1 == found);
+            assert!(ever, "{policy:?}: a world that never was: {report}");
+        }
+    }
+}
