@@ -7,12 +7,12 @@ use ecsdb::{PersistenceConfig, Policy};
 use ecsdb_io::Layout;
 use ecsdb_recovery::verify;
 use ecsdb_sim::{CrashVariant, SimDisk};
-use ecsdb_tests::crashed::{self, DIR, builder};
+use ecsdb_tests::crashed::{self, DIR, builder, files};
 
 use crate::components::Name;
 use crate::lifecycle::{State, by_hand, large, state};
 use crate::past::every_moment_is_there;
-use crate::two_lives::{copy, put_back, small};
+use crate::two_lives::{copy, is_archived, put_back, small};
 
 fn unlimited(config: &mut PersistenceConfig) {
     by_hand(config);
@@ -220,4 +220,35 @@ fn a_log_of_another_life_that_begins_behind_the_snapshot_is_not_gone_on_from() {
             assert!(ever, "{policy:?}: a world that never was: {report}");
         }
     }
+}
+
+/// CKP-3: a segment that the log has given up and still has, since its removal was not synced, stays as long as the archive, which is an older one, does
+/// not have it.
+#[test]
+fn the_last_copy_of_a_segment_that_should_be_archived_stays() {
+    let disk = crashed::disk(1);
+    let db = builder(&disk, unlimited).open().unwrap();
+    for i in 0..4 {
+        small(&db, i);
+        db.rotate_log().unwrap();
+        snap(&db);
+    }
+    db.close().unwrap();
+    drop(db);
+    let newest = files(&disk, ".seg").into_iter().rfind(|path| is_archived(path)).unwrap();
+    let bytes = disk.read(&newest).unwrap();
+    disk.erase(&newest).unwrap();
+    let back = Path::new(DIR).join("log").join(newest.file_name().unwrap());
+    disk.put(&back, &bytes).unwrap();
+    for i in 4..6 {
+        let db = builder(&disk, unlimited).open().unwrap();
+        small(&db, i);
+        snap(&db);
+        db.close().unwrap();
+    }
+    assert!(disk.read(&back).is_ok(), "{:?}", disk.files());
+    // Once the archive has it, it goes.
+    disk.put(&newest, &bytes).unwrap();
+    builder(&disk, unlimited).open().unwrap().close().unwrap();
+    assert!(disk.read(&back).is_err(), "{:?}", disk.files());
 }

@@ -373,6 +373,12 @@ impl Store {
         self.owes_trim.store(true, Ordering::Release);
         let manifest = self.manifest();
         let settings = self.settings();
+        // CKP-11: what was said holds until something else is said, whatever comes of this.
+        let kept = settings.said(manifest.kept);
+        if kept != manifest.kept {
+            self.publish(|manifest| manifest.kept = kept)?;
+        }
+        let manifest = self.manifest();
         // CKP-3: what the fallback snapshot does not hold is needed by recovery.
         let fallback = self.fallback(work, &manifest.snapshots, is_compaction)?;
         let covered = fallback.map_or(Lsn::ZERO, |entry| Lsn(entry.lsn));
@@ -419,13 +425,10 @@ impl Store {
         let Trim { first_snapshot, gone, first_archived } = Trim::of(&settings, &there);
         next.give_up_archive_before(first_archived);
         next.first_segment = first_segment;
-        // CKP-11: what was said holds until something else is said.
-        next.kept = settings.said(manifest.kept);
         if self.is_uncertain() || gone || next != manifest {
             // CKP-4: the manifest first, then the deletions.
             self.publish(|manifest| {
                 manifest.give_up_before(first_snapshot);
-                manifest.kept = next.kept;
                 manifest.first_segment = next.first_segment;
                 manifest.first_archived = next.first_archived;
                 manifest.archive_end = next.archive_end;

@@ -84,7 +84,8 @@ impl Trim {
 /// How many archived segments are of no use where `oldest` is the first moment that can be gone back to. CKP-11: only what is behind that one, or
 /// before what is, is given up, and nothing from the first on that is not. What is away, or tells nothing, is not for that alone.
 fn expendable(archived: &[ArchivedSegment], oldest: Lsn) -> usize {
-    let is_wanted = |segment: &ArchivedSegment| segment.last_lsn.is_some_and(|last| last > oldest);
+    let is_wanted =
+        |segment: &ArchivedSegment| segment.last_lsn.is_some_and(|last| last > oldest || oldest == Lsn::ZERO);
     let wanted = archived.iter().position(is_wanted).unwrap_or(archived.len());
     archived[..wanted].iter().rposition(|segment| segment.last_lsn.is_some()).map_or(0, |last| last + 1)
 }

@@ -57,6 +57,11 @@ pub(crate) fn manifest(
                         manifest.kept = Kept { archive, archive_level, ..manifest.kept };
                     }
                     note_what_is_archived(vfs, layout, &mut manifest)?;
+                    // It may have let the log go up to behind this one, too.
+                    let marked = layout.file(FileKind::Segment, manifest.log_mark.0);
+                    if vfs.file_len(&marked)?.is_none() {
+                        manifest.log_mark = (0, 0);
+                    }
                     // REC-13: the first opening publishes a manifest before the log has a segment, and one after. There is none in between.
                     if manifest.incarnation > 0 {
                         manifest.next_segment = manifest.next_segment.max(2);

@@ -94,6 +94,8 @@ pub fn recover(
         if !newer.is_empty() {
             let mut with = manifest.clone();
             with.snapshots.extend(newer);
+            // For one of them the log may have been let go, up to behind the segment that the manifest knows.
+            with.log_mark = (0, 0);
             let mut said = before;
             let other = look(vfs, layout, &with, &mut options, &mut said, &mut clock, &mut follow)?;
             if goes_on_from_newer(vfs, layout, &manifest, &other, &mut said)? {

@@ -1,5 +1,6 @@
 //! What nothing needs any more once a manifest is durable, and whose it is (CKP-4, CKP-10).
 
+use std::cell::LazyCell;
 use std::path::{Path, PathBuf};
 
 use ecsdb_io::{FileKind, IoError, Layout, NumberedFile, OpenMode, Vfs, numbered_files};
@@ -63,9 +64,19 @@ impl Garbage {
 pub fn superfluous(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<Superfluous> {
     let Superfluous { mut garbage, mut unread } = Superfluous::default();
     use FileKind::{ArchivedSegment, CompressedSegment, Segment, Snapshot};
+    let copies =
+        LazyCell::new(|| numbered_files(vfs, layout.archive_dir(), &[ArchivedSegment, CompressedSegment]));
+    let is_only_here = |number| {
+        let is_copied = || match &*copies {
+            Ok(copies) => copies.iter().any(|copy| copy.number == number),
+            Err(_) => false,
+        };
+        manifest.salvage == 0 && manifest.is_archived(number) && !is_copied()
+    };
     let is_needed = |kind, number| match kind {
         Snapshot => manifest.uses(number),
-        Segment => number >= manifest.first_segment,
+        // CKP-3: what should be in the archive, and is not, may be the last one of it.
+        Segment => number >= manifest.first_segment || is_only_here(number),
         // CKP-11: what nobody has given up is another life's, or was away: it does not count, and stays.
         _ => !manifest.archive_gone.contains(number),
     };

@@ -111,7 +111,10 @@ pub fn segment_files(vfs: &dyn Vfs, dirs: &[LogDir<'_>]) -> Result<Vec<NumberedF
     for copies in files.chunk_by(|(_, one), (_, other)| one.number == other.number).rev() {
         let number = copies.first().map_or(0, |(_, file)| file.number);
         let file = if number < first {
-            choose(vfs, &copies.iter().collect::<Vec<_>>(), false)?.map(|(file, _)| file)
+            let copies: Vec<_> = copies.iter().collect();
+            // Which of several it is, the next one says.
+            let led_to = if copies.len() > 1 { named(vfs, &copies, chosen.last())? } else { None };
+            led_to.or(choose(vfs, &copies, false)?.map(|(file, _)| file))
         } else {
             let (archived, own): (Vec<_>, Vec<_>) = copies.iter().partition(|(dir, _)| dir.archive);
             match choose(vfs, &own, !archived.is_empty())? {

@@ -9,6 +9,9 @@ use crate::files::LogDir;
 use crate::reader::{Damage, Remains};
 use crate::scan::LogScan;
 
+/// What is wrong with a segment that is not there.
+pub(crate) const MISSING: &str = "the segment is missing";
+
 /// A segment that is damaged or missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loss {
@@ -90,5 +93,5 @@ pub(crate) fn missed(number: u64, dirs: &[LogDir<'_>], headless: &[Headless]) ->
     let kind = if is_archived { FileKind::CompressedSegment } else { FileKind::Segment };
     let name = PathBuf::from(kind.name(number));
     let path = dir.map_or_else(|| name.clone(), |dir| dir.path.join(&name));
-    Damage::new(&path, 0, Lsn::ZERO, "the segment is missing")
+    Damage::new(&path, 0, Lsn::ZERO, MISSING)
 }

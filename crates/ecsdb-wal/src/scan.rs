@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use ecsdb_io::{NumberedFile, Vfs};
+use ecsdb_io::{FileKind, NumberedFile, Vfs};
 
 use crate::error::{LogError, Result};
 use crate::files::{LogDir, SegmentHead, copy_in_archive, misnamed, segment_files};
 use crate::format::SegmentHeader;
 use crate::found::{Found, is_followed_now, look_at, remains_of};
-use crate::losses::{Headless, Loss, hole};
+use crate::losses::{Headless, Loss, MISSING, hole};
 use crate::options::SegmentEnd;
 use crate::reader::{Damage, SegmentReader};
 use crate::tail::{Behind, Tail, corrupt};
@@ -196,13 +196,17 @@ impl LogScan {
         let mut broken: Option<Tail> = None;
         let mut cut_short = None;
         let mut covered_other = None;
+        // What a snapshot covers is not read; but the log of another life may go on behind it.
+        let first = dirs.first().map_or(0, |dir| dir.first).max(1);
+        let mut misses_marked = (first..from).contains(&known.mark.0);
         let (mut headless, mut strangers) = (Vec::<Headless>::new(), Vec::new());
         for NumberedFile { number, path, bytes } in segment_files(vfs, dirs)? {
             scan.last_file = scan.last_file.max(number);
             let is_own = path.parent() == own;
+            misses_marked &= number != known.mark.0;
             if number < from {
                 // What is behind it follows from it, or from nothing that the manifest knows.
-                if is_own && number == known.mark.0 {
+                if number == known.mark.0 {
                     let file = NumberedFile { number, path, bytes };
                     let header = SegmentHead::of(vfs, &file, database)?.own();
                     covered_other = header.filter(|header| header.salt != known.mark.1).map(|_| file.path);
@@ -279,6 +283,11 @@ impl LogScan {
         let (marked, salt) = known.mark;
         let is_other =
             |segment: &ScannedSegment| segment.header.sequence == marked && segment.header.salt != salt;
+        // REC-13: of whose life what comes after the snapshot is, that one would tell.
+        misses_marked &= scan.last_lsn > known.after;
+        if misses_marked && let Some(dir) = own {
+            covered_other = Some(dir.join(FileKind::Segment.name(known.mark.0)));
+        }
         let other = match covered_other {
             Some(path) => Some((0, path, known.after.next())),
             None => scan.segments.iter().position(is_other).map(|at| {
@@ -290,7 +299,8 @@ impl LogScan {
             && !matches!(scan.tail, Tail::Corrupt { .. })
         {
             // The database was put back from a copy, and this is what it wrote in its other life.
-            let damage = Damage::new(&path, 0, first, "the segment is another one of that number");
+            let what = if misses_marked { MISSING } else { "the segment is another one of that number" };
+            let damage = Damage::new(&path, 0, first, what);
             scan.last_lsn = Lsn(first.0.saturating_sub(1));
             scan.before_tail = at;
             scan.end_with(damage, "the manifest knows its salt".into());

@@ -186,6 +186,8 @@ impl Builder {
             log_options,
             recovered.log_start.clone(),
         )?;
+        // CKP-11: what is said holds from here on, whether it comes to a trim or not.
+        recovered.manifest.kept = self.config.store_settings().said(recovered.manifest.kept);
         recovered.complete(&*self.vfs, &layout, &mut self.progress)?;
         let loaded = recovered.report.snapshot.map(|snapshot| snapshot.sequence);
         let store = Store::new(
