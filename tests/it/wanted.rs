@@ -252,3 +252,26 @@ fn the_last_copy_of_a_segment_that_should_be_archived_stays() {
     builder(&disk, unlimited).open().unwrap().close().unwrap();
     assert!(disk.read(&back).is_err(), "{:?}", disk.files());
 }
+
+/// CKP-10: another database's segment lies in the log between what the archive has and what leads to that.
+#[test]
+fn a_strangers_segment_is_not_in_the_way_of_what_leads_to_the_archive() {
+    let strangers = crashed::disk(2);
+    builder(&strangers, unlimited).open().unwrap().close().unwrap();
+    let bytes = strangers.read(files(&strangers, ".seg").pop().unwrap()).unwrap();
+    let disk = crashed::disk(1);
+    let db = builder(&disk, unlimited).open().unwrap();
+    snap(&db);
+    let states = vec![small(&db, 1), small(&db, 2)];
+    db.close().unwrap();
+    drop(db);
+    disk.put(Path::new(DIR).join("log/0000000000000002.seg"), &bytes).unwrap();
+    let db = builder(&disk, unlimited).open().unwrap();
+    db.compact().unwrap().wait().unwrap();
+    db.close().unwrap();
+    drop(db);
+    every_moment_is_there(&disk, &states, "before");
+    // By the one before, the log has archived nothing.
+    disk.corrupt(files(&disk, ".manifest").pop().unwrap(), 20, &[7; 40]).unwrap();
+    every_moment_is_there(&disk, &states, "with the newest manifest damaged");
+}

@@ -113,13 +113,13 @@ pub fn segment_files(vfs: &dyn Vfs, dirs: &[LogDir<'_>]) -> Result<Vec<NumberedF
         let file = if number < first {
             let copies: Vec<_> = copies.iter().collect();
             // Which of several it is, the next one says.
-            let led_to = if copies.len() > 1 { named(vfs, &copies, chosen.last())? } else { None };
+            let led_to = if copies.len() > 1 { named(vfs, &copies, &chosen)? } else { None };
             led_to.or(choose(vfs, &copies, false)?.map(|(file, _)| file))
         } else {
             let (archived, own): (Vec<_>, Vec<_>) = copies.iter().partition(|(dir, _)| dir.archive);
             match choose(vfs, &own, !archived.is_empty())? {
                 Some((file, true)) => Some(file),
-                own => named(vfs, &archived, chosen.last())?.or(own.map(|(file, _)| file)),
+                own => named(vfs, &archived, &chosen)?.or(own.map(|(file, _)| file)),
             }
         };
         chosen.extend(file.cloned());
@@ -144,18 +144,26 @@ fn choose<'a>(
     Ok(copies.first().map(|(_, file)| (file, false)))
 }
 
-/// The copy of a segment that the one `behind` it says was before it, to its last record.
+/// The copy of a segment that the nearest one of those `behind` it, of which that is the last one, says was before it, to its last record.
 fn named<'a>(
     vfs: &dyn Vfs,
     copies: &[&'a InDir<'_, '_>],
-    behind: Option<&NumberedFile>,
+    behind: &[NumberedFile],
 ) -> Result<Option<&'a NumberedFile>> {
-    for (dir, file) in copies {
-        let Some(behind) = behind else { break };
-        let Some(behind) = SegmentHead::of(vfs, behind, dir.database)?.own() else { break };
-        if whole_copy(vfs, file, &behind.previous, dir.database)?.is_some() {
-            return Ok(Some(file));
+    let Some((dir, _)) = copies.first() else { return Ok(None) };
+    for next in behind.iter().rev() {
+        let header = match SegmentHead::of(vfs, next, dir.database)? {
+            SegmentHead::Own(header) => header,
+            // CKP-10: a stranger's says nothing of this log, and is in nobody's way.
+            SegmentHead::Strange(_) | SegmentHead::Blank => continue,
+            SegmentHead::Damaged(_) => break,
+        };
+        for (dir, file) in copies {
+            if whole_copy(vfs, file, &header.previous, dir.database)?.is_some() {
+                return Ok(Some(file));
+            }
         }
+        break;
     }
     Ok(None)
 }
