@@ -60,6 +60,45 @@ fn a_covered_segment_that_reads_as_empty_does_not_close_the_database() {
     }
 }
 
+/// REC-2, REC-13: a segment that the manifest knows is gone, and nothing followed it but what a snapshot holds. What is committed from then on is not missed for it.
+#[test]
+fn what_follows_a_covered_segment_that_is_gone_is_whole() {
+    let disk = crashed::disk(1);
+    let db = open(&disk, by_hand, Policy::TruncateTail).unwrap();
+    write(&db, 1);
+    snapshot(&db);
+    db.close().unwrap();
+    drop(db);
+    open(&disk, by_hand, Policy::TruncateTail).unwrap().close().unwrap();
+    disk.erase(Layout::new(DIR).file(FileKind::Segment, 1)).unwrap();
+    let db = open(&disk, by_hand, Policy::TruncateTail).unwrap();
+    write(&db, 2);
+    let last = state(&db);
+    disk.power_off();
+    drop(db);
+    let disk = disk.crash(CrashVariant::KEPT);
+    assert_eq!(state(&open(&disk, by_hand, Policy::TruncateTail).unwrap()), last);
+}
+
+/// REC-2, REC-13: the newest manifest, which has let go of the segment that the one before it knows, is gone.
+#[test]
+fn with_the_newest_manifest_gone_what_follows_a_compaction_is_whole() {
+    let disk = crashed::disk(1);
+    let db = open(&disk, by_hand, Policy::TruncateTail).unwrap();
+    write(&db, 1);
+    db.close().unwrap();
+    drop(db);
+    let db = open(&disk, by_hand, Policy::TruncateTail).unwrap();
+    db.compact().unwrap().wait().unwrap();
+    write(&db, 2);
+    let last = state(&db);
+    disk.power_off();
+    drop(db);
+    let disk = disk.crash(CrashVariant::KEPT);
+    disk.erase(files(&disk, ".manifest").pop().unwrap()).unwrap();
+    assert_eq!(state(&open(&disk, by_hand, Policy::TruncateTail).unwrap()), last);
+}
+
 /// CKP-9, REC-17: nothing of what was archived before leads to what there is, and the archive waited for it. It never had anything here.
 #[test]
 fn after_a_salvage_an_archiving_database_archives_and_trims() {

@@ -187,6 +187,10 @@ impl Store {
                     if cause.is_of_the_medium() && work.waits_for(&file.path) {
                         return Err(Error::Io(cause));
                     }
+                    if self.manifest().log_mark.0 == file.number {
+                        // REC-13: it is not missed from here on.
+                        self.publish(|manifest| manifest.log_mark = (0, 0))?;
+                    }
                     let aside = move_aside(&*self.archive_vfs, &self.layout, &file.path)?;
                     let what = format!("cannot be read, and was moved to {}", aside.display());
                     self.report_damage(&what, &cause.to_string());

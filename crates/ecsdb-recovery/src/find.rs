@@ -7,6 +7,7 @@ use ecsdb_snapshot::{Kept, Manifest, Snapshot, SnapshotEntry};
 use ecsdb_wal::{Known, LogDir, LogScan, Lsn, SegmentHead, SegmentHeader, Tail, segment_files};
 
 use crate::archived::archived_file;
+use crate::archived::lacks_manifest;
 use crate::error::{Error, Result};
 use crate::policy::Policy;
 use crate::report::{DataLoss, Lost, RecoveryReport, Rejected};
@@ -47,6 +48,11 @@ pub(crate) fn manifest(
                     // The newer one may have given some up, and they are gone. CKP-11: or they are away, and nothing is deleted as if they were gone.
                     for entry in std::mem::take(&mut manifest.snapshots) {
                         let there = vfs.file_len(&layout.file(FileKind::Snapshot, entry.sequence))?;
+                        let takes_its_place =
+                            |newer: &SnapshotEntry| newer.sequence > entry.sequence && newer.lsn == entry.lsn;
+                        if there.is_none() && manifest.away.iter().any(takes_its_place) {
+                            continue;
+                        }
                         there.map_or(&mut manifest.away, |_| &mut manifest.snapshots).push(entry);
                     }
                     // And it may name what this one gives up.
@@ -57,14 +63,16 @@ pub(crate) fn manifest(
                         manifest.kept = Kept { archive, archive_level, ..manifest.kept };
                     }
                     note_what_is_archived(vfs, layout, &mut manifest)?;
-                    // It may have let the log go up to behind this one, too.
-                    let marked = layout.file(FileKind::Segment, manifest.log_mark.0);
-                    if vfs.file_len(&marked)?.is_none() {
-                        manifest.log_mark = (0, 0);
-                    }
                     // REC-13: the first opening publishes a manifest before the log has a segment, and one after. There is none in between.
                     if manifest.incarnation > 0 {
                         manifest.next_segment = manifest.next_segment.max(2);
+                    }
+                }
+                if !report.rejected.is_empty() || lacks_manifest(vfs, layout, &manifest)? {
+                    // A newer one may have let the log go up to behind this segment.
+                    let marked = layout.file(FileKind::Segment, manifest.log_mark.0);
+                    if vfs.file_len(&marked)?.is_none() {
+                        manifest.log_mark = (0, 0);
                     }
                 }
                 bring_back(vfs, layout, &mut manifest)?;

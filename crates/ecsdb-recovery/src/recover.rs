@@ -187,7 +187,8 @@ pub fn recover(
         return Err(Error::NumbersUsedUp { dir: layout.root().into(), highest });
     }
     manifest.next_segment = manifest.next_segment.max(segment + 1);
-    if loses {
+    if loses || scan.lacks_marked {
+        // REC-13: nothing followed it, and what follows from here on is not to be missed for it.
         manifest.log_mark = (0, 0);
     }
     if begins_salvage {

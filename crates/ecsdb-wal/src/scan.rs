@@ -71,6 +71,8 @@ pub struct LogScan {
     before_tail: usize,
     /// The highest LSN that any valid frame or header mentions, beyond the tail, too (WAL-7).
     pub seen_lsn: Lsn,
+    /// The segment that is [known](Known::mark) is not there, though it should be in the log: a snapshot covers it, and nothing needs it.
+    pub lacks_marked: bool,
     /// The highest number of any segment file.
     pub last_file: u64,
     /// The highest incarnation seen.
@@ -186,6 +188,7 @@ impl LogScan {
             last_lsn: Lsn::ZERO,
             before_tail: 0,
             seen_lsn: Lsn::ZERO,
+            lacks_marked: false,
             last_file: 0,
             incarnation: 0,
             after: known.after,
@@ -198,15 +201,15 @@ impl LogScan {
         let mut covered_other = None;
         // What a snapshot covers is not read; but the log of another life may go on behind it.
         let first = dirs.first().map_or(0, |dir| dir.first).max(1);
-        let mut misses_marked = (first..from).contains(&known.mark.0);
+        scan.lacks_marked = (first..from).contains(&known.mark.0);
         let (mut headless, mut strangers) = (Vec::<Headless>::new(), Vec::new());
         for NumberedFile { number, path, bytes } in segment_files(vfs, dirs)? {
             scan.last_file = scan.last_file.max(number);
             let is_own = path.parent() == own;
-            misses_marked &= number != known.mark.0;
+            scan.lacks_marked &= number != known.mark.0;
             if number < from {
                 // What is behind it follows from it, or from nothing that the manifest knows.
-                if number == known.mark.0 {
+                if number == known.mark.0 && number >= first {
                     let file = NumberedFile { number, path, bytes };
                     let header = SegmentHead::of(vfs, &file, database)?.own();
                     covered_other = header.filter(|header| header.salt != known.mark.1).map(|_| file.path);
@@ -284,7 +287,7 @@ impl LogScan {
         let is_other =
             |segment: &ScannedSegment| segment.header.sequence == marked && segment.header.salt != salt;
         // REC-13: of whose life what comes after the snapshot is, that one would tell.
-        misses_marked &= scan.last_lsn > known.after;
+        let misses_marked = scan.lacks_marked && scan.last_lsn > known.after;
         if misses_marked && let Some(dir) = own {
             covered_other = Some(dir.join(FileKind::Segment.name(known.mark.0)));
         }
