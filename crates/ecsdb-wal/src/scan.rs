@@ -298,8 +298,9 @@ impl LogScan {
                 (at, other.path.clone(), other.header.first_lsn)
             }),
         };
+        // Whatever else is lost behind it.
         if let Some((at, path, first)) = other
-            && !matches!(scan.tail, Tail::Corrupt { .. })
+            && (at < scan.before_tail || !matches!(scan.tail, Tail::Corrupt { .. }))
         {
             // The database was put back from a copy, and this is what it wrote in its other life.
             let what = if misses_marked { MISSING } else { "the segment is another one of that number" };
