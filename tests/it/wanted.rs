@@ -276,33 +276,49 @@ fn a_strangers_segment_is_not_in_the_way_of_what_leads_to_the_archive() {
     every_moment_is_there(&disk, &states, "with the newest manifest damaged");
 }
 
-/// REC-13, REC-16: all but the log is put back as it was in one life, and the log is that of another one, which the manifest's salt tells; and a segment is
-/// missed, too. No moment is of the two.
+/// REC-13, REC-16: all but the log is put back as it was in one life, and the log is that of another one, which the manifest tells by the salt of the segment that it
+/// knows, or by what was durable when that was the last one; and a segment is missed, too. No moment is of the two.
 #[test]
 fn no_moment_is_of_another_lifes_log_of_which_a_segment_is_missed() {
-    let disk = crashed::disk(1);
-    builder(&disk, unlimited).open().unwrap().close().unwrap();
-    let copied = copy(&disk);
-    let db = builder(&disk, unlimited).open().unwrap();
-    let mut states = vec![small(&db, 1)];
-    db.close().unwrap();
-    drop(db);
-    let db = builder(&disk, unlimited).open().unwrap();
-    snap(&db);
-    let is_log = |path: &Path| path.starts_with(Path::new(DIR).join("log"));
-    let first: Vec<_> = copy(&disk).into_iter().filter(|(path, _)| !is_log(path)).collect();
-    db.close().unwrap();
-    drop(db);
-    put_back(&disk, &copied);
-    let db = builder(&disk, unlimited).open().unwrap();
-    states.extend([small(&db, 11), small(&db, 12)]);
-    db.close().unwrap();
-    drop(db);
-    for (path, _) in disk.files().into_iter().filter(|(path, _)| !is_log(path)) {
-        disk.erase(path).unwrap();
-    }
-    first.iter().for_each(|(path, bytes)| disk.put(path, bytes).unwrap());
-    for found in past::past(&disk, [Lsn(1), Lsn(2)].into_iter()).into_iter().flatten() {
-        assert!(states.iter().any(|(_, world)| *world == found), "a world that never was");
+    for (own, others) in [(1, 2), (2, 3), (3, 4)] {
+        let disk = crashed::disk(1);
+        builder(&disk, unlimited).open().unwrap().close().unwrap();
+        let copied = copy(&disk);
+        let mut states = Vec::new();
+        let db = builder(&disk, unlimited).open().unwrap();
+        for i in 1..=own {
+            db.rotate_log().unwrap();
+            states.push(small(&db, i));
+        }
+        db.close().unwrap();
+        drop(db);
+        let db = builder(&disk, unlimited).open().unwrap();
+        snap(&db);
+        let is_log = |path: &Path| path.starts_with(Path::new(DIR).join("log"));
+        let first: Vec<_> = copy(&disk).into_iter().filter(|(path, _)| !is_log(path)).collect();
+        db.close().unwrap();
+        drop(db);
+        put_back(&disk, &copied);
+        let db = builder(&disk, unlimited).open().unwrap();
+        states.extend((1..=others).map(|i| small(&db, 10 + i)));
+        db.close().unwrap();
+        drop(db);
+        for (path, _) in disk.files().into_iter().filter(|(path, _)| !is_log(path)) {
+            disk.erase(path).unwrap();
+        }
+        first.iter().for_each(|(path, bytes)| disk.put(path, bytes).unwrap());
+        for found in past::past(&disk, (1..=others).map(Lsn)).into_iter().flatten() {
+            assert!(
+                states.iter().any(|(_, world)| *world == found),
+                "{own} {others}: a world that never was"
+            );
+        }
+        for policy in [Policy::Strict, Policy::TruncateTail, Policy::Salvage] {
+            let disk = disk.crash(CrashVariant::KEPT);
+            if let Ok(db) = builder(&disk, unlimited).policy(policy).open() {
+                let found = state(&db).1;
+                assert!(states.iter().any(|one| one.1 == found), "{own} {others} {policy:?}: it never was");
+            }
+        }
     }
 }

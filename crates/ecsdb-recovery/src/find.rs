@@ -300,6 +300,8 @@ pub(crate) fn known(manifest: &Manifest, covered: Lsn) -> Known {
         next_segment: manifest.next_segment,
         incarnation: manifest.incarnation,
         mark: manifest.log_mark,
+        // A salvage says until its end what it has given up.
+        marked_at: Lsn(if manifest.salvage == 0 { manifest.durable_lsn } else { u64::MAX }),
     }
 }
 

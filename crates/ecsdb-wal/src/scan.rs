@@ -1,5 +1,6 @@
 //! The scan: every segment and the chain between them verified, and the end of the log [judged](crate::tail).
 
+use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 
 use ecsdb_io::{FileKind, NumberedFile, Vfs};
@@ -94,6 +95,8 @@ pub struct Known {
     pub incarnation: u64,
     /// Number and salt of a segment that had a durable transaction; (0, 0) when none is known.
     pub mark: (u64, u32),
+    /// What was durable when that was noted: no segment before it ends there.
+    pub marked_at: Lsn,
 }
 
 impl LogScan {
@@ -284,8 +287,11 @@ impl LogScan {
             scan.end_with(damage, evidence);
         }
         let (marked, salt) = known.mark;
-        let is_other =
-            |segment: &ScannedSegment| segment.header.sequence == marked && segment.header.salt != salt;
+        let is_other = |segment: &ScannedSegment| match segment.header.sequence.cmp(&marked) {
+            Ordering::Less => segment.end.last_lsn >= known.marked_at,
+            Ordering::Equal => segment.header.salt != salt,
+            Ordering::Greater => false,
+        };
         // REC-13: of whose life what comes after the snapshot is, that one would tell.
         let misses_marked = scan.lacks_marked && scan.last_lsn > known.after;
         if misses_marked && let Some(dir) = own {
