@@ -14,7 +14,9 @@ use ecsdb_wal::segment_files;
 
 use crate::lifecycle::{State, by_hand, large, state};
 use crate::past;
-use crate::two_lives::{copy, each_full as archiving, is_archived, put_back, small};
+use crate::two_lives::{
+    copy, each_full as archiving, in_log, is_archived, no_world_is_another, put_back, put_in_place, small,
+};
 
 /// What a kill leaves, with the next segment prepared, as it always is where there are threads.
 fn killed(disk: &SimDisk, db: Database) -> SimDisk {
@@ -477,7 +479,6 @@ fn nothing_is_missed_of_an_archive_that_there_never_was() {
 /// snapshot holds was made for another state. The manifest knows the salt of a segment before that, which is not read any more.
 #[test]
 fn another_lifes_log_behind_a_snapshot_is_no_past() {
-    let in_log = |path: &Path| path.starts_with(Path::new(DIR).join("log"));
     for n in 0..3 {
         let disk = crashed::disk(1);
         let db = builder(&disk, archiving).open().unwrap();
@@ -489,26 +490,14 @@ fn another_lifes_log_behind_a_snapshot_is_no_past() {
         was.extend((1..4).map(|i| large(&db, i)));
         db.close().unwrap();
         drop(db);
-        let log: Vec<_> = copy(&disk).into_iter().filter(|(path, _)| in_log(path)).collect();
+        let late = copy(&disk);
         put_back(&disk, &early);
         let db = builder(&disk, archiving).open().unwrap();
         was.push(large(&db, 10));
         db.snapshot().unwrap().wait().unwrap();
         db.close().unwrap();
         drop(db);
-        for (path, _) in disk.files().into_iter().filter(|(path, _)| in_log(path)) {
-            disk.erase(path).unwrap();
-        }
-        log.iter().for_each(|(path, bytes)| disk.put(path, bytes).unwrap());
-        for policy in [Policy::Strict, Policy::TruncateTail, Policy::Salvage] {
-            let Ok(db) = builder(&disk.crash(CrashVariant::KEPT), archiving).policy(policy).open() else {
-                continue;
-            };
-            let world = state(&db).1;
-            assert!(was.iter().any(|state| state.1 == world), "{n}, {policy:?}: a world that never was");
-        }
-        for found in past::past(&disk, (n + 1..n + 5).map(Lsn)).into_iter().flatten() {
-            assert!(was.iter().any(|state| state.1 == found), "{n}: a moment that never was");
-        }
+        put_in_place(&disk, &late, in_log);
+        no_world_is_another(&disk, archiving, &was, (n + 1..n + 5).map(Lsn), &n.to_string());
     }
 }

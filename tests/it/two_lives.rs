@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use ecsdb::prelude::*;
-use ecsdb::{Moment, PersistenceConfig, Policy};
+use ecsdb::{Digest, Lsn, Moment, PersistenceConfig, Policy};
 use ecsdb_io::{FileOp, Layout};
 use ecsdb_recovery::verify;
 use ecsdb_sim::{CrashVariant, Fault, SimDisk};
@@ -41,11 +41,34 @@ pub(crate) fn copy(disk: &SimDisk) -> Vec<(PathBuf, Vec<u8>)> {
 
 /// Puts them back. The archive stays as it is.
 pub(crate) fn put_back(disk: &SimDisk, copied: &[(PathBuf, Vec<u8>)]) {
-    for (path, _) in disk.files().into_iter().filter(|(path, _)| !is_archived(path)) {
-        disk.erase(&path).unwrap();
-    }
-    for (path, bytes) in copied {
+    put_in_place(disk, copied, |path| !is_archived(path));
+}
+
+/// Puts those of the copied files in the place of those there are, and no others.
+pub(crate) fn put_in_place(disk: &SimDisk, copied: &[(PathBuf, Vec<u8>)], is_it: impl Fn(&Path) -> bool) {
+    erase(disk, &is_it);
+    for (path, bytes) in copied.iter().filter(|(path, _)| is_it(path)) {
         disk.put(path, bytes).unwrap();
+    }
+}
+
+/// What opens, by any policy, and what is told of any moment, is one of these worlds.
+pub(crate) fn no_world_is_another(
+    disk: &SimDisk,
+    settings: fn(&mut PersistenceConfig),
+    worlds: &[State],
+    lsns: impl Iterator<Item = Lsn>,
+    what: &str,
+) {
+    let was = |found: Digest| worlds.iter().any(|(_, world)| *world == found);
+    for policy in [Policy::Strict, Policy::TruncateTail, Policy::Salvage] {
+        if let Ok(db) = builder(&disk.crash(CrashVariant::KEPT), settings).policy(policy).open() {
+            let report = db.recovery_report().unwrap();
+            assert!(was(state(&db).1), "{what}, {policy:?}: a world that never was: {report}");
+        }
+    }
+    for found in past::past(disk, lsns).into_iter().flatten() {
+        assert!(was(found), "{what}: a moment that never was");
     }
 }
 
@@ -55,7 +78,7 @@ fn erase(disk: &SimDisk, is_it: impl Fn(&Path) -> bool) {
     }
 }
 
-fn in_log(path: &Path) -> bool {
+pub(crate) fn in_log(path: &Path) -> bool {
     path.starts_with(Path::new(DIR).join("log")) && path.to_string_lossy().ends_with(".seg")
 }
 
@@ -159,7 +182,7 @@ fn judge(disk: &SimDisk, lives: &Lives, is_whole: bool, what: &str) {
 }
 
 impl Lives {
-    fn is_other(&self, world: ecsdb::Digest) -> bool {
+    fn is_other(&self, world: Digest) -> bool {
         self.others.iter().any(|other| other.1 == world)
     }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ecsdb::prelude::*;
-use ecsdb::{Lsn, PersistenceConfig, Policy};
+use ecsdb::{Lsn, PersistenceConfig};
 use ecsdb_io::Layout;
 use ecsdb_recovery::verify;
 use ecsdb_sim::{CrashVariant, SimDisk};
@@ -11,8 +11,8 @@ use ecsdb_tests::crashed::{self, DIR, builder, files};
 
 use crate::components::Name;
 use crate::lifecycle::{State, by_hand, large, state};
-use crate::past::{self, every_moment_is_there};
-use crate::two_lives::{copy, is_archived, put_back, small};
+use crate::past::every_moment_is_there;
+use crate::two_lives::{copy, in_log, is_archived, no_world_is_another, put_back, put_in_place, small};
 
 fn unlimited(config: &mut PersistenceConfig) {
     by_hand(config);
@@ -24,6 +24,16 @@ fn unlimited(config: &mut PersistenceConfig) {
 
 fn snap(db: &Database) {
     db.snapshot().unwrap().wait().unwrap();
+}
+
+/// A transaction in a segment of its own for each value, each with a snapshot behind it; and the end.
+fn rotated(db: Database, values: std::ops::Range<u64>) {
+    for value in values {
+        small(&db, value);
+        db.rotate_log().unwrap();
+        snap(&db);
+    }
+    db.close().unwrap();
 }
 
 fn archive_file(name: &str) -> PathBuf {
@@ -153,13 +163,7 @@ fn of_two_copies_under_one_number_the_one_that_the_log_leads_to_counts() {
     builder(&disk, unlimited).open().unwrap().close().unwrap();
     let copied = copy(&disk);
     let db = builder(&disk, unlimited).open().unwrap();
-    for i in 100..103 {
-        small(&db, i);
-        db.rotate_log().unwrap();
-        snap(&db);
-    }
-    db.close().unwrap();
-    drop(db);
+    rotated(db, 100..103);
     put_back(&disk, &copied);
     let theirs = archive_file("0000000000000001.seg");
     let bytes = disk.read(&theirs).unwrap();
@@ -193,33 +197,22 @@ fn a_log_of_another_life_that_begins_behind_the_snapshot_is_not_gone_on_from() {
     builder(&disk, unlimited).open().unwrap().close().unwrap();
     let copied = copy(&disk);
     let db = builder(&disk, unlimited).open().unwrap();
-    let mut others = vec![small(&db, 100)];
+    let mut states = vec![small(&db, 100)];
     db.rotate_log().unwrap();
     snap(&db);
-    others.push(small(&db, 101));
+    states.push(small(&db, 101));
     snap(&db);
     db.close().unwrap();
     drop(db);
-    let is_log = |path: &Path| path.starts_with(Path::new(DIR).join("log"));
-    let log: Vec<_> = copy(&disk).into_iter().filter(|(path, _)| is_log(path)).collect();
+    let others = copy(&disk);
     put_back(&disk, &copied);
     let db = builder(&disk, unlimited).open().unwrap();
-    let states = [small(&db, 1)];
+    states.push(small(&db, 1));
     snap(&db);
     db.close().unwrap();
     drop(db);
-    for (path, _) in disk.files().into_iter().filter(|(path, _)| is_log(path)) {
-        disk.erase(path).unwrap();
-    }
-    log.iter().for_each(|(path, bytes)| disk.put(path, bytes).unwrap());
-    for policy in [Policy::Strict, Policy::TruncateTail, Policy::Salvage] {
-        let disk = disk.crash(CrashVariant::KEPT);
-        if let Ok(db) = builder(&disk, unlimited).policy(policy).open() {
-            let (found, report) = (state(&db).1, db.recovery_report().unwrap());
-            let ever = states.iter().chain(&others).any(|one| one.1 == found);
-            assert!(ever, "{policy:?}: a world that never was: {report}");
-        }
-    }
+    put_in_place(&disk, &others, in_log);
+    no_world_is_another(&disk, unlimited, &states, [Lsn(1), Lsn(2)].into_iter(), "the log alone");
 }
 
 /// CKP-3: a segment that the log has given up and still has, since its removal was not synced, stays as long as the archive, which is an older one, does
@@ -228,13 +221,7 @@ fn a_log_of_another_life_that_begins_behind_the_snapshot_is_not_gone_on_from() {
 fn the_last_copy_of_a_segment_that_should_be_archived_stays() {
     let disk = crashed::disk(1);
     let db = builder(&disk, unlimited).open().unwrap();
-    for i in 0..4 {
-        small(&db, i);
-        db.rotate_log().unwrap();
-        snap(&db);
-    }
-    db.close().unwrap();
-    drop(db);
+    rotated(db, 0..4);
     let newest = files(&disk, ".seg").into_iter().rfind(|path| is_archived(path)).unwrap();
     let bytes = disk.read(&newest).unwrap();
     disk.erase(&newest).unwrap();
@@ -294,8 +281,7 @@ fn no_moment_is_of_another_lifes_log_of_which_a_segment_is_missed() {
         drop(db);
         let db = builder(&disk, unlimited).open().unwrap();
         snap(&db);
-        let is_log = |path: &Path| path.starts_with(Path::new(DIR).join("log"));
-        let first: Vec<_> = copy(&disk).into_iter().filter(|(path, _)| !is_log(path)).collect();
+        let first = copy(&disk);
         db.close().unwrap();
         drop(db);
         put_back(&disk, &copied);
@@ -303,22 +289,8 @@ fn no_moment_is_of_another_lifes_log_of_which_a_segment_is_missed() {
         states.extend((1..=others).map(|i| small(&db, 10 + i)));
         db.close().unwrap();
         drop(db);
-        for (path, _) in disk.files().into_iter().filter(|(path, _)| !is_log(path)) {
-            disk.erase(path).unwrap();
-        }
-        first.iter().for_each(|(path, bytes)| disk.put(path, bytes).unwrap());
-        for found in past::past(&disk, (1..=others).map(Lsn)).into_iter().flatten() {
-            assert!(
-                states.iter().any(|(_, world)| *world == found),
-                "{own} {others}: a world that never was"
-            );
-        }
-        for policy in [Policy::Strict, Policy::TruncateTail, Policy::Salvage] {
-            let disk = disk.crash(CrashVariant::KEPT);
-            if let Ok(db) = builder(&disk, unlimited).policy(policy).open() {
-                let found = state(&db).1;
-                assert!(states.iter().any(|one| one.1 == found), "{own} {others} {policy:?}: it never was");
-            }
-        }
+        put_in_place(&disk, &first, |path| !in_log(path));
+        let what = format!("{own} {others}");
+        no_world_is_another(&disk, unlimited, &states, (1..=others).map(Lsn), &what);
     }
 }

@@ -371,11 +371,11 @@ impl Store {
     fn trim_files(&self, work: &mut Work, is_compaction: bool) -> Result<()> {
         let _span = tracing::info_span!("retention").entered();
         self.owes_trim.store(true, Ordering::Release);
-        let manifest = self.manifest();
         let settings = self.settings();
         // CKP-11: what was said holds until something else is said, whatever comes of this.
-        let kept = settings.said(manifest.kept);
-        if kept != manifest.kept {
+        let was = self.manifest().kept;
+        let kept = settings.said(was);
+        if kept != was {
             self.publish(|manifest| manifest.kept = kept)?;
         }
         let manifest = self.manifest();

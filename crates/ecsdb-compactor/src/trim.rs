@@ -95,25 +95,27 @@ mod tests {
     use super::*;
     use crate::settings::ArchiveSettings;
 
-    /// CKP-11: what is wanted stays, whatever stands behind it on the list.
-    #[test]
-    fn nothing_from_the_first_that_is_wanted_on_is_given_up() {
-        let settings = StoreSettings {
+    fn archiving(retention: Retention) -> StoreSettings {
+        StoreSettings {
             compression: None,
             threads: 1,
             chain_max: 1,
-            retention: Some(Retention::UNLIMITED),
+            retention: Some(retention),
             archive: Archiving::On(ArchiveSettings { compression: None }),
             keep_all: false,
-        };
+        }
+    }
+
+    fn segment(number: u64, last: Option<u64>, bytes: u64) -> ArchivedSegment {
+        ArchivedSegment { number, previous: number - 1, after: None, last_lsn: last.map(Lsn), bytes }
+    }
+
+    /// CKP-11: what is wanted stays, whatever stands behind it on the list.
+    #[test]
+    fn nothing_from_the_first_that_is_wanted_on_is_given_up() {
+        let settings = archiving(Retention::UNLIMITED);
         let first_archived = |lasts: &[Option<u64>]| {
-            let segments = (3..).zip(lasts).map(|(number, last)| ArchivedSegment {
-                number,
-                previous: number - 1,
-                after: None,
-                last_lsn: last.map(Lsn),
-                bytes: 1,
-            });
+            let segments = (3..).zip(lasts).map(|(number, last)| segment(number, *last, 1));
             let archived: Vec<ArchivedSegment> = segments.collect();
             let mut manifest = Manifest::new(1);
             manifest.snapshots.push(SnapshotEntry { sequence: 1, lsn: 30, ..SnapshotEntry::EMPTY });
@@ -139,25 +141,12 @@ mod tests {
         assert_eq!(first_archived(&[Some(20), Some(40), Some(25)]), 4);
         assert_eq!(first_archived(&[Some(40), Some(25)]), 0);
     }
+
     /// CKP-11: what goes takes no room, and is no reason to give up more.
     #[test]
     fn by_bytes_counts_what_stays() {
-        let settings = StoreSettings {
-            compression: None,
-            threads: 1,
-            chain_max: 1,
-            retention: Some(Retention { bytes_max: Some(10), ..Retention::default() }),
-            archive: Archiving::On(ArchiveSettings { compression: None }),
-            keep_all: false,
-        };
-        let of = |number, last: Option<u64>, bytes| ArchivedSegment {
-            number,
-            previous: number - 1,
-            after: None,
-            last_lsn: last.map(Lsn),
-            bytes,
-        };
-        let archived = [of(3, None, 1_000), of(4, Some(15), 1), of(5, Some(25), 1)];
+        let settings = archiving(Retention { bytes_max: Some(10), ..Retention::default() });
+        let archived = [segment(3, None, 1_000), segment(4, Some(15), 1), segment(5, Some(25), 1)];
         let mut manifest = Manifest::new(1);
         (manifest.first_segment, manifest.first_archived, manifest.archive_end) = (9, 2, 9);
         let entry = |n: u64| SnapshotEntry { sequence: n, base: n, lsn: 10 * n, ..SnapshotEntry::EMPTY };

@@ -6,8 +6,7 @@ use ecsdb_io::{FileKind, IoError, Layout, NumberedFile, Owner, Vfs, numbered_fil
 use ecsdb_snapshot::{Kept, Manifest, Snapshot, SnapshotEntry};
 use ecsdb_wal::{Known, LogDir, LogScan, Lsn, SegmentHead, SegmentHeader, Tail, segment_files};
 
-use crate::archived::archived_file;
-use crate::archived::lacks_manifest;
+use crate::archived::{archived_file, lacks_manifest};
 use crate::error::{Error, Result};
 use crate::policy::Policy;
 use crate::report::{DataLoss, Lost, RecoveryReport, Rejected};
@@ -44,36 +43,14 @@ pub(crate) fn manifest(
             }
             Ok(mut manifest) => {
                 take_up_reserved(vfs, layout, &mut manifest)?;
-                if !report.rejected.is_empty() {
-                    // The newer one may have given some up, and they are gone. CKP-11: or they are away, and nothing is deleted as if they were gone.
-                    for entry in std::mem::take(&mut manifest.snapshots) {
-                        let there = vfs.file_len(&layout.file(FileKind::Snapshot, entry.sequence))?;
-                        let takes_its_place =
-                            |newer: &SnapshotEntry| newer.sequence > entry.sequence && newer.lsn == entry.lsn;
-                        if there.is_none() && manifest.away.iter().any(takes_its_place) {
-                            continue;
-                        }
-                        there.map_or(&mut manifest.away, |_| &mut manifest.snapshots).push(entry);
-                    }
-                    // And it may name what this one gives up.
-                    manifest.gone.clear();
-                    // CKP-11: or have been the first that kept an archive.
-                    if manifest.kept.archive == 0 && has_archive(vfs, layout, &manifest) {
-                        let Kept { archive, archive_level, .. } = Kept::EVERYTHING;
-                        manifest.kept = Kept { archive, archive_level, ..manifest.kept };
-                    }
-                    note_what_is_archived(vfs, layout, &mut manifest)?;
-                    // REC-13: the first opening publishes a manifest before the log has a segment, and one after. There is none in between.
-                    if manifest.incarnation > 0 {
-                        manifest.next_segment = manifest.next_segment.max(2);
-                    }
+                let is_older = !report.rejected.is_empty();
+                if is_older {
+                    go_by_older(vfs, layout, &mut manifest)?;
                 }
-                if !report.rejected.is_empty() || lacks_manifest(vfs, layout, &manifest)? {
-                    // A newer one may have let the log go up to behind this segment.
-                    let marked = layout.file(FileKind::Segment, manifest.log_mark.0);
-                    if vfs.file_len(&marked)?.is_none() {
-                        manifest.log_mark = (0, 0);
-                    }
+                // A newer one may have let the log go up to behind this segment.
+                let marked = layout.file(FileKind::Segment, manifest.log_mark.0);
+                if vfs.file_len(&marked)?.is_none() && (is_older || lacks_manifest(vfs, layout, &manifest)?) {
+                    manifest.log_mark = (0, 0);
                 }
                 bring_back(vfs, layout, &mut manifest)?;
                 // The next generation's name must be a new one even if newer ones are damaged.
@@ -125,6 +102,34 @@ pub(crate) fn manifest(
         reason,
         salvage: true,
     })
+}
+
+/// What a manifest says counts only as far as a newer one that is damaged cannot have changed it.
+fn go_by_older(vfs: &dyn Vfs, layout: &Layout, manifest: &mut Manifest) -> Result<()> {
+    // The newer one may have given some up, and they are gone. CKP-11: or they are away, and nothing is deleted as if they were gone.
+    for entry in std::mem::take(&mut manifest.snapshots) {
+        let there = vfs.file_len(&layout.file(FileKind::Snapshot, entry.sequence))?;
+        let takes_its_place =
+            |newer: &SnapshotEntry| newer.sequence > entry.sequence && newer.lsn == entry.lsn;
+        match there {
+            Some(_) => manifest.snapshots.push(entry),
+            None if manifest.away.iter().any(takes_its_place) => {}
+            None => manifest.away.push(entry),
+        }
+    }
+    // And it may name what this one gives up.
+    manifest.gone.clear();
+    // CKP-11: or have been the first that kept an archive.
+    if manifest.kept.archive == 0 && has_archive(vfs, layout, manifest) {
+        let Kept { archive, archive_level, .. } = Kept::EVERYTHING;
+        manifest.kept = Kept { archive, archive_level, ..manifest.kept };
+    }
+    note_what_is_archived(vfs, layout, manifest)?;
+    // REC-13: the first opening publishes a manifest before the log has a segment, and one after. There is none in between.
+    if manifest.incarnation > 0 {
+        manifest.next_segment = manifest.next_segment.max(2);
+    }
+    Ok(())
 }
 
 /// CKP-11: a snapshot that was about to be written when the manifest was, and that is whole: a newer manifest may have named it, which is gone or

@@ -144,26 +144,31 @@ fn choose<'a>(
     Ok(copies.first().map(|(_, file)| (file, false)))
 }
 
-/// The copy of a segment that the nearest one of those `behind` it, of which that is the last one, says was before it, to its last record.
+/// The copy of a segment that the nearest one of those `behind` it says was before it, to its last record.
 fn named<'a>(
     vfs: &dyn Vfs,
     copies: &[&'a InDir<'_, '_>],
     behind: &[NumberedFile],
 ) -> Result<Option<&'a NumberedFile>> {
-    let Some((dir, _)) = copies.first() else { return Ok(None) };
-    for next in behind.iter().rev() {
-        let header = match SegmentHead::of(vfs, next, dir.database)? {
-            SegmentHead::Own(header) => header,
-            // CKP-10: a stranger's says nothing of this log, and is in nobody's way.
-            SegmentHead::Strange(_) | SegmentHead::Blank => continue,
-            SegmentHead::Damaged(_) => break,
-        };
-        for (dir, file) in copies {
-            if whole_copy(vfs, file, &header.previous, dir.database)?.is_some() {
-                return Ok(Some(file));
-            }
+    let Some((LogDir { database, .. }, _)) = copies.first() else { return Ok(None) };
+    let Some(end) = end_before(vfs, behind, *database)? else { return Ok(None) };
+    for (_, file) in copies {
+        if whole_copy(vfs, file, &end, *database)?.is_some() {
+            return Ok(Some(file));
         }
-        break;
+    }
+    Ok(None)
+}
+
+/// What the nearest of the segments `behind`, of which that is the last one, says of the end of the one before it.
+fn end_before(vfs: &dyn Vfs, behind: &[NumberedFile], database: u128) -> Result<Option<SegmentEnd>> {
+    for next in behind.iter().rev() {
+        match SegmentHead::of(vfs, next, database)? {
+            SegmentHead::Own(header) => return Ok(Some(header.previous)),
+            // CKP-10: a stranger's says nothing of this log, and is in nobody's way.
+            SegmentHead::Strange(_) | SegmentHead::Blank => {}
+            SegmentHead::Damaged(_) => break,
+        }
     }
     Ok(None)
 }

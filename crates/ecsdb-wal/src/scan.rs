@@ -313,7 +313,7 @@ impl LogScan {
             let damage = Damage::new(&path, 0, first, what);
             scan.last_lsn = Lsn(first.0.saturating_sub(1));
             scan.before_tail = at;
-            scan.end_with(damage, "the manifest knows its salt".into());
+            scan.end_with(damage, format!("the manifest knows the salt of segment {marked}"));
         }
         let durable = known.durable;
         if scan.tail == Tail::Clean && durable > scan.last_lsn {
