@@ -4,12 +4,14 @@
 use ecsdb::prelude::*;
 use ecsdb::{DataLoss, PersistenceConfig, Policy};
 use ecsdb_io::{FileKind, Layout};
+use ecsdb_recovery::verify;
 use ecsdb_sim::{CrashVariant, SimDisk};
 use ecsdb_tests::crashed::{self, DIR, builder, files, snapshot_file};
 
 use crate::away::manifest;
 use crate::components::Counter;
 use crate::lifecycle::{archiving, by_hand, large, state};
+use crate::two_lives::copy;
 
 fn open(disk: &SimDisk, settings: fn(&mut PersistenceConfig), policy: Policy) -> ecsdb::Result<Database> {
     builder(disk, settings).config(|config| config.snapshot.chain_max = 1).policy(policy).open()
@@ -196,5 +198,59 @@ fn a_covered_end_that_reads_as_zeros_is_not_called_well() {
         db.close().unwrap();
         let db = open(&disk, by_hand, Policy::TruncateTail).unwrap();
         assert_eq!((state(&db), db.recovery_report().unwrap().data_loss), (last, DataLoss::None), "{what}");
+    }
+}
+
+/// REC-13: of another life of the database, which was put back from a copy, the segment lies there that comes after the last one that the snapshot covers.
+/// It follows from another segment of that number, or from an earlier end of the same: its transactions are made for another state.
+#[test]
+fn what_another_life_goes_on_with_behind_a_snapshot_is_not_applied() {
+    for (closed, within) in [(true, false), (true, true), (false, true)] {
+        let disk = crashed::disk(1);
+        let db = open(&disk, by_hand, Policy::TruncateTail).unwrap();
+        write(&db, 1);
+        db.close().unwrap();
+        drop(db);
+        let begun = copy(&disk);
+        let db = open(&disk, by_hand, Policy::TruncateTail).unwrap();
+        write(&db, 2);
+        write(&db, 3);
+        // The other life is of before this session, or goes on in the middle of it, as after a kill.
+        let copied = if within { copy(&disk.crash(CrashVariant::KEPT)) } else { begun };
+        for value in 4..10 {
+            write(&db, value);
+        }
+        snapshot(&db);
+        let (_, last) = state(&db);
+        if closed {
+            db.close().unwrap();
+        } else {
+            disk.power_off();
+        }
+        drop(db);
+        let other = crashed::disk(2);
+        for (path, bytes) in copied {
+            other.put(&path, &bytes).unwrap();
+        }
+        // Up to before what the snapshot holds, and from there to behind it.
+        for writes in [1, 20] {
+            let db = open(&other, by_hand, Policy::TruncateTail).unwrap();
+            (100..100 + writes).for_each(|value| write(&db, value));
+            db.close().unwrap();
+        }
+        let third = Layout::new(DIR).file(FileKind::Segment, 3);
+        let disk = disk.crash(CrashVariant::KEPT);
+        disk.put(&third, &other.read(&third).unwrap()).unwrap();
+        for policy in [Policy::Strict, Policy::TruncateTail] {
+            let error = open(&disk.crash(CrashVariant::KEPT), by_hand, policy).err().unwrap().to_string();
+            assert!(error.contains("0000000000000003.seg"), "{closed} {within} {policy:?}: {error}");
+        }
+        assert!(
+            !verify(&*disk.vfs(), &Layout::new(DIR), &mut |_| {}).unwrap().faults.is_empty(),
+            "{closed} {within}"
+        );
+        let db = open(&disk, by_hand, Policy::Salvage).unwrap();
+        assert_eq!(state(&db).1, last, "{closed} {within}");
+        assert!(!db.recovery_report().unwrap().lost.is_empty());
     }
 }

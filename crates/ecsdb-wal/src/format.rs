@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use bytemuck::{Pod, Zeroable};
+use ecsdb_io::frame::frame_len;
 use ecsdb_io::{checksum, checksum_append};
 
 use crate::error::LogError;
@@ -189,6 +190,9 @@ impl SegmentHeader {
         u32::from_le_bytes([bytes[124], bytes[125], bytes[126], bytes[127]])
     }
 }
+
+/// Bytes of every frame but a transaction's.
+pub(crate) const GROUP_BYTES: u64 = frame_len(size_of::<GroupInfo>() as u64);
 
 /// The payload of every frame but a transaction's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]

@@ -15,6 +15,7 @@ mod files;
 mod format;
 mod found;
 mod future;
+mod life;
 mod log;
 mod losses;
 mod options;

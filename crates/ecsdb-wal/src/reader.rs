@@ -8,7 +8,7 @@ use ecsdb_io::frame::{ALIGN, FrameDamage, FrameHeader, HEADER_LEN, frame_len, he
 use ecsdb_io::{OpenMode, Vfs, VfsFile, patiently, seekable};
 
 use crate::error::{LogError, Result};
-use crate::format::{CLOSE, HEADER_BYTES, PACKED, PAGE, SegmentHeader, TRANSACTION};
+use crate::format::{CLOSE, GROUP_BYTES, HEADER_BYTES, PACKED, PAGE, SegmentHeader, TRANSACTION};
 use crate::packing::unpack;
 use ecsdb_id::Lsn;
 
@@ -250,6 +250,20 @@ impl SegmentReader {
                 }
                 Err(NoFrame::Damaged(_)) => at += ALIGN as u64,
             }
+        }
+        Ok(None)
+    }
+
+    /// Where the segment was closed, and its last frame's header checksum: a close frame is the last one in the file. Reads the file's last page.
+    pub(crate) fn closed_at(&mut self) -> Result<Option<(u64, u32)>> {
+        self.pass_over();
+        let mut at = self.len.saturating_sub(PAGE + GROUP_BYTES);
+        while let Some(found) = self.resync(at)? {
+            let Ok(frame) = self.frame(found, u64::MAX) else { break };
+            if frame.header.kind == CLOSE {
+                return Ok(Some((frame.end, frame.sum)));
+            }
+            at = frame.end;
         }
         Ok(None)
     }

@@ -1,15 +1,15 @@
 //! The scan: every segment and the chain between them verified, and the end of the log [judged](crate::tail).
 
-use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 
-use ecsdb_io::{FileKind, NumberedFile, Vfs};
+use ecsdb_io::{NumberedFile, Vfs};
 
 use crate::error::{LogError, Result};
 use crate::files::{LogDir, SegmentHead, copy_in_archive, misnamed, segment_files};
 use crate::format::SegmentHeader;
 use crate::found::{Found, is_followed_now, look_at, remains_of};
-use crate::losses::{Headless, Loss, MISSING, hole};
+use crate::life::OtherLife;
+use crate::losses::{Headless, Loss, hole};
 use crate::options::SegmentEnd;
 use crate::reader::{Damage, SegmentReader};
 use crate::tail::{Behind, Tail, corrupt};
@@ -201,22 +201,16 @@ impl LogScan {
         let mut before: Option<(SegmentReader, u64)> = None;
         let mut broken: Option<Tail> = None;
         let mut cut_short = None;
-        let mut covered_other = None;
-        // What a snapshot covers is not read; but the log of another life may go on behind it.
         let first = dirs.first().map_or(0, |dir| dir.first).max(1);
         scan.lacks_marked = (first..from).contains(&known.mark.0);
+        let mut covered = Vec::new();
         let (mut headless, mut strangers) = (Vec::<Headless>::new(), Vec::new());
         for NumberedFile { number, path, bytes } in segment_files(vfs, dirs)? {
             scan.last_file = scan.last_file.max(number);
             let is_own = path.parent() == own;
             scan.lacks_marked &= number != known.mark.0;
             if number < from {
-                // What is behind it follows from it, or from nothing that the manifest knows.
-                if number == known.mark.0 && number >= first {
-                    let file = NumberedFile { number, path, bytes };
-                    let header = SegmentHead::of(vfs, &file, database)?.own();
-                    covered_other = header.filter(|header| header.salt != known.mark.1).map(|_| file.path);
-                }
+                covered.push(NumberedFile { number, path, bytes });
                 continue;
             }
             let (damage, remains, unreadable) = match look_at(vfs, &path)? {
@@ -286,34 +280,14 @@ impl LogScan {
             scan.before_tail = 0;
             scan.end_with(damage, evidence);
         }
-        let (marked, salt) = known.mark;
-        let is_other = |segment: &ScannedSegment| match segment.header.sequence.cmp(&marked) {
-            Ordering::Less => segment.end.last_lsn >= known.marked_at,
-            Ordering::Equal => segment.header.salt != salt,
-            Ordering::Greater => false,
-        };
-        // REC-13: of whose life what comes after the snapshot is, that one would tell.
-        let misses_marked = scan.lacks_marked && scan.last_lsn > known.after;
-        if misses_marked && let Some(dir) = own {
-            covered_other = Some(dir.join(FileKind::Segment.name(known.mark.0)));
-        }
-        let other = match covered_other {
-            Some(path) => Some((0, path, known.after.next())),
-            None => scan.segments.iter().position(is_other).map(|at| {
-                let other = &scan.segments[at];
-                (at, other.path.clone(), other.header.first_lsn)
-            }),
-        };
         // Whatever else is lost behind it.
-        if let Some((at, path, first)) = other
+        if let Some(OtherLife { at, damage, evidence }) =
+            scan.other_life(vfs, dirs, database, known, &covered)?
             && (at < scan.before_tail || !matches!(scan.tail, Tail::Corrupt { .. }))
         {
-            // The database was put back from a copy, and this is what it wrote in its other life.
-            let what = if misses_marked { MISSING } else { "the segment is another one of that number" };
-            let damage = Damage::new(&path, 0, first, what);
-            scan.last_lsn = Lsn(first.0.saturating_sub(1));
+            scan.last_lsn = Lsn(damage.lsn.0.saturating_sub(1));
             scan.before_tail = at;
-            scan.end_with(damage, format!("the manifest knows the salt of segment {marked}"));
+            scan.end_with(damage, evidence);
         }
         let durable = known.durable;
         if scan.tail == Tail::Clean && durable > scan.last_lsn {

@@ -41,29 +41,35 @@ pub(crate) type Take<'a> = &'a mut dyn FnMut(Lsn, &[u8], bool);
 
 /// Walks the frames of a segment up to `limit`, or to the first thing that is no frame of it.
 pub(crate) fn walk(reader: &mut SegmentReader, limit: u64, take: Take<'_>) -> Result<Walked> {
-    let header = *reader.header();
+    let header = reader.header();
     let last_lsn = Lsn(header.first_lsn.0.saturating_sub(1));
-    let mut walked = Walked {
-        end: SegmentEnd { segment: header.sequence, last_lsn, offset: PAGE, link: header.link() },
-        at: PAGE,
-        link: header.link(),
-        ends: VecDeque::new(),
-        stop: None,
-        blank: false,
-        unframed: false,
-        closed: false,
-        followed: false,
-        unreadable: false,
-        incomplete: None,
-        seen: last_lsn,
-        last_unix_ns: header.created_unix_ns,
-        durable_to: (PAGE, header.link()),
-    };
+    let start = SegmentEnd { segment: header.sequence, last_lsn, offset: PAGE, link: header.link() };
+    let mut walked = Walked::from(reader, start);
     walked.go_on(reader, limit, take)?;
     Ok(walked)
 }
 
 impl Walked {
+    /// A walk that is to go on from a place in the segment, as if that were its end.
+    pub(crate) fn from(reader: &SegmentReader, end: SegmentEnd) -> Walked {
+        Walked {
+            end,
+            at: end.offset,
+            link: end.link,
+            ends: VecDeque::new(),
+            stop: None,
+            blank: false,
+            unframed: false,
+            closed: false,
+            followed: false,
+            unreadable: false,
+            incomplete: None,
+            seen: end.last_lsn,
+            last_unix_ns: reader.header().created_unix_ns,
+            durable_to: (end.offset, end.link),
+        }
+    }
+
     /// Walks on from where it stopped.
     pub(crate) fn go_on(&mut self, reader: &mut SegmentReader, limit: u64, take: Take<'_>) -> Result<()> {
         let path = reader.path().to_path_buf();

@@ -11,8 +11,8 @@ use ecsdb_io::sync::Instant;
 use ecsdb_io::{IoError, LARGE_BYTES, OpenMode, Vfs, VfsFile, checksum, checksum_append, publish, replace};
 
 use crate::format::{
-    CLOSE, CONTINUES, FOLLOWED, GROUP, GroupInfo, HEADER_BYTES, PACKED, PAGE, SegmentHeader, TRANSACTION,
-    VERSION,
+    CLOSE, CONTINUES, FOLLOWED, GROUP, GROUP_BYTES, GroupInfo, HEADER_BYTES, PACKED, PAGE, SegmentHeader,
+    TRANSACTION, VERSION,
 };
 use crate::options::{LogOptions, LogStart, SegmentEnd};
 use crate::packing::Packer;
@@ -22,9 +22,6 @@ use crate::scan::{LogScan, ScannedSegment};
 use crate::stamps::Stamps;
 use crate::stats::{Counters, add};
 use ecsdb_id::Lsn;
-
-/// Bytes of every frame but a transaction's.
-const GROUP_BYTES: u64 = frame_len(size_of::<GroupInfo>() as u64);
 
 /// Bytes of a segment at most, whatever the options say, but for a transaction that needs more.
 const SEGMENT_BYTES_MAX: u64 = 1 << 40;
