@@ -4,7 +4,6 @@
 use std::cmp::Ordering;
 use std::path::Path;
 
-use ecsdb_id::Lsn;
 use ecsdb_io::{FileKind, NumberedFile, Vfs};
 
 use crate::error::Result;
