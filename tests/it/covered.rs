@@ -179,7 +179,7 @@ fn a_covered_end_that_reads_as_zeros_is_not_called_well() {
         assert!(disk.read(&segment).unwrap()[4096 + zeros..].iter().all(|byte| *byte == 0) || then == 2);
         disk.corrupt(segment, 4096, &vec![0; zeros]).unwrap();
         let what = format!("{before} and {then} transactions, {zeros} bytes");
-        let verified = ecsdb_recovery::verify(&*disk.vfs(), &Layout::new(DIR), &mut |_| {}).unwrap();
+        let verified = verify(&*disk.vfs(), &Layout::new(DIR), &mut |_| {}).unwrap();
         assert!(!verified.faults.is_empty(), "{what}");
         assert!(open(&disk, by_hand, Policy::Strict).is_err(), "{what}");
         let db = match open(&disk, by_hand, Policy::TruncateTail) {
