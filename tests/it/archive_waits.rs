@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use ecsdb::Policy;
 use ecsdb::prelude::*;
 use ecsdb_io::{FileKind, FileOp, Layout};
-use ecsdb_sim::{CrashVariant, Failure, Fault, SimDisk};
+use ecsdb_recovery::verify;
+use ecsdb_sim::{CrashVariant, Failure, Fault, NameOrder, SimDisk};
 use ecsdb_tests::crashed::{self, DIR, builder, files, snapshot_file};
 
 use crate::components::Counter;
 use crate::golden;
-use crate::lifecycle::{archiving, by_hand, large};
+use crate::lifecycle::{State, archiving, by_hand, large, state};
 
 fn open(disk: &SimDisk, policy: Policy) -> ecsdb::Result<Database> {
     builder(disk, archiving).config(|config| config.snapshot.chain_max = 1).policy(policy).open()
@@ -149,4 +150,47 @@ fn an_upgrade_that_is_killed_sets_aside_what_is_damaged() {
             }
         }
     }
+}
+
+/// WAL-5, WAL-12: an operation fails once, whichever. Nothing of the log is given up for a copy whose directory may be gone after a power cut.
+#[test]
+fn what_failed_on_the_way_to_an_archive_and_was_done_again_is_durable() {
+    let live = |disk: &SimDisk, fails: Option<u64>| -> Vec<State> {
+        let db = open(disk, Policy::Strict).unwrap();
+        let mut states = vec![large(&db, 1)];
+        if let Some(at) = fails {
+            disk.inject(Fault::at(disk.operations() + at).failing(Failure::NoSpace));
+        }
+        for value in 2..6 {
+            drop(db.snapshot().and_then(|job| job.wait()));
+            if db.write(|tx| Ok(tx.spawn(Counter(value)))).and_then(|_| db.rotate_log()).is_err() {
+                break;
+            }
+            states.push(state(&db));
+        }
+        disk.power_off();
+        states
+    };
+    let disk = crashed::disk(1);
+    let before = disk.operations();
+    live(&disk, None);
+    let operations = disk.operations() - before;
+    let mut archived = 0;
+    for at in 0..operations {
+        let disk = crashed::disk(1);
+        let states = live(&disk, Some(at));
+        for variant in disk.crash_variants(0, at, NameOrder::Any) {
+            let disk = disk.crash(variant);
+            let verified = verify(&*disk.vfs(), &Layout::new(DIR), &mut |_| {}).unwrap();
+            assert_eq!((&verified.faults[..], &verified.away[..]), (&[][..], &[][..]), "{at}, {variant:?}");
+            let db = open(&disk, Policy::Strict).unwrap();
+            let (last, digest) = state(&db);
+            // What failed may be there all the same.
+            let known = states.iter().find(|state| state.0 == last);
+            assert!(last >= states[states.len() - 1].0, "{at}, {variant:?}: {last}");
+            assert!(known.is_none_or(|known| known.1 == digest), "{at}, {variant:?}: {last}");
+            archived += usize::from(!segments(&disk, "archive").is_empty());
+        }
+    }
+    assert!(archived > 0);
 }

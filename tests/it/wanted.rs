@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use ecsdb::prelude::*;
-use ecsdb::{Lsn, PersistenceConfig};
-use ecsdb_io::Layout;
+use ecsdb::{Lsn, PersistenceConfig, Policy};
+use ecsdb_io::{FileKind, Layout};
 use ecsdb_recovery::verify;
 use ecsdb_sim::{CrashVariant, SimDisk};
 use ecsdb_tests::crashed::{self, DIR, builder, files};
@@ -12,7 +12,9 @@ use ecsdb_tests::crashed::{self, DIR, builder, files};
 use crate::components::Name;
 use crate::lifecycle::{State, by_hand, large, state};
 use crate::past::every_moment_is_there;
-use crate::two_lives::{copy, in_log, is_archived, no_world_is_another, put_back, put_in_place, small};
+use crate::two_lives::{
+    copy, each_full, in_log, is_archived, no_world_is_another, put_back, put_in_place, small,
+};
 
 fn unlimited(config: &mut PersistenceConfig) {
     by_hand(config);
@@ -293,4 +295,31 @@ fn no_moment_is_of_another_lifes_log_of_which_a_segment_is_missed() {
         let what = format!("{own} {others}");
         no_world_is_another(&disk, unlimited, &states, (1..=others).map(Lsn), &what);
     }
+}
+
+/// CKP-10: all but the log was put back. What the manifest knows of the log is in the archive by now, and another database's file that the log has
+/// gone on behind is in nobody's way.
+#[test]
+fn another_databases_file_does_not_close_a_log_whose_beginning_is_archived() {
+    let disk = crashed::disk(1);
+    let db = builder(&disk, each_full).open().unwrap();
+    small(&db, 1);
+    snap(&db);
+    db.close().unwrap();
+    drop(db);
+    let copied = copy(&disk);
+    let db = builder(&disk, each_full).open().unwrap();
+    db.compact().unwrap().wait().unwrap();
+    let last = small(&db, 2);
+    db.close().unwrap();
+    drop(db);
+    let other = crashed::disk(2);
+    builder(&other, each_full).open().unwrap().close().unwrap();
+    let theirs = other.read(files(&other, ".seg").pop().unwrap()).unwrap();
+    disk.put(Layout::new(DIR).file(FileKind::Segment, 12), &theirs).unwrap();
+    builder(&disk, each_full).open().unwrap().close().unwrap();
+    put_in_place(&disk, &copied, |path| !is_archived(path) && !in_log(path));
+    let verified = verify(&*disk.vfs(), &Layout::new(DIR), &mut |_| {}).unwrap();
+    assert_eq!(verified.faults, Vec::<String>::new());
+    assert_eq!(state(&builder(&disk, each_full).policy(Policy::Strict).open().unwrap()), last);
 }

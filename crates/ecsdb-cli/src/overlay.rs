@@ -267,6 +267,13 @@ impl Vfs for Overlay {
         self.set(path, Entry::Gone)
     }
 
+    fn remove_dir(&self, path: &Path) -> Result<()> {
+        match self.entry(path)? {
+            Some(Entry::Dir) if self.read_dir(path)?.is_empty() => self.set(path, Entry::Gone),
+            _ => Err(kind(FileOp::Remove, path, ErrorKind::DirectoryNotEmpty)),
+        }
+    }
+
     fn create_dir_all(&self, path: &Path) -> Result<()> {
         let mut dirs: Vec<&Path> = path.ancestors().filter(|dir| dir.file_name().is_some()).collect();
         dirs.reverse();

@@ -116,6 +116,11 @@ impl<H: Hooks> Vfs for Around<H> {
         self.disk.remove(path)
     }
 
+    fn remove_dir(&self, path: &Path) -> Result<()> {
+        self.hooks.before(FileOp::Remove, path)?;
+        self.disk.remove_dir(path)
+    }
+
     fn create_dir_all(&self, path: &Path) -> Result<()> {
         self.hooks.before(FileOp::CreateDir, path)?;
         self.disk.create_dir_all(path)

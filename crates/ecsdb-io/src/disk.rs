@@ -85,6 +85,10 @@ impl Vfs for Disk {
         fs::remove_file(path).context(FileOp::Remove, path)
     }
 
+    fn remove_dir(&self, path: &Path) -> Result<()> {
+        fs::remove_dir(path).context(FileOp::Remove, path)
+    }
+
     fn create_dir_all(&self, path: &Path) -> Result<()> {
         platform::create_dir_all(path).context(FileOp::CreateDir, path)
     }

@@ -92,25 +92,33 @@ impl Drop for Leftover<'_> {
     }
 }
 
-/// Makes a directory and its parents, and every new name of them durable (WAL-12).
+/// Makes a directory and its parents, and every new name of them durable (WAL-12). Should that fail, what was made is removed: a name whose sync has
+/// failed is not made durable by a later one (WAL-5), and who asked again would find it there.
 ///
 /// # Errors
 /// When the system refuses.
 pub fn create_dir_durably(vfs: &dyn Vfs, dir: &Path) -> Result<()> {
-    // The last directory's name is synced even if it is there: whoever made it may have crashed before.
-    let mut holders = vec![directory_of(dir)];
-    while let Some(&holder) = holders.last()
-        && vfs.file_len(holder)?.is_none()
-    {
-        holders.push(directory_of(holder));
+    let mut there = dir;
+    let mut new = Vec::new();
+    while vfs.file_len(there)?.is_none() {
+        new.push(there);
+        there = directory_of(there);
     }
-    let was_there = vfs.file_len(dir)?.is_some();
-    vfs.create_dir_all(dir)?;
-    holders.into_iter().try_for_each(|holder| match vfs.sync_dir(holder) {
-        // It is not this user who made a name there, where there is not even the right to look.
-        Err(e) if was_there && e.cause.kind() == ErrorKind::PermissionDenied => Ok(()),
-        synced => synced,
-    })
+    // The name that is there, too: whoever made it may have crashed before.
+    match vfs.sync_dir(directory_of(there)) {
+        // It is not this user who made it, where there is not even the right to look.
+        Err(e) if e.cause.kind() == ErrorKind::PermissionDenied => {}
+        synced => synced?,
+    }
+    for (i, dir) in new.iter().enumerate().rev() {
+        let made = vfs.create_dir_all(dir).and_then(|()| vfs.sync_dir(directory_of(dir)));
+        if made.is_err() {
+            // The error that matters is the first one. What somebody has put there meanwhile stays.
+            new[i..].iter().for_each(|dir| drop(vfs.remove_dir(dir)));
+            return made;
+        }
+    }
+    Ok(())
 }
 
 /// Removes what interrupted publishes of files of these kinds left in a directory, and returns what was removed; nothing where there is

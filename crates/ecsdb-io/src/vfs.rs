@@ -108,6 +108,12 @@ pub trait Vfs: Debug + Send + Sync + 'static {
     /// When the system refuses.
     fn create_dir_all(&self, path: &Path) -> Result<()>;
 
+    /// Removes a directory in which there is nothing.
+    ///
+    /// # Errors
+    /// When it does not exist or has anything in it, or the system refuses.
+    fn remove_dir(&self, path: &Path) -> Result<()>;
+
     /// Syncs the entries of a directory to stable storage.
     ///
     /// # Errors

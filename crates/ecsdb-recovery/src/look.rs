@@ -3,7 +3,7 @@
 use ecsdb_core::World;
 use ecsdb_io::{FileKind, IoError, Layout, OpenMode, Vfs, numbered_files};
 use ecsdb_snapshot::{Manifest, Snapshot};
-use ecsdb_wal::{Known, LogDir, LogScan, Lsn, Replay, Tail};
+use ecsdb_wal::{Known, LogDir, LogError, LogScan, Lsn, Replay, Tail};
 
 use crate::error::{Error, Result};
 use crate::judge::Judge;
@@ -219,10 +219,19 @@ fn scan_log(
     let [log, archive] = find::log_dirs(layout, manifest);
     // REC-11: segments that the snapshot covers are not read.
     let from = LogScan::first_needed(vfs, &[log], after)?;
-    let own = LogScan::run_through(vfs, log, manifest.database, known, from, take)?;
     let with_archive = |archive: LogDir<'_>| -> Result<LogScan> {
         let from = LogScan::first_needed(vfs, &[log, archive], after)?;
         Ok(LogScan::run(vfs, &[log, archive], manifest.database, known, from)?)
+    };
+    // What the log has given up is no part of it.
+    let kept = LogDir { first: archive.first.max(log.first), ..archive };
+    let own = match LogScan::run_through(vfs, log, manifest.database, known, from, take) {
+        // CKP-10: where the archive has what is missed, another's file is in nobody's way.
+        Err(e @ LogError::OtherDatabase { .. }) => {
+            let scan = with_archive(kept).map_err(|_| e)?;
+            return Ok(Logged { scan, was_given: false, unseen: None });
+        }
+        own => own?,
     };
     // REC-14: the archive is looked at only when a snapshot that is not valid makes older log needed again (REC-8), or it may have what is damaged.
     let covered = manifest.snapshots.last().map_or(0, |newest| newest.lsn);
@@ -236,9 +245,8 @@ fn scan_log(
     }
     let mut unseen = None;
     if let Tail::Corrupt { first_lost, .. } = &own.tail {
-        // What the log has given up is no part of it. Where nothing of it is left, what it has given up is all there is.
-        let first = if own.segments.is_empty() { archive.first } else { archive.first.max(log.first) };
-        match with_archive(LogDir { first, ..archive }) {
+        // Where nothing of it is left, what it has given up is all there is.
+        match with_archive(if own.segments.is_empty() { archive } else { kept }) {
             Ok(mended) if !matches!(&mended.tail, Tail::Corrupt { first_lost: lost, .. } if lost <= first_lost) =>
             {
                 for loss in &mended.losses {

@@ -69,6 +69,17 @@ impl Vfs for SimDisk {
         inner.perform(FileOp::Remove, path, &"", |state| state.remove(&place, ino))
     }
 
+    fn remove_dir(&self, path: &Path) -> Result<()> {
+        let mut inner = self.inner.lock();
+        inner.check_power(FileOp::Remove, path)?;
+        let ino = at(FileOp::Remove, path, inner.state.dir(path))?;
+        if !inner.state.entries(ino).is_empty() {
+            return Err(IoError::new(FileOp::Remove, path, ErrorKind::DirectoryNotEmpty.into()));
+        }
+        let place = at(FileOp::Remove, path, inner.state.place(path))?;
+        inner.perform(FileOp::Remove, path, &"", |state| state.remove(&place, ino))
+    }
+
     fn create_dir_all(&self, path: &Path) -> Result<()> {
         let mut inner = self.inner.lock();
         inner.check_power(FileOp::CreateDir, path)?;

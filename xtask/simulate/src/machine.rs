@@ -150,6 +150,10 @@ impl Vfs for Machine {
         self.done(self.step(FileOp::Remove, path, &[]).and_then(|disk| disk.remove(path)))
     }
 
+    fn remove_dir(&self, path: &Path) -> Result<()> {
+        self.done(self.step(FileOp::Remove, path, &[]).and_then(|disk| disk.remove_dir(path)))
+    }
+
     fn create_dir_all(&self, path: &Path) -> Result<()> {
         self.done(self.step(FileOp::CreateDir, path, &[]).and_then(|disk| disk.create_dir_all(path)))
     }

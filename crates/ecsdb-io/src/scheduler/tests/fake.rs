@@ -135,6 +135,10 @@ impl Vfs for Fake {
         }
     }
 
+    fn remove_dir(&self, _: &Path) -> Result<()> {
+        Ok(())
+    }
+
     fn create_dir_all(&self, _: &Path) -> Result<()> {
         Ok(())
     }
