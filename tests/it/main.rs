@@ -62,6 +62,7 @@ mod sigkill;
 mod testing;
 mod two_lives;
 mod undone;
+mod unlisted;
 mod unread;
 mod unreadable;
 mod waiting;

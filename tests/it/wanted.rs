@@ -9,6 +9,7 @@ use ecsdb_recovery::verify;
 use ecsdb_sim::{CrashVariant, SimDisk};
 use ecsdb_tests::crashed::{self, DIR, builder, files};
 
+use crate::away::manifest;
 use crate::components::Name;
 use crate::lifecycle::{State, by_hand, large, state};
 use crate::past::every_moment_is_there;
@@ -322,4 +323,56 @@ fn another_databases_file_does_not_close_a_log_whose_beginning_is_archived() {
     let verified = verify(&*disk.vfs(), &Layout::new(DIR), &mut |_| {}).unwrap();
     assert_eq!(verified.faults, Vec::<String>::new());
     assert_eq!(state(&builder(&disk, each_full).policy(Policy::Strict).open().unwrap()), last);
+}
+
+/// What is said while the database is open holds from then on, whether it comes to a trim or not.
+#[test]
+fn what_is_said_of_the_past_while_it_is_open_is_noted_at_once() {
+    for killed in [false, true] {
+        let mut disk = crashed::disk(1);
+        let db = builder(&disk, unsaid).open().unwrap();
+        let mut states = vec![small(&db, 1)];
+        db.reconfigure_with(|config| {
+            config.archive.enabled = Some(true);
+            config.retention.unlimited = true;
+        })
+        .unwrap();
+        if killed {
+            disk.power_off();
+            drop(db);
+            disk = disk.crash(CrashVariant::KEPT);
+        } else {
+            db.close().unwrap();
+        }
+        a_session_that_says_nothing(&disk, &mut states);
+    }
+}
+
+/// CKP-7: the archive is gone for good. It is given up by an opening that says that there is none, and whoever archives afterwards waits for nothing.
+#[test]
+fn an_archive_that_is_said_to_be_none_is_given_up_by_that_opening() {
+    let (disk, _) = first_segment_empty();
+    let archived = files(&disk, ".seg").into_iter().filter(|path| is_archived(path));
+    archived.for_each(|path| disk.erase(path).unwrap());
+    let none = |config: &mut PersistenceConfig| {
+        unsaid(config);
+        config.archive.enabled = Some(false);
+    };
+    let db = Database::builder(DIR).vfs(disk.vfs()).config(none).open().unwrap();
+    let is_given_up = || manifest(&disk).is_some_and(|now| now.archived_from() >= now.archive_end);
+    for _ in 0..2_000 {
+        if is_given_up() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert!(is_given_up());
+    db.close().unwrap();
+    drop(db);
+    let db = builder(&disk, unlimited).open().unwrap();
+    for value in 0..3 {
+        large(&db, value);
+        snap(&db);
+    }
+    assert!(files(&disk, ".seg").into_iter().any(|path| is_archived(&path)), "{:?}", disk.files());
 }

@@ -95,7 +95,9 @@ impl Store {
         let [log, archive] = log_dirs(&self.layout, &manifest);
         let begin = self.begin_of(LogDir { first: first_segment, ..log })?;
         let archived = self.archived(work)?.iter().map(|segment| (segment.number, segment.previous));
-        if let Some(missing) = missing_segments(archive.first, archived.chain(begin)).last() {
+        let missing = missing_segments(archive.first, archived.chain(begin));
+        // What the log has given up without a copy is no hole.
+        if let Some(missing) = missing.into_iter().rfind(|number| manifest.is_archived(*number)) {
             let error = format!(
                 "the archive has a hole: segment {missing} is not in {}; moments before it may be out of reach",
                 self.layout.archive_dir().display()
@@ -137,19 +139,16 @@ impl Store {
         let mut segments = Vec::new();
         for file in segment_files(&*self.direct_vfs, &[log])? {
             match SegmentHead::of(&*self.direct_vfs, &file, log.database)? {
-                // CKP-10: a stranger's is neither archived, nor does it say where another one ends.
-                SegmentHead::Strange(_) => {}
+                // CKP-10: a stranger's is neither archived, nor does it say where another one ends; nor does one that was prepared, and never used: an
+                // opening that was interrupted left it behind.
+                SegmentHead::Strange(_) | SegmentHead::Blank => {}
                 head => segments.push((file, head)),
             }
         }
         let mut copies = None;
         for pair in segments.windows(2) {
-            let [(file, head), (next, behind)] = pair else { continue };
+            let [(file, _), (next, behind)] = pair else { continue };
             if file.number < first || file.number >= first_needed {
-                continue;
-            }
-            if matches!(head, SegmentHead::Blank) {
-                // Prepared, and never used: an opening that was interrupted left it behind.
                 continue;
             }
             // Where a segment ends is said by the one after it.
@@ -170,6 +169,8 @@ impl Store {
             let scanned = self.scan_patiently(work, file)?;
             let copies = copies.as_deref().unwrap_or_default();
             if let Some(archived) = self.find_archived(work, copies, file, &scanned, declared)? {
+                work.not_given.remove(&file.path);
+                work.not_given.remove(&next.path);
                 self.put_on_list(work, archived)?;
                 continue;
             }

@@ -137,9 +137,11 @@ impl Store {
     }
 
     /// Says which snapshot the world was loaded from. An increment shares what has not changed since, and chunks of the same number in a world that was
-    /// made otherwise, from the log alone say, may have their rows in another order. Without this the next snapshot is a full one.
-    pub fn goes_on_from(self, snapshot: Option<u64>) -> Store {
+    /// made otherwise, from the log alone say, may have their rows in another order. Without this the next snapshot is a full one. And whether other
+    /// settings hold from here on, by which there is something to be trimmed.
+    pub fn goes_on_from(self, snapshot: Option<u64>, owes_trim: bool) -> Store {
         self.work.lock().of_world = snapshot;
+        self.owes_trim.store(owes_trim, Ordering::Release);
         self
     }
 
@@ -216,6 +218,8 @@ impl Store {
         self.check_owner()?;
         let mut next = self.manifest();
         change(&mut next);
+        // CKP-11: what was said holds until something else is said, whatever comes of this.
+        next.kept = self.settings().said(next.kept);
         next.next_segment = next.next_segment.max(self.log.segment() + 1);
         next.log_mark = self.log.mark().unwrap_or(next.log_mark);
         let durable = self.log.durable_lsn().0;
@@ -299,6 +303,15 @@ impl Store {
         Ok(false)
     }
 
+    /// Publishes what the settings say of the past, if no manifest says so yet (CKP-11).
+    ///
+    /// # Errors
+    /// When the manifest cannot be published.
+    pub fn note_settings(&self) -> Result<()> {
+        let said = self.manifest().kept;
+        if self.settings().said(said) == said { Ok(()) } else { self.publish(|_| {}) }
+    }
+
     /// Publishes how far the log has come, if no manifest says so yet: what is missing of it at the next opening is then seen.
     ///
     /// # Errors
@@ -308,7 +321,7 @@ impl Store {
         if manifest.durable_lsn < self.log.durable_lsn().0 || manifest.next_segment <= self.log.segment() {
             self.publish(|_| {})?;
         }
-        Ok(())
+        self.note_settings()
     }
 
     /// Ends a salvage, if one is under way: one full snapshot takes the place of all that was there before, and that is set aside, as
@@ -372,12 +385,7 @@ impl Store {
         let _span = tracing::info_span!("retention").entered();
         self.owes_trim.store(true, Ordering::Release);
         let settings = self.settings();
-        // CKP-11: what was said holds until something else is said, whatever comes of this.
-        let was = self.manifest().kept;
-        let kept = settings.said(was);
-        if kept != was {
-            self.publish(|manifest| manifest.kept = kept)?;
-        }
+        self.note_settings()?;
         let manifest = self.manifest();
         // CKP-3: what the fallback snapshot does not hold is needed by recovery.
         let fallback = self.fallback(work, &manifest.snapshots, is_compaction)?;

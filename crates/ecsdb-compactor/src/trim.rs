@@ -41,9 +41,6 @@ impl Trim {
         // What is away may be back before it is given up.
         let mut bases = [&manifest.snapshots[..], &manifest.away].concat();
         bases.sort_by_key(|entry| entry.sequence);
-        let least = fallback.map_or(bases.len(), |fallback| {
-            bases.iter().filter(|entry| entry.sequence >= fallback.sequence).count()
-        });
         // The log goes back to the empty world: as good as a snapshot of it. CKP-11: so it may where its beginning is away or damaged.
         let from_empty = match archived.first() {
             Some(first) if first.after == Some(Lsn::ZERO) => true,
@@ -53,6 +50,10 @@ impl Trim {
         if from_empty {
             bases.insert(0, SnapshotEntry::EMPTY);
         }
+        // CKP-3: without a snapshot to fall back on the log alone may lead to what there is.
+        let least = fallback.map_or(bases.len(), |fallback| {
+            bases.iter().filter(|entry| entry.sequence >= fallback.sequence).count()
+        });
         let retention = if salvaging { Retention::default() } else { Retention::from(kept) };
         let gone = retention.expendable(&bases, least, there.now_unix_ns, |gone| {
             let rest = &bases[gone..];
@@ -162,5 +163,32 @@ mod tests {
         };
         let Trim { first_snapshot, first_archived, .. } = Trim::of(&settings, &there);
         assert_eq!((first_snapshot, first_archived), (2, 5));
+    }
+
+    /// CKP-3: while there is no snapshot to fall back on, the archive that goes back to the beginning is what alone leads to the state.
+    #[test]
+    fn without_a_snapshot_to_fall_back_on_nothing_is_given_up() {
+        let settings =
+            archiving(Retention { snapshots_max: Some(1), bytes_max: Some(1), ..Retention::default() });
+        let archived = [1, 2, 3]
+            .map(|n| ArchivedSegment { after: Some(Lsn(10 * n - 10)), ..segment(n, Some(10 * n), 9) });
+        for (live, away) in [(0, 3), (1, 0), (1, 2)] {
+            let mut manifest = Manifest::new(1);
+            (manifest.first_segment, manifest.archive_end) = (4, 4);
+            let entry = |n: u64| SnapshotEntry { sequence: n, base: n, lsn: 10 * n, ..SnapshotEntry::EMPTY };
+            manifest.away = (1..=away).map(entry).collect();
+            manifest.snapshots = (away + 1..=away + live).map(entry).collect();
+            let there = There {
+                manifest: &manifest,
+                fallback: None,
+                first_segment: 4,
+                archived: &archived,
+                archive_first: 1,
+                snapshot_sizes: &[],
+                now_unix_ns: 0,
+            };
+            let Trim { gone, first_archived, .. } = Trim::of(&settings, &there);
+            assert_eq!((gone, first_archived), (false, 0), "{live} {away}");
+        }
     }
 }

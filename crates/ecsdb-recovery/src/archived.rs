@@ -8,7 +8,7 @@ use ecsdb_wal::{Lsn, SegmentHead, segment_files};
 
 use crate::error::Result;
 use crate::fallback::not_missed_before;
-use crate::find::{self, log_dirs};
+use crate::find::{self, listable_dirs};
 
 /// The segments from `first` on that others name as the one before them, and that are not there. `links` are the segments that are, oldest
 /// first: each one's number, and that of the one before it.
@@ -49,7 +49,7 @@ pub fn missing_files(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Res
     let not_missed = not_missed_before(vfs, layout, manifest)?;
     let mut links = Vec::new();
     // Where a newer manifest is damaged that had given it up, the archive has what the log leads to.
-    for file in segment_files(vfs, &log_dirs(layout, manifest))? {
+    for file in segment_files(vfs, &listable_dirs(vfs, layout, manifest))? {
         if file.number >= manifest.first_segment {
             links.extend(link(vfs, &file, manifest, not_missed, &links)?);
         }
@@ -106,7 +106,7 @@ pub fn archive_away(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Resu
     }
     let not_known = not_known_before(vfs, layout, manifest)?;
     let (mut links, mut archived) = (Vec::new(), 0);
-    for file in segment_files(vfs, &log_dirs(layout, manifest))? {
+    for file in segment_files(vfs, &listable_dirs(vfs, layout, manifest))? {
         let Some(link) = link(vfs, &file, manifest, not_known, &links)? else { continue };
         archived += u64::from(file.number < manifest.first_segment);
         links.push(link);

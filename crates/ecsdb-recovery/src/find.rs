@@ -339,7 +339,7 @@ pub(crate) fn missed_before(
         _ if manifest.is_archived(number) => archived_file(layout, manifest, number),
         _ => return None,
     };
-    let there = segment_files(vfs, &log_dirs(layout, manifest)).unwrap_or_default();
+    let there = segment_files(vfs, &listable_dirs(vfs, layout, manifest)).unwrap_or_default();
     Some(match there.into_iter().find(|file| file.number == number) {
         Some(file) => format!("the segment {} has no header that is whole", file.path.display()),
         None => format!("the segment {} is not there", missed.display()),
@@ -381,6 +381,20 @@ pub(crate) fn gap(
     first.and_then(|first| missed_before(vfs, layout, manifest, first)).unwrap_or_else(|| {
         format!("The manifest names no newer snapshot in {}", layout.snapshot_dir().display())
     })
+}
+
+/// Why the archive's directory cannot be listed, if that is so.
+pub(crate) fn unlisted_archive(vfs: &dyn Vfs, layout: &Layout) -> Option<IoError> {
+    numbered_files(vfs, layout.archive_dir(), &[FileKind::CompressedSegment]).err()
+}
+
+/// As [`log_dirs`], for whoever looks at the past. REC-14: an archive that cannot be listed is away, and what the log has needs none.
+pub(crate) fn listable_dirs<'a>(vfs: &dyn Vfs, layout: &'a Layout, manifest: &Manifest) -> Vec<LogDir<'a>> {
+    let [log, archive] = log_dirs(layout, manifest);
+    match unlisted_archive(vfs, layout) {
+        Some(_) => vec![log],
+        None => vec![log, archive],
+    }
 }
 
 /// Where the log's segments lie, the log's own directory first, and from where on they count.

@@ -9,7 +9,7 @@ use ecsdb_snapshot::{Manifest, SnapshotEntry};
 use ecsdb_wal::{Known, LogError, LogScan, Lsn, Replay, SegmentHead, Tail, Transaction, segment_files};
 
 use crate::error::{Error, Result};
-use crate::find::log_dirs;
+use crate::find::listable_dirs;
 use crate::moment::{Moment, range_text, unix_ns};
 use crate::policy::Options;
 use crate::replay::{Follow, Until, step};
@@ -58,7 +58,7 @@ fn logged_from(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<(L
     let mut before: Option<(u64, PathBuf)> = None;
     // Of a salvage that is not at its end: nothing was ever written into them.
     let attempts = find::given_up_after(manifest, from.0).map_or(u64::MAX, |_| manifest.salvaged_segments);
-    for file in segment_files(vfs, &log_dirs(layout, manifest))? {
+    for file in segment_files(vfs, &listable_dirs(vfs, layout, manifest))? {
         if file.number >= attempts {
             break;
         }
@@ -111,7 +111,7 @@ pub fn earliest(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<O
 /// When a directory cannot be listed, or a file not be read for no fault of its own.
 pub fn never_given(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<Vec<(Lsn, Lsn)>> {
     let mut found = Vec::new();
-    for file in segment_files(vfs, &log_dirs(layout, manifest))? {
+    for file in segment_files(vfs, &listable_dirs(vfs, layout, manifest))? {
         if let Some(header) = SegmentHead::of(vfs, &file, manifest.database)?.own() {
             let (first, last) = (header.previous.last_lsn.next(), Lsn(header.first_lsn.0.saturating_sub(1)));
             found.extend((first <= last).then_some((first, last)));
@@ -182,7 +182,7 @@ impl<'a> History<'a> {
 
     /// The log and the archive from the segment on that has what comes after `after`.
     pub(crate) fn scan(&self, after: Lsn) -> Result<LogScan> {
-        let dirs = log_dirs(self.layout, self.manifest);
+        let dirs = listable_dirs(self.vfs, self.layout, self.manifest);
         let from = LogScan::first_needed(self.vfs, &dirs, after)?;
         // Of what is known to have been durable, that counts which is not in what the log goes on from: a newer snapshot need not load.
         let known = match self.durable {
@@ -381,7 +381,13 @@ impl<'a> History<'a> {
         let first = scan.segments.first().map(|first| &first.header);
         let looked = find::gap(self.vfs, self.layout, self.manifest, first);
         let log_begins = first.map_or(self.logged_from.0, |first| first.previous.last_lsn.0);
-        Error::Gap { snapshot: newest.0, log_begins, looked }
+        Error::Gap { snapshot: newest.0, log_begins, looked: looked + &self.unlisted() }
+    }
+
+    /// That the archive cannot be looked at, if that is so: what is missing may be there.
+    fn unlisted(&self) -> String {
+        find::unlisted_archive(self.vfs, self.layout)
+            .map_or_else(String::new, |e| format!(". The archive is not looked at: {e}"))
     }
 
     fn out_of_range(&self, moment: Moment) -> Error {
@@ -398,7 +404,7 @@ impl<'a> History<'a> {
                 more => format!("the snapshots {}", more.join(", ")),
             };
         }
-        Error::OutOfRange { asked: moment.to_string(), there }
+        Error::OutOfRange { asked: moment.to_string(), there: there + &self.unlisted() }
     }
 }
 

@@ -7,7 +7,7 @@ use ecsdb_wal::{LogScan, Lsn, SegmentHead, SegmentHeader, Tail, segment_files};
 use crate::archived::not_known_before;
 use crate::error::Result;
 use crate::fallback::not_missed_before;
-use crate::find::{self, log_dirs};
+use crate::find::{self, listable_dirs};
 use crate::history::History;
 
 /// Reads the log and the archive from their beginning, by what the manifest knows: where they end before something that is known to have been
@@ -18,7 +18,7 @@ use crate::history::History;
 pub fn scan_log(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<LogScan> {
     let covered = newest(manifest);
     let known = find::known(manifest, covered);
-    let mut scan = LogScan::run(vfs, &log_dirs(layout, manifest), manifest.database, known, 0)?;
+    let mut scan = LogScan::run(vfs, &listable_dirs(vfs, layout, manifest), manifest.database, known, 0)?;
     if !matches!(scan.tail, Tail::Corrupt { .. }) {
         let short = match find::ends_short(manifest, &scan, covered) {
             Some(short) => Some(short),
@@ -55,7 +55,8 @@ pub fn lost_before(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Resul
     let Some(header) = first_header(vfs, layout, manifest)? else { return Ok(None) };
     let (number, last) = (header.previous.segment, header.previous.last_lsn);
     // What is there is to be whole, whoever wants it.
-    let is_there = segment_files(vfs, &log_dirs(layout, manifest))?.iter().any(|file| file.number == number);
+    let is_there =
+        segment_files(vfs, &listable_dirs(vfs, layout, manifest))?.iter().any(|file| file.number == number);
     let not_missed = if is_there {
         not_known_before(vfs, layout, manifest)?
     } else {
@@ -72,7 +73,7 @@ pub fn lost_before(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Resul
 
 /// The header of the first segment that is there and has one.
 fn first_header(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<Option<SegmentHeader>> {
-    for file in segment_files(vfs, &log_dirs(layout, manifest))? {
+    for file in segment_files(vfs, &listable_dirs(vfs, layout, manifest))? {
         if let Some(header) = SegmentHead::of(vfs, &file, manifest.database)?.own() {
             return Ok(Some(header));
         }

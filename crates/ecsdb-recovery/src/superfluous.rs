@@ -64,8 +64,11 @@ impl Garbage {
 pub fn superfluous(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<Superfluous> {
     let Superfluous { mut garbage, mut unread } = Superfluous::default();
     use FileKind::{ArchivedSegment, CompressedSegment, Segment, Snapshot};
-    let copies =
-        LazyCell::new(|| numbered_files(vfs, layout.archive_dir(), &[ArchivedSegment, CompressedSegment]));
+    let copies = LazyCell::new(|| -> Result<Vec<NumberedFile>> {
+        // What lies in another database's is no copy of anything here.
+        claim::mark(vfs, layout, layout.archive_dir(), manifest.database)?;
+        Ok(numbered_files(vfs, layout.archive_dir(), &[ArchivedSegment, CompressedSegment])?)
+    });
     let is_only_here = |number| {
         let is_copied = || match &*copies {
             Ok(copies) => copies.iter().any(|copy| copy.number == number),

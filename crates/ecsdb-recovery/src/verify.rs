@@ -10,7 +10,7 @@ use ecsdb_wal::{LogError, LogScan, Loss, Lsn, Tail};
 use crate::archived::{archive_away, lacks_manifest};
 use crate::error::Result;
 use crate::fallback::check_heads;
-use crate::find::{self, log_dirs};
+use crate::find::{self, listable_dirs};
 use crate::logged::{LostBefore, lost_before, unreachable};
 use crate::present::lock_closed;
 use crate::report::{Lost, Step};
@@ -91,6 +91,9 @@ pub fn verify_files(
     verified.lacks_manifest = lacks_manifest(vfs, layout, manifest)?;
     let path = |entry: &SnapshotEntry| layout.file(FileKind::Snapshot, entry.sequence);
     verified.away = manifest.away.iter().map(path).chain(archive_away(vfs, layout, manifest)?).collect();
+    if let Some(e) = find::unlisted_archive(vfs, layout).filter(|_| manifest.kept.archive != 0) {
+        verified.faults.push(format!("the archive cannot be looked at: {e}"));
+    }
     // Of each snapshot the files that it needs; of one that does not open it is not known.
     let mut needs: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
     let mut needed = BTreeSet::new();
@@ -136,7 +139,7 @@ pub fn verify_files(
     progress(&Step::Verify);
     let covered = manifest.snapshots.last().map_or(0, |newest| newest.lsn);
     let known = find::known(manifest, Lsn(covered));
-    let dirs = log_dirs(layout, manifest);
+    let dirs = listable_dirs(vfs, layout, manifest);
     let mut begins = |number, bytes| progress(&Step::Segment { number, bytes });
     let (all, strangers) = LogScan::survey(vfs, &dirs, manifest.database, known, 0, &mut begins)?;
     // Behind a loss the log is looked at once more, from where the newest snapshot leads on.
@@ -238,6 +241,11 @@ impl Verified {
             is_archived
                 && (all() || number_of(&loss.damage.path).is_some_and(|number| away.contains(&number)))
         };
+        // The log went on without a copy of it: nobody wants it.
+        let is_gone = |loss: &Loss| {
+            let number = number_of(&loss.damage.path).filter(|_| loss.missing);
+            number.is_some_and(|number| number < manifest.first_segment && !manifest.is_archived(number))
+        };
         let is_strange = |loss: &Loss| self.strangers.contains(&loss.damage.path);
         let is_before =
             |loss: &Loss| before.is_some_and(|before| number_of(&loss.damage.path) == Some(before.number));
@@ -247,7 +255,13 @@ impl Verified {
         let mut losses: Vec<&Loss> = Vec::new();
         for loss in scans.into_iter().flat_map(|scan| &scan.losses) {
             let is_told = losses.iter().any(|told| told.damage.path == loss.damage.path);
-            if !(is_told || is_away(loss) || is_strange(loss) || is_before(loss) || is_given_up(loss)) {
+            if !(is_told
+                || is_away(loss)
+                || is_gone(loss)
+                || is_strange(loss)
+                || is_before(loss)
+                || is_given_up(loss))
+            {
                 losses.push(loss);
             }
         }

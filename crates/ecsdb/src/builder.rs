@@ -187,7 +187,9 @@ impl Builder {
             recovered.log_start.clone(),
         )?;
         // CKP-11: what is said holds from here on, whether it comes to a trim or not.
-        recovered.manifest.kept = self.config.store_settings().said(recovered.manifest.kept);
+        let was = recovered.manifest.kept;
+        recovered.manifest.kept = self.config.store_settings().said(was);
+        let owes_trim = !recovered.report.created && recovered.manifest.kept != was;
         recovered.complete(&*self.vfs, &layout, &mut self.progress)?;
         let loaded = recovered.report.snapshot.map(|snapshot| snapshot.sequence);
         let store = Store::new(
@@ -204,7 +206,7 @@ impl Builder {
             events.clone(),
             urgency,
         );
-        let store = Arc::new(store.goes_on_from(loaded));
+        let store = Arc::new(store.goes_on_from(loaded, owes_trim));
         owner.get_or_init(|| Arc::as_ptr(&store).addr());
         if let Some(scheduler) = &scheduler {
             scheduler.set_rate_limit(Priority::Snapshot, self.config.bytes_per_second_max());

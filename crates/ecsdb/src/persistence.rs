@@ -329,6 +329,12 @@ impl Persistence {
         }
         *config = new;
         drop(config);
+        // What is not noted now is with the next manifest.
+        if let Err(e) = self.store.note_settings() {
+            tracing::warn!(error = %e, "what is to be kept of the past could not be noted in the manifest");
+            let error = e.to_string();
+            self.events.send(Event::Failed { task: Task::Retention, error, retry_in: None });
+        }
         if !changes.is_empty() {
             let Changes { live, at_next_opening, .. } = changes.clone();
             self.events.send(Event::Reconfigured { live, at_next_opening });
