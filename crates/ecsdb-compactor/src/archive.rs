@@ -169,8 +169,6 @@ impl Store {
             let scanned = self.scan_patiently(work, file)?;
             let copies = copies.as_deref().unwrap_or_default();
             if let Some(archived) = self.find_archived(work, copies, file, &scanned, declared)? {
-                work.not_given.remove(&file.path);
-                work.not_given.remove(&next.path);
                 self.put_on_list(work, archived)?;
                 continue;
             }

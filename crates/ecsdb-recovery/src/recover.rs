@@ -14,6 +14,7 @@ use ecsdb_snapshot::Manifest;
 use ecsdb_wal::{LogScan, LogStart, Lsn, SegmentEnd, SegmentHeader, Tail};
 
 use crate::claim::{claim, lock, mark};
+use crate::archived::lacks_manifest;
 use crate::error::{Error, Result};
 use crate::look::{goes_on_from_newer, look, replay_log};
 use crate::policy::{Existence, Options, Policy};
@@ -271,6 +272,10 @@ impl Recovered {
             repair::remove_orphans(vfs, layout, manifest, report)?;
         }
         repair::set_manifests_aside(vfs, layout, manifest, report)?;
+        if lacks_manifest(vfs, layout, manifest)? {
+            // REC-13: whichever of the two is damaged one day, the other one is there.
+            manifest.publish(vfs, layout)?;
+        }
         clock.lap("publish", report);
         // REC-14: the database does not need it.
         if let Err(e) = write_report(vfs, layout, report) {
