@@ -332,7 +332,7 @@ fn what_is_said_of_the_past_while_it_is_open_is_noted_at_once() {
         let mut disk = crashed::disk(1);
         let db = builder(&disk, unsaid).open().unwrap();
         let mut states = vec![small(&db, 1)];
-        db.reconfigure_with(|config| {
+        ecsdb_tests::reconfigure(&db, |config| {
             config.archive.enabled = Some(true);
             config.retention.unlimited = true;
         })

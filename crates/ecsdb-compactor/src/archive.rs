@@ -95,9 +95,7 @@ impl Store {
         let [log, archive] = log_dirs(&self.layout, &manifest);
         let begin = self.begin_of(LogDir { first: first_segment, ..log })?;
         let archived = self.archived(work)?.iter().map(|segment| (segment.number, segment.previous));
-        let missing = missing_segments(archive.first, archived.chain(begin));
-        // What the log has given up without a copy is no hole.
-        if let Some(missing) = missing.into_iter().rfind(|number| manifest.is_archived(*number)) {
+        if let Some(missing) = missing_segments(archive.first, archived.chain(begin)).last() {
             let error = format!(
                 "the archive has a hole: segment {missing} is not in {}; moments before it may be out of reach",
                 self.layout.archive_dir().display()

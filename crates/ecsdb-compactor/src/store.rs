@@ -433,6 +433,11 @@ impl Store {
         let Trim { first_snapshot, gone, first_archived } = Trim::of(&settings, &there);
         next.give_up_archive_before(first_archived);
         next.first_segment = first_segment;
+        if !archives && manifest.salvage == 0 && archived.is_empty() && first_segment > manifest.first_segment
+        {
+            // CKP-11: the log goes on without a copy, and what is in an archive that is away leads to it no more. It stays, and does not count.
+            next.first_archived = next.first_archived.max(next.archive_end);
+        }
         if self.is_uncertain() || gone || next != manifest {
             // CKP-4: the manifest first, then the deletions.
             self.publish(|manifest| {

@@ -13,8 +13,8 @@ use ecsdb_io::{
 use ecsdb_snapshot::Manifest;
 use ecsdb_wal::{LogScan, LogStart, Lsn, SegmentEnd, SegmentHeader, Tail};
 
-use crate::claim::{claim, lock, mark};
 use crate::archived::lacks_manifest;
+use crate::claim::{claim, lock, mark};
 use crate::error::{Error, Result};
 use crate::look::{goes_on_from_newer, look, replay_log};
 use crate::policy::{Existence, Options, Policy};

@@ -241,11 +241,6 @@ impl Verified {
             is_archived
                 && (all() || number_of(&loss.damage.path).is_some_and(|number| away.contains(&number)))
         };
-        // The log went on without a copy of it: nobody wants it.
-        let is_gone = |loss: &Loss| {
-            let number = number_of(&loss.damage.path).filter(|_| loss.missing);
-            number.is_some_and(|number| number < manifest.first_segment && !manifest.is_archived(number))
-        };
         let is_strange = |loss: &Loss| self.strangers.contains(&loss.damage.path);
         let is_before =
             |loss: &Loss| before.is_some_and(|before| number_of(&loss.damage.path) == Some(before.number));
@@ -255,13 +250,7 @@ impl Verified {
         let mut losses: Vec<&Loss> = Vec::new();
         for loss in scans.into_iter().flat_map(|scan| &scan.losses) {
             let is_told = losses.iter().any(|told| told.damage.path == loss.damage.path);
-            if !(is_told
-                || is_away(loss)
-                || is_gone(loss)
-                || is_strange(loss)
-                || is_before(loss)
-                || is_given_up(loss))
-            {
+            if !(is_told || is_away(loss) || is_strange(loss) || is_before(loss) || is_given_up(loss)) {
                 losses.push(loss);
             }
         }

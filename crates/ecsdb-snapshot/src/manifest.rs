@@ -322,8 +322,8 @@ impl Manifest {
         if end <= self.archive_end {
             return;
         }
-        if self.archived_from() >= self.archive_end || self.archive_end < self.first_segment {
-            // It begins anew: what was before is another archive, or none, or the log has gone on from there without a copy.
+        if self.archived_from() >= self.archive_end {
+            // It begins anew: what was before is another archive, or none.
             self.first_archived = self.first_archived.max(self.first_segment);
         }
         self.archive_end = end;
