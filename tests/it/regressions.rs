@@ -258,13 +258,15 @@ fn a_database_and_a_backup_in_new_directories_survive_a_power_cut() {
 fn the_maintenance_goes_on_after_a_passing_error() {
     let dir = tempfile::tempdir().unwrap();
     let db = open(dir.path()).unwrap();
-    let archive = dir.path().join("archive");
-    std::fs::write(&archive, b"x").unwrap(); // listing it fails
+    fill(&db);
+    db.snapshot().unwrap().wait().unwrap();
+    let (snapshots, away) = (dir.path().join("snapshots"), dir.path().join("away"));
+    std::fs::rename(&snapshots, &away).unwrap();
     let mut events = db.events();
     reconfigure(&db, |config| config.snapshot.after_transactions = 1).unwrap();
     fill(&db);
     while !matches!(events.blocking_next(), Some(Event::Failed { .. })) {}
-    std::fs::remove_file(&archive).unwrap();
+    std::fs::rename(&away, &snapshots).unwrap();
     while !matches!(events.blocking_next(), Some(Event::SnapshotTaken(_))) {}
 }
 
