@@ -328,13 +328,13 @@ impl Persistence {
             maintenance.set_schedule(new.schedule());
         }
         *config = new;
-        drop(config);
-        // What is not noted now is with the next manifest.
+        // Before whoever closes can come to its end. What is not noted now is with the next manifest.
         if let Err(e) = self.store.note_settings() {
             tracing::warn!(error = %e, "what is to be kept of the past could not be noted in the manifest");
             let error = e.to_string();
             self.events.send(Event::Failed { task: Task::Retention, error, retry_in: None });
         }
+        drop(config);
         if !changes.is_empty() {
             let Changes { live, at_next_opening, .. } = changes.clone();
             self.events.send(Event::Reconfigured { live, at_next_opening });
@@ -398,11 +398,13 @@ impl Persistence {
     fn close_first(&self) -> Result<(), CloseFailure> {
         // What is under way comes to its end at the priority of whoever waits for it.
         let _waiting = self.store.urgency().wait();
-        // All work is cancelled at once, and there is no limit on the rate: whoever waits for another's turn gets it.
+        // All work is cancelled at once, and there is no limit on the rate: whoever waits for another's turn gets it. Whoever changes the settings has
+        // come to an end, too.
+        let config = self.config.lock();
         if let Some(scheduler) = &self.scheduler {
-            let _config = self.config.lock();
             scheduler.set_rate_limit(Priority::Snapshot, None);
         }
+        drop(config);
         let jobs = self.jobs.lock().take().unwrap_or_default();
         for (control, _) in &jobs {
             control.cancel();
