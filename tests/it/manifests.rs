@@ -9,6 +9,7 @@ use ecsdb_io::FileOp;
 use ecsdb_sim::{CrashVariant, Fault, SimDisk};
 use ecsdb_tests::crashed::{self, DIR, builder, files, snapshot_file};
 
+use crate::away::manifest;
 use crate::components::Counter;
 use crate::lifecycle::{State, archiving, by_hand, large, state};
 
@@ -324,4 +325,35 @@ fn an_archive_that_cannot_be_looked_at_by_a_salvage_is_whole_when_it_can_be() {
     db.close().unwrap();
     let left = files(&disk, ".seg.zst");
     assert!(archived.iter().all(|file| left.contains(file)), "{archived:?} {left:?}");
+}
+
+/// CKP-11: the newest manifest is damaged, and so is the snapshot that it was the first to name. By the one before it that was about to be written; it is
+/// not deleted for that.
+#[test]
+fn a_damaged_snapshot_that_only_a_damaged_manifest_names_is_kept() {
+    let mut damaged = 0;
+    for stop in 0..60 {
+        let disk = crashed::disk(1);
+        let db = builder(&disk, full).open().unwrap();
+        large(&db, 0);
+        db.snapshot().unwrap().wait().unwrap();
+        let last = large(&db, 1);
+        disk.stop_after(disk.operations() + stop);
+        drop(db.snapshot().unwrap().wait());
+        drop(db);
+        let disk = disk.crash(CrashVariant::KEPT);
+        if !manifest(&disk).is_some_and(|newest| newest.snapshots.iter().any(|entry| entry.sequence == 2)) {
+            continue;
+        }
+        disk.corrupt(files(&disk, ".manifest").pop().unwrap(), 60, &[7; 8]).unwrap();
+        disk.corrupt(snapshot_file(2), 200, &[7; 64]).unwrap();
+        let bytes = disk.read(snapshot_file(2)).unwrap();
+        let db = builder(&disk, full).open().unwrap();
+        assert_eq!(state(&db), last, "stopped after operation {stop}");
+        db.close().unwrap();
+        let is_there = disk.files().iter().any(|(path, _)| disk.read(path).unwrap() == bytes);
+        assert!(is_there, "stopped after operation {stop}: {:?}", disk.files());
+        damaged += 1;
+    }
+    assert!(damaged > 0);
 }
