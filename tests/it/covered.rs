@@ -254,3 +254,77 @@ fn what_another_life_goes_on_with_behind_a_snapshot_is_not_applied() {
         assert!(!db.recovery_report().unwrap().lost.is_empty());
     }
 }
+
+/// REC-8, REC-13: what lies in the place of a segment that nobody needs was another session's that wrote nothing, or another life's. The manifest
+/// knows the segment behind it, and that is whole.
+#[test]
+fn another_file_in_the_place_of_a_covered_segment_closes_nothing_that_the_manifest_knows() {
+    for empty in [false, true] {
+        let disk = crashed::disk(1);
+        if empty {
+            open(&disk, by_hand, Policy::TruncateTail).unwrap().close().unwrap();
+        }
+        let begun = disk.crash(CrashVariant::KEPT);
+        let db = open(&disk, by_hand, Policy::TruncateTail).unwrap();
+        (0..3).for_each(|value| write(&db, value));
+        db.close().unwrap();
+        drop(db);
+        let other = begun;
+        if !empty {
+            let db = open(&other, by_hand, Policy::TruncateTail).unwrap();
+            (0..9).for_each(|value| write(&db, value));
+            db.close().unwrap();
+        }
+        let db = open(&disk, by_hand, Policy::TruncateTail).unwrap();
+        write(&db, 4);
+        snapshot(&db);
+        write(&db, 5);
+        let last = state(&db);
+        db.close().unwrap();
+        drop(db);
+        let first = Layout::new(DIR).file(FileKind::Segment, 1);
+        disk.put(&first, &other.read(&first).unwrap()).unwrap();
+        assert_eq!(state(&open(&disk, by_hand, Policy::Strict).unwrap()), last, "{empty}");
+    }
+}
+
+/// REC-13: a bit of what stands behind the last transaction was read otherwise once, so that the log ended there, and the opening came no further than its
+/// manifest: nothing was cut. What is behind that end is no transaction, and the log is nobody else's.
+#[test]
+fn a_covered_segment_of_which_the_end_was_misread_is_no_other_lifes() {
+    let mut opened = 0;
+    // A clean end that was not cut to, and an opening.
+    for (closing, opening) in (0..6).flat_map(|closing| (0..40).map(move |opening| (closing, opening))) {
+        let disk = crashed::disk(1);
+        let db = open(&disk, by_hand, Policy::TruncateTail).unwrap();
+        large(&db, 1);
+        disk.stop_after(disk.operations() + closing);
+        drop(db.close());
+        drop(db);
+        let disk = disk.crash(CrashVariant::KEPT);
+        let first = Layout::new(DIR).file(FileKind::Segment, 1);
+        // The frame before that of the clean end: the group's end.
+        let end = disk.read(&first).unwrap().iter().rposition(|byte| *byte != 0).unwrap() as u64;
+        let place = end.next_multiple_of(8) - 50;
+        disk.flip_bit(&first, place, 1).unwrap();
+        disk.stop_after(disk.operations() + opening);
+        drop(open(&disk, by_hand, Policy::TruncateTail));
+        let disk = disk.crash(CrashVariant::KEPT);
+        // It may have been cut.
+        if disk.read(&first).unwrap().len() as u64 <= place {
+            continue;
+        }
+        disk.flip_bit(&first, place, 1).unwrap();
+        let Ok(db) = open(&disk, by_hand, Policy::TruncateTail) else { continue };
+        write(&db, 2);
+        snapshot(&db);
+        write(&db, 3);
+        let last = state(&db);
+        db.close().unwrap();
+        drop(db);
+        let opens = open(&disk, by_hand, Policy::Strict);
+        assert_eq!(state(&opens.unwrap()), last, "stopped after {closing}, {opening}");
+        opened += 1;
+    }
+    assert!(opened > 100, "{opened}");
+}

@@ -78,6 +78,7 @@ fn a_salvage_comes_to_its_end_without() {
         let (disk, states) = unlisted(settings, writes);
         disk.corrupt(files(&disk, ".seg").pop().unwrap(), 5000, &[7; 64]).unwrap();
         let db = builder(&disk, settings).policy(Policy::Salvage).open().unwrap();
+        assert!(!db.recovery_report().unwrap().lost.is_empty(), "{writes}");
         let (_, digest) = state(&db);
         assert!(states.iter().any(|(_, of)| *of == digest), "{writes}");
         drop(db);

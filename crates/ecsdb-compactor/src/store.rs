@@ -48,8 +48,8 @@ pub struct Store {
     owes_trim: AtomicBool,
     pub(crate) noted: Mutex<Noted>,
     pub(crate) urgency: Urgency,
-    /// Those on the directories, until it is closed.
-    locks: Mutex<Vec<Arc<dyn DirLock>>>,
+    /// Those on the directories; `None` once it is closed, and nothing is written any more.
+    locks: Mutex<Option<Vec<Arc<dyn DirLock>>>>,
 }
 
 /// The same files three times: scheduled in two classes where there is a scheduler, and as they are.
@@ -132,7 +132,7 @@ impl Store {
             owes_trim: AtomicBool::new(false),
             noted: Mutex::default(),
             urgency,
-            locks: Mutex::new(files.locks),
+            locks: Mutex::new(Some(files.locks)),
         }
     }
 
@@ -213,6 +213,10 @@ impl Store {
 
     /// Publishes the manifest with a change. What the store goes by is what was published.
     pub(crate) fn publish(&self, change: impl FnOnce(&mut Manifest)) -> Result<()> {
+        self.publish_to(&*self.vfs, change)
+    }
+
+    fn publish_to(&self, vfs: &dyn Vfs, change: impl FnOnce(&mut Manifest)) -> Result<()> {
         debug_assert!(!is_low_thread(), "others would wait for a thread that gets a core last");
         let _one = self.publishing.lock();
         self.check_owner()?;
@@ -228,7 +232,7 @@ impl Store {
         }
         next.seen_lsn = next.seen_lsn.max(durable);
         let before = next.generation;
-        let published = next.publish(&*self.vfs, &self.layout);
+        let published = next.publish(vfs, &self.layout);
         // Removing an older generation may fail when the new one is live already.
         self.uncertain.store(next.generation == before, Ordering::Release);
         if next.generation != before {
@@ -259,6 +263,7 @@ impl Store {
             manifest = newer;
         }
         let mut locks = self.locks.lock();
+        let locks = locks.as_mut().ok_or(Error::Cancelled)?;
         let Some((snapshots, others)) = locks.split_last_mut() else { return Ok(()) };
         others.iter().try_for_each(|lock| lock.check())?;
         if snapshots.check().is_err() {
@@ -274,7 +279,7 @@ impl Store {
     /// Whether the database's own directory and that of the log are those that this process has locked, wherever its snapshots are.
     pub(crate) fn is_at_home(&self) -> bool {
         let locks = self.locks.lock();
-        let others = locks.split_last().map_or(&[][..], |(_, others)| others);
+        let others = locks.as_deref().and_then(<[_]>::split_last).map_or(&[][..], |(_, others)| others);
         others.iter().all(|lock| lock.check().is_ok())
             && self.manifest().check_there(&*self.direct_vfs, &self.layout).is_ok()
     }
@@ -303,13 +308,13 @@ impl Store {
         Ok(false)
     }
 
-    /// Publishes what the settings say of the past, if no manifest says so yet (CKP-11).
+    /// Publishes what the settings say of the past, if no manifest says so yet (CKP-11). Waits for no snapshot that is written.
     ///
     /// # Errors
     /// When the manifest cannot be published.
     pub fn note_settings(&self) -> Result<()> {
         let said = self.manifest().kept;
-        if self.settings().said(said) == said { Ok(()) } else { self.publish(|_| {}) }
+        if self.settings().said(said) == said { Ok(()) } else { self.publish_to(&*self.direct_vfs, |_| {}) }
     }
 
     /// Publishes how far the log has come, if no manifest says so yet: what is missing of it at the next opening is then seen.
@@ -346,7 +351,9 @@ impl Store {
     /// Lets go of the directories. Nothing may be written afterwards.
     pub fn close(&self) {
         self.work.lock().archive_lock = None;
-        self.locks.lock().clear();
+        // Not in the middle of a manifest.
+        let _one = self.publishing.lock();
+        *self.locks.lock() = None;
     }
 
     /// Archives and deletes what the settings and recovery have no more use for, if that is [owed](Store::owes_trim).

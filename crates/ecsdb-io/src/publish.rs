@@ -105,9 +105,14 @@ pub fn create_dir_durably(vfs: &dyn Vfs, dir: &Path) -> Result<()> {
         there = directory_of(there);
     }
     // The name that is there, too: whoever made it may have crashed before.
+    use ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem, Unsupported};
     match vfs.sync_dir(directory_of(there)) {
-        // It is not this user who made it, where there is not even the right to look.
-        Err(e) if e.cause.kind() == ErrorKind::PermissionDenied => {}
+        // It is not this user who made it, where there is not even the right to look; nor anybody by now, where no name is ever changed.
+        Err(e)
+            if matches!(
+                e.cause.kind(),
+                PermissionDenied | InvalidInput | ReadOnlyFilesystem | Unsupported
+            ) => {}
         synced => synced?,
     }
     for (i, dir) in new.iter().enumerate().rev() {

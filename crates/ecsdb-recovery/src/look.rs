@@ -228,7 +228,10 @@ fn scan_log(
     let own = match LogScan::run_through(vfs, log, manifest.database, known, from, take) {
         // CKP-10: where the archive has what is missed, another's file is in nobody's way.
         Err(e @ LogError::OtherDatabase { .. }) => {
-            let scan = with_archive(kept).map_err(|_| e)?;
+            let scan = with_archive(kept).map_err(|why| {
+                tracing::warn!(error = %why, "the archive does not help");
+                e
+            })?;
             return Ok(Logged { scan, was_given: false, unseen: None });
         }
         own => own?,

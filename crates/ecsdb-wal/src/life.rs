@@ -12,7 +12,7 @@ use crate::found::{Found, look_at};
 use crate::losses::MISSING;
 use crate::options::SegmentEnd;
 use crate::reader::{Damage, SegmentReader};
-use crate::scan::{Known, LogScan};
+use crate::scan::{Known, LogScan, ScannedSegment};
 use crate::walk::{Walked, walk};
 
 const OTHER: &str = "the segment is another one of that number";
@@ -62,7 +62,12 @@ impl LogScan {
             let path = dir.path.join(FileKind::Segment.name(marked));
             return other(0, &path, known.after.next(), MISSING, by_salt());
         }
-        if let Some(next) = self.segments.first()
+        // REC-8: what nobody needs closes nothing that the manifest knows.
+        let is_known =
+            |segment: &ScannedSegment| segment.header.sequence == marked && segment.header.salt == salt;
+        if marked != 0
+            && !self.whole().iter().any(is_known)
+            && let Some(next) = self.segments.first()
             && let Some(path) = goes_on_otherwise(vfs, database, covered, next.header.previous)?
         {
             let evidence = format!("{} ends elsewhere than it says", path.display());
@@ -95,10 +100,8 @@ fn goes_on_otherwise<'a>(
         if header.database != database || header.sequence != file.number {
             continue;
         }
-        // A salvage's log follows from none. Where one is missing, that would tell.
-        let is_its = end.segment == file.number;
-        let otherwise =
-            if is_its { ends_elsewhere(&mut reader, end)? } else { (1..file.number).contains(&end.segment) };
+        // A salvage's log follows from none.
+        let otherwise = end.segment == file.number && ends_elsewhere(&mut reader, end)?;
         return Ok(otherwise.then_some(&*file.path));
     }
     Ok(None)
@@ -110,7 +113,8 @@ fn ends_elsewhere(reader: &mut SegmentReader, end: SegmentEnd) -> Result<bool> {
     let is_end = |walked: &Walked| (walked.end.offset, walked.end.link) == (end.offset, end.link);
     let mut behind = Walked::from(reader, end);
     behind.go_on(reader, u64::MAX, &mut |_, _, _| {})?;
-    if behind.durable_to.0 > end.offset {
+    // As at the end of a log: without a transaction there is nothing that had been durable.
+    if behind.durable > end.last_lsn {
         return Ok(true);
     }
     if reader.closed_at()?.is_none_or(|closed| closed == (end.offset, end.link)) {
@@ -118,7 +122,7 @@ fn ends_elsewhere(reader: &mut SegmentReader, end: SegmentEnd) -> Result<bool> {
     }
     let mut walked = walk(reader, end.offset, &mut |_, _, _| {})?;
     // It was damaged there once, behind what a snapshot holds, and the log went on (REC-8).
-    if is_end(&walked) {
+    if is_end(&walked) || walked.unreadable {
         return Ok(false);
     }
     walked.go_on(reader, u64::MAX, &mut |_, _, _| {})?;

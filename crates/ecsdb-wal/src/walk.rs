@@ -34,6 +34,8 @@ pub(crate) struct Walked {
     pub(crate) last_unix_ns: u64,
     /// Up to here later records say that it was on stable storage, and what the next frame links to.
     pub(crate) durable_to: (u64, u32),
+    /// The last transaction of which they say so, in this segment or before it.
+    pub(crate) durable: Lsn,
 }
 
 /// Gets each transaction as it is verified: its number, the next of its bytes, and whether these are the last of them.
@@ -67,6 +69,7 @@ impl Walked {
             seen: end.last_lsn,
             last_unix_ns: reader.header().created_unix_ns,
             durable_to: (end.offset, end.link),
+            durable: Lsn::ZERO,
         }
     }
 
@@ -124,6 +127,7 @@ impl Walked {
                         break;
                     };
                     self.last_unix_ns = info.unix_ns;
+                    self.durable = self.durable.max(Lsn(info.durable));
                     self.ends.push_back((self.end.last_lsn, here, frame.header.link));
                     while let Some(&(lsn, end, link)) = self.ends.front()
                         && lsn.0 <= info.durable
