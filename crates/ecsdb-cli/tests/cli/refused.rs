@@ -1,26 +1,27 @@
 //! A command that is refused has changed nothing, wherever the settings say that the directories are.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ecsdb::prelude::*;
 
 use crate::fixture::{Clock, Fixture, files};
 use crate::settings::with;
 
-/// A database with two snapshots, and log that went to the archive; and directories that are none of its.
+/// A database with snapshots, and log that went to the archive; and directories that are none of its.
 fn places() -> Fixture {
     let fixture = Fixture::new();
-    for _ in 0..2 {
+    for _ in 0..4 {
         let db = Database::builder(fixture.path("world")).keep_all().open().unwrap();
         db.write(|tx| {
             tx.insert_resource(Clock(1));
             Ok(())
         })
         .unwrap();
-        db.snapshot().unwrap().wait().unwrap();
+        db.compact().unwrap().wait().unwrap();
         db.close().unwrap();
     }
-    assert!(fixture.path("world/archive").exists());
+    let is_segment = |(path, ..): (PathBuf, _, _)| path.extension().is_some_and(|of| of == "seg");
+    assert!(files(&fixture.path("world/archive")).into_iter().any(is_segment));
     std::fs::create_dir(fixture.path("empty")).unwrap();
     std::fs::create_dir(fixture.path("used")).unwrap();
     std::fs::write(fixture.path("used/mine"), "mine").unwrap();
@@ -72,4 +73,25 @@ fn a_change_that_is_refused_for_a_wrong_directory_leaves_nothing_there() {
     let salvage = [("ECDB_SNAPSHOT_DIR", &*path), ("ECDB_RECOVERY_POLICY", "salvage")];
     let (code, out, error) = with(&fixture, &salvage, &["snapshot", "world"]);
     assert_eq!(code, 0, "{out}{error}");
+}
+
+/// Nobody has said of an archive that it is wanted, but that it keeps what nobody gives up: one that is not mounted is none to go on in.
+#[test]
+fn an_archive_that_is_away_has_no_other_one_in_its_place() {
+    for command in [&["snapshot", "world"][..], &["compact", "world"], &["repair", "world"]] {
+        let fixture = places();
+        let moments = || {
+            let moments = &fixture.json(&["info", "world"])["moments"];
+            [moments["first"]["lsn"].clone(), moments["last"]["lsn"].clone()]
+        };
+        let before = moments();
+        let path = fixture.path("empty").display().to_string();
+        let (_, _, error) = with(&fixture, &[("ECDB_ARCHIVE_DIR", &path)], command);
+        assert!(error.contains(&format!("the archive in {path} is away")), "{command:?}: {error}");
+        assert_eq!(std::fs::read_dir(&path).unwrap().count(), 0, "{command:?}");
+        // Once it is mounted again, all is as it was.
+        fixture.ok(command);
+        assert_eq!(moments(), before, "{command:?}");
+        assert_eq!(fixture.json(&["verify", "world"])["faults"], serde_json::json!([]), "{command:?}");
+    }
 }
