@@ -158,3 +158,34 @@ fn lsns(lost: &ecsdb_recovery::Lost) -> String {
         None => format!("from LSN {} on: {}", lost.first, lost.why),
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    use std::path::PathBuf;
+
+    use ecsdb_recovery::{Rejected, Verified};
+
+    use super::*;
+
+    /// It is told when the work is done, and not found out then that it cannot be.
+    #[test]
+    fn what_an_opening_and_a_check_tell_may_be_of_files_whose_names_are_no_unicode() {
+        let path = PathBuf::from(OsStr::from_bytes(b"w\xff"));
+        let all = || vec![path.clone()];
+        let mut report = RecoveryReport::default();
+        (report.strangers, report.unlisted, report.set_aside, report.removed) = (all(), all(), all(), all());
+        report.rejected = vec![Rejected { path: path.clone(), reason: "it is damaged".into(), away: false }];
+        let told = Opening { report, is_done: true }.json().unwrap();
+        for key in ["strangers", "unlisted", "set_aside"] {
+            assert_eq!(told[key][0]["bytes"], "77ff", "{key}");
+        }
+        let mut verified = Verified::default();
+        (verified.away, verified.left_alone) = (all(), all());
+        let told = serde_json::to_value(verified).unwrap();
+        for key in ["away", "left_alone"] {
+            assert_eq!(told[key][0]["bytes"], "77ff", "{key}");
+        }
+    }
+}
