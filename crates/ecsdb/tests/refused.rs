@@ -1,5 +1,7 @@
 //! An opening that is refused leaves nothing: in directories that are the wrong ones, or not mounted, least of all.
 
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
