@@ -95,3 +95,22 @@ fn an_archive_that_is_away_has_no_other_one_in_its_place() {
         assert_eq!(fixture.json(&["verify", "world"])["faults"], serde_json::json!([]), "{command:?}");
     }
 }
+
+/// Whatever may be done with it.
+#[cfg(unix)]
+#[test]
+fn a_file_in_the_place_of_a_directory_is_said_to_be_none() {
+    use std::os::unix::fs::PermissionsExt;
+    let fixture = places();
+    let path = fixture.path("used/mine").display().to_string();
+    for mode in [0o644, 0o755] {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        for variable in ["ECDB_SNAPSHOT_DIR", "ECDB_WAL_DIR", "ECDB_ARCHIVE_DIR"] {
+            for command in ["snapshot", "compact", "repair"] {
+                let (code, _, error) = with(&fixture, &[(variable, &path)], &[command, "world"]);
+                let at = format!("{variable} {command} {mode:o}: {code} {error}");
+                assert!(code == 1 && error.to_lowercase().contains("not a directory"), "{at}");
+            }
+        }
+    }
+}
