@@ -52,6 +52,7 @@ fn a_snapshot_is_taken_listed_and_gone_back_to() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a manifest goes")]
 fn it_is_compacted_checked_and_counted() {
     let dir = tempfile::tempdir().unwrap();
     let app = app(Builder::new().data_dir(dir.path())).unwrap();
