@@ -15,7 +15,8 @@ const CTRL_C: u8 = 2;
 /// That of a terminal that goes away.
 const HANG_UP: u8 = 1;
 
-/// The number of the first signal; 0 until there was one.
+/// The number of the first signal; 0 until there was one. Of several that come before this process gets a core it is the lowest: the system does not
+/// keep in which order they were sent.
 static ASKED: AtomicU8 = AtomicU8::new(0);
 /// All that there were: a bit each.
 static SEEN: AtomicU32 = AtomicU32::new(0);

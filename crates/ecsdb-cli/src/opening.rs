@@ -3,7 +3,8 @@
 
 use anyhow::{Context, Result};
 use ecsdb::{DataLoss, Database, Policy, RecoveryError, RecoveryReport};
-use ecsdb_io::{Disk, Layout, LockKind, lock_there, numbered_files};
+use ecsdb_compactor::Error as StoreError;
+use ecsdb_io::{Disk, FileKind, Layout, LockKind, lock_there, numbered_files};
 use ecsdb_recovery::{look, mark};
 use serde_json::{Value as Json, json};
 
@@ -20,6 +21,9 @@ pub(crate) struct Opening {
 impl Settled {
     /// Opens it for changing it by the policy of its settings, and says what that did.
     pub(crate) fn open(&self) -> Result<(Database, Opening)> {
+        if self.config.recovery.policy != Policy::Salvage {
+            self.check_snapshots()?;
+        }
         let db = self.open_by(self.config.recovery.policy)?;
         let report = db.recovery_report().context("the report of the recovery")?.clone();
         let opening = Opening { report, is_done: !self.is_dry };
@@ -39,6 +43,19 @@ impl Settled {
         Ok(opened?)
     }
 
+    /// Refuses a directory of snapshots that is the wrong one, or not mounted: it opens without any, and would take the directory for its own before
+    /// it refuses to write one there.
+    fn check_snapshots(&self) -> Result<()> {
+        let layout = self.layout()?;
+        let dir = layout.snapshot_dir();
+        let has_some =
+            look(self.vfs(), &layout).is_ok_and(|it| !it.snapshots.is_empty() || !it.away.is_empty());
+        if has_some && numbered_files(self.vfs(), dir, &[FileKind::Snapshot])?.is_empty() {
+            return Err(StoreError::SnapshotsAway(dir.into()).into());
+        }
+        Ok(())
+    }
+
     /// Refuses what an opening for changing would be refused for before it reads anything: somebody has it open, a directory is another's, or
     /// nothing can be written there. A dry run asks the same. Nothing is written.
     pub(crate) fn check_opening(&self) -> Result<()> {
@@ -46,10 +63,15 @@ impl Settled {
         // The lock is tried for a moment, on the file that is there: where none is, nobody has it.
         lock_there(&Layout::lock_file(layout.root()), LockKind::Exclusive, "")
             .map_err(RecoveryError::from)?;
-        if let Ok(manifest) = look(&Disk, &layout) {
-            for dir in [layout.log_dir(), layout.snapshot_dir()] {
-                mark(&Disk, &layout, dir, manifest.database)?;
+        match look(&Disk, &layout) {
+            Ok(manifest) => {
+                for dir in [layout.log_dir(), layout.snapshot_dir()] {
+                    mark(&Disk, &layout, dir, manifest.database)?;
+                }
             }
+            Err(e @ RecoveryError::ForeignDirectory { .. }) => return Err(e.into()),
+            // A repair may open it.
+            Err(_) => {}
         }
         // What it has is looked at once the database is open, by which that has changed.
         drop(numbered_files(&Disk, layout.archive_dir(), &[])?);
@@ -134,5 +156,36 @@ fn lsns(lost: &ecsdb_recovery::Lost) -> String {
     match lost.last {
         Some(last) => format!("LSN {} to {last}: {}", lost.first, lost.why),
         None => format!("from LSN {} on: {}", lost.first, lost.why),
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    use std::path::PathBuf;
+
+    use ecsdb_recovery::{Rejected, Verified};
+
+    use super::*;
+
+    /// It is told when the work is done, and not found out then that it cannot be.
+    #[test]
+    fn what_an_opening_and_a_check_tell_may_be_of_files_whose_names_are_no_unicode() {
+        let path = PathBuf::from(OsStr::from_bytes(b"w\xff"));
+        let all = || vec![path.clone()];
+        let mut report = RecoveryReport::default();
+        (report.strangers, report.unlisted, report.set_aside, report.removed) = (all(), all(), all(), all());
+        report.rejected = vec![Rejected { path: path.clone(), reason: "it is damaged".into(), away: false }];
+        let told = Opening { report, is_done: true }.json().unwrap();
+        for key in ["strangers", "unlisted", "set_aside"] {
+            assert_eq!(told[key][0]["bytes"], "77ff", "{key}");
+        }
+        let mut verified = Verified::default();
+        (verified.away, verified.left_alone) = (all(), all());
+        let told = serde_json::to_value(verified).unwrap();
+        for key in ["away", "left_alone"] {
+            assert_eq!(told[key][0]["bytes"], "77ff", "{key}");
+        }
     }
 }

@@ -264,6 +264,17 @@ impl Look<'_> {
         self.see_by(&self.history()?, moment)
     }
 
+    /// When the state at `lsn` was written by the log, or else the snapshot taken that has it, which the second says.
+    pub(crate) fn when(&self, history: &History<'_>, lsn: Lsn) -> (u64, bool) {
+        match written(history, lsn) {
+            0 => {
+                let has_it = self.manifest.snapshots.iter().rev().find(|entry| entry.lsn == lsn.0);
+                (has_it.map_or(0, |entry| entry.created_unix_ns), true)
+            }
+            written => (written, false),
+        }
+    }
+
     /// The state at a moment, with values as they are stored.
     pub(crate) fn see_by(&self, history: &History<'_>, moment: Moment) -> Result<Seen> {
         let bar = output::spinner();
@@ -283,11 +294,10 @@ impl Look<'_> {
         });
         bar.finish_and_clear();
         let past = past.map_err(|e| out_of_range(e, history, moment))?;
-        let loaded = past.report.snapshot.map(|loaded| loaded.sequence);
-        let base = self.manifest.snapshots.iter().find(|entry| Some(entry.sequence) == loaded);
-        let written = if past.unix_ns == 0 { written(history, past.world.lsn()) } else { past.unix_ns };
-        let of_snapshot = written == 0;
-        let unix_ns = if of_snapshot { base.map_or(0, |entry| entry.created_unix_ns) } else { written };
+        let (unix_ns, of_snapshot) = match past.unix_ns {
+            0 => self.when(history, past.world.lsn()),
+            written => (written, false),
+        };
         Ok(Seen {
             view: past.world.view(),
             world: past.world,
@@ -326,6 +336,7 @@ impl Seen {
     pub(crate) fn line(&self) -> String {
         let lsn = self.view.lsn();
         match (self.unix_ns, self.of_snapshot) {
+            (0, _) if lsn == Lsn::ZERO => "as of LSN 0, before the first transaction".into(),
             (0, _) => format!("as of LSN {lsn}"),
             (at, true) => format!("as of LSN {lsn}, in a snapshot of {}", times::local(at)),
             (at, false) => format!("as of LSN {lsn}, {}", times::local(at)),

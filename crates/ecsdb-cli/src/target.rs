@@ -166,7 +166,9 @@ pub(crate) fn can_write(dir: &Path) -> Result<()> {
     if fs::symlink_metadata(there).is_ok_and(|there| there.is_symlink()) && !there.exists() {
         return Err(Failure::Exists(format!("{} is a link to nothing", there.display())).into());
     }
-    access(there, true).with_context(|| format!("nothing can be written in {}", there.display()))
+    let is_other = fs::metadata(there).is_ok_and(|there| !there.is_dir());
+    let can = if is_other { Err(ErrorKind::NotADirectory.into()) } else { access(there, true) };
+    can.with_context(|| format!("nothing can be written in {}", there.display()))
 }
 
 /// Refuses a directory, or a file, in which nothing may be written.

@@ -72,7 +72,7 @@ impl Store {
             return Ok(());
         }
         work.archive_lock = None;
-        if is_empty && had_some(&manifest) && self.settings().said(manifest.kept).archive != 0 {
+        if is_empty && had_some(&manifest) && self.settings().kept(manifest.kept).archive != 0 {
             return Err(Error::ArchiveAway(dir.into()));
         }
         work.archive_lock = Some(claim(vfs, &self.layout, dir, manifest.database)?);

@@ -153,6 +153,9 @@ pub fn is_unfinished(vfs: &dyn Vfs, layout: &Layout, mark: &Path) -> Result<bool
     let root = layout.root();
     let entries = match vfs.read_dir(root) {
         Err(e) if e.is_not_found() => return Ok(false),
+        Err(e) if e.cause.kind() == ErrorKind::NotADirectory => {
+            return Err(Error::TargetNotEmpty(root.into()));
+        }
         entries => entries?,
     };
     let is_mark = |entry: &DirEntry| entry.kind == EntryKind::File && root.join(&entry.name) == mark;

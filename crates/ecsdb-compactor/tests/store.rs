@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ecsdb_compactor::copy::write_database;
 use ecsdb_compactor::{
-    Archiving, Control, Error, EventSender, Retention, Store, StoreFiles, StoreSettings, Task,
+    Archiving, Claim, Control, Error, EventSender, Retention, Store, StoreFiles, StoreSettings, Task,
 };
 use ecsdb_core::{Component, World};
 use ecsdb_io::{Disk, FileKind, Layout, LockError, Urgency, Vfs};
@@ -276,4 +276,15 @@ fn the_first_look_waits_for_no_work() {
         assert_eq!(looked.expect("it waits for the snapshot").unwrap(), 0);
         snapshot.join().unwrap().unwrap();
     });
+}
+
+/// Somebody may have put it there since it was looked for.
+#[test]
+fn a_file_is_no_place_for_something_new() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "mine").unwrap();
+    let layout = Layout::new(&file);
+    let taken = Claim::take(Arc::new(Disk), &layout, &layout.unfinished_file());
+    assert!(matches!(taken, Err(Error::TargetNotEmpty(place)) if place == file));
 }

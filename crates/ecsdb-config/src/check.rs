@@ -58,7 +58,13 @@ impl Said {
 
     fn check_one(&mut self, key: &str, value: &Value, text: Option<&Text>, problems: &mut Vec<Problem>) {
         let setting = setting(key);
-        if let Some((setting, value)) = setting.and_then(|setting| Some((setting, setting.normal(value)?))) {
+        // In a file there is nothing like it.
+        let is_open =
+            |setting: &Setting| setting.is_optional && text.is_none() && matches!(value, Value::Empty(..));
+        let right = |setting: &Setting| {
+            if is_open(setting) { Some(value.clone()) } else { setting.normal(value) }
+        };
+        if let Some((setting, value)) = setting.and_then(|setting| Some((setting, right(setting)?))) {
             self.right.push((&setting.key, value));
             return;
         }

@@ -21,6 +21,8 @@ pub struct Setting {
     pub example: String,
     /// When a change takes effect.
     pub applies: Applies,
+    /// It may be left open, and is then as it was, or as others say.
+    pub(crate) is_optional: bool,
     /// In bytes, nanoseconds, or as the number itself.
     minimum: f64,
     maximum: Option<f64>,
@@ -102,7 +104,9 @@ impl Setting {
             _ => Applies::Live,
         };
         let description = schema["description"].as_str().unwrap_or_default().into();
-        Setting { key, description, unit, default, example, applies, minimum, maximum }
+        // Without a directory of its own there is no database.
+        let is_optional = schema["default"].is_null() && key.contains('.');
+        Setting { key, description, unit, default, example, applies, is_optional, minimum, maximum }
     }
 
     /// Section and name.

@@ -10,7 +10,8 @@ use crate::error::{Error, Origin, Problem, Result};
 use crate::settings::PersistenceConfig;
 
 impl PersistenceConfig {
-    /// These settings, and over them those of `said`: sections with settings, written as in a configuration file.
+    /// These settings, and over them those of `said`: sections with settings, written as in a configuration file. Nothing (`None`, `null` in JSON) takes
+    /// back one that may be left open: `archive.enabled`, and the directories in a section.
     ///
     /// ```
     /// use std::collections::BTreeMap;

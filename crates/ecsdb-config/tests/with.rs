@@ -21,6 +21,27 @@ fn refused(said: &Json) -> (Vec<String>, String) {
     (problems.into_iter().map(|problem| problem.key).collect(), text)
 }
 
+/// Those that may be left open, by which it is as it was.
+const OPTIONAL: [&str; 4] = ["wal.dir", "snapshot.dir", "archive.dir", "archive.enabled"];
+
+/// `null` leaves open what was said; and no other setting, of which nobody knows what it would be then.
+#[test]
+fn what_was_said_is_taken_back() {
+    let config = PersistenceConfig::new("w");
+    for key in OPTIONAL {
+        let value = if key == "archive.enabled" { json!(false) } else { json!("elsewhere") };
+        let said = config.with(one(key, value)).unwrap();
+        assert_ne!(said, config, "{key}");
+        assert_eq!(said.with(one(key, json!(null))).unwrap(), config, "{key}");
+        assert_eq!(config.with(one(key, json!(null))).unwrap(), config, "{key}");
+        // Beside others, one of which is wrong.
+        let mut beside = one("wal", json!({ "segment_bytes_max": "1 KiB" }));
+        let (section, name) = key.split_once('.').unwrap();
+        beside[section][name] = json!(null);
+        assert_eq!(refused(&beside).0, ["wal.segment_bytes_max"], "{key}");
+    }
+}
+
 /// Of two settings that do not go together the one that was given is wrong, whatever was said of the other one before.
 #[test]
 fn what_is_given_is_wrong_rather_than_what_was_there() {
@@ -60,8 +81,9 @@ fn every_setting_takes_what_it_may_be_and_names_itself_otherwise() {
         };
         let with = config.with(one(key, example.clone())).unwrap_or_else(|e| panic!("{key} {example}: {e}"));
         drop(with);
+        let is_optional = OPTIONAL.contains(&key);
         for wrong in [
-            json!(null),
+            if is_optional { json!([null]) } else { json!(null) },
             json!([]),
             json!([1]),
             json!({}),

@@ -105,6 +105,14 @@ impl Owner {
         Ok(())
     }
 
+    /// Says no more whose `dir` is.
+    ///
+    /// # Errors
+    /// When a file operation fails.
+    pub fn remove(vfs: &dyn Vfs, dir: &Path) -> Result<()> {
+        vfs.remove(&dir.join(OWNER_FILE))
+    }
+
     fn encode(&self) -> String {
         let mut text = format!("{FIRST_LINE}\nidentity {:032x}\nin {}\n", self.database, self.root.display());
         let sum = checksum(0, text.as_bytes());

@@ -88,6 +88,12 @@ pub fn claim(vfs: &dyn Vfs, layout: &Layout, dir: &Path, database: u128) -> Resu
     // WAL-12: the directory's own name, too.
     create_dir_durably(vfs, dir)?;
     let lock = lock(vfs, dir, LockKind::Exclusive)?;
+    claim_locked(vfs, layout, dir, database)?;
+    Ok(lock)
+}
+
+/// As [`claim`], of a directory that is locked.
+pub(crate) fn claim_locked(vfs: &dyn Vfs, layout: &Layout, dir: &Path, database: u128) -> Result<()> {
     // And again, for what it is once nobody can change it.
     if mark(vfs, layout, dir, database)? != Mark::Ours {
         match Owner::new(database, layout.root()).write(vfs, dir) {
@@ -98,7 +104,7 @@ pub fn claim(vfs: &dyn Vfs, layout: &Layout, dir: &Path, database: u128) -> Resu
             written => written?,
         }
     }
-    Ok(lock)
+    Ok(())
 }
 
 /// Whether a directory is within that of this database, or says that it is of the one there, by whatever name.

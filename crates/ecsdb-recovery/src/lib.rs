@@ -30,6 +30,7 @@ mod repair;
 mod replay;
 mod report;
 mod superfluous;
+mod taken;
 mod verify;
 
 pub use archived::{archive_away, lacks_manifest, missing_files, missing_segments};

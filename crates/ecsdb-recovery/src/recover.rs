@@ -7,19 +7,19 @@ use std::sync::Arc;
 use ecsdb_core::{Unreadable, World};
 use ecsdb_io::sync::Instant;
 use ecsdb_io::{
-    DirLock, FileKind, IoError, Layout, LockKind, Vfs, create_dir_durably, next_free_number, numbered_files,
-    replace,
+    DirLock, FileKind, IoError, Layout, Vfs, create_dir_durably, next_free_number, numbered_files, replace,
 };
 use ecsdb_snapshot::Manifest;
 use ecsdb_wal::{LogScan, LogStart, Lsn, SegmentEnd, SegmentHeader, Tail};
 
 use crate::archived::lacks_manifest;
-use crate::claim::{claim, lock, mark};
+use crate::claim::mark;
 use crate::error::{Error, Result};
 use crate::look::{goes_on_from_newer, look, replay_log};
 use crate::policy::{Existence, Options, Policy};
 use crate::present::check_existence;
 use crate::report::{ClosedComponent, DataLoss, RecoveryReport, Step};
+use crate::taken::Taken;
 use crate::{aside, find, repair};
 
 /// Numbers of files that there must be for an opening: more than any will ever use.
@@ -46,27 +46,32 @@ pub struct Recovered {
     damaged: Vec<PathBuf>,
     /// The last segment, if it is longer than what counts of it.
     cut: Option<repair::Cut>,
+    taken: Taken,
 }
 
 /// Opens the database that lies in `layout`, or makes a new one.
 ///
 /// # Errors
 /// When the directory is locked, a file operation fails, or the damage is more than the policy allows. What was found is not changed
-/// then, but for leftovers of interrupted operations.
+/// then, but for leftovers of interrupted operations; in directories in which there was nothing of a database there is nothing of this one.
 pub fn recover(
     vfs: &Arc<dyn Vfs>,
     layout: &Layout,
     options: Options,
     progress: &mut dyn FnMut(&Step),
 ) -> Result<Recovered> {
+    let mut taken = Taken::new(vfs.clone());
     let vfs = &**vfs;
     let _span = tracing::info_span!("recover", dir = %layout.root().display()).entered();
     let mut report = RecoveryReport::default();
     let mut clock = Clock::new();
     check_existence(vfs, layout, options.existence)?;
-    // WAL-12: the directory's own name, too.
-    create_dir_durably(vfs, layout.root())?;
-    let mut locks = vec![lock(vfs, layout.root(), LockKind::Exclusive)?];
+    if vfs.file_len(layout.root())?.is_none() {
+        // What refuses a new one is found before its directory is made.
+        let new = find::manifest(vfs, layout, options.policy, &mut RecoveryReport::default())?;
+        check_others(vfs, layout, &new)?;
+    }
+    taken.lock(layout.root())?;
     // Somebody else may have made one meanwhile.
     if options.existence == Existence::Refused {
         check_existence(vfs, layout, options.existence)?;
@@ -80,9 +85,7 @@ pub fn recover(
     let mut manifest = find::manifest(vfs, layout, options.policy, &mut report)?;
     // A new one, or a copy. Of one that had a manifest nothing of that is known any more.
     let is_first = manifest.incarnation == 0 && report.data_loss == DataLoss::None;
-    for dir in [layout.log_dir(), layout.snapshot_dir()] {
-        mark(vfs, layout, dir, manifest.database)?;
-    }
+    check_others(vfs, layout, &manifest)?;
     clock.lap("manifest", &mut report);
 
     let wanted = options.register;
@@ -133,14 +136,19 @@ pub fn recover(
         return Err(Error::NumbersUsedUp { dir: layout.log_dir().into(), highest: scan.seen_lsn.0 });
     }
     manifest.incarnation = manifest.incarnation.max(scan.incarnation) + 1;
+    // Before a manifest says that there is a database.
+    for dir in [layout.log_dir(), layout.snapshot_dir()] {
+        taken.lock_there(dir)?;
+    }
     if is_first && !broken {
         // Files without any manifest would look like one that was lost, and directories would belong to nobody. REC-13: whichever of the two manifests
         // of an opening is damaged, the other one says that there was one.
         manifest.publish(vfs, layout)?;
     }
     for dir in [layout.log_dir(), layout.snapshot_dir()] {
-        locks.push(claim(vfs, layout, dir, manifest.database)?);
+        taken.claim(layout, dir, manifest.database)?;
     }
+    let locks = taken.locks([layout.root(), layout.log_dir(), layout.snapshot_dir()]);
     repair::remove_temporaries(vfs, layout, &mut report)?;
     repair::rewrite_end(vfs, layout, &scan)?;
     repair::set_tail_aside(vfs, layout, &scan, &mut report)?;
@@ -238,7 +246,7 @@ pub fn recover(
         // REC-5, REC-17: first it is noted what is given up, and from where on the salvage goes on. Whatever it is interrupted by, that is known.
         manifest.publish(vfs, layout)?;
     }
-    Ok(Recovered { world, manifest, log_start, locks, report, unused: scan.unused, damaged, cut })
+    Ok(Recovered { world, manifest, log_start, locks, report, unused: scan.unused, damaged, cut, taken })
 }
 
 impl Recovered {
@@ -276,6 +284,7 @@ impl Recovered {
             // REC-13: whichever of the two is damaged one day, the other one is there.
             manifest.publish(vfs, layout)?;
         }
+        self.taken.keep();
         clock.lap("publish", report);
         // REC-14: the database does not need it.
         if let Err(e) = write_report(vfs, layout, report) {
@@ -285,6 +294,13 @@ impl Recovered {
         progress(&Step::Done);
         Ok(())
     }
+}
+
+/// Refuses a database with a directory that is another one's.
+fn check_others(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<()> {
+    [layout.log_dir(), layout.snapshot_dir()]
+        .into_iter()
+        .try_for_each(|dir| mark(vfs, layout, dir, manifest.database).map(drop))
 }
 
 /// The header of the log's last segment, if nothing was ever written into it. A session that wrote nothing leaves no segment behind (IO-1):

@@ -54,6 +54,7 @@ pub struct RecoveryReport {
     #[serde(serialize_with = "path_text::list")]
     pub strangers: Vec<PathBuf>,
     /// Snapshots that the manifest did not know of, since it is older than they are: a salvage went by them.
+    #[serde(serialize_with = "path_text::list")]
     pub unlisted: Vec<PathBuf>,
     /// Log segments read.
     pub segments: usize,

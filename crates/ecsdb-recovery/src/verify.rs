@@ -6,17 +6,19 @@ use std::path::{Path, PathBuf};
 use ecsdb_io::{FileKind, Layout, Vfs};
 use ecsdb_snapshot::{LoadOptions, Manifest, Snapshot, SnapshotEntry};
 use ecsdb_wal::{LogError, LogScan, Loss, Lsn, Tail};
+use serde::{Serialize, Serializer};
 
 use crate::archived::{archive_away, lacks_manifest};
 use crate::error::Result;
 use crate::fallback::check_heads;
 use crate::find::{self, listable_dirs};
 use crate::logged::{LostBefore, lost_before, unreachable};
+use crate::path_text;
 use crate::present::lock_closed;
 use crate::report::{Lost, Step};
 
-/// What was found.
-#[derive(Debug, Clone, Default)]
+/// What was found. Serialized, it is what whoever asks needs to know, in whatever way.
+#[derive(Debug, Clone, Default, Serialize)]
 #[non_exhaustive]
 pub struct Verified {
     /// Snapshot files read.
@@ -31,23 +33,38 @@ pub struct Verified {
     /// leaves behind. Damage to the very last group of transactions looks the same.
     pub torn_tail: Option<String>,
     /// Nobody could open the database meanwhile. False where nothing can be written, not even a lock file.
+    #[serde(skip)]
     pub locked: bool,
     /// Snapshots that were not where they should be at an opening, and are not yet; and of the archive what is not there: a segment for each
     /// gap, or the directory. Each counts again once it is back.
+    #[serde(serialize_with = "path_text::list")]
     pub away: Vec<PathBuf>,
     /// What is damaged or missing, each with its file and place.
     pub faults: Vec<String>,
     /// The manifests among it: the next opening sets them aside.
+    #[serde(skip)]
     pub manifests: Vec<PathBuf>,
     /// The segments of other databases among it.
+    #[serde(skip)]
     pub strangers: Vec<PathBuf>,
     /// Of the two manifests one [is gone](lacks_manifest).
     pub lacks_manifest: bool,
     /// Manifests of other databases: nobody goes by them.
+    #[serde(serialize_with = "path_text::list")]
     pub left_alone: Vec<PathBuf>,
     /// The first and the last of the moments that cannot be gone back to for that, of all up to the last one of which anything tells: those that
     /// [`crate::History::reconstruct`] refuses. What a salvage gives up that is not at its end, the faults say.
+    #[serde(serialize_with = "moments")]
     pub unreachable: Vec<(Lsn, Lsn)>,
+}
+
+fn moments<S: Serializer>(ranges: &[(Lsn, Lsn)], to: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Moments {
+        first_lsn: Lsn,
+        last_lsn: Lsn,
+    }
+    to.collect_seq(ranges.iter().map(|&(first_lsn, last_lsn)| Moments { first_lsn, last_lsn }))
 }
 
 /// Reads every manifest, every snapshot file that a retained snapshot needs, the log and the archive, and checks each byte

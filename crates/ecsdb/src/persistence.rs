@@ -283,7 +283,8 @@ impl Persistence {
 
     /// Puts settings into force, as far as they can change while the database runs; or leaves everything as it was.
     pub(crate) fn reconfigure(&self, new: PersistenceConfig) -> Result<Changes> {
-        self.put_into_force(new, |_| true).map(Option::unwrap_or_default)
+        self.check_settings(&new)?;
+        self.put_into_force(self.config.lock(), new)
     }
 
     /// As [`Persistence::reconfigure`], of what `change` makes of the settings, which is called again where somebody else has changed them meanwhile.
@@ -293,26 +294,23 @@ impl Persistence {
             let mut new = were.clone();
             // Without the lock: it may do anything, and take long.
             change(&mut new);
-            if let Some(changes) = self.put_into_force(new, |now| *now == were)? {
-                return Ok(changes);
+            self.check_settings(&new)?;
+            let config = self.config.lock();
+            if *config == were {
+                return self.put_into_force(config, new);
             }
         }
     }
 
-    /// `None` where those that hold by now `may` not be replaced.
+    fn check_settings(&self, new: &PersistenceConfig) -> Result<()> {
+        Ok(new.validate().inspect_err(|e| self.not_reconfigured(e))?)
+    }
+
     fn put_into_force(
         &self,
+        mut config: MutexGuard<'_, PersistenceConfig>,
         new: PersistenceConfig,
-        may: impl FnOnce(&PersistenceConfig) -> bool,
-    ) -> Result<Option<Changes>> {
-        if let Err(e) = new.validate() {
-            self.not_reconfigured(&e);
-            return Err(e.into());
-        }
-        let mut config = self.config.lock();
-        if !may(&config) {
-            return Ok(None);
-        }
+    ) -> Result<Changes> {
         // Asked while nobody else changes them: what closing sets stays.
         if !matches!(*self.closing.lock(), Closing::No) {
             return Err(Error::Closed);
@@ -339,7 +337,7 @@ impl Persistence {
             let Changes { live, at_next_opening, .. } = changes.clone();
             self.events.send(Event::Reconfigured { live, at_next_opening });
         }
-        Ok(Some(changes))
+        Ok(changes)
     }
 
     /// Tells of settings that were refused, to whoever looks for failures.

@@ -52,14 +52,24 @@ export interface Verified {
   snapshots: number
   segments: number
   bytes: number
-  lsn: number
+  /** The last whole transaction. */
+  lastLsn: number
   /** What is damaged or missing; nothing where everything verifies. */
   faults: string[]
   /** What an interrupted write left at the end of the log, which the next opening cuts; nothing that was durable. */
   tornTail: string | null
-  /** Snapshots that are not where they should be; once they are back, they count again. */
-  away: string[]
+  /** Snapshots, and what is missing of the archive, that are not where they should be; once they are back, they count again. */
+  away: Path[]
+  /** One of the two manifests is gone, which the next opening or snapshot makes good. */
+  lacksManifest: boolean
+  /** Manifests of other databases: move them elsewhere. */
+  leftAlone: Path[]
+  /** Moments that cannot be gone back to, first and last, for what is damaged. */
+  unreachable: { firstLsn: number; lastLsn: number }[]
 }
+
+/** A file; with all of its bytes, in hexadecimal, where its name is no Unicode. */
+export type Path = string | { text: string; bytes: string }
 
 /** One look at everything. */
 export interface Stats {

@@ -55,12 +55,27 @@ pub(crate) fn compaction(info: &CompactionInfo) -> Json {
     })
 }
 
+/// What the command line says, too, with names as JavaScript has them.
 pub(crate) fn verified(verified: &Verified) -> Json {
-    json!({
-        "snapshots": verified.snapshots, "segments": verified.segments, "bytes": verified.bytes,
-        "lsn": verified.last_lsn.0, "faults": verified.faults, "tornTail": verified.torn_tail,
-        "away": verified.away.iter().map(|path| path.display().to_string()).collect::<Vec<_>>(),
-    })
+    exact(camel(json!(verified)))
+}
+
+/// `last_lsn` becomes `lastLsn`.
+fn camel(json: Json) -> Json {
+    let name = |key: String| {
+        let mut words = key.split('_');
+        let mut name = words.next().unwrap_or_default().to_string();
+        for word in words {
+            let (first, rest) = word.split_at(word.chars().next().map_or(0, char::len_utf8));
+            name += &(first.to_uppercase() + rest);
+        }
+        name
+    };
+    match json {
+        Json::Array(list) => list.into_iter().map(camel).collect(),
+        Json::Object(fields) => fields.into_iter().map(|(key, value)| (name(key), camel(value))).collect(),
+        other => other,
+    }
 }
 
 pub(crate) fn stats(stats: &Stats) -> Json {

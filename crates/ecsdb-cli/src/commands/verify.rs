@@ -1,6 +1,6 @@
 //! `ecsdb verify`
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
 use clap::Args;
@@ -11,7 +11,7 @@ use indicatif::HumanBytes;
 use serde_json::json;
 
 use crate::failure::{self, Failure};
-use crate::output::{self, Output, many, spinner};
+use crate::output::{Output, many, spinner};
 use crate::place::{Look, Place, Settled};
 
 /// Options of `verify`.
@@ -34,19 +34,10 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
     let checked = checked?;
     let damaged = checked.faults.len() as u64;
     let advice = if damaged > 0 { Some(Advice::of(&settled, &checked)?) } else { None };
-    let unreachable: Vec<_> = checked
-        .unreachable
-        .iter()
-        .map(|(first, last)| json!({ "first_lsn": first.0, "last_lsn": last.0 }))
-        .collect();
     if out.is_json() {
-        let paths = |files: &[PathBuf]| files.iter().map(|file| output::path(file)).collect::<Vec<_>>();
-        let (away, left_alone) = (paths(&checked.away), paths(&checked.left_alone));
-        out.json(&json!({
-            "snapshots": checked.snapshots, "segments": checked.segments, "bytes": checked.bytes,
-            "last_lsn": checked.last_lsn.0, "torn_tail": checked.torn_tail, "faults": checked.faults,
-            "away": away, "left_alone": left_alone, "lacks_manifest": checked.lacks_manifest, "unreachable": unreachable, "needed": advice.as_ref().map(|advice| advice.needed),
-        }))?;
+        let mut told = serde_json::to_value(&checked)?;
+        told["needed"] = json!(advice.as_ref().map(|advice| advice.needed));
+        out.json(&told)?;
     } else {
         if let Some(torn) = &checked.torn_tail {
             out.line(format_args!(

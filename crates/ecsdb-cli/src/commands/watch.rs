@@ -76,13 +76,13 @@ impl Watch {
                 }
                 transactions += 1;
                 bytes += change_set.len() as u64;
-                (info.seen.unix_ns, info.seen.of_snapshot) = (transaction.unix_ns, false);
                 ControlFlow::Continue(())
             })?;
             if let Some(e) = failed {
                 return Err(e.into());
             }
             info.seen.world.advance_lsn(Lsn(newest));
+            (info.seen.unix_ns, info.seen.of_snapshot) = look.when(&history, info.seen.world.lsn());
             info.seen.view = info.seen.world.view();
             info.refresh(look, &history)
         })?;
@@ -239,6 +239,44 @@ mod tests {
         let text = shown(&watch);
         assert!(text.contains("the newest at LSN 5") && text.contains("transactions a second: 0"), "{text}");
         db.close().unwrap();
+    }
+
+    /// Whatever comes before whatever, from a database without any transaction on.
+    #[test]
+    fn a_live_view_says_what_a_first_look_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let seed =
+            std::env::var("ECSDB_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
+        let mut random = fastrand::Rng::with_seed(seed);
+        for case in 0..std::env::var("ECSDB_CASES").map_or(6, |cases| cases.parse().unwrap()) {
+            let dir = dir.path().join(format!("world-{case}"));
+            let open = || ecsdb::Database::builder(dir.clone()).config(|it| it.manual()).open().unwrap();
+            let mut db = open();
+            let settled = &crate::place::Place::of(dir.clone()).settle().unwrap();
+            let mut watch = Watch::look(settled).unwrap();
+            assert_eq!(watch.info.rows()[0][1], "as of LSN 0, before the first transaction");
+            let mut steps = Vec::new();
+            for _ in 0..random.usize(1..6) {
+                let step = random.u32(..5);
+                steps.push(step);
+                match step {
+                    0 => drop(db.write(|tx| Ok(tx.spawn(()))).unwrap()),
+                    1 => drop(db.snapshot().unwrap().wait().unwrap()),
+                    2 => drop(db.compact().unwrap().wait().unwrap()),
+                    3 => {
+                        db.close().unwrap();
+                        db = open();
+                    }
+                    _ => {
+                        watch.again(settled).unwrap();
+                    }
+                }
+            }
+            watch.again(settled).unwrap();
+            let first = settled.look(Info::of).unwrap();
+            assert_eq!(watch.info.json(), first.json(), "seed {seed}, case {case}: {steps:?}");
+            assert_eq!(watch.info.rows(), first.rows(), "seed {seed}, case {case}: {steps:?}");
+        }
     }
 
     #[test]

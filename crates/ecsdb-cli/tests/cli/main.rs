@@ -15,6 +15,7 @@ mod odd;
 mod page;
 mod places;
 mod reading;
+mod refused;
 mod settings;
 mod signals;
 mod tail;

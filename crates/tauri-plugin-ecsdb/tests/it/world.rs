@@ -1,5 +1,6 @@
 //! The commands of the world.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use ecsdb::prelude::*;
@@ -51,6 +52,7 @@ fn a_snapshot_is_taken_listed_and_gone_back_to() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a manifest goes")]
 fn it_is_compacted_checked_and_counted() {
     let dir = tempfile::tempdir().unwrap();
     let app = app(Builder::new().data_dir(dir.path())).unwrap();
@@ -66,7 +68,14 @@ fn it_is_compacted_checked_and_counted() {
         db.write(|tx| Ok(tx.spawn(Score { points: 0, owner }))).unwrap();
     }
     let verified = call(&page, "verify", json!({ "onProgress": channel(9) })).unwrap();
-    assert_eq!((verified["faults"].clone(), verified["lsn"].clone()), (json!([]), json!(12)));
+    let keys: Vec<_> = verified.as_object().unwrap().keys().collect();
+    // As on the command line, but for what that asks beside it.
+    let wanted = ["snapshots", "segments", "bytes", "lastLsn", "tornTail", "away", "faults"];
+    let wanted: BTreeSet<_> =
+        wanted.into_iter().chain(["lacksManifest", "leftAlone", "unreachable"]).collect();
+    assert_eq!(keys.into_iter().map(String::as_str).collect::<BTreeSet<_>>(), wanted);
+    assert_eq!((&verified["faults"], &verified["lastLsn"]), (&json!([]), &json!(12)));
+    assert_eq!((&verified["lacksManifest"], &verified["unreachable"]), (&json!(false), &json!([])));
     let told = heard(&page, 9);
     let (begin, end) = (&told[0], told.last().unwrap());
     assert_eq!(begin["done"], 0, "{told:?}");
@@ -75,6 +84,10 @@ fn it_is_compacted_checked_and_counted() {
     let snapshots = db.stats().unwrap().store.unwrap().snapshot_bytes;
     let before = told.iter().filter(|told| told["done"] != told["total"]);
     assert!(before.filter_map(|told| told["done"].as_u64()).any(|done| done > snapshots), "{told:?}");
+    let names = std::fs::read_dir(db.config().unwrap().dir).unwrap().map(|entry| entry.unwrap().path());
+    let older = names.filter(|path| path.extension().is_some_and(|of| of == "manifest")).min();
+    std::fs::remove_file(older.unwrap()).unwrap();
+    assert_eq!(call(&page, "verify", json!({})).unwrap()["lacksManifest"], true);
     let stats = call(&page, "stats", json!({})).unwrap();
     assert_eq!((stats["entities"].clone(), stats["durableLsn"].clone()), (json!(12), json!(12)));
 }
@@ -110,8 +123,19 @@ fn settings_change_but_not_where_files_lie() {
         change(json!({ "snapshot": { "after_transactions": 1000 }, "wal": { "flush_interval": "20ms" } }))
             .unwrap();
     assert_eq!(changed["live"], json!(["wal.flush_interval", "snapshot.after_transactions"]));
-    let config = app.ecsdb().world().unwrap().config().unwrap();
-    assert_eq!(config.snapshot.after_transactions, 1000);
+    let config = || app.ecsdb().world().unwrap().config().unwrap();
+    assert_eq!(config().snapshot.after_transactions, 1000);
+    // What was said of one that may be left open is taken back, and of no other one.
+    for (enabled, wanted) in
+        [(json!(false), Some(false)), (json!(null), None), (json!(true), Some(true)), (json!(null), None)]
+    {
+        assert_eq!(
+            change(json!({ "archive": { "enabled": enabled } })).unwrap()["live"],
+            json!(["archive.enabled"])
+        );
+        assert_eq!(config().archive.enabled, wanted);
+    }
+    let config = config();
     for setting in ecsdb::config::settings() {
         let value = json!({ setting.key.rsplit('.').next().unwrap(): "/tmp/elsewhere" });
         let section = setting.key.split_once('.').map(|(section, _)| json!({ section: value }));
@@ -125,7 +149,9 @@ fn settings_change_but_not_where_files_lie() {
     for (settings, kind) in [
         (json!({ "archive": { "dir": "/tmp/elsewhere" } }), "call"),
         (json!({ "dir": "/tmp/elsewhere" }), "call"),
+        (json!({ "archive": { "dir": null } }), "call"),
         (json!({ "snapshot": { "chain_max": 0 } }), "config"),
+        (json!({ "snapshot": { "chain_max": null } }), "config"),
         (json!({ "snapshot": { "no_such": 0 } }), "config"),
         (json!({ "nothing": {} }), "config"),
         (json!({ "snapshot": 5 }), "config"),
