@@ -388,8 +388,13 @@ pub(crate) fn unlisted_archive(vfs: &dyn Vfs, layout: &Layout) -> Option<IoError
     numbered_files(vfs, layout.archive_dir(), &[FileKind::CompressedSegment]).err()
 }
 
+/// Whether the archive's directory is there, and cannot be listed.
+pub fn is_archive_unlisted(vfs: &dyn Vfs, layout: &Layout) -> bool {
+    unlisted_archive(vfs, layout).is_some()
+}
+
 /// As [`log_dirs`], for whoever looks at the past. REC-14: an archive that cannot be listed is away, and what the log has needs none.
-pub(crate) fn listable_dirs<'a>(vfs: &dyn Vfs, layout: &'a Layout, manifest: &Manifest) -> Vec<LogDir<'a>> {
+pub fn listable_dirs<'a>(vfs: &dyn Vfs, layout: &'a Layout, manifest: &Manifest) -> Vec<LogDir<'a>> {
     let [log, archive] = log_dirs(layout, manifest);
     match unlisted_archive(vfs, layout) {
         Some(_) => vec![log],

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use ecsdb::{Lsn, Moment};
 use ecsdb_io::FileKind;
-use ecsdb_recovery::{History, archive_away, earliest, lacks_manifest, missing_files};
+use ecsdb_recovery::{History, archive_away, earliest, is_archive_unlisted, lacks_manifest, missing_files};
 use ecsdb_snapshot::{Manifest, SnapshotEntry};
 use ecsdb_wal::segment_files;
 use indicatif::{HumanBytes, HumanCount};
@@ -128,7 +128,11 @@ impl Info {
     /// Reads all but the state once more.
     pub(crate) fn refresh(&mut self, look: &Look<'_>, history: &History<'_>) -> Result<()> {
         self.log = Files::of(look, look.layout.log_dir())?;
-        self.archive = Files::of(look, look.layout.archive_dir())?;
+        let is_unlisted = is_archive_unlisted(look.vfs(), look.layout);
+        self.archive = match is_unlisted {
+            true => Files { count: 0, bytes: 0 },
+            false => Files::of(look, look.layout.archive_dir())?,
+        };
         self.quarantined = match look.vfs().read_dir(&look.layout.quarantine_dir()) {
             Ok(entries) => entries.len() as u64,
             Err(e) if e.is_not_found() => 0,
@@ -154,6 +158,10 @@ impl Info {
         let away = look.manifest.away.iter();
         self.away = away.map(|entry| look.layout.file(FileKind::Snapshot, entry.sequence)).collect();
         self.away.extend(archive_away(look.vfs(), look.layout, look.manifest)?);
+        let archive = look.layout.archive_dir();
+        if is_unlisted && self.away.iter().all(|path| path != archive) {
+            self.away.push(archive.into());
+        }
         self.lost = history.lost().map(|(first, what)| (first.0, what.to_string()));
         Ok(())
     }

@@ -114,3 +114,19 @@ fn a_file_in_the_place_of_a_directory_is_said_to_be_none() {
         }
     }
 }
+
+/// REC-14: whoever only looks at what the log and the snapshots have needs no archive.
+#[test]
+fn an_archive_that_cannot_be_listed_stops_nobody_who_reads() {
+    let fixture = places();
+    let archive = fixture.path("world/archive");
+    std::fs::rename(&archive, fixture.path("away")).unwrap();
+    std::fs::write(&archive, "mine").unwrap();
+    for command in ["info", "inspect", "hash", "dump", "query", "verify"] {
+        fixture.ok(&[command, "world"]);
+    }
+    let (code, listed, _) = with(&fixture, &[], &["wal", "ls", "world"]);
+    assert_eq!((code, listed.contains("MISSING")), (4, true), "{listed}");
+    let away = fixture.json(&["info", "world"])["away"].clone();
+    assert_eq!(away, serde_json::json!([archive.display().to_string()]));
+}

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use ecsdb::Lsn;
 use ecsdb_io::NumberedFile;
-use ecsdb_recovery::{LostBefore, log_dirs, lost_before, scan_log};
+use ecsdb_recovery::{LostBefore, listable_dirs, lost_before, scan_log};
 use ecsdb_snapshot::Manifest;
 use ecsdb_wal::{LogScan, Tail, segment_files};
 use indicatif::HumanBytes;
@@ -22,7 +22,7 @@ pub(super) fn ls(settled: &Settled, out: &mut Output) -> Result<()> {
     let look = |look: &Look<'_>| {
         let scan = scan_log(look.vfs(), look.layout, look.manifest)?;
         let before = lost_before(look.vfs(), look.layout, look.manifest)?;
-        let files = segment_files(look.vfs(), &log_dirs(look.layout, look.manifest))?;
+        let files = segment_files(look.vfs(), &listable_dirs(look.vfs(), look.layout, look.manifest))?;
         let holes = holes(&scan, before.as_ref(), look.manifest, &files);
         Ok((scan, before, holes, look.layout.archive_dir().to_path_buf()))
     };
