@@ -1,5 +1,5 @@
-//! Where a transaction keeps what it may have to put back: old values and rows taken out, moved as bytes into one
-//! growing buffer, so that neither costs an allocation of its own.
+//! Where a transaction keeps what it may have to put back: old values and rows taken out, moved as bytes into
+//! slabs, so that neither costs an allocation of its own.
 //!
 //! Plain values are bytes and nothing else. A value of any other type is still a value: the arena owns it until it is
 //! given back to a block, or dropped at the end of the transaction, when no row is on its way any more (TX-4).
@@ -8,9 +8,9 @@ use std::any::TypeId;
 use std::mem::MaybeUninit;
 
 use super::ops::{Ops, copy_row};
-use crate::buffers::KEPT_BYTES;
+use crate::buffers::{Idle, KEPT_BYTES, reset};
 
-/// The buffer's unit, and the greatest alignment of a value.
+/// The slabs' unit, and the greatest alignment of a value.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 struct Unit([MaybeUninit<u8>; UNIT]);
@@ -18,10 +18,8 @@ struct Unit([MaybeUninit<u8>; UNIT]);
 const UNIT: usize = 64;
 /// Values start at multiples of this, and places count in it.
 const STEP: usize = 8;
-/// Units of the first buffer.
-const UNITS_MIN: usize = 64;
-/// Transactions that must have done with a quarter of the buffer before it is given back.
-const IDLE_MAX: u32 = 64;
+/// Bytes of a slab. What a large transaction has used is given back by a slab at a time: all at once would be the next one's pause.
+const SLAB: usize = 64 << 10;
 
 /// Where a value is in an [`Arena`]: of a plain one the place of its bytes, of another its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,14 +33,24 @@ struct Held {
     here: bool,
 }
 
+/// [`SLAB`] bytes: an allocation of their own, or a part of that of a slab before, for a value that is larger than one.
+struct Slab {
+    start: *mut u8,
+    /// Bytes from its start to the end of the allocation.
+    len: usize,
+    /// The allocation, if it begins here; uninitialised.
+    _units: Vec<Unit>,
+}
+
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Arena {
-    units: Vec<Unit>,
-    /// Bytes in use.
+    /// No value goes over the end of a slab but within one allocation.
+    slabs: Vec<Slab>,
+    /// Bytes in use, those that were passed over included.
     len: usize,
     held: Vec<Held>,
-    idle: u32,
+    idle: Idle,
 }
 
 // SAFETY: the arena owns its values, and every row type is a `Component`, hence `Send + Sync`.
@@ -52,27 +60,46 @@ unsafe impl Sync for Arena {}
 
 impl Arena {
     /// Room for `size` bytes at a multiple of `align`; returns its offset.
+    #[inline]
     fn reserve(&mut self, size: usize, align: usize) -> usize {
-        let offset = self.len.next_multiple_of(align.max(STEP));
+        let mut offset = self.len.next_multiple_of(align.max(STEP));
+        if offset % SLAB + size > SLAB {
+            offset = offset.next_multiple_of(SLAB);
+        }
         self.len = offset + size;
-        let units = self.len.div_ceil(UNIT);
-        if units > self.units.len() {
-            self.grow(units);
+        if self.slabs.get(offset / SLAB).is_none_or(|slab| slab.len < offset % SLAB + size) {
+            self.grow(offset / SLAB, size);
         }
         assert!(offset / STEP < u32::MAX as usize, "an arena holds less than 32 GiB");
         offset
     }
 
+    /// Makes a slab with this number, or several in one allocation; values are in none from there on.
     #[cold]
-    fn grow(&mut self, units: usize) {
-        let units = units.max(self.units.len() * 2).max(UNITS_MIN);
-        self.units.reserve_exact(units - self.units.len());
-        // SAFETY: units are uninitialised bytes anyway, and there is room for so many.
-        unsafe { self.units.set_len(units) };
+    fn grow(&mut self, number: usize, size: usize) {
+        self.slabs.truncate(number);
+        let slabs = size.div_ceil(SLAB).max(1);
+        let mut units = Vec::<Unit>::with_capacity(slabs * SLAB / UNIT);
+        let start = units.as_mut_ptr().cast::<u8>();
+        let mut owned = Some(units);
+        for before in (0..slabs).map(|slab| slab * SLAB) {
+            // SAFETY: within the allocation.
+            let start = unsafe { start.add(before) };
+            self.slabs.push(Slab {
+                start,
+                len: slabs * SLAB - before,
+                _units: owned.take().unwrap_or_default(),
+            });
+        }
     }
 
-    fn base(&self) -> *const u8 {
-        self.units.as_ptr().cast()
+    /// A pointer to `len` bytes at `offset`, which a value was given.
+    #[inline]
+    fn at(&self, offset: usize, len: usize) -> *mut u8 {
+        let slab = &self.slabs[offset / SLAB];
+        assert!(offset + len <= self.len && offset % SLAB + len <= slab.len, "no such place in the arena");
+        // SAFETY: within the allocation, as just seen.
+        unsafe { slab.start.add(offset % SLAB) }
     }
 
     /// Copies plain bytes in.
@@ -81,8 +108,7 @@ impl Arena {
         let offset = self.reserve(bytes.len(), STEP);
         // SAFETY: just reserved; the source is another allocation, since the buffer is borrowed exclusively.
         unsafe {
-            let to = self.units.as_mut_ptr().cast::<u8>().add(offset);
-            std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len());
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.at(offset, bytes.len()), bytes.len());
         }
         At((offset / STEP) as u32)
     }
@@ -90,11 +116,10 @@ impl Arena {
     /// The bytes of plain values that were copied in at `at`.
     #[inline]
     pub(crate) fn bytes(&self, at: At, len: usize) -> &[u8] {
-        let offset = at.0 as usize * STEP;
-        assert!(offset + len <= self.len, "no such place in the arena");
+        let bytes = self.at(at.0 as usize * STEP, len);
         // SAFETY: within the bytes in use. Those of plain values have been written; the caller asks for no others, since
         // places come from `push_bytes` and `take`.
-        unsafe { std::slice::from_raw_parts(self.base().add(offset), len) }
+        unsafe { std::slice::from_raw_parts(bytes, len) }
     }
 
     /// The value at `at`, which is not plain, if it is here and of type `T`.
@@ -102,7 +127,7 @@ impl Arena {
         let held = self.held.get(at.0 as usize)?;
         let is = held.here && matches!(held.ops, Ops::Typed(ops) if (ops.type_id)() == TypeId::of::<T>());
         // SAFETY: an initialised value of type `T`, at a multiple of its alignment, which the arena owns for as long as it is borrowed.
-        is.then(|| unsafe { &*self.base().add(held.offset).cast::<T>() })
+        is.then(|| unsafe { &*self.at(held.offset, size_of::<T>()).cast::<T>() })
     }
 
     /// Moves a value in.
@@ -115,8 +140,7 @@ impl Arena {
         let offset = self.reserve(size, ops.align());
         // SAFETY: just reserved, and the caller's value is of that size and in another allocation.
         unsafe {
-            let to = self.units.as_mut_ptr().cast::<u8>().add(offset);
-            copy_row(value, to, size);
+            copy_row(value, self.at(offset, size), size);
         }
         if ops.is_plain() {
             return At((offset / STEP) as u32);
@@ -128,30 +152,23 @@ impl Arena {
     /// A pointer to the value at `at`, which must be here and of the type of `ops`.
     #[inline]
     pub(super) fn value(&self, ops: Ops, at: At) -> *const u8 {
-        let offset = self.offset(ops, at);
-        // SAFETY: within the buffer.
-        unsafe { self.base().add(offset) }
+        self.at(self.offset(ops, at), ops.size())
     }
 
     /// As [`Arena::value`], to be written.
     #[inline]
     pub(super) fn value_mut(&mut self, ops: Ops, at: At) -> *mut u8 {
-        let offset = self.offset(ops, at);
-        // SAFETY: within the buffer.
-        unsafe { self.units.as_mut_ptr().cast::<u8>().add(offset) }
+        self.at(self.offset(ops, at), ops.size())
     }
 
     #[inline]
     fn offset(&self, ops: Ops, at: At) -> usize {
-        let offset = if ops.is_plain() {
-            at.0 as usize * STEP
-        } else {
-            let held = &self.held[at.0 as usize];
-            assert!(held.here && held.ops.same(ops), "the value was given back, or is of another type");
-            held.offset
-        };
-        assert!(offset + ops.size() <= self.len, "no such place in the arena");
-        offset
+        if ops.is_plain() {
+            return at.0 as usize * STEP;
+        }
+        let held = &self.held[at.0 as usize];
+        assert!(held.here && held.ops.same(ops), "the value was given back, or is of another type");
+        held.offset
     }
 
     /// The value at `at` is given up to the caller, who has read it.
@@ -162,39 +179,77 @@ impl Arena {
         }
     }
 
-    /// Drops what is still here and starts again.
+    /// Drops what is still here and starts again. Gives memory back that the last transactions had no use for.
     pub(crate) fn clear(&mut self) {
         // Taken out first, so that nothing is dropped twice, come what may.
         let mut held = std::mem::take(&mut self.held);
         for Held { ops, offset, .. } in held.drain(..).filter(|held| held.here) {
             if let Ops::Typed(ops) = ops {
                 // SAFETY: an initialised value of this type, which is not used after.
-                unsafe { ops.drop_rows(self.units.as_mut_ptr().cast::<u8>().add(offset), 1) };
+                unsafe { ops.drop_rows(self.at(offset, ops.size), 1) };
             }
         }
         self.held = held;
-        self.shrink();
+        reset(&mut self.held);
+        self.idle.give_back(&mut self.slabs, self.len.div_ceil(SLAB), KEPT_BYTES / SLAB, 1);
         self.len = 0;
-    }
-
-    /// Gives memory back that the last transactions had no use for.
-    fn shrink(&mut self) {
-        if self.units.len() * UNIT <= KEPT_BYTES || self.len * 4 > self.units.len() * UNIT {
-            self.idle = 0;
-            return;
-        }
-        self.idle += 1;
-        if self.idle > IDLE_MAX {
-            self.idle = 0;
-            self.units.truncate(self.units.len() / 2);
-            self.units.shrink_to_fit();
-            self.held.shrink_to(self.units.len());
-        }
     }
 }
 
 impl Drop for Arena {
     fn drop(&mut self) {
         self.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SIZES: [usize; 8] = [0, 1, 12, 2048, SLAB - 8, SLAB, SLAB + 1, 3 * SLAB + 40];
+
+    proptest! {
+        /// Values of any size keep their bytes, whatever earlier transactions have left.
+        #[test]
+        fn what_is_put_in_is_there(transactions in vec(vec((0..SIZES.len(), any::<u8>()), 0..40), 0..12)) {
+            let mut arena = Arena::default();
+            for put in transactions {
+                let at: Vec<At> = put.iter().map(|&(size, byte)| arena.push_bytes(&vec![byte; SIZES[size]])).collect();
+                for (at, &(size, byte)) in at.iter().zip(&put) {
+                    prop_assert!(arena.bytes(*at, SIZES[size]).iter().all(|found| *found == byte));
+                }
+                arena.clear();
+            }
+        }
+    }
+
+    /// What a large transaction has used is given back by those after it, each a little.
+    #[test]
+    fn memory_is_given_back_by_the_slab() {
+        let mut arena = Arena::default();
+        for _ in 0..100 {
+            arena.push_bytes(&[7; SLAB]);
+        }
+        arena.clear();
+        assert!(arena.slabs.len() >= 100);
+        for _ in 0..1000 {
+            let before = arena.slabs.len();
+            arena.push_bytes(&[1; 100]);
+            arena.clear();
+            assert!(before - arena.slabs.len() <= 1, "{before}");
+        }
+        assert_eq!(arena.slabs.len(), KEPT_BYTES / SLAB);
+    }
+
+    #[test]
+    #[should_panic(expected = "no such place in the arena")]
+    fn nothing_is_read_over_the_end_of_a_slab() {
+        let mut arena = Arena::default();
+        let at = arena.push_bytes(&[1; 16]);
+        arena.push_bytes(&[2; SLAB]);
+        arena.bytes(at, SLAB + 8);
     }
 }

@@ -8,12 +8,15 @@ use triomphe::Arc;
 
 use super::rows::RowSet;
 use crate::archetype::{Chunk, Column, Stamp};
+use crate::buffers::Idle;
 use crate::component::CodecError;
 use crate::raw::{Arena, At, Block};
 use crate::shells::unshared;
 
 /// Marks of columns, and of chunks, that are kept for the next transaction.
 const KEPT: usize = 1024;
+/// How many of those beyond are given back by one transaction.
+const AT_ONCE: usize = 16;
 
 /// Where a column is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,29 +109,19 @@ pub(crate) struct Marks {
     pub(crate) sequence: u64,
     columns: Vec<ColumnMarks>,
     columns_used: usize,
+    columns_idle: Idle,
     chunks: Vec<ChunkMarks>,
     chunks_used: usize,
+    chunks_idle: Idle,
 }
 
 impl Marks {
-    /// Forgets everything; O(marks).
+    /// Forgets everything. O(1): what is used again is emptied then, and what is not is given back a little at a time, so that no transaction pays for
+    /// a larger one before it.
     pub(crate) fn begin(&mut self) {
         self.sequence += 1;
-        for marks in &mut self.columns[..self.columns_used] {
-            marks.marked.clear();
-            marks.singles = 0;
-            marks.whole = false;
-        }
-        for marks in &mut self.chunks[..self.chunks_used] {
-            marks.new.clear();
-            marks.moved.clear();
-        }
-        if self.columns_used > KEPT {
-            self.columns.truncate(KEPT);
-        }
-        if self.chunks_used > KEPT {
-            self.chunks.truncate(KEPT);
-        }
+        self.columns_idle.give_back(&mut self.columns, self.columns_used, KEPT, AT_ONCE);
+        self.chunks_idle.give_back(&mut self.chunks, self.chunks_used, KEPT, AT_ONCE);
         (self.columns_used, self.chunks_used) = (0, 0);
     }
 
@@ -184,7 +177,9 @@ impl Marks {
                     whole: false,
                 });
             }
-            self.columns[self.columns_used].place = place;
+            let marks = &mut self.columns[self.columns_used];
+            marks.marked.clear();
+            (marks.place, marks.singles, marks.whole) = (place, 0, false);
             column.marks = Stamp { sequence: self.sequence, index: self.columns_used as u32 };
             self.columns_used += 1;
         }
@@ -213,6 +208,8 @@ impl Marks {
                 });
             }
             let marks = &mut self.chunks[self.chunks_used];
+            marks.new.clear();
+            marks.moved.clear();
             (marks.archetype, marks.chunk) = (archetype, index as u32);
             *stamp = Stamp { sequence: self.sequence, index: self.chunks_used as u32 };
             self.chunks_used += 1;
