@@ -383,14 +383,9 @@ pub(crate) fn gap(
     })
 }
 
-/// Why the archive's directory cannot be listed, if that is so.
-pub(crate) fn unlisted_archive(vfs: &dyn Vfs, layout: &Layout) -> Option<IoError> {
+/// Why the archive's directory, which is there, cannot be listed, if that is so.
+pub fn unlisted_archive(vfs: &dyn Vfs, layout: &Layout) -> Option<IoError> {
     numbered_files(vfs, layout.archive_dir(), &[FileKind::CompressedSegment]).err()
-}
-
-/// Whether the archive's directory is there, and cannot be listed.
-pub fn is_archive_unlisted(vfs: &dyn Vfs, layout: &Layout) -> bool {
-    unlisted_archive(vfs, layout).is_some()
 }
 
 /// As [`log_dirs`], for whoever looks at the past. REC-14: an archive that cannot be listed is away, and what the log has needs none.

@@ -38,7 +38,7 @@ pub use aside::move_aside;
 pub use claim::{Mark, claim, mark};
 pub use error::{Error, Result};
 pub use fallback::{check_heads, fallback};
-pub use find::{bring_back, is_archive_unlisted, listable_dirs, log_dirs};
+pub use find::{bring_back, listable_dirs, log_dirs, unlisted_archive};
 pub use history::{History, Reconstructed, earliest, never_given};
 pub use logged::{LostBefore, lost_before, scan_log};
 pub use moment::Moment;

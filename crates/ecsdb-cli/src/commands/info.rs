@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use ecsdb::{Lsn, Moment};
 use ecsdb_io::FileKind;
-use ecsdb_recovery::{History, archive_away, earliest, is_archive_unlisted, lacks_manifest, missing_files};
+use ecsdb_recovery::{History, archive_away, earliest, lacks_manifest, missing_files, unlisted_archive};
 use ecsdb_snapshot::{Manifest, SnapshotEntry};
 use ecsdb_wal::segment_files;
 use indicatif::{HumanBytes, HumanCount};
@@ -128,7 +128,7 @@ impl Info {
     /// Reads all but the state once more.
     pub(crate) fn refresh(&mut self, look: &Look<'_>, history: &History<'_>) -> Result<()> {
         self.log = Files::of(look, look.layout.log_dir())?;
-        let is_unlisted = is_archive_unlisted(look.vfs(), look.layout);
+        let is_unlisted = unlisted_archive(look.vfs(), look.layout).is_some();
         self.archive = match is_unlisted {
             true => Files { count: 0, bytes: 0 },
             false => Files::of(look, look.layout.archive_dir())?,
