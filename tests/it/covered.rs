@@ -328,3 +328,32 @@ fn a_covered_segment_of_which_the_end_was_misread_is_no_other_lifes() {
     }
     assert!(opened > 100, "{opened}");
 }
+
+/// REC-13: the last segment that a snapshot covers is the one that the manifest knows. What another life goes on with follows from the one before it.
+#[test]
+fn what_follows_from_one_before_the_segment_that_is_known_is_not_applied() {
+    let disk = crashed::disk(1);
+    let db = open(&disk, by_hand, Policy::TruncateTail).unwrap();
+    write(&db, 1);
+    db.close().unwrap();
+    drop(db);
+    let other = disk.crash(CrashVariant::KEPT);
+    let db = open(&disk, by_hand, Policy::TruncateTail).unwrap();
+    (2..6).for_each(|value| write(&db, value));
+    snapshot(&db);
+    let (_, last) = state(&db);
+    db.close().unwrap();
+    drop(db);
+    // A number is passed over where something lies under it.
+    let second = Layout::new(DIR).file(FileKind::Segment, 2);
+    other.put(&second, &[0; 8192]).unwrap();
+    let db = open(&other, by_hand, Policy::TruncateTail).unwrap();
+    (0..20).for_each(|value| write(&db, value));
+    db.close().unwrap();
+    let third = Layout::new(DIR).file(FileKind::Segment, 3);
+    disk.put(&third, &other.read(&third).unwrap()).unwrap();
+    for policy in [Policy::Strict, Policy::TruncateTail] {
+        assert!(open(&disk.crash(CrashVariant::KEPT), by_hand, policy).is_err(), "{policy:?}");
+    }
+    assert_eq!(state(&open(&disk, by_hand, Policy::Salvage).unwrap()).1, last);
+}

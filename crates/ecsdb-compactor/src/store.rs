@@ -308,7 +308,7 @@ impl Store {
         Ok(false)
     }
 
-    /// Publishes what the settings say of the past, if no manifest says so yet (CKP-11). Waits for no snapshot that is written.
+    /// Publishes what the settings say of the past, if no manifest says so yet (CKP-11). Waits for a manifest that is just being published, and for no other work.
     ///
     /// # Errors
     /// When the manifest cannot be published.

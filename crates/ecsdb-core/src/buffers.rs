@@ -20,15 +20,15 @@ const IDLE_MAX: u32 = 64;
 pub(crate) struct Idle(u32);
 
 impl Idle {
-    /// After a use of so many of the entries: gives back `at_once` of those that the last uses had no need for, but for so many that are `kept`. O(at_once):
-    /// what a burst has left is nobody's pause.
+    /// After a use of so many of the entries: gives back a few of those that the last uses had no need for, `at_once` and a thousandth of all, but for so
+    /// many that are `kept`: what a burst has left is nobody's pause.
     pub(crate) fn give_back<T>(&mut self, entries: &mut Vec<T>, used: usize, kept: usize, at_once: usize) {
         if entries.len() <= kept || used * 4 > entries.len() {
             self.0 = 0;
         } else if self.0 < IDLE_MAX {
             self.0 += 1;
         } else {
-            entries.truncate(kept.max(entries.len() - at_once));
+            entries.truncate(kept.max(entries.len() - at_once - entries.len() / 1024));
         }
     }
 }

@@ -46,13 +46,25 @@ impl LogScan {
         let other = |at, path: &Path, first, what, evidence| {
             Ok(Some(OtherLife { at, damage: Damage::new(path, 0, first, what), evidence }))
         };
-        // What comes after the snapshot follows from a segment that is another one.
         let first = dirs.first().map_or(0, |dir| dir.first).max(1);
         if let Some(file) = covered.iter().find(|file| file.number == marked && marked >= first)
             && let Some(header) = SegmentHead::of(vfs, file, database)?.own()
-            && header.salt != salt
         {
-            return other(0, &file.path, known.after.next(), OTHER, by_salt());
+            // What comes after the snapshot follows from a segment that is another one.
+            if header.salt != salt {
+                return other(0, &file.path, known.after.next(), OTHER, by_salt());
+            }
+            // Or from one before it, though it had a transaction. A salvage's log follows from none.
+            if let Some(next) =
+                self.segments.first().filter(|next| (1..marked).contains(&next.header.previous.segment))
+            {
+                let evidence = format!(
+                    "it follows from none after segment {}, and {} is there",
+                    next.header.previous.segment,
+                    file.path.display()
+                );
+                return other(0, &next.path, known.after.next().max(next.header.first_lsn), OTHER, evidence);
+            }
         }
         // Or it is gone that would tell.
         if self.lacks_marked

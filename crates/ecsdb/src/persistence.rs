@@ -326,13 +326,15 @@ impl Persistence {
             maintenance.set_schedule(new.schedule());
         }
         *config = new;
-        // Before whoever closes can come to its end. What is not noted now is with the next manifest.
-        if let Err(e) = self.store.note_settings() {
+        // Before whoever closes can come to its end.
+        let noted = self.store.note_settings();
+        drop(config);
+        // It is with the next manifest then. Without the lock: whoever is told may do anything.
+        if let Err(e) = noted {
             tracing::warn!(error = %e, "what is to be kept of the past could not be noted in the manifest");
             let error = e.to_string();
             self.events.send(Event::Failed { task: Task::Retention, error, retry_in: None });
         }
-        drop(config);
         if !changes.is_empty() {
             let Changes { live, at_next_opening, .. } = changes.clone();
             self.events.send(Event::Reconfigured { live, at_next_opening });
@@ -396,17 +398,18 @@ impl Persistence {
     fn close_first(&self) -> Result<(), CloseFailure> {
         // What is under way comes to its end at the priority of whoever waits for it.
         let _waiting = self.store.urgency().wait();
-        // All work is cancelled at once, and there is no limit on the rate: whoever waits for another's turn gets it. Whoever changes the settings has
-        // come to an end, too.
-        let config = self.config.lock();
-        if let Some(scheduler) = &self.scheduler {
-            scheduler.set_rate_limit(Priority::Snapshot, None);
-        }
-        drop(config);
+        // All work is cancelled at once, and there is no limit on the rate: whoever waits for another's turn gets it.
+        let lift =
+            || self.scheduler.iter().for_each(|scheduler| scheduler.set_rate_limit(Priority::Snapshot, None));
+        lift();
         let jobs = self.jobs.lock().take().unwrap_or_default();
         for (control, _) in &jobs {
             control.cancel();
         }
+        // Whoever changes the settings comes to an end, and nobody does from here on.
+        let config = self.config.lock();
+        lift();
+        drop(config);
         let mut panicked = self.maintenance.as_ref().is_some_and(|maintenance| !maintenance.stop());
         for (_, thread) in jobs {
             panicked |= thread.join().is_err();

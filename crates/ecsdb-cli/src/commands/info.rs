@@ -159,7 +159,7 @@ impl Info {
         self.away = away.map(|entry| look.layout.file(FileKind::Snapshot, entry.sequence)).collect();
         self.away.extend(archive_away(look.vfs(), look.layout, look.manifest)?);
         let archive = look.layout.archive_dir();
-        if is_unlisted && self.away.iter().all(|path| path != archive) {
+        if is_unlisted && look.manifest.kept.archive != 0 && self.away.iter().all(|path| path != archive) {
             self.away.push(archive.into());
         }
         self.lost = history.lost().map(|(first, what)| (first.0, what.to_string()));

@@ -34,11 +34,11 @@ impl Block {
     #[inline]
     pub(crate) fn take_row(&mut self, row: usize, arena: &mut Arena) -> At {
         assert!(row < self.len());
-        self.len -= 1;
-        let last = self.len();
+        let last = self.len() - 1;
         // SAFETY: both rows are initialised; each value is moved once: out of `row`, then the last one into the hole.
         unsafe {
             let at = arena.take(self.ops, self.at(row));
+            self.len -= 1;
             if row != last {
                 copy_row(self.at(last), self.at(row), self.ops.size());
             }

@@ -179,7 +179,7 @@ impl Marks {
             }
             let marks = &mut self.columns[self.columns_used];
             marks.marked.clear();
-            (marks.place, marks.singles, marks.whole) = (place, 0, false);
+            (marks.place, marks.image, marks.singles, marks.whole) = (place, None, 0, false);
             column.marks = Stamp { sequence: self.sequence, index: self.columns_used as u32 };
             self.columns_used += 1;
         }
