@@ -122,19 +122,19 @@ fn goes_on_otherwise<'a>(
 /// Whether a segment tells itself that it does not end there: it goes on with what was on stable storage, or was closed elsewhere. One that is damaged
 /// does not tell. O(1) where it does end there.
 fn ends_elsewhere(reader: &mut SegmentReader, end: SegmentEnd) -> Result<bool> {
-    let is_end = |walked: &Walked| (walked.end.offset, walked.end.link) == (end.offset, end.link);
+    let it = (end.offset, end.link);
     let mut behind = Walked::from(reader, end);
     behind.go_on(reader, u64::MAX, &mut |_, _, _| {})?;
     // As at the end of a log: without a transaction there is nothing that had been durable.
     if behind.durable > end.last_lsn {
         return Ok(true);
     }
-    if reader.closed_at()?.is_none_or(|closed| closed == (end.offset, end.link)) {
+    if reader.closed_at()?.is_none_or(|closed| closed == it) {
         return Ok(false);
     }
     let mut walked = walk(reader, end.offset, &mut |_, _, _| {})?;
     // It was damaged there once, behind what a snapshot holds, and the log went on (REC-8).
-    if is_end(&walked) || walked.unreadable {
+    if (walked.end.offset, walked.end.link) == it || walked.unreadable {
         return Ok(false);
     }
     walked.go_on(reader, u64::MAX, &mut |_, _, _| {})?;
