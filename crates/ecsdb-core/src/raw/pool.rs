@@ -6,14 +6,15 @@
 //! tick that copies every block of a column would ask the operating system for fresh pages each time.
 //!
 //! Blocks are freed by background threads, too, which a snapshot has let go of them. They run at a low priority, so the
-//! writer must never wait for one: [`Pool::free`] only pushes onto a list, and whoever allocates takes from it.
+//! writer must never wait for one: [`Pool::free`] only pushes onto a list, whoever allocates takes from it, and where the slabs are locked by
+//! somebody who does not come on, a block gets a slab of its own.
 
 use std::alloc::Layout;
 use std::any::TypeId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use rustc_hash::FxHashMap;
 
@@ -24,11 +25,17 @@ pub(super) const SLOT_BYTES_MIN: usize = 4096;
 /// Slots of a slab: the bits of its map of free slots. The first slab of a pool has fewer, since most row types of
 /// most programs have few rows.
 const SLOTS_FIRST: u32 = 4;
-const SLOTS: u32 = 64;
+const SLOTS_MAX: u32 = 64;
+/// Bytes of a slab, but for slots that are larger themselves: the system gives none that is larger than its memory.
+const SLAB_BYTES_MAX: usize = 4 << 20;
+/// How often a lock is tried that others have for some microseconds: for about a hundred of them.
+const LOCK_TRIES: u32 = 2000;
 /// Freed blocks that an allocation puts back into their slabs at most, so that its time is bounded.
 const SETTLED_AT_ONCE: usize = 32;
-/// Freed blocks that nobody has allocated since: whoever frees the next one settles them all, so that memory goes back to the system.
+/// Freed blocks that nobody has allocated since, and their bytes: whoever frees the next one settles them all, so that memory goes back to
+/// the system.
 const UNSETTLED_MAX: usize = 4096;
+const UNSETTLED_BYTES_MAX: usize = 128 << 20;
 
 /// What has a pool of its own.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -45,6 +52,14 @@ pub(super) struct Pool {
     /// Blocks freed and not yet back in their slabs: a list through their first bytes.
     freed: AtomicPtr<u8>,
     unsettled: AtomicUsize,
+    /// Slabs made while the others were locked, and not yet among them.
+    apart: AtomicPtr<Apart>,
+}
+
+/// A list of slabs.
+struct Apart {
+    slab: Slab,
+    next: *mut Apart,
 }
 
 #[derive(Default)]
@@ -84,6 +99,16 @@ struct Slab {
 // SAFETY: a slab is memory that nobody else refers to, but for the slots given out, whose owners answer for them.
 unsafe impl Send for Slab {}
 
+/// Slots of a slab.
+fn slots_of(slot: Layout) -> u32 {
+    ((SLAB_BYTES_MAX / slot.size()) as u32).clamp(1, SLOTS_MAX)
+}
+
+/// As many bits.
+fn all_free(slots: u32) -> u64 {
+    u64::MAX >> (SLOTS_MAX - slots)
+}
+
 impl Slab {
     fn layout(slot: Layout, slots: u32) -> Layout {
         slot.size()
@@ -121,53 +146,53 @@ impl Pool {
                 slabs: Mutex::default(),
                 freed: AtomicPtr::new(null_mut()),
                 unsettled: AtomicUsize::new(0),
+                apart: AtomicPtr::new(null_mut()),
             }))
         })
     }
 
-    fn slabs(&self) -> MutexGuard<'_, Slabs> {
-        // A panic (of the allocator) leaves the lists as they were.
-        self.slabs.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The slabs, if they are not locked, or will not be in a moment.
+    fn slabs(&self) -> Option<MutexGuard<'_, Slabs>> {
+        for _ in 0..LOCK_TRIES {
+            match self.slabs.try_lock() {
+                Ok(slabs) => return Some(slabs),
+                // A panic (of the allocator) leaves the lists as they were.
+                Err(TryLockError::Poisoned(slabs)) => return Some(slabs.into_inner()),
+                Err(TryLockError::WouldBlock) => std::hint::spin_loop(),
+            }
+        }
+        None
     }
 
     /// Uninitialised memory of the slot's layout.
     pub(super) fn allocate(&self) -> NonNull<u8> {
         let size = self.slot.size();
-        let mut slabs = self.slabs();
+        let Some(mut slabs) = self.slabs() else { return self.allocate_apart() };
         // Slabs that become empty by this are wanted next, and stay.
         self.settle(&mut slabs, SETTLED_AT_ONCE);
-        let Slabs { all, open, empty, cursor, .. } = &mut *slabs;
-        // The slab of the cursor if it has a free slot after it, else the next slab that has one, round about.
-        let after_cursor = all.range_mut(..=*cursor).next_back().and_then(|(&base, slab)| {
-            let slot = (*cursor - base) / size + 1;
-            let mask = u32::try_from(slot).ok().and_then(|slot| u64::MAX.checked_shl(slot)).unwrap_or(0);
-            (slab.free & mask != 0).then_some((base, mask))
+        let (base, free) = slabs.next_free(size).unwrap_or_else(|| {
+            let slots =
+                if slabs.all.is_empty() { slots_of(self.slot).min(SLOTS_FIRST) } else { slots_of(self.slot) };
+            let memory = memory::allocate(Slab::layout(self.slot, slots));
+            (slabs.add(Slab { memory, slots, free: all_free(slots) }), u64::MAX)
         });
-        let found = after_cursor.or_else(|| {
-            open.range(*cursor + 1..).next().or_else(|| open.first()).map(|&base| (base, u64::MAX))
-        });
-        let (base, mask) = match found {
-            Some(found) => found,
-            None => {
-                let slots = if all.is_empty() { SLOTS_FIRST } else { SLOTS };
-                let layout = Slab::layout(self.slot, slots);
-                let memory = memory::allocate(layout);
-                let base = memory.addr().get();
-                all.insert(base, Slab { memory, slots, free: u64::MAX >> (SLOTS - slots) });
-                open.insert(base);
-                (base, u64::MAX)
+        slabs.take(base, free, size)
+    }
+
+    /// A block that is all of its slab.
+    fn allocate_apart(&self) -> NonNull<u8> {
+        let memory = memory::allocate(Slab::layout(self.slot, 1));
+        let apart =
+            Box::into_raw(Box::new(Apart { slab: Slab { memory, slots: 1, free: 0 }, next: null_mut() }));
+        let mut head = self.apart.load(Ordering::Relaxed);
+        loop {
+            // SAFETY: nobody else refers to it before it is on the list.
+            unsafe { (*apart).next = head };
+            match self.apart.compare_exchange_weak(head, apart, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return memory,
+                Err(now) => head = now,
             }
-        };
-        let Some(slab) = all.get_mut(&base) else { unreachable!("every open slab is among all") };
-        empty.remove(&base);
-        let slot = (slab.free & mask).trailing_zeros();
-        slab.free &= !(1 << slot);
-        if slab.free == 0 {
-            open.remove(&base);
         }
-        *cursor = base + slot as usize * size;
-        // SAFETY: a set bit of `free` is a slot within the slab.
-        unsafe { slab.memory.add(slot as usize * size) }
     }
 
     /// Takes back what [`Pool::allocate`] gave. Waits for nobody.
@@ -185,7 +210,8 @@ impl Pool {
                 Err(now) => head = now,
             }
         }
-        if self.unsettled.fetch_add(1, Ordering::Relaxed) < UNSETTLED_MAX {
+        let most = UNSETTLED_MAX.min(UNSETTLED_BYTES_MAX / self.slot.size());
+        if self.unsettled.fetch_add(1, Ordering::Relaxed) < most {
             return;
         }
         // A few at a time: the writer must not wait for a thread of low priority that has many to put back.
@@ -201,35 +227,81 @@ impl Pool {
 
     /// Puts up to `most` freed blocks back into their slabs.
     fn settle(&self, slabs: &mut Slabs, most: usize) {
-        let size = self.slot.size();
-        let Slabs { all, open, empty, taken, .. } = slabs;
         for _ in 0..most {
-            if taken.0.is_null() {
+            if slabs.taken.0.is_null() {
                 // Everything at once: nobody else takes from the list, so no block on it can come back meanwhile.
-                taken.0 = self.freed.swap(null_mut(), Ordering::Acquire);
+                slabs.taken.0 = self.freed.swap(null_mut(), Ordering::Acquire);
+                // After that: the slab of each block that was on the list is among them.
+                let mut apart = self.apart.swap(null_mut(), Ordering::Acquire);
+                while !apart.is_null() {
+                    // SAFETY: from `allocate_apart`, and on no list any more.
+                    let Apart { slab, next } = *unsafe { Box::from_raw(apart) };
+                    slabs.add(slab);
+                    apart = next;
+                }
             }
-            let Some(block) = NonNull::new(taken.0) else { return };
+            let Some(block) = NonNull::new(slabs.taken.0) else { return };
             // SAFETY: written by `free`, before the block was put on the list.
-            taken.0 = unsafe { block.cast::<*mut u8>().read() };
+            slabs.taken.0 = unsafe { block.cast::<*mut u8>().read() };
             self.unsettled.fetch_sub(1, Ordering::Relaxed);
-            let Some((&base, slab)) = all.range_mut(..=block.addr().get()).next_back() else {
-                unreachable!("the block is of no slab of its pool")
-            };
-            let slot = (block.addr().get() - base) / size;
-            debug_assert!(
-                slot < slab.slots as usize && slab.free & (1 << slot) == 0,
-                "a block is freed twice"
-            );
-            slab.free |= 1 << slot;
-            open.insert(base);
-            if slab.is_empty() {
-                empty.insert(base);
-            }
+            slabs.put_back(block.addr().get(), self.slot.size());
         }
     }
 }
 
 impl Slabs {
+    /// Where the next block is to lie: the slab of the cursor with its free slots after it, else the next slab that has one, round about.
+    fn next_free(&self, size: usize) -> Option<(usize, u64)> {
+        let after_cursor = self.all.range(..=self.cursor).next_back().and_then(|(&base, slab)| {
+            let slot = (self.cursor - base) / size + 1;
+            let mask = u32::try_from(slot).ok().and_then(|slot| u64::MAX.checked_shl(slot)).unwrap_or(0);
+            (slab.free & mask != 0).then_some((base, mask))
+        });
+        after_cursor.or_else(|| {
+            let next = self.open.range(self.cursor + 1..).next().or_else(|| self.open.first());
+            next.map(|&base| (base, u64::MAX))
+        })
+    }
+
+    /// Gives out the first free one of `slots` in the slab at `base`.
+    fn take(&mut self, base: usize, slots: u64, size: usize) -> NonNull<u8> {
+        let Some(slab) = self.all.get_mut(&base) else { unreachable!("every open slab is among all") };
+        self.empty.remove(&base);
+        let slot = (slab.free & slots).trailing_zeros();
+        slab.free &= !(1 << slot);
+        if slab.free == 0 {
+            self.open.remove(&base);
+        }
+        self.cursor = base + slot as usize * size;
+        // SAFETY: a set bit of `free` is a slot within the slab.
+        unsafe { slab.memory.add(slot as usize * size) }
+    }
+
+    /// The slot at this address is free.
+    fn put_back(&mut self, address: usize, size: usize) {
+        let Some((&base, slab)) = self.all.range_mut(..=address).next_back() else {
+            unreachable!("the block is of no slab of its pool")
+        };
+        let slot = (address - base) / size;
+        debug_assert!(slot < slab.slots as usize && slab.free & (1 << slot) == 0, "a block is freed twice");
+        slab.free |= 1 << slot;
+        self.open.insert(base);
+        if slab.is_empty() {
+            self.empty.insert(base);
+        }
+    }
+
+    /// Adds a new slab, and says where it lies.
+    fn add(&mut self, slab: Slab) -> usize {
+        let base = slab.memory.addr().get();
+        if slab.free != 0 {
+            self.open.insert(base);
+            self.empty.insert(base);
+        }
+        self.all.insert(base, slab);
+        base
+    }
+
     /// Takes out the empty slabs that go back to the system. A tick frees as many blocks as it allocates, so as many slabs are kept in
     /// store as are in use.
     fn take_surplus(&mut self, most: usize) -> Vec<Slab> {
@@ -257,7 +329,7 @@ mod tests {
     }
 
     fn settled(pool: &Pool) -> MutexGuard<'_, Slabs> {
-        let mut slabs = pool.slabs();
+        let mut slabs = pool.slabs().unwrap();
         pool.settle(&mut slabs, usize::MAX);
         slabs
     }
@@ -288,15 +360,48 @@ mod tests {
                 // SAFETY: the slot has 4,096 bytes, and was given to nobody else.
                 unsafe { block.add(100).write((address >> 12 & 0xff) as u8) };
                 sender.send(address).unwrap();
-                assert!(pool.slabs().all.len() < 2 * UNSETTLED_MAX, "memory grows at {i}");
+                assert!(pool.slabs().unwrap().all.len() < 2 * UNSETTLED_MAX, "memory grows at {i}");
             }
             drop(sender);
         });
         let held: Vec<_> = (0..3 * UNSETTLED_MAX).map(|_| pool.allocate()).collect();
-        let most = pool.slabs().all.len();
+        let most = pool.slabs().unwrap().all.len();
         // SAFETY: each came from `allocate` and is given back once.
         held.iter().for_each(|&block| unsafe { pool.free(block) });
-        assert!(pool.slabs().all.len() < most, "nothing was given back");
+        assert!(pool.slabs().unwrap().all.len() < most, "nothing was given back");
+    }
+
+    #[test]
+    fn nobody_waits_for_who_has_the_slabs_locked_and_does_not_come_on() {
+        struct Locked;
+        let slot = Layout::from_size_align(SLOT_BYTES_MIN, 64).unwrap();
+        let pool = Pool::of(PoolKey { row: Some(TypeId::of::<Locked>()), slot });
+        let mut blocks = vec![pool.allocate()];
+        let slabs = pool.slabs().unwrap();
+        blocks.extend((0..3).map(|_| pool.allocate()));
+        // SAFETY: each came from `allocate` and is given back once, and the slot has as many bytes.
+        blocks.iter().for_each(|&block| unsafe {
+            block.write_bytes(1, SLOT_BYTES_MIN);
+            pool.free(block);
+        });
+        drop(slabs);
+        let slabs = settled(pool);
+        assert_eq!(slabs.all.len(), 4);
+        assert!(slabs.all.values().all(Slab::is_empty));
+    }
+
+    #[test]
+    fn large_blocks_are_neither_mapped_nor_kept_by_the_dozen() {
+        struct Large;
+        let slot = Layout::from_size_align(64 << 20, 64).unwrap();
+        let pool = Pool::of(PoolKey { row: Some(TypeId::of::<Large>()), slot });
+        // Nothing is written to them, so they are address space alone.
+        let blocks: Vec<_> = (0..20).map(|_| pool.allocate()).collect();
+        assert_eq!(pool.slabs().unwrap().all.len(), 20);
+        // SAFETY: each came from `allocate` and is given back once.
+        blocks.iter().for_each(|&block| unsafe { pool.free(block) });
+        // Two that nobody has put back yet, and as many in store.
+        assert!(pool.slabs().unwrap().all.len() <= 4, "{} are kept", pool.slabs().unwrap().all.len());
     }
 
     #[test]
@@ -306,7 +411,7 @@ mod tests {
         let mut distinct: Vec<_> = first.iter().map(|p| p.addr().get()).collect();
         assert!(distinct.iter().all(|p| p % 64 == 0));
         let in_a_row = distinct.windows(2).filter(|w| w[1] == w[0] + 5056).count();
-        assert!(in_a_row >= 600 - 1 - 600 / SLOTS as usize - 2, "{in_a_row}");
+        assert!(in_a_row >= 600 - 1 - 600 / SLOTS_MAX as usize - 2, "{in_a_row}");
         distinct.sort_unstable();
         assert!(distinct.windows(2).all(|w| w[1] >= w[0] + 5056));
         for block in &first {
@@ -319,9 +424,9 @@ mod tests {
         first.iter().for_each(|&block| unsafe { pool.free(block) });
         let slabs = settled(pool).all.len();
         let third: Vec<_> = (0..600).map(|_| pool.allocate()).collect();
-        assert_eq!(pool.slabs().all.len(), slabs, "freed slots are used again");
+        assert_eq!(pool.slabs().unwrap().all.len(), slabs, "freed slots are used again");
         let in_a_row = third.windows(2).filter(|w| w[1].addr().get() == w[0].addr().get() + 5056).count();
-        assert!(in_a_row >= 600 - 1 - 600 / SLOTS as usize - 3, "{in_a_row}");
+        assert!(in_a_row >= 600 - 1 - 600 / SLOTS_MAX as usize - 3, "{in_a_row}");
         // SAFETY: as above.
         second.iter().chain(&third).for_each(|&block| unsafe { pool.free(block) });
         let mut slabs = settled(pool);
