@@ -267,37 +267,7 @@ impl LogScan {
         if let Some(tail) = broken {
             scan.tail = tail;
         }
-        if let Some(first) = scan.segments.first()
-            && scan.incarnation < known.incarnation
-            && !matches!(scan.tail, Tail::Corrupt { .. })
-        {
-            // No segment of the last opening is there, and none is missed: it is the log of another history, and nothing in it follows from what
-            // the manifest names.
-            let what = format!("the log ends with opening {} of the database", scan.incarnation);
-            let damage = Damage::new(&first.path, 0, first.header.first_lsn, what);
-            let evidence = format!("there was opening {}, and each leaves a segment", known.incarnation);
-            scan.last_lsn = Lsn(first.header.first_lsn.0.saturating_sub(1));
-            scan.before_tail = 0;
-            scan.end_with(damage, evidence);
-        }
-        // Whatever else is lost behind it.
-        if let Some(OtherLife { at, damage, evidence }) =
-            scan.other_life(vfs, dirs, database, known, &covered)?
-            && (at < scan.before_tail || !matches!(scan.tail, Tail::Corrupt { .. }))
-        {
-            scan.last_lsn = Lsn(damage.lsn.0.saturating_sub(1));
-            scan.before_tail = at;
-            scan.end_with(damage, evidence);
-        }
-        let durable = known.durable;
-        if scan.tail == Tail::Clean && durable > scan.last_lsn {
-            let dir = own.unwrap_or(Path::new(""));
-            scan.goes_on(dir, format!("LSN {durable} is known to have been durable"));
-        } else if let Tail::Torn { damage, .. } = &scan.tail
-            && durable >= damage.lsn
-        {
-            scan.end_with(damage.clone(), format!("LSN {durable} is known to have been durable"));
-        }
+        scan.hold_against(known, (vfs, dirs, database), &covered)?;
         scan.seen_lsn = scan.seen_lsn.max(scan.last_lsn);
         let is_missed = |number: u64| scan.misses(number, &headless, known);
         let strangers: Vec<LogError> = strangers
@@ -306,6 +276,47 @@ impl LogScan {
             .collect();
         scan.tell_missing(&headless);
         Ok((scan, strangers))
+    }
+
+    /// Judges what was read by what is known from elsewhere: that it is the log of this history, and goes on as far as was durable.
+    fn hold_against(
+        &mut self,
+        known: Known,
+        (vfs, dirs, database): (&dyn Vfs, &[LogDir<'_>], u128),
+        covered: &[NumberedFile],
+    ) -> Result<()> {
+        if let Some(first) = self.segments.first()
+            && self.incarnation < known.incarnation
+            && !matches!(self.tail, Tail::Corrupt { .. })
+        {
+            // No segment of the last opening is there, and none is missed: it is the log of another history, and nothing in it follows from what
+            // the manifest names.
+            let what = format!("the log ends with opening {} of the database", self.incarnation);
+            let damage = Damage::new(&first.path, 0, first.header.first_lsn, what);
+            let evidence = format!("there was opening {}, and each leaves a segment", known.incarnation);
+            self.last_lsn = Lsn(first.header.first_lsn.0.saturating_sub(1));
+            self.before_tail = 0;
+            self.end_with(damage, evidence);
+        }
+        // Whatever else is lost behind it.
+        if let Some(OtherLife { at, damage, evidence }) =
+            self.other_life(vfs, dirs, database, known, covered)?
+            && (at < self.before_tail || !matches!(self.tail, Tail::Corrupt { .. }))
+        {
+            self.last_lsn = Lsn(damage.lsn.0.saturating_sub(1));
+            self.before_tail = at;
+            self.end_with(damage, evidence);
+        }
+        let durable = known.durable;
+        if self.tail == Tail::Clean && durable > self.last_lsn {
+            let dir = dirs.first().map_or(Path::new(""), |dir| dir.path);
+            self.goes_on(dir, format!("LSN {durable} is known to have been durable"));
+        } else if let Tail::Torn { damage, .. } = &self.tail
+            && durable >= damage.lsn
+        {
+            self.end_with(damage.clone(), format!("LSN {durable} is known to have been durable"));
+        }
+        Ok(())
     }
 
     /// The segments before the tail, the one that it is in included: what comes after a loss was made for another state than what is left
