@@ -194,6 +194,7 @@ impl Worker {
             changed: task.column.changed,
             component: task.column.component.map_or(ENTITY_IDS, |id| id.0),
             rows: task.rows,
+            // At most `RAW_LEN_MAX`.
             raw_len: raw_len as u32,
             encoding: encoding as u8,
             reserved: [0; 3],
