@@ -150,8 +150,10 @@ fn write_all(out: &mut Output<'_>, plan: Plan, options: &WriteOptions<'_>) -> Re
                 entry.add_frame(frame_len(len))?;
             }
             out.frame(BLOCK, &[bytemuck::bytes_of(&block.header), block.stored()], Some(block.sum))?;
+            // What is large is not gathered, too.
+            out.write_full()?;
         }
-        out.write_full()
+        Ok(())
     })?;
     let [schema, resources, allocators] = &metadata;
     let written = finish(out, directory, [schema, resources, allocators])?;
