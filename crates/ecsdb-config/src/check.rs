@@ -16,7 +16,8 @@ pub(crate) fn check_layer(values: &Dict, text: Option<&Text>, problems: &mut Vec
             // In quotes: a setting that was written so would stand beside the same one in its section.
             _ if name.contains('.') => said.refuse_dotted(&[name], text, problems),
             Value::Dict(_, section)
-                if is_section(name) || (setting(name).is_none() && !section.is_empty()) =>
+                if is_section(name)
+                    || (setting(name).is_none() && !section.is_empty() && may_be_meant(name)) =>
             {
                 for (key, value) in section {
                     if key.contains('.') {
@@ -30,6 +31,11 @@ pub(crate) fn check_layer(values: &Dict, text: Option<&Text>, problems: &mut Vec
         }
     }
     said
+}
+
+/// Whether it is short enough for what somebody took for a section: what is wrong with each of its settings is told with its name.
+fn may_be_meant(name: &str) -> bool {
+    name.len() <= 255
 }
 
 /// What a source says.

@@ -172,3 +172,14 @@ fn a_long_name_is_refused_at_once() {
         assert!(keys.len() == 1 && text.contains("is no setting"), "{}", keys.len());
     }
 }
+
+/// What is wrong with a section is told of each of its settings, with its name: not with one of any length.
+#[test]
+fn what_is_wrong_is_told_in_proportion_to_what_was_said() {
+    let config = PersistenceConfig::new("w");
+    for (name, keys) in [("x".repeat(10_000), 1_000), (".x".repeat(5_000), 1_000), ("wal".into(), 10_000)] {
+        let section: serde_json::Map<String, Json> = (0..keys).map(|i| (format!("{i}"), json!(1))).collect();
+        let told = config.with(json!({ name: section })).unwrap_err().to_string();
+        assert!(told.len() < 600 * keys, "{} bytes", told.len());
+    }
+}

@@ -31,6 +31,14 @@ pub enum Error {
         /// The component's type.
         description: String,
     },
+    /// More is asked at once than a question may.
+    #[error("the question has more than {max} {what}, which is the most that it may have")]
+    Limit {
+        /// What there are too many of.
+        what: &'static str,
+        /// How many there may be.
+        max: usize,
+    },
     /// It is not written as conditions are.
     #[error("`{text}` is no condition: at character {character} {what}")]
     NoCondition {
@@ -96,23 +104,30 @@ fn hint(near: Option<&str>) -> String {
     near.map_or_else(String::new, |near| format!(": did you mean {near}?"))
 }
 
-/// There is nothing of this name; the nearest of what is known is suggested.
-pub fn unknown<'a>(what: &'static str, name: &str, known: impl Iterator<Item = &'a str>) -> Error {
-    // Of names of which one is twice as long, half of the longer one differs: whatever is asked for, it costs no more than what there is.
-    let length = name.chars().count();
-    let known = known.filter(|known| length < 2 * known.chars().count());
-    let near = known.map(|known| (strsim::normalized_damerau_levenshtein(known, name), known));
-    let near = near.filter(|(likeness, _)| *likeness > 0.5).max_by(|a, b| a.0.total_cmp(&b.0));
-    Error::Unknown {
-        what,
-        of: None,
-        name: shortened(name, NAME_BYTES),
-        near: near.map(|(_, near)| near.into()),
-    }
+/// There is nothing of this name; the nearest of what is known is suggested. What is known is looked at one by one, and not at all where the name is
+/// longer than any: a comparison takes time and memory for each pair of characters.
+pub fn unknown<S: AsRef<str>>(what: &'static str, name: &str, known: impl Iterator<Item = S>) -> Error {
+    let near = if name.len() <= NAME_BYTES { nearest(name, known) } else { None };
+    Error::Unknown { what, of: None, name: shortened(name, NAME_BYTES), near }
 }
 
-/// Bytes of a name that are shown: as many as one may have.
+fn nearest<S: AsRef<str>>(name: &str, known: impl Iterator<Item = S>) -> Option<String> {
+    let length = name.chars().count();
+    // Of names of which one is twice as long, half of the longer one differs.
+    let is_near_in_length = |known: usize| length < 2 * known && known < 2 * length;
+    let known = known.filter(|known| is_near_in_length(known.as_ref().chars().count()));
+    let near = known.map(|known| (strsim::normalized_damerau_levenshtein(known.as_ref(), name), known));
+    let near = near.filter(|(likeness, _)| *likeness > 0.5).max_by(|a, b| a.0.total_cmp(&b.0));
+    near.map(|(_, near)| near.as_ref().into())
+}
+
+/// Bytes of a name that are shown, and up to which it is compared with what there is: as many as one may have.
 const NAME_BYTES: usize = 255;
+
+/// Refuses what is more than a question may have.
+pub(crate) fn refuse_more(what: &'static str, found: usize, max: usize) -> Result<()> {
+    if found <= max { Ok(()) } else { Err(Error::Limit { what, max }) }
+}
 
 /// As much of a text as helps, in so many bytes and an ellipsis.
 pub fn shortened(text: &str, bytes: usize) -> String {

@@ -1,7 +1,8 @@
 //! How conditions are written: `PATH COMPARISON VALUE`, joined by `and`. A value is one word, or text in quotes, in which a quote of its kind is
 //! written twice. Nothing is passed over: what else stands there is an error that says where.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, refuse_more};
+use crate::search::PARTS_MAX;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Comparison {
@@ -57,6 +58,7 @@ pub(crate) fn clauses<'t>(text: &'t str, names: &[&str]) -> Result<Vec<Clause<'t
     let mut clauses = Vec::new();
     loop {
         clauses.push(rest.clause(names)?);
+        refuse_more("conditions", clauses.len(), PARTS_MAX)?;
         let ended = rest.at;
         rest.space();
         if rest.left().is_empty() {

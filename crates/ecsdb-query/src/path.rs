@@ -1,11 +1,14 @@
 //! A component, or a part of it, as text: `game.health.now`.
 
 use ecsdb::ComponentDef;
-use ecsdb_core::describe::{Description, Primitive, Shape, TypeIndex, Value};
+use ecsdb_core::describe::{Description, LEVELS_MAX, Primitive, Shape, TypeIndex, Value};
 
-use crate::error::{Error, Result, unknown};
+use crate::error::{Error, Result, refuse_more, unknown};
 use crate::shape::{ROOT, inner, there};
 use crate::stored::Components;
+
+/// Bytes of a path: more than the names of a component and of what lies deepest in it have together, but for names that nobody writes.
+const PATH_BYTES_MAX: usize = 16 << 10;
 
 /// A component, and a part of it.
 #[derive(Debug)]
@@ -31,19 +34,13 @@ impl<'d> Path<'d> {
     /// Names of components have dots as fields have: the longest component that fits is meant.
     pub(crate) fn parse(text: &str, components: &'d Components) -> Result<Path<'d>> {
         let text = text.trim();
+        refuse_more("bytes in a path", text.len(), PATH_BYTES_MAX)?;
         let fits = components.all().filter(|def| {
             let rest = text.strip_prefix(&*def.name);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         });
         let Some(def) = fits.max_by_key(|def| def.name.len()) else {
-            // The names of the parts may be right, and the component's be written in part.
-            let parts = text.match_indices('.').map(|(at, _)| &text[at..]).chain([""]);
-            let parts: Vec<&str> = parts.collect();
-            let likely: Vec<String> = components
-                .all()
-                .flat_map(|def| parts.iter().map(|part| format!("{}{part}", def.name)))
-                .collect();
-            return Err(unknown("component", text, likely.iter().map(|path| &**path)));
+            return Err(unknown("component", text, components.all().flat_map(|def| likely(&def.name, text))));
         };
         let mut path = Path { text: text.into(), def, steps: Vec::new(), ty: inner(&def.description, ROOT) };
         for name in text[def.name.len()..].split('.').skip(1) {
@@ -86,6 +83,8 @@ impl<'d> Path<'d> {
             }
         };
         self.steps.push(step);
+        // Nothing lies deeper, however far the types go on.
+        refuse_more("parts in a path", self.steps.len(), LEVELS_MAX)?;
         self.ty = inner(description, ty);
         Ok(())
     }
@@ -113,6 +112,14 @@ impl<'d> Path<'d> {
         }
         Some(value)
     }
+}
+
+/// What may have been meant where no component fits: the names of the parts may be right, and the component's be written in part, or wrong, in as
+/// many words as it has at most.
+fn likely(name: &str, text: &str) -> impl Iterator<Item = String> {
+    let words = 1 + name.matches('.').count();
+    let parts = text.match_indices('.').map(|(at, _)| &text[at..]).take(words);
+    parts.chain([""]).map(move |parts| format!("{name}{parts}"))
 }
 
 /// What is in structs of one field without a name.

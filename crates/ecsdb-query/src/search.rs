@@ -1,14 +1,18 @@
 //! Which entities of a view a question means, and what of them is shown.
 
 use ecsdb::{ComponentId, Entity, View};
+use ecsdb_core::parts::ColumnPart;
 use serde_json::{Value as Json, json};
 
 use crate::condition::Condition;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, refuse_more};
 use crate::hex::hex;
 use crate::json::to_json;
 use crate::path::Path;
 use crate::stored::{Components, Reader, Stored};
+
+/// Components, conditions and paths of a question, of each kind so many: each is looked at for every entity.
+pub(crate) const PARTS_MAX: usize = 1024;
 
 /// A question, as it is written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -53,15 +57,18 @@ impl<'d> Search<'d> {
     /// What is wrong with it.
     pub fn parse(question: &Question, components: &'d Components) -> Result<Search<'d>> {
         let ids = |names: &[String]| -> Result<Vec<ComponentId>> {
+            refuse_more("components", names.len(), PARTS_MAX)?;
             names.iter().map(|name| Ok(components.named(name.trim())?.id)).collect()
         };
         let (mut with, without) = (ids(&question.with)?, ids(&question.without)?);
         let mut conditions = Vec::new();
         for text in &question.conditions {
             conditions.extend(Condition::parse_all(text, components)?);
+            refuse_more("conditions", conditions.len(), PARTS_MAX)?;
         }
         with.extend(conditions.iter().map(|condition| condition.path.def.id));
         with.dedup();
+        refuse_more("paths to show", question.select.len(), PARTS_MAX)?;
         let mut select = Vec::new();
         for text in &question.select {
             select.push(Path::parse(text, components)?);
@@ -109,17 +116,11 @@ impl<'d> Search<'d> {
                 if found >= self.limit {
                     return Ok(());
                 }
-                let read = |id: ComponentId| -> Result<Option<Stored>> {
-                    let column = columns.iter().find(|column| column.component == Some(id));
-                    let reader = readers.iter().find(|reader| reader.def.id == id);
-                    match (column, reader) {
-                        (Some(column), Some(reader)) => Ok(Some(reader.row(column, row)?)),
-                        _ => Ok(None),
-                    }
-                };
-                if self.holds(&read)? {
+                let mut read = ReadRow { columns: &columns, readers: &readers, row, read: Vec::new() };
+                if self.holds(&mut read)? {
                     found += 1;
-                    let values = self.select.iter().map(|path| shown(path, &read)).collect::<Result<_>>()?;
+                    let values = self.select.iter().map(|path| shown(path, &mut read));
+                    let values = values.collect::<Result<_>>()?;
                     each(Row { entity, values })?;
                 }
             }
@@ -127,14 +128,14 @@ impl<'d> Search<'d> {
         Ok(())
     }
 
-    fn holds(&self, read: &impl Fn(ComponentId) -> Result<Option<Stored>>) -> Result<bool> {
+    fn holds(&self, read: &mut ReadRow<'_, '_>) -> Result<bool> {
         let mut holds = true;
         for condition in &self.conditions {
             let def = condition.path.def;
-            match read(def.id)?.map(|stored| stored.value) {
-                Some(Ok(value)) => holds &= condition.holds(&value),
+            match read.value(def.id)?.map(|stored| &stored.value) {
+                Some(Ok(value)) => holds &= condition.holds(value),
                 Some(Err(cause)) => {
-                    return Err(Error::Unreadable { component: def.name.to_string(), cause });
+                    return Err(Error::Unreadable { component: def.name.to_string(), cause: cause.clone() });
                 }
                 None => {}
             }
@@ -143,13 +144,41 @@ impl<'d> Search<'d> {
     }
 }
 
-fn shown(path: &Path<'_>, read: &impl Fn(ComponentId) -> Result<Option<Stored>>) -> Result<Json> {
-    Ok(match read(path.def.id)? {
+/// What was read of a row: each value once, however often a question has it.
+struct ReadRow<'a, 'd> {
+    columns: &'a [ColumnPart],
+    readers: &'a [Reader<'d>],
+    row: usize,
+    read: Vec<(ComponentId, Option<Stored>)>,
+}
+
+impl ReadRow<'_, '_> {
+    /// The value of the component; `None` where the row does not have it.
+    fn value(&mut self, id: ComponentId) -> Result<Option<&Stored>> {
+        let at = match self.read.iter().position(|(read, _)| *read == id) {
+            Some(at) => at,
+            None => {
+                let column = self.columns.iter().find(|column| column.component == Some(id));
+                let reader = self.readers.iter().find(|reader| reader.def.id == id);
+                let stored = match (column, reader) {
+                    (Some(column), Some(reader)) => Some(reader.row(column, self.row)?),
+                    _ => None,
+                };
+                self.read.push((id, stored));
+                self.read.len() - 1
+            }
+        };
+        Ok(self.read[at].1.as_ref())
+    }
+}
+
+fn shown(path: &Path<'_>, read: &mut ReadRow<'_, '_>) -> Result<Json> {
+    Ok(match read.value(path.def.id)? {
         Some(Stored { value: Ok(value), .. }) => {
-            let part = path.follow(&value);
+            let part = path.follow(value);
             part.map_or(Json::Null, |part| to_json(&path.def.description, path.ty, part))
         }
-        Some(Stored { bytes, .. }) => json!({ "stored": hex(&bytes) }),
+        Some(Stored { bytes, .. }) => json!({ "stored": hex(bytes) }),
         None => Json::Null,
     })
 }

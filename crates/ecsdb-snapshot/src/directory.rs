@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use bytemuck::{Pod, Zeroable};
-use ecsdb_io::frame::frame_len;
+use ecsdb_io::frame::{ALIGN, frame_len};
 use rustc_hash::FxHashMap;
 
 use crate::error::{Error, Result};
@@ -74,15 +74,25 @@ pub struct ColumnEntry {
     pub more: u32,
 }
 
+/// What [`ColumnEntry::more`] counts in.
+const FRAME_STEP: u64 = ALIGN as u64;
+
 impl ColumnEntry {
     /// Where its last frame ends.
     pub fn end(&self) -> u64 {
         self.offset.saturating_add(self.stored_bytes())
     }
 
+    /// Notes that its next block follows, with a frame of so many bytes.
+    pub(crate) fn add_frame(&mut self, bytes: u64) -> Result<()> {
+        let more = (u64::from(self.more) * FRAME_STEP).saturating_add(bytes);
+        self.more = Error::fit("bytes of a column of a chunk, in units of 8", more / FRAME_STEP)?;
+        Ok(())
+    }
+
     /// Bytes of its frames.
     pub fn stored_bytes(&self) -> u64 {
-        frame_len(u64::from(self.len)) + u64::from(self.more) * 8
+        frame_len(u64::from(self.len)) + u64::from(self.more) * FRAME_STEP
     }
 }
 
@@ -137,22 +147,23 @@ impl Directory {
         columns.collect()
     }
 
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Result<Vec<u8>> {
         let counts = Counts {
-            files: self.files.len() as u32,
-            archetypes: self.archetypes.len() as u32,
-            chunks: self.chunks.len() as u32,
-            columns: self.columns.len() as u32,
+            files: Error::fit("snapshot files", self.files.len() as u64)?,
+            archetypes: Error::fit("archetypes", self.archetypes.len() as u64)?,
+            chunks: Error::fit("chunks", self.chunks.len() as u64)?,
+            columns: Error::fit("columns", self.columns.len() as u64)?,
         };
         let mut out = bytemuck::bytes_of(&counts).to_vec();
         out.extend_from_slice(bytemuck::cast_slice(&self.files));
         out.extend_from_slice(bytemuck::cast_slice(&self.chunks));
         out.extend_from_slice(bytemuck::cast_slice(&self.columns));
         for (rows_log2, components) in &self.archetypes {
-            out.extend_from_slice(bytemuck::bytes_of(&[*rows_log2, components.len() as u32]));
+            let n = Error::fit("components of an archetype", components.len() as u64)?;
+            out.extend_from_slice(bytemuck::bytes_of(&[*rows_log2, n]));
             out.extend_from_slice(bytemuck::cast_slice(components));
         }
-        out
+        Ok(out)
     }
 
     /// Decodes a directory of a file of format `version`, whose checksum held. `offset` is where its payload begins, for errors.
@@ -226,6 +237,23 @@ mod tests {
         }
     }
 
+    /// A column has room for 32 GiB, and says so rather than begin from 0 again.
+    #[test]
+    fn what_a_column_has_no_room_for_is_refused() {
+        let mut entry = ColumnEntry { changed: 3, offset: 96, file: 0, component: 1, len: 40, more: 0 };
+        for more in 1..=511 {
+            entry.add_frame(64 << 20).unwrap();
+            assert_eq!(entry.stored_bytes(), 64 + (more << 26));
+        }
+        entry.add_frame((64 << 20) - 8).unwrap();
+        assert_eq!(entry.more, u32::MAX);
+        for bytes in [8, 64 << 20, u64::MAX] {
+            let refused = entry.add_frame(bytes).unwrap_err();
+            assert!(matches!(refused, Error::TooLarge { max: 0xffff_ffff, .. }) && !refused.is_damage());
+            assert_eq!(entry.more, u32::MAX);
+        }
+    }
+
     #[test]
     fn a_directory_reads_back_and_wrong_indices_are_refused() {
         let column = |component| ColumnEntry { changed: 3, offset: 96, file: 0, component, len: 40, more: 0 };
@@ -235,7 +263,7 @@ mod tests {
             chunks: vec![ChunkEntry { uid: 1, archetype: 0, rows: 5, first_column: 0, reserved: 0 }],
             columns: vec![column(u32::MAX), column(1), column(4)],
         };
-        let decode = |d: &Directory| Directory::decode(Path::new("x"), 0, &d.encode(), 3);
+        let decode = |d: &Directory| Directory::decode(Path::new("x"), 0, &d.encode().unwrap(), 3);
         assert_eq!(decode(&directory).unwrap(), directory);
         for spoil in [
             |d: &mut Directory| d.chunks[0].archetype = 1,

@@ -1,4 +1,4 @@
-//! Turning columns into blocks on several threads, in order and ahead of the writer by no more than a window.
+//! Turning columns into blocks on several threads, in order and ahead of the writer by no more than a window, of columns and of bytes.
 //!
 //! A task holds the memory of its column, and gives it up with its block: while a snapshot is written, the world goes
 //! on in copies of what is still to be written, and of nothing else.
@@ -14,9 +14,11 @@ use ecsdb_io::{Urgency, checksum_append};
 use crate::error::{Error, Result};
 use crate::format::{BlockHeader, ENTITY_IDS, RAW_LEN_MAX};
 
-/// Columns that a thread encodes at a time: about a megabyte.
+/// Columns that a thread encodes at a time, and bytes from which on it takes no further one: plain columns are up to 32 KiB.
 const BATCH: usize = 32;
-/// Batches that each thread may be ahead of the writer: what bounds the memory.
+const BATCH_BYTES: usize = 1 << 20;
+/// Batches of so many columns, or of so many bytes, that each thread may be ahead of the writer: what bounds the memory. How long the archives of a
+/// column are is known once they are made, so that each thread may hold one column more.
 const AHEAD: usize = 4;
 
 /// A column that is to be written.
@@ -50,6 +52,12 @@ impl Block {
 }
 
 impl Stored {
+    /// What was encoded, which waits to be written: without the room that there was for more of it.
+    fn of(mut bytes: Vec<u8>) -> Stored {
+        bytes.shrink_to_fit();
+        Stored::Bytes(bytes)
+    }
+
     fn bytes(&self) -> &[u8] {
         match self {
             // Only made of columns that have them.
@@ -75,10 +83,9 @@ impl Encoder<'_> {
         tasks: Vec<Task>,
         mut write: impl FnMut(Vec<Block>) -> Result<()> + Send,
     ) -> Result<()> {
-        let batches = tasks.len().div_ceil(BATCH);
         let tasks = tasks.into_iter();
         if self.threads <= 1 {
-            return self.alone(batches, tasks, write);
+            return self.alone(tasks, write);
         }
         let state = Mutex::new(State { tasks, ..State::default() });
         let pipeline = Pipeline { state, changed: Condvar::new(), ahead: AHEAD * self.threads };
@@ -92,32 +99,56 @@ impl Encoder<'_> {
                 let mut worker = Worker::new(self);
                 self.urgency.run(|| {
                     let Some((i, batch)) = pipeline.next() else { return ControlFlow::Break(()) };
+                    let columns = batch.len();
                     let blocks = match &mut worker {
                         Ok(worker) => worker.batch(batch.into_iter()),
                         Err(e) => Err(Error::Compress(std::io::Error::other(e.to_string()))),
                     };
-                    pipeline.put(i, blocks);
+                    pipeline.put(i, Encoded { columns, blocks });
                     ControlFlow::Continue(())
                 });
             };
             let helpers = (0..self.threads).filter(|_| help(scope, encode)).count();
             if helpers == 0 {
                 let tasks = std::mem::take(&mut pipeline.state.lock().tasks);
-                return self.alone(batches, tasks, write);
+                return self.alone(tasks, write);
             }
-            each(self.urgency, batches, |i| write(pipeline.take(i)?))
+            until_none(self.urgency, || pipeline.take()?.map(&mut write).transpose())
         })
     }
 
     fn alone(
         self,
-        batches: usize,
         mut tasks: std::vec::IntoIter<Task>,
         mut write: impl FnMut(Vec<Block>) -> Result<()> + Send,
     ) -> Result<()> {
         let mut worker = Worker::new(self)?;
-        each(self.urgency, batches, |_| write(worker.batch(tasks.by_ref().take(BATCH))?))
+        until_none(self.urgency, || match next_batch(&mut tasks) {
+            Some(batch) => write(worker.batch(batch.into_iter())?).map(Some),
+            None => Ok(None),
+        })
     }
+}
+
+/// The columns that are encoded next, at a time.
+fn next_batch(tasks: &mut std::vec::IntoIter<Task>) -> Option<Vec<Task>> {
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    while batch.len() < BATCH && bytes < BATCH_BYTES {
+        let Some(task) = tasks.next() else { break };
+        // Of archives it may be any number.
+        bytes += task.column.bytes().map_or(BATCH_BYTES, <[u8]>::len);
+        batch.push(task);
+    }
+    if batch.is_empty() { None } else { Some(batch) }
+}
+
+/// Does `step` until there is nothing left to do.
+fn until_none(urgency: &Urgency, mut step: impl FnMut() -> Result<Option<()>> + Send) -> Result<()> {
+    urgency.run(|| match step() {
+        Ok(Some(())) => ControlFlow::Continue(()),
+        Ok(None) => ControlFlow::Break(Ok(())),
+        Err(e) => ControlFlow::Break(Err(e)),
+    })
 }
 
 /// Does `step` for each number below `n`.
@@ -126,14 +157,8 @@ pub(crate) fn each(
     n: usize,
     mut step: impl FnMut(usize) -> Result<()> + Send,
 ) -> Result<()> {
-    let mut i = 0;
-    urgency.run(|| {
-        if i == n {
-            return ControlFlow::Break(Ok(()));
-        }
-        i += 1;
-        step(i - 1).map_or_else(|e| ControlFlow::Break(Err(e)), ControlFlow::Continue)
-    })
+    let mut left = 0..n;
+    until_none(urgency, || left.next().map(&mut step).transpose())
 }
 
 struct Worker {
@@ -166,9 +191,9 @@ impl Worker {
             let whole = memory.unwrap_or(&self.encoded);
             let (encoding, compressed) = compress(&mut self.compressor, whole)?;
             let stored = match (encoding, memory) {
-                (Encoding::Zstd, _) => Stored::Bytes(compressed),
+                (Encoding::Zstd, _) => Stored::of(compressed),
                 (Encoding::Raw, Some(_)) => Stored::Memory(task.column.clone()),
-                (Encoding::Raw, None) => Stored::Bytes(std::mem::take(&mut self.encoded)),
+                (Encoding::Raw, None) => Stored::of(std::mem::take(&mut self.encoded)),
             };
             blocks.push(self.block(&task, len, encoding, stored));
             return Ok(());
@@ -180,10 +205,10 @@ impl Worker {
         for part in whole.chunks(RAW_LEN_MAX) {
             let (encoding, compressed) = compress(&mut self.compressor, part)?;
             let stored = match encoding {
-                Encoding::Zstd => compressed,
-                Encoding::Raw => part.to_vec(),
+                Encoding::Zstd => Stored::of(compressed),
+                Encoding::Raw => Stored::Bytes(part.to_vec()),
             };
-            blocks.push(self.block(&task, part.len(), encoding, Stored::Bytes(stored)));
+            blocks.push(self.block(&task, part.len(), encoding, stored));
         }
         Ok(())
     }
@@ -194,6 +219,7 @@ impl Worker {
             changed: task.column.changed,
             component: task.column.component.map_or(ENTITY_IDS, |id| id.0),
             rows: task.rows,
+            // At most `RAW_LEN_MAX`.
             raw_len: raw_len as u32,
             encoding: encoding as u8,
             reserved: [0; 3],
@@ -216,6 +242,7 @@ fn compress(compressor: &mut Option<Compressor>, raw: &[u8]) -> Result<(Encoding
 struct Pipeline {
     state: Mutex<State>,
     changed: Condvar,
+    /// Batches.
     ahead: usize,
 }
 
@@ -225,7 +252,10 @@ struct State {
     tasks: std::vec::IntoIter<Task>,
     next: usize,
     taken: usize,
-    done: BTreeMap<usize, Result<Vec<Block>>>,
+    done: BTreeMap<usize, Encoded>,
+    /// Columns that were handed out and are not taken, and bytes of those that are done.
+    columns: usize,
+    bytes: usize,
     stopped: bool,
     panicked: bool,
 }
@@ -238,33 +268,59 @@ impl Pipeline {
             if state.stopped || state.tasks.len() == 0 {
                 return None;
             }
-            if state.next < state.taken + self.ahead {
+            let has_room = state.columns < self.ahead * BATCH && state.bytes < self.ahead * BATCH_BYTES;
+            // Whatever else is done, the writer waits for this one.
+            if has_room || state.next == state.taken {
+                let batch = next_batch(&mut state.tasks)?;
                 state.next += 1;
-                let batch = state.tasks.by_ref().take(BATCH).collect();
+                state.columns += batch.len();
                 return Some((state.next - 1, batch));
             }
             self.changed.wait(&mut state);
         }
     }
 
-    fn put(&self, i: usize, blocks: Result<Vec<Block>>) {
-        self.state.lock().done.insert(i, blocks);
+    fn put(&self, i: usize, batch: Encoded) {
+        let mut state = self.state.lock();
+        state.bytes += batch.bytes();
+        state.done.insert(i, batch);
+        drop(state);
         self.changed.notify_all();
     }
 
-    fn take(&self, i: usize) -> Result<Vec<Block>> {
+    /// The next batch to write; `None` when there was the last one.
+    fn take(&self) -> Result<Option<Vec<Block>>> {
         let mut state = self.state.lock();
         loop {
-            if let Some(blocks) = state.done.remove(&i) {
-                state.taken = i + 1;
+            let next = state.taken;
+            if let Some(batch) = state.done.remove(&next) {
+                state.taken += 1;
+                state.columns -= batch.columns;
+                state.bytes -= batch.bytes();
                 self.changed.notify_all();
-                return blocks;
+                return batch.blocks.map(Some);
             }
             if state.panicked {
                 return Err(Error::Cancelled);
             }
+            if state.tasks.len() == 0 && state.next == state.taken {
+                return Ok(None);
+            }
             self.changed.wait(&mut state);
         }
+    }
+}
+
+/// A batch that was encoded.
+struct Encoded {
+    columns: usize,
+    blocks: Result<Vec<Block>>,
+}
+
+impl Encoded {
+    fn bytes(&self) -> usize {
+        let blocks = self.blocks.as_deref().unwrap_or(&[]);
+        blocks.iter().map(|block| block.stored().len()).sum()
     }
 }
 

@@ -89,6 +89,18 @@ pub enum Error {
     /// A value of the view could not be encoded.
     #[error("a snapshot of the world cannot be written: {0}")]
     Encode(ecsdb_core::Error),
+    /// There is more of something than a snapshot file has room for.
+    #[error(
+        "a snapshot of the world cannot be written: {what}: {found}, and at most {max} fit into its file"
+    )]
+    TooLarge {
+        /// Of what.
+        what: &'static str,
+        /// How much there is.
+        found: u64,
+        /// How much there may be.
+        max: u64,
+    },
     /// The compressor refused.
     #[error("compressing a block: {0}")]
     Compress(std::io::Error),
@@ -135,6 +147,13 @@ impl Error {
             Error::Io(e) => e.is_of_the_file() || e.is_denied(),
             _ => true,
         }
+    }
+
+    /// A number of a snapshot as its file has it, in 32 bits: whatever is not small by its nature goes through here, since what is cut off would be
+    /// missed only when somebody needs the snapshot.
+    pub(crate) fn fit(what: &'static str, number: u64) -> Result<u32> {
+        let max = u32::MAX;
+        u32::try_from(number).map_err(|_| Error::TooLarge { what, found: number, max: max.into() })
     }
 
     /// True when the file or the medium, not the system, is at fault: another snapshot may do.

@@ -17,6 +17,7 @@ mod format;
 mod manifest;
 mod merge;
 mod output;
+mod own_blocks;
 mod read;
 mod window;
 mod write;

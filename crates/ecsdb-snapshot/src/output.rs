@@ -6,7 +6,7 @@ use ecsdb_io::frame::{FrameHeader, header_sum};
 use ecsdb_io::{PageWriter, VfsFile, checksum_append};
 
 use crate::error::{Error, Result};
-use crate::format::Header;
+use crate::format::{ALLOCATORS, DIRECTORY, Header, RESOURCES, SCHEMA};
 
 /// How far a snapshot is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -51,10 +51,14 @@ impl<'a> Output<'a> {
     /// Appends a frame whose payload is `parts` in a row. `sum` is the payload's checksum where it is known already.
     pub(crate) fn frame(&mut self, kind: u8, parts: &[&[u8]], sum: Option<u32>) -> Result<()> {
         let len: usize = parts.iter().map(|part| part.len()).sum();
-        let Ok(len) = u32::try_from(len) else {
-            let what = "a part of the snapshot is over 4 GiB";
-            return Err(Error::damaged(self.pages.file().path(), self.offset(), what));
+        let what = match kind {
+            SCHEMA => "bytes of what all components say of themselves",
+            RESOURCES => "bytes of all resources together",
+            ALLOCATORS => "bytes of the list of free ids",
+            DIRECTORY => "bytes of the list of all columns",
+            _ => "bytes of a block",
         };
+        let len = Error::fit(what, len as u64)?;
         let salt = self.header.salt;
         let header = FrameHeader {
             len,

@@ -20,6 +20,7 @@ use crate::format::{
 };
 use crate::manifest::SnapshotEntry;
 use crate::output::Stopped;
+use crate::own_blocks::{OTHER_BLOCK, OwnBlocks};
 use crate::window::Window;
 
 /// Bytes that are read back in one step.
@@ -165,6 +166,8 @@ impl Snapshot {
         let mut at = 96;
         let (mut position, mut link) = (0, 0);
         let (mut window, mut raw) = (Window::default(), Vec::new());
+        let mut blocks = OwnBlocks::of(&self.directory, self.header.sequence);
+        let mut after_blocks = [SCHEMA, RESOURCES, ALLOCATORS, DIRECTORY].into_iter();
         let mut frames = |megabyte: u64| -> Result<()> {
             while at <= self.directory_at.min(megabyte) {
                 let (header, payload) =
@@ -178,7 +181,13 @@ impl Snapshot {
                 }
                 if header.kind == BLOCK {
                     let (block, stored) = split_block(&self.path, at, payload)?;
+                    if !blocks.take(at, &header, &block) {
+                        return Err(Error::damaged(&self.path, at, OTHER_BLOCK));
+                    }
                     unpack(&self.path, at, &block, stored, &mut raw)?;
+                } else if !blocks.were_all() || after_blocks.next() != Some(header.kind) {
+                    let what = "there is something else than the directory says";
+                    return Err(Error::damaged(&self.path, at, what));
                 }
                 position += 1;
                 // The link is the header checksum, which follows from the fields that were just verified.
@@ -418,7 +427,7 @@ impl Source {
         if (header.kind, block.chunk, block.changed, block.component, block.rows) != expected
             || (at == entry.offset && header.len != entry.len)
         {
-            return Err(Error::damaged(path, at, "a block is another one than the directory says"));
+            return Err(Error::damaged(path, at, OTHER_BLOCK));
         }
         Ok((block, payload, at + header.frame_len()))
     }

@@ -121,7 +121,8 @@ fn write_all(out: &mut Output<'_>, plan: Plan, options: &WriteOptions<'_>) -> Re
     let columns_written = tasks.len() as u64;
     let blocks_shared = directory.columns.len() as u64 - columns_written;
     out.progress.blocks = 2 * columns_written;
-    let own = directory.numbers().position(|file| file == out.header.sequence).unwrap_or(0) as u32;
+    let own = directory.numbers().position(|file| file == out.header.sequence).unwrap_or(0);
+    let own = Error::fit("snapshot files", own as u64)?;
     let encoder = Encoder {
         compression: options.compression,
         salt: out.header.salt,
@@ -133,7 +134,7 @@ fn write_all(out: &mut Output<'_>, plan: Plan, options: &WriteOptions<'_>) -> Re
         // Each block's memory is given up here, once it was copied into the frame.
         for block in blocks {
             raw_bytes += u64::from(block.header.raw_len);
-            let len = (size_of_val(&block.header) + block.stored().len()) as u32;
+            let len = size_of_val(&block.header) as u64 + block.stored().len() as u64;
             let entry = &mut directory.columns[block.entry];
             if entry.offset == 0 {
                 out.progress.blocks_done += 1;
@@ -142,15 +143,17 @@ fn write_all(out: &mut Output<'_>, plan: Plan, options: &WriteOptions<'_>) -> Re
                     offset: out.offset(),
                     file: own,
                     component: block.header.component,
-                    len,
+                    len: Error::fit("bytes of a block", len)?,
                     more: 0,
                 };
             } else {
-                entry.more += (frame_len(u64::from(len)) / 8) as u32;
+                entry.add_frame(frame_len(len))?;
             }
             out.frame(BLOCK, &[bytemuck::bytes_of(&block.header), block.stored()], Some(block.sum))?;
+            // What is large is not gathered, too.
+            out.write_full()?;
         }
-        out.write_full()
+        Ok(())
     })?;
     let [schema, resources, allocators] = &metadata;
     let written = finish(out, directory, [schema, resources, allocators])?;
@@ -163,7 +166,7 @@ pub(crate) fn finish(out: &mut Output<'_>, directory: Directory, metadata: [&[u8
         out.frame(kind, &[bytes], None)?;
     }
     let directory_at = out.offset();
-    out.frame(DIRECTORY, &[&directory.encode()], None)?;
+    out.frame(DIRECTORY, &[&directory.encode()?], None)?;
     let bytes = out.offset() + size_of::<Footer>() as u64;
     out.bytes(&Footer::encode(directory_at, bytes, &out.header));
     out.finish()?;
@@ -196,51 +199,56 @@ impl Plan {
         let metadata = [view.schema(), encode_resources(view)?, view.allocators()];
         let mut plan = Plan { metadata, ..Plan::default() };
         for chunk in view.chunks() {
-            plan.chunk(&chunk, parent.as_ref(), own);
+            plan.chunk(&chunk, parent.as_ref(), own)?;
         }
         Ok(plan)
     }
 
-    fn chunk(&mut self, chunk: &ChunkPart<'_>, parent: Option<&Parent<'_>>, own: FileRef) {
+    fn chunk(&mut self, chunk: &ChunkPart<'_>, parent: Option<&Parent<'_>>, own: FileRef) -> Result<()> {
         let components: Vec<u32> = chunk.components().map(|id| id.0).collect();
         let key = (chunk.rows_log2(), components);
         let archetype = match self.archetypes.get(&key) {
             Some(&archetype) => archetype,
             None => {
-                let archetype = self.archetypes.len() as u32;
+                let archetype = Error::fit("archetypes", self.archetypes.len() as u64)?;
                 self.directory.archetypes.push(key.clone());
                 self.archetypes.insert(key, archetype);
                 archetype
             }
         };
+        let rows = Error::fit("rows of a chunk", chunk.rows() as u64)?;
+        let first_column = Error::fit("columns", self.directory.columns.len() as u64)?;
         self.directory.chunks.push(ChunkEntry {
             uid: chunk.uid(),
             archetype,
-            rows: chunk.rows() as u32,
-            first_column: self.directory.columns.len() as u32,
+            rows,
+            first_column,
             reserved: 0,
         });
         for column in chunk.columns() {
             let entry = match parent.and_then(|parent| parent.find(chunk.uid(), &column)) {
-                Some((file, entry)) => ColumnEntry { file: self.file(file), ..entry },
+                Some((file, entry)) => ColumnEntry { file: self.file(file)?, ..entry },
                 None => {
-                    self.file(own);
+                    self.file(own)?;
                     let entry = self.directory.columns.len();
-                    self.tasks.push(Task { chunk: chunk.uid(), rows: chunk.rows() as u32, column, entry });
+                    self.tasks.push(Task { chunk: chunk.uid(), rows, column, entry });
                     // Filled in when it is written.
                     bytemuck::Zeroable::zeroed()
                 }
             };
             self.directory.columns.push(entry);
         }
+        Ok(())
     }
 
-    fn file(&mut self, file: FileRef) -> u32 {
-        let files = &mut self.directory.files;
-        *self.files.entry(file.sequence).or_insert_with(|| {
-            files.push(file);
-            files.len() as u32 - 1
-        })
+    fn file(&mut self, file: FileRef) -> Result<u32> {
+        if let Some(&index) = self.files.get(&file.sequence) {
+            return Ok(index);
+        }
+        let index = Error::fit("snapshot files", self.directory.files.len() as u64)?;
+        self.directory.files.push(file);
+        self.files.insert(file.sequence, index);
+        Ok(index)
     }
 }
 
@@ -261,14 +269,16 @@ impl Parent<'_> {
 /// The resources' frame: their number, then each one's component (u32), stored length (u32), LSN of its last
 /// change (u64) and bytes.
 fn encode_resources(view: &View) -> Result<Vec<u8>> {
-    let mut out = (view.resources().count() as u32).to_le_bytes().to_vec();
+    let count = Error::fit("resources", view.resources().count() as u64)?;
+    let mut out = count.to_le_bytes().to_vec();
     let mut value = Vec::new();
     for resource in view.resources() {
         value.clear();
         resource.encode(&mut value).map_err(Error::Encode)?;
         let component = resource.component.map_or(ENTITY_IDS, |id| id.0);
         out.extend_from_slice(&component.to_le_bytes());
-        out.extend_from_slice(&(value.len() as u32).to_le_bytes());
+        let len = Error::fit("bytes of a resource", value.len() as u64)?;
+        out.extend_from_slice(&len.to_le_bytes());
         out.extend_from_slice(&resource.changed.to_le_bytes());
         out.extend_from_slice(&value);
     }

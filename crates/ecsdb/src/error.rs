@@ -230,6 +230,7 @@ fn snapshot_kind(e: &SnapshotError) -> ErrorKind {
             cause: WorldError::SchemaMismatch { .. } | WorldError::NameTaken { .. },
             ..
         } => ErrorKind::Schema,
+        SnapshotError::TooLarge { .. } => ErrorKind::Call,
         SnapshotError::Cancelled => ErrorKind::Cancelled,
         SnapshotError::Io(_) | SnapshotError::Compress(_) => ErrorKind::Retry,
         _ => ErrorKind::Damaged,

@@ -94,6 +94,8 @@ struct Rows {
 struct Load {
     builder: WorldBuilder,
     components: HashMap<String, ComponentDef>,
+    /// Of each component's type, by its id.
+    sizes: Vec<u32>,
     archetypes: BTreeMap<Vec<ComponentId>, Rows>,
     next_chunk: u64,
     lsn: u64,
@@ -212,6 +214,7 @@ impl Load {
         Ok(Load {
             builder: WorldBuilder::new(),
             components: HashMap::new(),
+            sizes: Vec::new(),
             archetypes: BTreeMap::new(),
             next_chunk: 0,
             lsn,
@@ -278,6 +281,7 @@ impl Load {
             description: Arc::new(Description::from_bytes(&description)?),
         };
         self.builder.define(def.clone())?;
+        self.sizes.push(def.size);
         self.components.insert(name.into(), def);
         Ok(())
     }
@@ -352,7 +356,7 @@ impl Load {
 
     /// Rows of a chunk, as a power of two: so many that the widest column has about 32 KiB.
     fn rows_log2(&self, ids: &[ComponentId]) -> u32 {
-        let sizes = self.components.values().filter(|def| ids.contains(&def.id)).map(|def| def.size);
+        let sizes = ids.iter().filter_map(|id| self.sizes.get(id.0 as usize)).copied();
         let widest = sizes.max().unwrap_or(0).max(16);
         (32 * 1024 / widest).max(1).ilog2().clamp(6, 12)
     }
