@@ -19,6 +19,7 @@ fn main() {
     unix::where_there_is_no_thread_to_be_had_a_watch_says_so();
     unix::the_child_does_no_harm_whatever_it_does();
     unix::what_others_hold_at_a_fork_keeps_no_child_waiting();
+    unix::a_ticket_that_was_polled_before_the_fork_is_answered();
     unix::a_child_that_lives_on_has_no_lock();
     unix::the_parts_by_themselves_do_none_either();
     println!("forked: ok");
@@ -28,8 +29,10 @@ fn main() {
 mod unix {
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::path::Path;
+    use std::pin::Pin;
     use std::sync::Arc;
     use std::sync::mpsc::channel;
+    use std::task::{Context, Poll, Waker};
     use std::time::{Duration, Instant};
 
     use ecsdb::prelude::*;
@@ -151,7 +154,7 @@ mod unix {
     /// A child used to give the parent's lock back, to close its log, and to write where the parent had written since.
     pub(crate) fn the_child_does_no_harm_whatever_it_does() {
         type Work = fn(Database);
-        let works: [(&str, Work); 8] = [
+        let works: [(&str, Work); 9] = [
             ("drop", drop),
             ("close", |db| {
                 is_forked(db.close());
@@ -167,6 +170,12 @@ mod unix {
             ("ticket", |db| {
                 is_forked(db.submit(|tx| Ok(tx.spawn(Counter(77)))).unwrap().wait());
                 is_forked(pollster::block_on(db.submit(|tx| Ok(tx.spawn(Counter(77)))).unwrap()));
+            }),
+            ("async", |db| {
+                let spawn = |tx: &mut Transaction<'_>| Ok(tx.spawn(Counter(77)));
+                is_forked(pollster::block_on(db.write_async(spawn)));
+                is_forked(pollster::block_on(db.submit_async(spawn)).map(drop));
+                is_forked(pollster::block_on(db.close_async()));
             }),
             ("jobs", |db| {
                 is_forked(db.snapshot().map(drop));
@@ -194,6 +203,8 @@ mod unix {
             std::fs::write(&watched, "dir = \"world\"\n").unwrap();
             let mut watch = slot.as_ref().map(|db| db.watch_config(&watched, |_| {}).unwrap());
             write(slot.as_ref().unwrap(), 10);
+            // The thread for what is asynchronous stays for a second.
+            pollster::block_on(slot.as_ref().unwrap().write_async(|_| Ok(()))).unwrap();
             // The next segment is prepared, and nobody changes a file any more.
             std::thread::sleep(Duration::from_millis(200));
             let before = files(&path);
@@ -270,6 +281,24 @@ mod unix {
         db.close().unwrap();
         drop(db);
         assert_eq!(len(&open(dir.path())), 12);
+    }
+
+    /// Whoever was to wake it is in the parent.
+    pub(crate) fn a_ticket_that_was_polled_before_the_fork_is_answered() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = open(dir.path());
+        for i in 0..20 {
+            let mut ticket = db.submit(|tx| Ok(tx.spawn(Counter(i)))).unwrap();
+            let mut poll = || Pin::new(&mut ticket).poll(&mut Context::from_waker(Waker::noop()));
+            let pending = poll().is_pending();
+            Child::running(|| match poll() {
+                Poll::Ready(Err(Error::Log(LogError::Forked(_)))) => {}
+                // It was durable by then.
+                Poll::Ready(Ok(_)) => {}
+                other => panic!("{other:?}"),
+            })
+            .ends_well(if pending { "a ticket that waits" } else { "a ticket that is done" });
+        }
     }
 
     /// It has the lock file open for as long as it lives.

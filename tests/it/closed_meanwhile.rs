@@ -1,6 +1,7 @@
 //! A call on a database that is closed meanwhile says that it is closed. What it finds wrong with the files then is no word about them.
 
 use std::path::Path;
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use ecsdb::prelude::*;
@@ -44,6 +45,44 @@ fn verifying_finds_no_fault_whenever_the_database_is_closed() {
             break;
         }
         assert!(matches!(verified, Err(Error::Closed)), "step {at}: {verified:?}");
+    }
+}
+
+/// What it has given out is kept from coming back, and what it commits is taken, however many close meanwhile.
+#[test]
+fn who_has_the_world_comes_to_its_end_before_the_log_does() {
+    for commits in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let db = open(dir.path());
+        let (entered, within) = channel();
+        let (leave, may_leave) = channel::<()>();
+        let given = std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                let may_leave = may_leave;
+                db.write(|tx| {
+                    entered.send(tx.spawn(Counter(1)))?;
+                    may_leave.recv()?;
+                    if commits { Ok(()) } else { Err(std::io::Error::other("undone"))? }
+                })
+            });
+            let given = within.recv().unwrap();
+            let closers = [(); 2].map(|()| scope.spawn(|| db.close()));
+            while db.rotate_log().is_ok() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            // The other one is there by now, too.
+            std::thread::sleep(Duration::from_millis(50));
+            leave.send(()).unwrap();
+            let done = writer.join().unwrap();
+            assert_eq!(done.is_ok(), commits, "{done:?}");
+            closers.into_iter().for_each(|closer| closer.join().unwrap().unwrap());
+            given
+        });
+        drop(db);
+        let db = open(dir.path());
+        assert_eq!(db.view().unwrap().len(), usize::from(commits));
+        let next = db.write(|tx| Ok(tx.spawn(Counter(2)))).unwrap();
+        assert_ne!(next, given, "commits: {commits}");
     }
 }
 

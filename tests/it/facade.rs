@@ -82,6 +82,9 @@ fn views_keep_their_picture_while_writers_go_on() {
     db.write(|tx| Ok(tx.get_mut::<Counter>(entity)?.0 = 2)).unwrap();
     assert_eq!(view.get::<Counter>(entity).unwrap().0, 1);
     assert_eq!(db.latest_view().unwrap().get::<Counter>(entity).unwrap().0, 1);
+    // Statistics take none that anybody keeps.
+    assert_eq!(db.stats().unwrap().entities, 1);
+    assert_eq!(db.latest_view().unwrap().get::<Counter>(entity).unwrap().0, 1);
     drop(view);
     assert!(db.latest_view().is_none());
     assert!(matches!(db.snapshot(), Err(Error::InMemory(_))));

@@ -32,12 +32,21 @@ impl Background {
         Ok(())
     }
 
-    /// After an append: at most one wake-up for each time that the thread went to rest.
+    /// The next append is to [arm](Background::arm) it. Asked, as [`Background::disarm`] is called, with the queue locked.
     #[inline]
+    pub(crate) fn rests(&self) -> bool {
+        !self.armed.load(Ordering::Relaxed)
+    }
+
+    /// After an append: at most one wake-up for each time that the thread went to rest.
     pub(crate) fn arm(&self) {
-        if !self.armed.load(Ordering::Relaxed) && !self.armed.swap(true, Ordering::SeqCst) {
+        if !self.armed.swap(true, Ordering::SeqCst) {
             self.unpark();
         }
+    }
+
+    pub(crate) fn disarm(&self) {
+        self.armed.store(false, Ordering::SeqCst);
     }
 
     /// Somebody waits who cannot lead.
@@ -88,7 +97,7 @@ fn run(shared: &Weak<Shared>) {
         } else if background.armed.load(Ordering::SeqCst) {
             rest(&shared);
             // Cleared before the look: whatever is appended from here on arms again.
-            background.armed.store(false, Ordering::SeqCst);
+            shared.disarm();
             serve(&shared, shared.wants_sync());
         } else {
             match shared.time_to_rotation() {

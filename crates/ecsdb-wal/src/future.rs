@@ -39,7 +39,8 @@ impl Future for Durable {
             return Poll::Ready(shared.wait(*lsn));
         }
         let first = id.is_none();
-        if first && let Err(e) = shared.check_process() {
+        // Each time: whoever was to wake it may be in the process that this one was forked from.
+        if let Err(e) = shared.check_process() {
             return Poll::Ready(Err(e));
         }
         if shared.register(*lsn, id, context.waker()) {

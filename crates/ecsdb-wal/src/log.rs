@@ -55,7 +55,7 @@ pub(crate) struct Shared {
     durable: AtomicU64,
     /// The last record that wants more than to be handed to the operating system.
     sync_wanted: AtomicU64,
-    /// Bytes queued and not yet written.
+    /// Memory of what is queued and not yet written.
     queued: AtomicU64,
     /// Payload bytes queued since the start.
     appended_bytes: AtomicU64,
@@ -215,6 +215,12 @@ impl Log {
         Lsn(self.0.shared.appended.load(Ordering::Acquire))
     }
 
+    /// The last transaction appended, and [`Log::appended_bytes`]: whoever appends after that sees what this thread has stored before.
+    pub fn appended_in_order(&self) -> (Lsn, u64) {
+        let _queue = self.0.shared.queue.lock();
+        (self.appended_lsn(), self.appended_bytes())
+    }
+
     /// Payload bytes of all transactions appended since the start.
     pub fn appended_bytes(&self) -> u64 {
         self.0.shared.appended_bytes.load(Ordering::Relaxed)
@@ -308,6 +314,13 @@ impl Shared {
     }
 
     /// Something appended is not with the operating system yet.
+    /// Whoever appends from here on wakes the background thread; what was appended before, it sees when it looks.
+    pub(crate) fn disarm(&self) {
+        // The flag is read under this lock, too: on no processor can both miss each other.
+        let _queue = self.queue.lock();
+        self.background.disarm();
+    }
+
     pub(crate) fn is_behind(&self) -> bool {
         self.written.load(Ordering::Acquire) < self.appended()
     }
@@ -381,7 +394,7 @@ impl Shared {
         if len > limit {
             return Err(LogError::TransactionTooLarge { bytes: len, limit });
         }
-        let lsn = {
+        let (lsn, rests) = {
             let mut pending = self.queue.lock();
             if pending.closed {
                 return Err(LogError::Closed);
@@ -389,17 +402,19 @@ impl Shared {
             // Checked under the lock: a failure empties the queue under it, too.
             self.check()?;
             let lsn = pending.next;
-            pending.queue.push(lsn, payload, len);
+            let memory = pending.queue.push(lsn, payload, len);
             pending.next = lsn.next();
             if durability != Durability::Buffered {
                 self.sync_wanted.store(lsn.0, Ordering::Relaxed);
             }
-            self.queued.fetch_add(len, Ordering::Relaxed);
+            self.queued.fetch_add(memory, Ordering::Relaxed);
             self.appended_bytes.store(self.appended_bytes.load(Ordering::Relaxed) + len, Ordering::Relaxed);
             self.appended.store(lsn.0, Ordering::Release);
-            lsn
+            (lsn, self.background.rests())
         };
-        self.background.arm();
+        if rests {
+            self.background.arm();
+        }
         if durability == Durability::Immediate && lsn.0.is_multiple_of(GATHERED) {
             self.write_gathered(lsn);
         }
@@ -499,16 +514,19 @@ impl Shared {
         let mut queue = std::mem::take(&mut writer.spare);
         std::mem::swap(&mut self.queue.lock().queue, &mut queue);
         let total = queue.total;
-        if !queue.entries.is_empty() {
-            writer.write(&mut queue, self.durable_lsn(), &self.counters).map_err(|e| self.fail(e))?;
-            self.written.store(writer.last().0, Ordering::Release);
-        }
+        let written = if queue.entries.is_empty() {
+            Ok(())
+        } else {
+            writer.write(&mut queue, self.durable_lsn(), &self.counters)
+        };
         // The blocks go now, not after the sync: the next write to a column that the log holds has to copy it.
         queue.clear();
         writer.spare = queue;
         self.queued.fetch_sub(total, Ordering::Relaxed);
         drop(self.room.0.lock());
         self.room.1.notify_all();
+        written.map_err(|e| self.fail(e))?;
+        self.written.store(writer.last().0, Ordering::Release);
         if sync && writer.is_unsynced() {
             writer.sync(&self.counters).map_err(|e| self.fail(e))?;
         }

@@ -16,7 +16,7 @@ pub(crate) struct Queue {
     pub(crate) entries: Vec<Entry>,
     /// LSN of the first entry.
     pub(crate) first: Lsn,
-    /// Bytes of all entries, shared blocks included.
+    /// Memory of all entries, shared blocks included.
     pub(crate) total: u64,
 }
 
@@ -33,7 +33,8 @@ pub(crate) struct Entry {
 }
 
 impl Queue {
-    pub(crate) fn push(&mut self, lsn: Lsn, payload: Payload<'_>, len: u64) {
+    /// Says how much memory it takes.
+    pub(crate) fn push(&mut self, lsn: Lsn, payload: Payload<'_>, len: u64) -> u64 {
         if self.entries.is_empty() {
             self.first = lsn;
         }
@@ -49,7 +50,10 @@ impl Queue {
         }
         let shared = (first_shared, self.shared.len());
         self.entries.push(Entry { start, inline: payload.inline.len(), shared, len });
-        self.total += len;
+        let beside = end - start - payload.inline.len() + size_of::<Entry>() + size_of_val(payload.shared);
+        let memory = len + beside as u64;
+        self.total += memory;
+        memory
     }
 
     /// Empties it for the next use; a burst's memory is given back.
@@ -58,7 +62,36 @@ impl Queue {
         self.bytes.clear();
         self.bytes.shrink_to(KEPT_BYTES);
         self.shared.clear();
+        self.shared.shrink_to(KEPT_BYTES / size_of::<(usize, Bytes)>());
         self.entries.clear();
+        self.entries.shrink_to(KEPT_BYTES / size_of::<Entry>());
         self.total = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_transactions_take_while_they_wait_is_counted_and_given_back() {
+        let mut queue = Queue::default();
+        let block = Bytes::from_static(&[7; 100]);
+        let (mut memory, mut blocks) = (0, 0);
+        for i in 0..1_000_000_u64 {
+            let shared: &[(usize, Bytes)] = if i % 10 == 0 { &[(0, block.clone())] } else { &[] };
+            blocks += shared.len();
+            let len = 9 + 100 * shared.len() as u64;
+            memory += queue.push(Lsn(i + 1), Payload { inline: &[1; 9], shared }, len);
+        }
+        let held = queue.bytes.len()
+            + queue.entries.len() * size_of::<Entry>()
+            + blocks * (size_of::<(usize, Bytes)>() + block.len());
+        assert_eq!((memory, queue.total), (held as u64, held as u64));
+        queue.clear();
+        let kept = queue.bytes.capacity()
+            + queue.entries.capacity() * size_of::<Entry>()
+            + queue.shared.capacity() * size_of::<(usize, Bytes)>();
+        assert!(kept <= 24 << 20, "{kept} bytes are kept");
     }
 }

@@ -5,8 +5,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ecsdb_io::Process;
 use ecsdb_io::sync::thread::{self, ThreadId};
 use ecsdb_io::sync::{Condvar, Instant, Mutex};
+use ecsdb_wal::LogError;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
@@ -18,8 +20,10 @@ const IDLE: Duration = Duration::from_secs(1);
 
 /// A thread for blocking work, which is there while there is some. One is enough, however many wait: transactions happen one after the
 /// other anyway.
-#[derive(Default)]
-pub(crate) struct Helper(Arc<Shared>);
+pub(crate) struct Helper {
+    shared: Arc<Shared>,
+    process: Process,
+}
 
 #[derive(Default)]
 struct Shared {
@@ -36,13 +40,21 @@ struct Queue {
     ended: bool,
 }
 
+impl Default for Helper {
+    fn default() -> Self {
+        Helper { shared: Arc::default(), process: Process::current() }
+    }
+}
+
 impl Helper {
     /// Runs `work` on the thread. A panic of it goes on in the caller.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T> {
-        if self.0.queue.lock().thread == Some(thread::current().id()) {
+        // REC-12: a fork has neither the thread nor whoever held the lock.
+        self.process.check().map_err(LogError::from)?;
+        if self.shared.queue.lock().thread == Some(thread::current().id()) {
             // Whoever is woken on the thread may do anything (WAL-13), and would wait for itself.
             return Ok(work());
         }
@@ -63,9 +75,9 @@ impl Helper {
     }
 
     fn give(&self, work: Box<dyn FnOnce() + Send>) -> Result<()> {
-        let mut queue = self.0.queue.lock();
+        let mut queue = self.shared.queue.lock();
         if queue.thread.is_none() {
-            let shared = self.0.clone();
+            let shared = self.shared.clone();
             let thread = thread::Builder::new().name("ecsdb-blocking".into());
             let run = move || {
                 own_thread::serve();
@@ -76,15 +88,18 @@ impl Helper {
         }
         queue.work.push_back(work);
         drop(queue);
-        self.0.changed.notify_all();
+        self.shared.changed.notify_all();
         Ok(())
     }
 }
 
 impl Drop for Helper {
     fn drop(&mut self) {
-        self.0.queue.lock().ended = true;
-        self.0.changed.notify_all();
+        // In a fork the lock may be held by a thread that is not here.
+        if self.process.is_current() {
+            self.shared.queue.lock().ended = true;
+            self.shared.changed.notify_all();
+        }
     }
 }
 

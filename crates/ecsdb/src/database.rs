@@ -322,11 +322,13 @@ impl Database {
     /// [`Error::Nested`] within a transaction of this thread, which reads through the transaction; or when a transaction could not
     /// be rolled back ([`WorldError::Poisoned`](crate::WorldError::Poisoned)).
     pub fn view(&self) -> Result<View> {
-        self.inner.not_within_a_transaction()?;
-        let world = self.inner.hold_world()?;
-        let view = world.view();
-        drop(world);
-        *self.inner.latest.lock() = view.downgrade();
+        let view = self.inner.fresh_view()?;
+        let mut latest = self.inner.latest.lock();
+        // Of two that were taken at once the older one may come here last.
+        if latest.upgrade().is_none_or(|kept| kept.lsn() <= view.lsn()) {
+            *latest = view.downgrade();
+        }
+        drop(latest);
         Ok(view)
     }
 
@@ -425,8 +427,10 @@ impl Database {
             // Backpressure comes before the transaction, so that nothing has to wait once it holds the world.
             log.admit()?;
         }
-        let mut world = Writing { world: self.inner.hold_world()?, db: self };
+        let world = self.inner.hold_world()?;
         self.inner.not_closed()?;
+        // Whoever closes waits from here on.
+        let mut world = Writing { world, db: self };
         let mut open = world.world.begin();
         // On an error or a panic the transaction is dropped, which rolls it back.
         let value = f(open.transaction()).map_err(Error::from)?;
@@ -472,7 +476,6 @@ impl Drop for Writing<'_> {
         // anything has to be logged for that.
         if self.world.has_unlogged_ids()
             && !self.world.is_poisoned()
-            && !self.db.inner.closed.load(Ordering::Acquire)
             && let Err(e) = self.db.commit(self.world.begin(), Durability::Buffered)
         {
             tracing::warn!(error = %e, "ids of rolled back transactions are not logged yet; the next commit tries again");
@@ -512,6 +515,12 @@ impl Inner {
         Ok(self.world.hold()?)
     }
 
+    /// A view that is the caller's alone: [`Database::latest_view`] does not give it.
+    pub(crate) fn fresh_view(&self) -> Result<View> {
+        self.not_within_a_transaction()?;
+        Ok(self.hold_world()?.view())
+    }
+
     /// REC-12: a database with files is usable in the process that opened it.
     pub(crate) fn check_process(&self) -> Result<()> {
         self.persistence.as_ref().map_or(Ok(()), |persistence| Ok(persistence.log.check_process()?))
@@ -524,9 +533,8 @@ impl Inner {
             return Err(Error::Nested);
         }
         // Whoever holds the world finishes first; nobody after it gets past `closed`.
-        if !self.closed.swap(true, Ordering::AcqRel) {
-            self.world.pass();
-        }
+        self.closed.store(true, Ordering::Release);
+        self.world.pass();
         self.persistence.as_deref().map_or(Ok(()), Persistence::close)
     }
 }

@@ -312,7 +312,8 @@ impl Worker {
         self.shared.wake_lsn.store(lsn, Ordering::Relaxed);
         self.shared.wake_bytes.store(bytes, Ordering::Relaxed);
         // What was committed between the look and the arming has not woken anybody.
-        if self.log.appended_lsn().0 >= lsn || self.log.appended_bytes() >= bytes {
+        let (appended, appended_bytes) = self.log.appended_in_order();
+        if appended.0 >= lsn || appended_bytes >= bytes {
             self.shared.wake();
         }
     }

@@ -233,7 +233,7 @@ impl Database {
     }
 
     fn look(&self, persistence: Option<&Persistence>) -> Result<Stats> {
-        let view = self.view()?;
+        let view = self.inner.fresh_view()?;
         Ok(Stats {
             entities: view.len(),
             live_bytes: view.live_bytes(),
