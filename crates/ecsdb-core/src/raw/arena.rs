@@ -9,13 +9,15 @@ use std::mem::MaybeUninit;
 
 use super::ops::{Ops, copy_row};
 use crate::buffers::{Idle, KEPT_BYTES, reset};
+use crate::limits::ALIGN_MAX;
 
 /// The slabs' unit, and the greatest alignment of a value.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 struct Unit([MaybeUninit<u8>; UNIT]);
 
-const UNIT: usize = 64;
+const UNIT: usize = ALIGN_MAX;
+const _: () = assert!(size_of::<Unit>() == UNIT && align_of::<Unit>() == ALIGN_MAX);
 /// Values start at multiples of this, and places count in it.
 const STEP: usize = 8;
 /// Bytes of a slab. What a large transaction has used is given back by a slab at a time: all at once would be the next one's pause.
@@ -62,6 +64,7 @@ impl Arena {
     /// Room for `size` bytes at a multiple of `align`; returns its offset.
     #[inline]
     fn reserve(&mut self, size: usize, align: usize) -> usize {
+        debug_assert!(align <= ALIGN_MAX, "no component is registered whose type has more");
         let mut offset = self.len.next_multiple_of(align.max(STEP));
         if offset % SLAB + size > SLAB {
             offset = offset.next_multiple_of(SLAB);
