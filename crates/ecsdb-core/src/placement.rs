@@ -11,7 +11,7 @@ use crate::compact::Cursor;
 use crate::entity::Entity;
 use crate::error::{Error, Result};
 use crate::index::Location;
-use crate::raw::{Arena, At};
+use crate::raw::{Arena, At, Room};
 use crate::root::Root;
 use crate::schema::ComponentId;
 
@@ -141,7 +141,7 @@ impl Placement {
         root: &mut Root,
         location: Location,
         lsn: u64,
-        arena: &mut Arena,
+        (arena, room): (&mut Arena, Room),
         places: &mut Vec<At>,
     ) {
         let Root { archetypes, index, .. } = root;
@@ -151,17 +151,24 @@ impl Placement {
         let Some(chunk) = archetype.chunks.get_mut(number) else { return };
         let was_full = chunk.len() == rows_max;
         for column in &mut chunk.columns {
-            places.push(column.write(lsn).take_row(row, arena));
+            places.push(column.write(lsn).take_row(row, arena, room));
         }
         chunk.entities.write(lsn).remove_plain(row);
         if let Some(&moved) = chunk.ids().get(row) {
             index.place(moved, location);
         }
         archetype.len -= 1;
-        let open = &mut self.open[location.archetype as usize];
+        if was_full {
+            self.has_room(location.archetype, number);
+        }
+    }
+
+    /// A chunk that was full has room.
+    pub(crate) fn has_room(&mut self, archetype: u32, chunk: usize) {
+        let open = &mut self.open[archetype as usize];
         // A chunk that was just filled is still listed last, however often that happens.
-        if was_full && open.last() != Some(&(number as u32)) {
-            open.push(number as u32);
+        if open.last() != Some(&(chunk as u32)) {
+            open.push(chunk as u32);
         }
     }
 }

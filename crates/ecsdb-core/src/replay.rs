@@ -100,7 +100,7 @@ impl Replay<'_> {
                 for entity in ids.entities() {
                     self.applied.operations += 1;
                     let Some(location) = self.find(entity) else { continue };
-                    self.take(location);
+                    self.take(location)?;
                     Arc::make_mut(&mut self.world.root).index.vacate(entity);
                     self.freed.push(entity.index());
                 }
@@ -296,9 +296,11 @@ impl Replay<'_> {
         let old = root.archetype(from.archetype).shape.clone();
         let number = placement.open_chunk(root, to, lsn)?;
         root.chunk_mut(to, number).unshare(lsn);
-        root.chunk_mut(from.archetype, old.split(from.row).0).unshare(lsn);
+        let chunk = root.chunk_mut(from.archetype, old.split(from.row).0);
+        chunk.unshare(lsn);
         tx.places.clear();
-        placement.take_row(root, from, lsn, &mut tx.arena, &mut tx.places);
+        let room = tx.room_for_row(chunk, 1)?;
+        placement.take_row(root, from, lsn, (&mut tx.arena, room), &mut tx.places);
         let Root { archetypes, index, schema, .. } = root;
         let Some(Archetype { shape, chunks, len, .. }) = archetypes.get_mut(to as usize) else {
             return Ok(());
@@ -325,14 +327,17 @@ impl Replay<'_> {
     }
 
     /// Takes a row out for good.
-    fn take(&mut self, location: Location) {
+    fn take(&mut self, location: Location) -> Result<()> {
         let World { root, placement, tx, .. } = &mut *self.world;
         let root = Arc::make_mut(root);
         let chunk = root.archetype(location.archetype).shape.split(location.row).0;
-        root.chunk_mut(location.archetype, chunk).unshare(self.lsn);
+        let chunk = root.chunk_mut(location.archetype, chunk);
+        chunk.unshare(self.lsn);
         tx.places.clear();
-        placement.take_row(root, location, self.lsn, &mut tx.arena, &mut tx.places);
+        let room = tx.room_for_row(chunk, 1)?;
+        placement.take_row(root, location, self.lsn, (&mut tx.arena, room), &mut tx.places);
         tx.arena.clear();
+        Ok(())
     }
 
     fn find(&mut self, entity: Entity) -> Option<Location> {

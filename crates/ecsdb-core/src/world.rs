@@ -145,7 +145,7 @@ impl World {
         let (id, newly_known) = schema.register(ty)?;
         if newly_known && !new {
             let ops = schema.known(id).ops;
-            let taken_out = self.tx.adopt(root, id, ops).map_err(|e| Error::codec(ty.name, e))?;
+            let taken_out = self.tx.adopt(root, id, ops, ty.name)?;
             adopt(root, id, ops, ty.name)?;
             self.tx.adopted(taken_out);
         }

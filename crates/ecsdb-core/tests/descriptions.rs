@@ -236,12 +236,12 @@ struct StrictOnes(Vec<Strict>);
 #[derive(Component, Clone, Default)]
 #[component(name = "d.strict_cache", transient)]
 #[repr(align(128))]
-struct StrictCache(Vec<u8>);
+struct StrictCache(#[allow(dead_code, reason = "it is dropped")] Vec<u8>);
 
 #[derive(Component, Clone, Default)]
 #[component(name = "d.aligned_cache", transient)]
 #[repr(align(64))]
-struct AlignedCache(Vec<u8>);
+struct AlignedCache(#[allow(dead_code, reason = "it is dropped")] Vec<u8>);
 
 #[derive(Component, Clone, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 #[component(name = "d.list", archived)]

@@ -39,7 +39,7 @@ impl Transaction<'_> {
     /// The value of an entity's component, to be changed. O(1).
     ///
     /// # Errors
-    /// [`Error::NoSuchEntity`], [`Error::MissingComponent`], or when the layout is not the stored one.
+    /// [`Error::NoSuchEntity`], [`Error::MissingComponent`], [`Error::Full`], or when the layout is not the stored one.
     pub fn get_mut<T: Component>(&mut self, entity: Entity) -> Result<&mut T> {
         let id = self.world.register::<T>()?;
         let lsn = self.lsn();
@@ -57,7 +57,7 @@ impl Transaction<'_> {
         let chunk = Arc::make_mut(&mut world.root).chunk_mut(location.archetype, number);
         let block = world.tx.cell(chunk, place, row, rows_max, lsn);
         world.tx.leave();
-        block.slice_mut::<T>().and_then(|rows| rows.get_mut(row)).ok_or_else(missing)
+        block?.slice_mut::<T>().and_then(|rows| rows.get_mut(row)).ok_or_else(missing)
     }
 
     /// Iterates over the entities that have what the query asks for. Every chunk that is handed out to be
