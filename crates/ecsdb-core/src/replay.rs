@@ -152,6 +152,9 @@ impl Replay<'_> {
             }
             *len += rows;
             left -= rows;
+            if first + rows == rows_max {
+                placement.note_room(archetype, number, false);
+            }
             self.applied.operations += rows as u64;
         }
         if values.iter().all(|(_, values)| values.is_empty()) {
@@ -321,6 +324,9 @@ impl Replay<'_> {
         chunk.push_id(entity, lsn, rows_max);
         index.place(entity, Location { archetype: to, row: shape.join(number, row) });
         *len += 1;
+        if row + 1 == rows_max {
+            placement.note_room(to, number, false);
+        }
         // Nothing is undone here, so that one row is kept at a time, however many there are.
         tx.arena.clear();
         Ok(())

@@ -185,6 +185,9 @@ impl World {
                 each(entity);
                 next = bundles.next();
             }
+            if chunk.len() == rows_max {
+                placement.note_room(info.archetype, number, false);
+            }
         }
         Ok(())
     }
@@ -286,6 +289,9 @@ impl World {
         chunk.push_id(entity, lsn, rows_max);
         index.place(entity, Location { archetype: reshape.to, row: shape.join(number, row) });
         *len += 1;
+        if row + 1 == rows_max {
+            placement.note_room(reshape.to, number, false);
+        }
 
         tx.marks.admit(chunk);
         tx.undo.push(Step::Moved { entity, from, reshape: reshape.clone(), places: places as u32 });

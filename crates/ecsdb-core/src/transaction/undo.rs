@@ -84,12 +84,10 @@ impl World {
             }
             Step::Spawned { archetype, chunk: number, rows } => {
                 let Root { archetypes, index, .. } = root;
-                let Some(Archetype { shape, chunks, len, .. }) = archetypes.get_mut(archetype as usize)
-                else {
+                let Some(Archetype { chunks, len, .. }) = archetypes.get_mut(archetype as usize) else {
                     return;
                 };
                 let Some(chunk) = chunks.get_mut(number as usize) else { return };
-                let was_full = chunk.len() == shape.rows_per_chunk();
                 // They came last, and are the last now.
                 let first = chunk.len() - rows as usize;
                 for &entity in chunk.ids()[first..].iter().rev() {
@@ -102,14 +100,12 @@ impl World {
                     replaced.extend(column.write(lsn).split_off(first).map(Arc::new));
                 }
                 *len -= rows as usize;
-                if was_full {
-                    placement.has_room(archetype, number as usize);
-                }
+                placement.note_room(archetype, number as usize, true);
             }
             Step::Despawned { entity, location, places } => {
                 let columns = root.archetype(location.archetype).shape.components.len();
                 let places = &tx.places[places as usize..][..columns];
-                root.put_row_back(entity, location, places, lsn, &mut tx.arena);
+                placement.put_row_back(root, entity, location, places, lsn, &mut tx.arena);
             }
             Step::Moved { entity, from, reshape, places } => {
                 let columns = root.archetype(from.archetype).shape.components.len();
@@ -123,7 +119,6 @@ impl World {
                 let (number, row) = shape.split(at.row);
                 let Some(chunk) = chunks.get_mut(number) else { return };
                 debug_assert_eq!(row + 1, chunk.len(), "it came last");
-                let was_full = chunk.len() == shape.rows_per_chunk();
                 // What was carried over goes back to the places that it came from, which are free since, and with that the old row is what it
                 // was when it was taken out.
                 for &(here, there) in &reshape.carried {
@@ -134,10 +129,8 @@ impl World {
                 }
                 chunk.entities.write(lsn).remove_plain(row);
                 *len -= 1;
-                if was_full {
-                    placement.has_room(at.archetype, number);
-                }
-                root.put_row_back(entity, from, places, lsn, &mut tx.arena);
+                placement.note_room(at.archetype, number, true);
+                placement.put_row_back(root, entity, from, places, lsn, &mut tx.arena);
             }
             Step::Resource { id, old } => {
                 replaced.extend(root.set_resource(id, old).map(|resource| resource.block));
