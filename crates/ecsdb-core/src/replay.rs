@@ -44,6 +44,11 @@ impl World {
     /// then hold a part of it and must be dropped.
     pub fn apply(&mut self, lsn: Lsn, change_set: &[u8]) -> Result<Applied> {
         self.end_forgotten();
+        self.replay(lsn, change_set)
+    }
+
+    /// As [`World::apply`], when nothing is forgotten.
+    pub(crate) fn replay(&mut self, lsn: Lsn, change_set: &[u8]) -> Result<Applied> {
         let lsn = lsn.0;
         if lsn <= self.root.lsn {
             return Ok(Applied::default());
