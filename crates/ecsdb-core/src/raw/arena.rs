@@ -112,7 +112,9 @@ impl Arena {
         if self.len + bytes <= self.limit && numbers < u32::MAX as usize {
             return Ok(Room(()));
         }
-        Err(Error::Full("a transaction keeps at most 32 GiB of earlier values and removed rows, to undo it"))
+        Err(Error::Full(
+            "a transaction keeps at most 32 GiB of earlier values and removed rows, to undo it: make it several",
+        ))
     }
 
     /// Room for `size` bytes at a multiple of `align`; returns its offset.

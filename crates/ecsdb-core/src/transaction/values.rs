@@ -62,7 +62,7 @@ impl Transaction<'_> {
 
     /// Iterates over the entities that have what the query asks for. Every chunk that is handed out to be
     /// written is kept as it was, once a transaction (a copy of 16 to 32 KiB), and compared at the commit, so that
-    /// only what was really changed is logged.
+    /// only what was really changed is logged. Where it cannot be kept ([`Error::Full`]) the iteration ends, and the commit fails.
     ///
     /// To look at other entities meanwhile, iterate [`Transaction::read`], which shares the transaction, or over a
     /// [`Transaction::view`], which leaves it free to be written.
