@@ -85,7 +85,7 @@ pub struct WalSettings {
     #[serde(with = "time")]
     #[schemars(with = "TimeAboveZero", extend("x-minimum" = "100us", "x-maximum" = "1h"))]
     pub flush_interval: Duration,
-    /// Bytes of committed transactions that may wait to be written; writers wait when there are more.
+    /// Memory that committed transactions may take while they wait to be written; writers wait when it is more.
     #[serde(with = "size")]
     #[schemars(with = "Size", extend("minimum" = BYTES_MIN))]
     pub queue_bytes_max: ByteSize,

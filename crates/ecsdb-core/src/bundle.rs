@@ -4,7 +4,7 @@ use crate::archetype::Chunk;
 use crate::component::{Component, ComponentType};
 use crate::entity::Entity;
 use crate::error::Result;
-use crate::raw::{Arena, At};
+use crate::raw::{Arena, At, Room};
 use crate::root::Root;
 use crate::schema::ComponentId;
 use crate::tuples::for_tuples;
@@ -45,6 +45,8 @@ pub struct BundleSink<'a> {
     pub(crate) lsn: u64,
     pub(crate) rows_max: usize,
     pub(crate) arena: &'a mut Arena,
+    /// For the values that are replaced.
+    pub(crate) room: Room,
     /// Where the values that were replaced are.
     pub(crate) places: &'a mut Vec<At>,
 }
@@ -70,7 +72,7 @@ impl<C: Component> Bundle for C {
         if fresh {
             block.push(self, sink.rows_max);
         } else {
-            sink.places.push(block.replace(sink.row, self, sink.arena));
+            sink.places.push(block.replace(sink.row, self, sink.arena, sink.room));
         }
     }
 

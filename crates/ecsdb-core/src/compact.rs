@@ -71,7 +71,10 @@ impl World {
             let full = archetype.shape.rows_per_chunk();
             let Some(chunk) = archetype.chunks.get(cursor.chunk) else {
                 if is_last_empty(archetype) {
-                    self.archetype_mut(cursor.archetype).0.chunks.pop();
+                    let chunks = &mut self.archetype_mut(cursor.archetype).0.chunks;
+                    chunks.pop();
+                    let popped = chunks.len();
+                    self.placement.note_room(cursor.archetype, popped, false);
                 } else {
                     cursor = self.next_archetype(&cursor);
                 }
@@ -117,18 +120,11 @@ impl World {
         }
     }
 
-    /// The list of chunks with room, put in order after the pass over an archetype.
+    /// After the pass over an archetype.
     fn next_archetype(&mut self, cursor: &Cursor) -> Cursor {
-        let chunks = &self.root.archetype(cursor.archetype).chunks;
-        let open = &mut self.placement.open[cursor.archetype as usize];
-        if cursor.moved {
-            // Chunks that became full otherwise than by their turn are still listed, and will be again.
-            if open.len() > 2 * chunks.len() {
-                open.sort_unstable_by_key(|&chunk| std::cmp::Reverse(chunk));
-                open.dedup();
-            }
+        if let Some(target) = cursor.target.filter(|_| cursor.moved) {
             // The fullest first, so that new rows do not begin new sparse chunks.
-            open.extend(cursor.target.filter(|&target| target < chunks.len()).map(|target| target as u32));
+            self.placement.open[cursor.archetype as usize].raise(target);
         }
         Cursor { archetype: cursor.archetype + 1, ..Cursor::default() }
     }
@@ -171,6 +167,7 @@ impl World {
             *chunk = source;
         }
         let row = archetype.shape.join(to, first);
+        self.placement.note_room(id, to, first + n < full);
         let index = &mut Arc::make_mut(&mut self.root).index;
         for (row, entity) in (row..).zip(moved) {
             index.place(entity, Location { archetype: id, row });

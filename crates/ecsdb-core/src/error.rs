@@ -107,7 +107,7 @@ pub enum Error {
     /// A transaction could not be rolled back, since a component's `clone` panicked in it.
     #[error("a transaction could not be rolled back (a component's `clone` panicked): reopen the database")]
     Poisoned,
-    /// No more entities, components or archetypes can be made.
+    /// No more entities, components or archetypes can be made, or a transaction cannot keep more to be undone.
     #[error("the world is full: {0}")]
     Full(&'static str),
     /// A stored change or a stored chunk makes no sense, although its checksum holds.

@@ -226,7 +226,8 @@ impl EntityIndex {
         if index >= self.len {
             let first = self.len;
             self.extend_to(index)?;
-            // Slots skipped on the way are free: without damage there are none, but for a restored state.
+            // Slots skipped on the way are free. There may be any number: a transaction that spawns and despawns leaves no word of that in the
+            // log, and the next spawn takes the slot that was given up last.
             (first..index).for_each(|skipped| self.list_linked(skipped, links));
             return Ok(());
         }

@@ -34,6 +34,7 @@ mod error;
 mod index;
 mod limits;
 mod memory;
+mod open_chunks;
 pub mod parts;
 mod placement;
 mod query;

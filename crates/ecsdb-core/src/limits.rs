@@ -1,11 +1,11 @@
 //! Limits: what is refused when it is registered or committed, by the same functions that reading uses, so that nothing is
 //! acknowledged which cannot be read back (TX-2). `docs/limits.md` is the table.
 
-use crate::component::CodecError;
+use crate::component::{CodecError, StorageKind};
 use crate::describe::Description;
 use crate::error::{Error, Result};
 
-/// Bytes of a plain component. One so large is read on any stack, but whoever spawns it as a value moves it over its own.
+/// Bytes of a plain component, and of a transient one. One so large is read on any stack, but whoever spawns it as a value moves it over its own.
 pub(crate) const PLAIN_BYTES_MAX: usize = 1 << 20;
 /// Bytes of an archived component in memory, without what it has on the heap.
 pub(crate) const INLINE_BYTES_MAX: usize = 64 << 10;
@@ -44,8 +44,12 @@ pub(crate) fn check_definition(name: &str, plain_bytes: usize, description: &Des
 }
 
 /// The Rust type of a component, with the greater alignment of it and its archive.
-pub(crate) fn check_type(name: &str, plain: bool, size: usize, align: usize) -> Result<()> {
-    refuse(name, "bytes of its type", size, if plain { PLAIN_BYTES_MAX } else { INLINE_BYTES_MAX })?;
+pub(crate) fn check_type(name: &str, kind: StorageKind, size: usize, align: usize) -> Result<()> {
+    let bytes_max = match kind {
+        StorageKind::Plain | StorageKind::Transient => PLAIN_BYTES_MAX,
+        StorageKind::Archived => INLINE_BYTES_MAX,
+    };
+    refuse(name, "bytes of its type", size, bytes_max)?;
     refuse(name, "alignment of its type", align, ALIGN_MAX)
 }
 

@@ -11,7 +11,7 @@ use crate::component::StorageKind;
 use crate::entity::Entity;
 use crate::error::{Error, Result};
 use crate::index::Location;
-use crate::raw::{Arena, At, Block, Ops};
+use crate::raw::{Block, Ops};
 use crate::root::{Resource, Root};
 use crate::schema::{ComponentDef, ComponentId};
 use crate::world::World;
@@ -44,6 +44,11 @@ impl World {
     /// then hold a part of it and must be dropped.
     pub fn apply(&mut self, lsn: Lsn, change_set: &[u8]) -> Result<Applied> {
         self.end_forgotten();
+        self.replay(lsn, change_set)
+    }
+
+    /// As [`World::apply`], when nothing is forgotten.
+    pub(crate) fn replay(&mut self, lsn: Lsn, change_set: &[u8]) -> Result<Applied> {
         let lsn = lsn.0;
         if lsn <= self.root.lsn {
             return Ok(Applied::default());
@@ -53,8 +58,6 @@ impl World {
             lsn,
             freed: Vec::new(),
             links: Backlinks::default(),
-            arena: Arena::default(),
-            places: Vec::new(),
             applied: Applied::default(),
         };
         let mut reader = Reader::new(change_set);
@@ -67,8 +70,9 @@ impl World {
                 other => other,
             })?;
         }
-        let Replay { freed, applied, .. } = replay;
-        let root = Arc::make_mut(&mut self.root);
+        let Replay { world, freed, applied, .. } = replay;
+        world.tx.places.clear();
+        let root = Arc::make_mut(&mut world.root);
         for slot in freed {
             root.index.list_free(slot);
         }
@@ -82,9 +86,6 @@ struct Replay<'a> {
     lsn: u64,
     freed: Vec<u32>,
     links: Backlinks,
-    /// Rows on their way, and values that were replaced.
-    arena: Arena,
-    places: Vec<At>,
     applied: Applied,
 }
 
@@ -104,16 +105,12 @@ impl Replay<'_> {
                 for entity in ids.entities() {
                     self.applied.operations += 1;
                     let Some(location) = self.find(entity) else { continue };
-                    self.take(location);
+                    self.take(location)?;
                     Arc::make_mut(&mut self.world.root).index.vacate(entity);
                     self.freed.push(entity.index());
                 }
             }
-            Operation::Put { ids, columns } => {
-                for (id, bytes) in columns {
-                    self.put(ids.clone(), id, bytes)?;
-                }
-            }
+            Operation::Put { ids, columns } => self.put(ids, columns)?,
             Operation::Remove { ids, components } => self.remove(ids, components)?,
             Operation::PutResource { id, value } => {
                 self.applied.operations += 1;
@@ -133,15 +130,8 @@ impl Replay<'_> {
 
     /// New rows, in the order of the ids, so that they are iterated in the order in which they were.
     fn spawn(&mut self, ids: Ids<'_>, columns: Columns<'_>) -> Result<()> {
-        let mut values = Vec::new();
-        for (id, bytes) in columns {
-            values.push((id, Values::new(self.def(id)?, bytes, ids.total)?));
-        }
-        values.sort_unstable_by_key(|(id, _)| *id);
+        let mut values = self.values(columns, ids.total)?;
         let components: Vec<ComponentId> = values.iter().map(|(id, _)| *id).collect();
-        if !components.windows(2).all(|pair| pair[0] < pair[1]) {
-            return malformed("an entity has one component twice");
-        }
         let World { root, placement, .. } = &mut *self.world;
         let archetype = placement.archetype_of(root, &components)?;
         let (mut left, mut entities) = (ids.total, ids.entities());
@@ -167,6 +157,9 @@ impl Replay<'_> {
             }
             *len += rows;
             left -= rows;
+            if first + rows == rows_max {
+                placement.note_room(archetype, number, false);
+            }
             self.applied.operations += rows as u64;
         }
         if values.iter().all(|(_, values)| values.is_empty()) {
@@ -176,73 +169,109 @@ impl Replay<'_> {
         }
     }
 
-    /// Values of one component, for entities that have it, or get it by this.
-    fn put(&mut self, ids: Ids<'_>, id: ComponentId, bytes: &[u8]) -> Result<()> {
-        let mut values = Values::new(self.def(id)?, bytes, ids.total)?;
+    /// The values of some columns, by component.
+    fn values<'v>(
+        &self,
+        columns: impl Iterator<Item = (ComponentId, &'v [u8])>,
+        rows: usize,
+    ) -> Result<Vec<(ComponentId, Values<'v>)>> {
+        let mut values = Vec::new();
+        for (id, bytes) in columns {
+            values.push((id, Values::new(self.def(id)?, bytes, rows)?));
+        }
+        values.sort_unstable_by_key(|(id, _)| *id);
+        match values.windows(2).all(|pair| pair[0].0 < pair[1].0) {
+            true => Ok(values),
+            false => malformed("an entity has one component twice"),
+        }
+    }
+
+    /// Values of components, for entities that have them, or get them by this.
+    fn put(&mut self, ids: Ids<'_>, mut columns: Columns<'_>) -> Result<()> {
+        // Most of the time it is one column, which takes no allocation.
+        let (mut one, mut several);
+        let values = match (columns.len(), columns.next()) {
+            (1, Some((id, bytes))) => {
+                one = [(id, Values::new(self.def(id)?, bytes, ids.total)?)];
+                &mut one[..]
+            }
+            (_, first) => {
+                several = self.values(first.into_iter().chain(columns), ids.total)?;
+                &mut several[..]
+            }
+        };
         for run in ids {
             let mut i = 0;
             while i < run.len {
                 let entity = run.entity(i);
                 let Some(location) = self.find(entity) else {
-                    values.skip()?;
+                    values.iter_mut().try_for_each(|(_, values)| values.skip())?;
                     i += 1;
                     continue;
                 };
                 let (archetype, chunk, row) = self.world.root.row(location);
-                match archetype.shape.column_of(id) {
-                    Some(column) => {
-                        let span = match values.is_plain() {
-                            true => span(chunk, row, run, i),
-                            false => 1,
-                        };
-                        self.overwrite(location, column, span, id, &mut values)?;
-                        i += span as u32;
-                    }
-                    None => {
-                        self.add(entity, location, id, &mut values)?;
-                        i += 1;
-                    }
+                if values.iter().all(|(id, _)| archetype.shape.column_of(*id).is_some()) {
+                    let span = span(chunk, row, run, i);
+                    self.overwrite(location, span, values)?;
+                    i += span as u32;
+                } else {
+                    self.add(entity, location, values)?;
+                    i += 1;
                 }
             }
             self.applied.operations += u64::from(run.len);
         }
-        if values.is_empty() { Ok(()) } else { malformed("a column is longer than its values") }
+        if values.iter().all(|(_, values)| values.is_empty()) {
+            Ok(())
+        } else {
+            malformed("a column is longer than its values")
+        }
     }
 
-    /// Values of rows side by side: one copy where they are plain.
+    /// Values of rows side by side, which have all these components: one copy where they are plain.
     fn overwrite(
         &mut self,
         location: Location,
-        column: usize,
         span: usize,
-        id: ComponentId,
-        values: &mut Values<'_>,
+        values: &mut [(ComponentId, Values<'_>)],
     ) -> Result<()> {
-        let root = Arc::make_mut(&mut self.world.root);
-        let archetype = root.archetypes.get_mut(location.archetype as usize);
-        let Some(archetype) = archetype else { return Ok(()) };
+        let Root { archetypes, schema, .. } = Arc::make_mut(&mut self.world.root);
+        let Some(archetype) = archetypes.get_mut(location.archetype as usize) else { return Ok(()) };
         let (number, row) = archetype.shape.split(location.row);
         let Some(chunk) = archetype.chunks.get_mut(number) else { return Ok(()) };
-        let block = chunk.columns[column].write(self.lsn);
-        let written = match values.plain(span)? {
-            Some(bytes) => block.overwrite_plain(row, bytes),
-            None => block.overwrite_stored(row, values.next()?),
-        };
-        written.map_err(|e| Error::codec(&root.schema.known(id).def.name, e))
+        for (id, values) in values {
+            let Some(column) = archetype.shape.column_of(*id) else { continue };
+            let block = chunk.columns[column].write(self.lsn);
+            let codec = |e| Error::codec(&schema.known(*id).def.name, e);
+            match values.plain(span)? {
+                Some(bytes) => block.overwrite_plain(row, bytes).map_err(codec)?,
+                None => {
+                    for row in row..row + span {
+                        block.overwrite_stored(row, values.next()?).map_err(codec)?;
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
-    /// One more component for an entity.
+    /// Values for an entity that does not have all the components yet: those that it lacks come in one move, as they did when it was
+    /// logged, so that no row is copied, and no chunk filled, on the way to where it ends.
     fn add(
         &mut self,
         entity: Entity,
         location: Location,
-        id: ComponentId,
-        values: &mut Values<'_>,
+        values: &mut [(ComponentId, Values<'_>)],
     ) -> Result<()> {
         let mut components = self.world.root.archetype(location.archetype).shape.components.to_vec();
-        components.push(id);
+        let had = components.len();
+        for (id, _) in &*values {
+            if !components[..had].contains(id) {
+                components.push(*id);
+            }
+        }
         components.sort_unstable();
-        self.move_row(entity, location, &components, Some((id, values)))
+        self.move_row(entity, location, &components, values)
     }
 
     fn remove(&mut self, ids: Ids<'_>, components: Components<'_>) -> Result<()> {
@@ -251,25 +280,22 @@ impl Replay<'_> {
             let Some(location) = self.find(entity) else { continue };
             let mut left = self.world.root.archetype(location.archetype).shape.components.to_vec();
             left.retain(|id| !components.clone().any(|gone| gone == *id));
-            self.move_row(entity, location, &left, None)?;
+            self.move_row(entity, location, &left, &mut [])?;
         }
         Ok(())
     }
 
-    /// Moves a row to the archetype with these components, of which one may be new.
+    /// Moves a row to the archetype with these components. Those that it does not have get the next of these values, and so do those
+    /// of which there are some.
     fn move_row(
         &mut self,
         entity: Entity,
         from: Location,
         components: &[ComponentId],
-        new: Option<(ComponentId, &mut Values<'_>)>,
+        values: &mut [(ComponentId, Values<'_>)],
     ) -> Result<()> {
-        let new = match new {
-            Some((id, values)) => Some((id, values.next()?)),
-            None => None,
-        };
         let lsn = self.lsn;
-        let World { root, placement, .. } = &mut *self.world;
+        let World { root, placement, tx, .. } = &mut *self.world;
         let to = placement.archetype_of(root, components)?;
         if to == from.archetype {
             return Ok(());
@@ -278,9 +304,11 @@ impl Replay<'_> {
         let old = root.archetype(from.archetype).shape.clone();
         let number = placement.open_chunk(root, to, lsn)?;
         root.chunk_mut(to, number).unshare(lsn);
-        root.chunk_mut(from.archetype, old.split(from.row).0).unshare(lsn);
-        self.places.clear();
-        placement.take_row(root, from, lsn, &mut self.arena, &mut self.places);
+        let chunk = root.chunk_mut(from.archetype, old.split(from.row).0);
+        chunk.unshare(lsn);
+        tx.places.clear();
+        let room = tx.room_for_row(chunk, 1)?;
+        placement.take_row(root, from, lsn, (&mut tx.arena, room), &mut tx.places);
         let Root { archetypes, index, schema, .. } = root;
         let Some(Archetype { shape, chunks, len, .. }) = archetypes.get_mut(to as usize) else {
             return Ok(());
@@ -290,28 +318,37 @@ impl Replay<'_> {
         let row = chunk.len();
         for (&id, column) in shape.components.iter().zip(&mut chunk.columns) {
             let block = column.write(lsn);
+            let codec = |e| Error::codec(&schema.known(id).def.name, e);
+            let new = values.iter_mut().find(|(new, _)| *new == id);
             match (old.column_of(id), new) {
-                (Some(here), _) => block.put_row(row, self.places[here], &mut self.arena, rows_max),
-                (None, Some((_, bytes))) => block
-                    .push_stored(bytes, rows_max)
-                    .map_err(|e| Error::codec(&schema.known(id).def.name, e))?,
+                (_, Some((_, values))) => block.push_stored(values.next()?, rows_max).map_err(codec)?,
+                (Some(here), None) => block.put_row(row, tx.places[here], &mut tx.arena, rows_max),
                 (None, None) => return malformed("a row lacks a component of its archetype"),
             }
         }
         chunk.push_id(entity, lsn, rows_max);
         index.place(entity, Location { archetype: to, row: shape.join(number, row) });
         *len += 1;
+        if row + 1 == rows_max {
+            placement.note_room(to, number, false);
+        }
+        // Nothing is undone here, so that one row is kept at a time, however many there are.
+        tx.arena.clear();
         Ok(())
     }
 
     /// Takes a row out for good.
-    fn take(&mut self, location: Location) {
-        let World { root, placement, .. } = &mut *self.world;
+    fn take(&mut self, location: Location) -> Result<()> {
+        let World { root, placement, tx, .. } = &mut *self.world;
         let root = Arc::make_mut(root);
         let chunk = root.archetype(location.archetype).shape.split(location.row).0;
-        root.chunk_mut(location.archetype, chunk).unshare(self.lsn);
-        self.places.clear();
-        placement.take_row(root, location, self.lsn, &mut self.arena, &mut self.places);
+        let chunk = root.chunk_mut(location.archetype, chunk);
+        chunk.unshare(self.lsn);
+        tx.places.clear();
+        let room = tx.room_for_row(chunk, 1)?;
+        placement.take_row(root, location, self.lsn, (&mut tx.arena, room), &mut tx.places);
+        tx.arena.clear();
+        Ok(())
     }
 
     fn find(&mut self, entity: Entity) -> Option<Location> {
@@ -357,10 +394,6 @@ impl<'a> Values<'a> {
             return malformed("a column has not as many bytes as its values");
         }
         Ok(Values { reader: Reader::new(bytes), size })
-    }
-
-    fn is_plain(&self) -> bool {
-        self.size.is_some()
     }
 
     fn is_empty(&self) -> bool {

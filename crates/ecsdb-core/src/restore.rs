@@ -39,9 +39,14 @@ use crate::world::World;
 /// ```
 #[must_use = "dropping it puts the world back"]
 pub struct Restore<'w> {
+    /// Which has all that belongs to the restore, so that it is put back even when this is forgotten.
     world: &'w mut World,
-    /// What is put back; `None` once committed.
-    before: Option<Arc<Root>>,
+}
+
+/// A restore that is not committed.
+pub(crate) struct Restored {
+    /// What is put back.
+    pub(crate) before: Arc<Root>,
     change_set: Vec<u8>,
 }
 
@@ -66,11 +71,14 @@ impl World {
         difference(&self.root, target.root(), &self.undefined, &mut encoder)?;
         let change_set = encoder.change_set().to_vec();
         // Made first, so that an error or a panic half-way puts everything back.
-        let before = Some(self.root.clone());
-        let restore = Restore { world: self, before, change_set };
-        if !restore.change_set.is_empty() {
-            let applied = restore.world.apply(restore.world.lsn().next(), &restore.change_set)?;
+        self.restored = Some(Restored { before: self.root.clone(), change_set: Vec::new() });
+        let restore = Restore { world: self };
+        if !change_set.is_empty() {
+            let applied = restore.world.replay(restore.world.lsn().next(), &change_set)?;
             debug_assert!(applied.skipped == 0, "the operations are on what exists");
+        }
+        if let Some(restored) = &mut restore.world.restored {
+            restored.change_set = change_set;
         }
         Ok(restore)
     }
@@ -79,25 +87,34 @@ impl World {
 impl Restore<'_> {
     /// What is to be logged; empty when the world was in this state already.
     pub fn change_set(&self) -> ChangeSet<'_> {
-        ChangeSet { inline: &self.change_set, shared: &[] }
+        let inline = self.world.restored.as_ref().map_or(&[][..], |restored| &restored.change_set);
+        ChangeSet { inline, shared: &[] }
     }
 
     /// Makes the change permanent under `lsn`, the one under which the change set was logged; with an empty change
     /// set, the last commit's. O(1), and dropping what is no longer needed.
-    pub fn commit(mut self, lsn: Lsn) {
-        if !self.change_set.is_empty() {
+    pub fn commit(self, lsn: Lsn) {
+        let restored = self.world.restored.take();
+        if restored.is_some_and(|restored| !restored.change_set.is_empty()) {
             self.world.undefined.clear();
         }
         self.world.advance_lsn(lsn);
-        self.before = None;
     }
 }
 
 impl Drop for Restore<'_> {
     fn drop(&mut self) {
-        if let Some(before) = self.before.take() {
-            self.world.root = before;
-            self.world.placement.follow(&self.world.root);
+        self.world.put_back();
+    }
+}
+
+impl World {
+    /// Undoes a restore that was not committed, if there is one.
+    #[inline]
+    pub(crate) fn put_back(&mut self) {
+        if let Some(restored) = self.restored.take() {
+            self.root = restored.before;
+            self.placement.follow(&self.root);
         }
     }
 }

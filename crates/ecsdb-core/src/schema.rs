@@ -231,14 +231,13 @@ fn stored_size(ty: &ComponentType) -> u32 {
     }
 }
 
-/// What a program's type must keep to, and any definition.
+/// What a program's type must keep to, and any definition. Of every kind: blocks and arenas hold values of transient types as they do
+/// others.
 fn check_type(ty: &ComponentType, def: &ComponentDef) -> Result<()> {
-    if ty.kind != StorageKind::Transient {
-        let align = ty.ops.align().max(ty.archive_align);
-        limits::check_type(ty.name, ty.kind == StorageKind::Plain, ty.ops.size(), align)?;
-        limits::check_parts(ty.name, (ty.nested_bytes)())?;
-        limits::check_definition(ty.name, def.size as usize, &def.description)?;
-    }
+    let align = ty.ops.align().max(ty.archive_align);
+    limits::check_type(ty.name, ty.kind, ty.ops.size(), align)?;
+    limits::check_parts(ty.name, (ty.nested_bytes)())?;
+    limits::check_definition(ty.name, def.size as usize, &def.description)?;
     if def.description.is_unordered() && def.description.has_opaque_parts() {
         return Err(Error::NoCanonicalForm(ty.name.into()));
     }

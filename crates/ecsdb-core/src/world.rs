@@ -11,6 +11,7 @@ use crate::component::{Component, ComponentType, StorageKind};
 use crate::error::{Error, Result};
 use crate::placement::Placement;
 use crate::raw::{Block, Ops};
+use crate::restore::Restored;
 use crate::root::Root;
 use crate::schema::ComponentId;
 use crate::shells::unshared;
@@ -29,6 +30,8 @@ pub struct World {
     /// Stored components whose definition no committed change set has yet.
     pub(crate) undefined: Vec<ComponentId>,
     pub(crate) tx: TransactionState,
+    /// A restore that is not committed.
+    pub(crate) restored: Option<Restored>,
     /// A rollback could not be done: nothing is written any more.
     pub(crate) poisoned: bool,
 }
@@ -50,11 +53,12 @@ impl World {
 
     /// LSN of the last committed or applied transaction; [`Lsn::ZERO`] for none.
     pub fn lsn(&self) -> Lsn {
-        Lsn(self.root.lsn)
+        Lsn(self.committed().lsn)
     }
 
     /// Goes on after `lsn`, when LSNs up to it are known to be used. A lower one changes nothing.
     pub fn advance_lsn(&mut self, lsn: Lsn) {
+        self.end_forgotten();
         if lsn.0 > self.root.lsn {
             Arc::make_mut(&mut self.root).lsn = lsn.0;
         }
@@ -62,8 +66,16 @@ impl World {
 
     /// A consistent, unchanging picture of the world at the last commit. O(1), whatever the size of the world;
     /// the first write to each chunk after it copies that chunk.
+    ///
+    /// A transaction that was forgotten (`std::mem::forget`) rather than dropped is rolled back when the world is next changed, and shows until
+    /// then.
     pub fn view(&self) -> View {
-        View::new(self.root.clone())
+        View::new(self.committed().clone())
+    }
+
+    /// The world without a restore that is not committed.
+    fn committed(&self) -> &Arc<Root> {
+        self.restored.as_ref().map_or(&self.root, |restored| &restored.before)
     }
 
     /// True when a rollback could not be done, since a component's `clone` panicked in it: the world shows half a transaction,
@@ -75,7 +87,7 @@ impl World {
     /// True when ids were given out by a transaction that was rolled back and the log does not know yet that they are not to be given out
     /// again: the change set of the next transaction says so, even if that changes nothing else.
     pub fn has_unlogged_ids(&self) -> bool {
-        self.root.index.unlogged_floor().is_some()
+        self.committed().index.unlogged_floor().is_some()
     }
 
     /// Makes a Rust type known, so that stored values of its component can be read as such. Types that derive
@@ -100,6 +112,7 @@ impl World {
     /// # Errors
     /// When the stored type of one is another than the program's.
     pub fn register_linked(&mut self) -> Result<Vec<Unreadable>> {
+        self.put_back();
         let mut linked: FxHashMap<&str, Vec<&ComponentType>> = FxHashMap::default();
         for ty in inventory::iter::<ComponentType> {
             let types = linked.entry(ty.name).or_default();
@@ -135,6 +148,7 @@ impl World {
     }
 
     fn register_type(&mut self, ty: &ComponentType) -> Result<ComponentId> {
+        self.put_back();
         let known = self.root.schema.named(ty.name);
         if let Some(why) = known.and_then(|id| self.root.schema.known(id).unreadable.as_deref()) {
             return Err(Error::Unreadable { component: ty.name, why: why.into() });
@@ -145,7 +159,7 @@ impl World {
         let (id, newly_known) = schema.register(ty)?;
         if newly_known && !new {
             let ops = schema.known(id).ops;
-            let taken_out = self.tx.adopt(root, id, ops).map_err(|e| Error::codec(ty.name, e))?;
+            let taken_out = self.tx.adopt(root, id, ops, ty.name)?;
             adopt(root, id, ops, ty.name)?;
             self.tx.adopted(taken_out);
         }

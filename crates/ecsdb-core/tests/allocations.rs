@@ -10,18 +10,31 @@ use ecsdb_core::{Component, Entity, Transaction, World};
 
 struct Counting;
 
-thread_local!(static ALLOCATIONS: Cell<u64> = const { Cell::new(0) });
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    /// Bytes that the thread has, and the most that it has had.
+    static BYTES: Cell<(i64, i64)> = const { Cell::new((0, 0)) };
+}
 
-// SAFETY: everything is the system allocator's; the counter is a plain number of the thread's own.
+fn count_bytes(more: i64) {
+    let _ = BYTES.try_with(|bytes| {
+        let now = bytes.get().0 + more;
+        bytes.set((now, bytes.get().1.max(now)));
+    });
+}
+
+// SAFETY: everything is the system allocator's; the counters are plain numbers of the thread's own.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // While the thread ends nobody counts.
         let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+        count_bytes(layout.size() as i64);
         // SAFETY: the caller's promise is handed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        count_bytes(-(layout.size() as i64));
         // SAFETY: the caller's promise is handed on.
         unsafe { System.dealloc(memory, layout) }
     }
@@ -113,4 +126,45 @@ fn a_copy_has_what_was_given_up_before() {
         drop(parts);
     }
     assert_eq!(allocations[100..], [0; 100]);
+}
+
+#[derive(Component, Clone, Copy)]
+#[component(name = "heavy", plain)]
+#[repr(C)]
+struct Heavy([u64; 512]);
+
+/// Replay undoes nothing, so that it keeps no rows, and what got several components at once is moved once.
+#[test]
+fn replay_keeps_one_row_at_a_time_however_many_are_moved_and_despawned() {
+    let mut world = World::new();
+    let mut replica = World::new();
+    let mut ids = Vec::new();
+    let apply = |world: &mut World, replica: &mut World, f: &mut dyn FnMut(&mut Transaction<'_>)| {
+        let lsn = world.lsn().next();
+        let mut open = world.begin();
+        f(open.transaction());
+        let prepared = open.prepare().unwrap();
+        let bytes = prepared.change_set().to_vec();
+        prepared.commit(lsn);
+        let before = BYTES.get().0;
+        BYTES.set((before, before));
+        let applied = replica.apply(lsn, &bytes).unwrap();
+        assert_eq!(replica.view().digest().unwrap(), world.view().digest().unwrap());
+        (applied.operations, BYTES.get().1 - before)
+    };
+    apply(&mut world, &mut replica, &mut |tx| {
+        ids = tx.spawn_batch((0..2_000).map(|_| Heavy([1; 512])));
+    });
+    let inserted = apply(&mut world, &mut replica, &mut |tx| {
+        let bundle = || (Position::default(), Velocity::default(), Extra::default());
+        ids.iter().for_each(|&id| tx.insert(id, bundle()).unwrap());
+    });
+    let (_, removed) = apply(&mut world, &mut replica, &mut |tx| {
+        ids.iter().for_each(|&id| _ = tx.remove::<(Position, Extra)>(id).unwrap());
+    });
+    let (_, despawned) =
+        apply(&mut world, &mut replica, &mut |tx| ids.iter().for_each(|&id| tx.despawn(id).unwrap()));
+    let most = inserted.1.max(removed).max(despawned);
+    assert!(most < 1 << 20, "{most} bytes where the rows have eight million");
+    assert_eq!(inserted.0, 2_000, "each entity is one operation");
 }

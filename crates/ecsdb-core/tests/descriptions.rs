@@ -233,6 +233,16 @@ struct Strict(u8);
 #[component(name = "d.strict", archived)]
 struct StrictOnes(Vec<Strict>);
 
+#[derive(Component, Clone, Default)]
+#[component(name = "d.strict_cache", transient)]
+#[repr(align(128))]
+struct StrictCache(#[allow(dead_code, reason = "it is dropped")] Vec<u8>);
+
+#[derive(Component, Clone, Default)]
+#[component(name = "d.aligned_cache", transient)]
+#[repr(align(64))]
+struct AlignedCache(#[allow(dead_code, reason = "it is dropped")] Vec<u8>);
+
 #[derive(Component, Clone, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 #[component(name = "d.list", archived)]
 #[rkyv(serialize_bounds(__S: rkyv::ser::Writer, __S::Error: rkyv::rancor::Source))]
@@ -273,6 +283,20 @@ fn refuse_and_go_on() {
     assert!(matches!(e, Error::Limit { max: 1_048_576, found: 1_048_577, .. }), "{e}");
     let e = refused(&mut world, &|tx| drop(tx.spawn_batch([StrictOnes(vec![Strict(1)])])));
     assert!(matches!(e, Error::Limit { max: 64, found: 128, .. }), "{e}");
+    // Transient values lie where the others do, until they are dropped.
+    let e = refused(&mut world, &|tx| {
+        let ids = tx.spawn_batch((0..9).map(|_| StrictCache(vec![1])));
+        ids.into_iter().for_each(|id| drop(tx.despawn(id)));
+    });
+    assert!(matches!(e, Error::Limit { max: 64, found: 128, .. }), "{e}");
+    let e = refused(&mut world, &|tx| tx.insert_resource(StrictCache::default()));
+    assert!(matches!(e, Error::Limit { max: 64, found: 128, .. }), "{e}");
+    assert!(world.register::<StrictCache>().is_err());
+    let aligned = commit(&mut World::new(), |tx| {
+        let ids = tx.spawn_batch((0..9).map(|_| AlignedCache(vec![1])));
+        ids.into_iter().for_each(|id| tx.despawn(id).unwrap());
+    });
+    assert!(aligned.is_ok());
     for depth in [200, 2_000] {
         let e = refused(&mut world, &|tx| drop(tx.spawn_batch([list(depth)])));
         assert!(matches!(e, Error::Codec { cause: CodecError::TooDeep(128), .. }), "{e}");

@@ -187,3 +187,30 @@ fn a_resource_is_kept_as_it_was_once_a_transaction() {
     }
     assert!(CLONES.get() <= 1, "{} copies", CLONES.get());
 }
+
+#[test]
+fn a_restore_that_is_forgotten_is_put_back_and_never_seen() {
+    let (mut world, ids, bytes) = ten();
+    let ten = world.view();
+    let (_, more) = try_commit(&mut world, |tx| tx.despawn(ids[5]).unwrap()).unwrap();
+    let (digest, lsn) = (world.view().digest().unwrap(), world.lsn());
+    std::mem::forget(world.restore(&ten).unwrap());
+    assert_eq!((world.view().digest().unwrap(), world.lsn()), (digest, lsn));
+
+    // What comes next is done on what was there before, as the log has it.
+    world.register::<Score>().unwrap();
+    std::mem::forget(world.restore(&ten).unwrap());
+    let (_, last) = try_commit(&mut world, |tx| tx.spawn((Hp(7), Score(vec![1])))).unwrap();
+    std::mem::forget(world.restore(&ten).unwrap());
+    while world.compact_chunks(100).more {}
+    let mut replica = World::new();
+    for (lsn, bytes) in [bytes, more, last].iter().enumerate() {
+        assert_eq!(replica.apply(Lsn(lsn as u64 + 1), bytes).unwrap().skipped, 0);
+    }
+    assert_eq!(world.view().digest().unwrap(), replica.view().digest().unwrap());
+    assert_eq!(world.lsn(), replica.lsn());
+
+    std::mem::forget(world.restore(&ten).unwrap());
+    world.advance_lsn(Lsn(9));
+    assert_eq!((world.view().digest().unwrap(), world.lsn()), (replica.view().digest().unwrap(), Lsn(9)));
+}

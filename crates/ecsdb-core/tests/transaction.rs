@@ -291,6 +291,31 @@ fn ids_given_out_in_vain_cost_the_next_commit_a_few_bytes_however_many_they_are(
     }
 }
 
+/// What came and went leaves no word in the log, so that nothing bounds the slots that a spawn may skip.
+#[test]
+fn a_log_that_skips_any_number_of_slots_is_replayed() {
+    let in_vain = |tx: &mut Transaction<'_>| {
+        let ids = tx.spawn_batch((0..200_000).map(Hp));
+        ids.into_iter().for_each(|id| tx.despawn(id).unwrap());
+    };
+    // In a transaction before, of which the log has a floor; in the same one.
+    let (mut world, mut replica) = (World::new(), World::new());
+    let (_, before) = commit(&mut world, in_vain);
+    let (id, bytes) = commit(&mut world, |tx| tx.spawn(Hp(1)));
+    assert_eq!(id.index(), 199_999, "the slot that was given up last");
+    assert!(before.len() + bytes.len() < 200);
+    replica.apply(Lsn(1), &before).unwrap();
+    assert_eq!(replica.apply(Lsn(2), &bytes).unwrap().skipped, 0);
+    assert!(replica.view().contains(id));
+    let mut world = World::new();
+    let (id, bytes) = commit(&mut world, |tx| {
+        in_vain(tx);
+        tx.spawn(Hp(2))
+    });
+    assert_eq!((id.index(), bytes.len() < 100), (200_000, true));
+    assert_eq!(World::new().apply(Lsn(1), &bytes).unwrap().operations, 1);
+}
+
 #[test]
 fn rows_that_were_spawned_are_iterated_in_the_same_order_after_replay() {
     let (mut world, mut replica) = (World::new(), World::new());

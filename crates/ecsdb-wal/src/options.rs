@@ -20,7 +20,7 @@ pub struct LogOptions {
     pub part_bytes_max: u32,
     /// The zstd level by which transactions of 4 KiB and more are compressed; `None` for not at all.
     pub compression: Option<i32>,
-    /// Bytes that may be queued before [`Log::admit`](crate::Log::admit) waits.
+    /// Bytes of memory that what is queued may take before [`Log::admit`](crate::Log::admit) waits.
     pub queue_bytes_max: u64,
     /// Bytes of one transaction at most.
     pub transaction_bytes_max: u64,

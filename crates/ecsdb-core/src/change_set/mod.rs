@@ -162,6 +162,11 @@ impl<'a> Columns<'a> {
         }
         Ok(columns)
     }
+
+    /// Columns that are left.
+    pub(crate) fn len(&self) -> u64 {
+        self.left
+    }
 }
 
 impl<'a> Iterator for Columns<'a> {

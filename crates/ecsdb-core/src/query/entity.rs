@@ -91,7 +91,7 @@ impl<'a> EntityMut<'a> {
     /// O(terms).
     ///
     /// # Errors
-    /// [`Error::NoMatch`] when it does not have all that, or when a component's type is not the stored one.
+    /// [`Error::NoMatch`] when it does not have all that, [`Error::Full`], or when a component's type is not the stored one.
     pub fn get<Q: Query>(self) -> Result<Q::Item<'a>> {
         let () = Q::VALID;
         Q::register(self.world)?;
@@ -104,14 +104,16 @@ impl<'a> EntityMut<'a> {
         let rows_max = archetype.shape.rows_per_chunk();
         let chunk = root.chunk_mut(self.location.archetype, number);
         tx.enter();
-        for place in &found {
+        let kept = found.iter().try_for_each(|place| {
             if let Place::Write(column) = *place {
                 let (archetype, chunk_number) = (self.location.archetype, number as u32);
                 let place = ColumnPlace { archetype, chunk: chunk_number, column: column as u32 };
-                tx.cell(chunk, place, row, rows_max, lsn);
+                tx.cell(chunk, place, row, rows_max, lsn)?;
             }
-        }
+            Ok(())
+        });
         tx.leave();
+        kept?;
         let mut slots = Slots::new();
         let ids = take_columns(chunk, &found, &mut slots);
         let slices = Q::slices(&mut found.iter(), &mut slots, ids);

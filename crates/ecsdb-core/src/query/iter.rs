@@ -194,16 +194,24 @@ impl<'a, Q: Query> Chunks<'a, Q> {
                     }
                     chunk.ids()
                 }
-                Walk::Write(walk) => {
-                    let (archetype, index, chunk) = walk.next_chunk::<Q>(found)?;
+                Walk::Write(write) => {
+                    let (archetype, index, chunk) = write.next_chunk::<Q>(found)?;
                     if chunk.len() == 0 {
                         continue;
                     }
                     let chunk = Arc::make_mut(chunk);
-                    for place in &*found {
-                        if let Place::Write(column) = *place {
-                            walk.state.image(&mut chunk.columns[column], archetype, index, column, walk.lsn);
+                    let (state, lsn) = (&mut *write.state, write.lsn);
+                    let kept = found.iter().try_for_each(|place| match *place {
+                        Place::Write(column) => {
+                            state.image(&mut chunk.columns[column], archetype, index, column, lsn)
                         }
+                        _ => Ok(()),
+                    });
+                    if let Err(e) = kept {
+                        // What could not be put back must not be handed out: the commit fails.
+                        write.state.fail(e);
+                        *walk = Walk::Nothing;
+                        return None;
                     }
                     slots.clear();
                     take_columns(chunk, found, &mut slots)

@@ -259,6 +259,21 @@ impl Block {
         to.len += rows as u32;
     }
 
+    /// Takes the rows from `at` on out, to be dropped whenever; none where there is nothing to drop.
+    pub(crate) fn split_off(&mut self, at: usize) -> Option<Block> {
+        let rows = self.len().checked_sub(at).filter(|&rows| rows > 0)?;
+        if self.ops.is_plain() {
+            self.len = at as u32;
+            None
+        } else if at == 0 {
+            Some(std::mem::replace(self, Block::new(self.ops, 0)))
+        } else {
+            let mut rest = Block::new(self.ops, rows);
+            self.move_last_into(rows, &mut rest, rows);
+            Some(rest)
+        }
+    }
+
     /// A block with a clone of `row` alone.
     pub(super) fn clone_row(&self, row: usize) -> Block {
         assert!(row < self.len());

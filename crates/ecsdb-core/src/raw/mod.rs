@@ -12,7 +12,7 @@ mod pool;
 mod prefetch;
 mod rows;
 
-pub(crate) use arena::{Arena, At};
+pub(crate) use arena::{Arena, At, Room};
 pub(crate) use block::Block;
 pub use block::memory_in_use;
 pub(crate) use ops::{Ops, TypeOps, discard};

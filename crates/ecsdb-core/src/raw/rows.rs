@@ -7,7 +7,7 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::ptr::NonNull;
 
-use super::arena::{Arena, At};
+use super::arena::{Arena, At, Room};
 use super::block::Block;
 use super::ops::{Ops, copy_row};
 use super::prefetch::prefetch;
@@ -32,12 +32,12 @@ impl Block {
 
     /// Moves `row` into the arena and the last row into its place.
     #[inline]
-    pub(crate) fn take_row(&mut self, row: usize, arena: &mut Arena) -> At {
+    pub(crate) fn take_row(&mut self, row: usize, arena: &mut Arena, room: Room) -> At {
         assert!(row < self.len());
         let last = self.len() - 1;
         // SAFETY: both rows are initialised; each value is moved once: out of `row`, then the last one into the hole.
         unsafe {
-            let at = arena.take(self.ops, self.at(row));
+            let at = arena.take(self.ops, self.at(row), room);
             self.len -= 1;
             if row != last {
                 copy_row(self.at(last), self.at(row), self.ops.size());
@@ -64,14 +64,36 @@ impl Block {
         self.len += 1;
     }
 
+    /// Moves the last row back into the arena, to the place where it was before [`Block::put_row`].
+    pub(crate) fn take_last_again(&mut self, at: At, arena: &mut Arena) {
+        assert!(self.len > 0);
+        self.len -= 1;
+        // SAFETY: the row is initialised, and this block counts it no more.
+        unsafe { arena.take_again(self.ops, self.at(self.len()), at) };
+    }
+
+    /// Moves the last row into the arena, to be dropped there.
+    pub(crate) fn bury_last(&mut self, arena: &mut Arena) {
+        assert!(self.len > 0);
+        self.len -= 1;
+        // SAFETY: the row is initialised, and this block counts it no more.
+        unsafe { arena.bury(self.ops, self.at(self.len())) };
+    }
+
     /// Puts a value in the place of `row`, which moves into the arena. The block must be of `T`; a mismatch is a bug of this
     /// crate.
     #[inline]
-    pub(crate) fn replace<T: Component>(&mut self, row: usize, value: T, arena: &mut Arena) -> At {
+    pub(crate) fn replace<T: Component>(
+        &mut self,
+        row: usize,
+        value: T,
+        arena: &mut Arena,
+        room: Room,
+    ) -> At {
         assert!(self.is::<T>() && row < self.len(), "a block of another type");
         // SAFETY: the row is initialised and of type `T`; it is moved out, then written without being dropped.
         unsafe {
-            let at = arena.take(self.ops, self.at(row));
+            let at = arena.take(self.ops, self.at(row), room);
             self.at(row).cast::<T>().write(value);
             at
         }
@@ -79,20 +101,20 @@ impl Block {
 
     /// Copies the value of `row` into the arena, which for types that are not plain calls their `clone`.
     #[inline]
-    pub(crate) fn save_row(&self, row: usize, arena: &mut Arena) -> At {
+    pub(crate) fn save_row(&self, row: usize, arena: &mut Arena, room: Room) -> At {
         assert!(row < self.len());
         match self.ops {
             Ops::Typed(ops) if !ops.plain => {
                 let copy = self.clone_row(row);
                 // SAFETY: the copy's only row is moved out, and counted no more.
                 unsafe {
-                    let at = arena.take(self.ops, copy.at(0));
+                    let at = arena.take(self.ops, copy.at(0), room);
                     copy.forget_rows();
                     at
                 }
             }
             // SAFETY: plain values are initialised bytes, of which a copy is another value.
-            _ => unsafe { arena.take(self.ops, self.at(row)) },
+            _ => unsafe { arena.take(self.ops, self.at(row), room) },
         }
     }
 

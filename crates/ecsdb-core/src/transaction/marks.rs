@@ -333,10 +333,9 @@ impl ColumnMarks {
 
     /// Keeps the whole column as it is; rows that are marked already stay saved where they are.
     pub(crate) fn keep_image(&mut self, block: &Arc<Block>, arena: &mut Arena) {
-        let image = match block.bytes() {
-            Some(bytes) if bytes.len() <= IMAGE_BYTES_MAX => {
-                Image::Bytes { at: arena.push_bytes(bytes), rows: block.len() }
-            }
+        let small = block.bytes().filter(|bytes| bytes.len() <= IMAGE_BYTES_MAX);
+        let image = match (small, arena.room_for_bytes(IMAGE_BYTES_MAX)) {
+            (Some(bytes), Ok(room)) => Image::Bytes { at: arena.push_bytes(bytes, room), rows: block.len() },
             _ => Image::Block(block.clone()),
         };
         self.image = Some(image);

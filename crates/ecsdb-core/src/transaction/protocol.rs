@@ -48,8 +48,9 @@ impl World {
         OpenTransaction { tx: Transaction { world: self }, finished: false }
     }
 
-    /// Undoes a transaction that somebody has forgotten rather than dropped, before the world is changed.
+    /// Undoes a transaction or a restore that somebody has forgotten rather than dropped, before the world is changed.
     pub(crate) fn end_forgotten(&mut self) {
+        self.put_back();
         if self.tx.open {
             self.roll_back();
             self.tx.end();

@@ -6,10 +6,9 @@ use super::undo::Step;
 use crate::archetype::{Chunk, Column};
 use crate::buffers::reset;
 use crate::change_set::Encoder;
-use crate::component::CodecError;
 use crate::entity::Entity;
-use crate::error::Error;
-use crate::raw::{Arena, At, Block, Ops, prefetch};
+use crate::error::{Error, Result};
+use crate::raw::{Arena, At, Block, Ops, Room, prefetch};
 use crate::root::{Resource, Root};
 use crate::schema::ComponentId;
 use crate::stored_value::StoredValue;
@@ -88,7 +87,22 @@ impl TransactionState {
         self.failed.get_or_insert(error);
     }
 
+    /// Room for the values of a row that is about to be taken out, each so many `times`.
+    ///
+    /// # Errors
+    /// [`Error::Full`].
+    #[inline]
+    pub(crate) fn room_for_row(&self, chunk: &Chunk, times: usize) -> Result<Room> {
+        if self.places.len() + chunk.columns.len() * times > u32::MAX as usize {
+            return Err(Error::Full("a transaction takes out at most 2^32 values of rows"));
+        }
+        self.arena.room_for(chunk.columns.iter().map(|column| column.block.ops()), times)
+    }
+
     /// Keeps a column as it is before all of it is handed out to be written.
+    ///
+    /// # Errors
+    /// [`Error::Full`]: it must not be written then.
     #[inline]
     pub(crate) fn image(
         &mut self,
@@ -97,9 +111,10 @@ impl TransactionState {
         chunk: usize,
         index: usize,
         lsn: u64,
-    ) {
+    ) -> Result<()> {
         let place = ColumnPlace { archetype, chunk: chunk as u32, column: index as u32 };
         self.enter();
+        let mut kept = Ok(());
         let marks = self.marks.column(column, place);
         if marks.image.is_none() && !marks.is_whole() {
             marks.keep_image(&column.block, &mut self.arena);
@@ -107,19 +122,22 @@ impl TransactionState {
         } else if !marks.is_whole() {
             // Rows that came after the image was taken.
             let rows = column.block.len();
-            for row in 0..rows {
-                if !self.marks.column(column, place).is_marked(row) {
-                    self.save(column, place, row, rows, lsn);
-                }
-            }
+            kept = (0..rows).try_for_each(|row| match self.marks.column(column, place).is_marked(row) {
+                true => Ok(()),
+                false => self.save(column, place, row, rows, lsn),
+            });
         }
         // Private from here on: a copy, where the image is the old block.
         column.write(lsn);
         self.leave();
+        kept
     }
 
     /// The block of a value for writing it in place: what it is before the first change is kept. This and
     /// [`TransactionState::image`] are the only ways to a value that can be changed.
+    ///
+    /// # Errors
+    /// [`Error::Full`].
     #[inline]
     pub(crate) fn cell<'c>(
         &mut self,
@@ -128,7 +146,7 @@ impl TransactionState {
         row: usize,
         rows_max: usize,
         lsn: u64,
-    ) -> &'c mut Block {
+    ) -> Result<&'c mut Block> {
         // Its id is looked at when the value is logged.
         if let Some(id) = chunk.ids().get(row) {
             prefetch(id);
@@ -138,18 +156,27 @@ impl TransactionState {
         let (rows_came, new) = (arrivals.is_some(), arrivals.is_some_and(|marks| marks.new.contains(row)));
         let column = &mut chunk.columns[place.column as usize];
         if !new && !self.marks.column(column, place).is_marked(row) {
-            self.save(column, place, row, rows_max, lsn);
+            self.save(column, place, row, rows_max, lsn)?;
             if !rows_came && self.marks.column(column, place).count_single(&column.block) {
                 self.widen(column, place);
             }
         }
-        column.write(lsn)
+        Ok(column.write(lsn))
     }
 
-    fn save(&mut self, column: &mut Column, place: ColumnPlace, row: usize, rows_max: usize, lsn: u64) {
+    fn save(
+        &mut self,
+        column: &mut Column,
+        place: ColumnPlace,
+        row: usize,
+        rows_max: usize,
+        lsn: u64,
+    ) -> Result<()> {
+        let room = self.arena.room_for([column.block.ops()].into_iter(), 1)?;
         // Copied first, since a `clone` may panic: nothing has happened then.
-        let at = column.write(lsn).save_row(row, &mut self.arena);
+        let at = column.write(lsn).save_row(row, &mut self.arena, room);
         self.saved(column, place, row, rows_max, at);
+        Ok(())
     }
 
     /// Keeps all of a column, of which many rows were saved one by one and none came, as it was when the transaction began.
@@ -186,13 +213,15 @@ impl TransactionState {
     /// in place: where the new ones are, by place. Nothing has changed before [`TransactionState::adopted`].
     ///
     /// # Errors
-    /// When one of them is no value of the type.
+    /// When one of them is no value of the type, which is called `name`, or [`Error::Full`].
     pub(crate) fn adopt(
         &mut self,
         root: &Root,
         id: ComponentId,
         ops: Ops,
-    ) -> Result<Vec<(usize, At)>, CodecError> {
+        name: &str,
+    ) -> Result<Vec<(usize, At)>> {
+        let codec = |e| Error::codec(name, e);
         let mut adopted = Vec::new();
         for step in &self.undo {
             // What was taken out otherwise is of a bundle, whose types are known.
@@ -201,10 +230,11 @@ impl TransactionState {
             let place = *places as usize + column;
             let (at, mut typed) = (self.places[place], Block::new(ops, 1));
             if ops.is_plain() {
-                typed.push_stored(self.arena.bytes(at, ops.size()), 1)?;
+                typed.push_stored(self.arena.bytes(at, ops.size()), 1).map_err(codec)?;
             } else if let Some(StoredValue(bytes)) = self.arena.held(at) {
-                typed.push_stored(bytes, 1)?;
-                adopted.push((place, typed.take_row(0, &mut self.arena)));
+                typed.push_stored(bytes, 1).map_err(codec)?;
+                let room = self.arena.room_for([ops].into_iter(), 1)?;
+                adopted.push((place, typed.take_row(0, &mut self.arena, room)));
             }
         }
         Ok(adopted)

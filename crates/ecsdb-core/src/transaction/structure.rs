@@ -2,7 +2,7 @@
 
 use triomphe::Arc;
 
-use super::marks::{ColumnPlace, Marks, Origin, Saved};
+use super::marks::{ColumnPlace, Origin, Saved};
 use super::undo::Step;
 use super::{Transaction, TransactionState};
 use crate::archetype::{Archetype, Chunk};
@@ -11,6 +11,7 @@ use crate::entity::Entity;
 use crate::error::{Error, Result};
 use crate::index::Location;
 use crate::placement::Reshape;
+use crate::raw::Room;
 use crate::root::Root;
 use crate::world::World;
 
@@ -44,7 +45,7 @@ impl Transaction<'_> {
     /// Ends the life of an entity and drops its components. O(components).
     ///
     /// # Errors
-    /// [`Error::NoSuchEntity`].
+    /// [`Error::NoSuchEntity`], or [`Error::Full`] when the transaction cannot keep more to be undone.
     pub fn despawn(&mut self, entity: Entity) -> Result<()> {
         self.operation(|world| world.despawn(entity))
     }
@@ -52,7 +53,7 @@ impl Transaction<'_> {
     /// Gives an entity components, replacing those it has already. O(components).
     ///
     /// # Errors
-    /// [`Error::NoSuchEntity`], or when a component's layout is not the stored one.
+    /// As of [`Transaction::despawn`], or when a component's layout is not the stored one.
     pub fn insert<B: Bundle>(&mut self, entity: Entity, bundle: B) -> Result<()> {
         self.operation(|world| {
             let put = world.bundle::<B>()?;
@@ -64,7 +65,7 @@ impl Transaction<'_> {
     /// component. O(components).
     ///
     /// # Errors
-    /// [`Error::NoSuchEntity`], or when a component's layout is not the stored one.
+    /// As of [`Transaction::despawn`], or when a component's layout is not the stored one.
     pub fn remove<B: Bundle>(&mut self, entity: Entity) -> Result<B::Removed> {
         self.operation(|world| {
             let out = world.bundle::<B>()?;
@@ -130,6 +131,8 @@ impl World {
         let bundle = self.bundle::<B>()?;
         let info = self.bundle_info(bundle);
         let lsn = self.root.lsn + 1;
+        // Nothing is replaced.
+        let room = self.tx.arena.room_for([].into_iter(), 0)?;
         let mut next = bundles.next();
         while next.is_some() {
             let World { root, placement, tx, .. } = self;
@@ -156,6 +159,7 @@ impl World {
                     lsn,
                     rows_max,
                     arena: &mut tx.arena,
+                    room,
                     places: &mut tx.places,
                 });
                 debug_assert!(
@@ -181,6 +185,9 @@ impl World {
                 each(entity);
                 next = bundles.next();
             }
+            if chunk.len() == rows_max {
+                placement.note_room(info.archetype, number, false);
+            }
         }
         Ok(())
     }
@@ -190,9 +197,9 @@ impl World {
         let lsn = self.root.lsn + 1;
         let World { root, placement, tx, .. } = self;
         let root = Arc::make_mut(root);
-        let origin = depart(root, &mut tx.marks, location, lsn);
+        let (origin, room) = depart(root, tx, location, lsn)?;
         let places = tx.places.len() as u32;
-        placement.take_row(root, location, lsn, &mut tx.arena, &mut tx.places);
+        placement.take_row(root, location, lsn, (&mut tx.arena, room), &mut tx.places);
         root.index.vacate(entity);
         tx.freed.push(entity.index());
         match origin {
@@ -209,7 +216,7 @@ impl World {
         let put_bundle = put.as_ref().map(|(bundle, _)| *bundle);
         let reshape = self.placement.reshape(&mut self.root, from.archetype, out, put_bundle)?;
         match (put, reshape.to == from.archetype) {
-            (Some((_, bundle)), true) => self.replace(from, &reshape, bundle),
+            (Some((_, bundle)), true) => self.replace(from, &reshape, bundle)?,
             (None, true) => {}
             (put, false) => self.move_row(entity, from, reshape, put.map(|(_, bundle)| bundle))?,
         }
@@ -217,19 +224,22 @@ impl World {
     }
 
     /// Puts the values of a bundle in the place of those that a row has.
-    fn replace<B: Bundle>(&mut self, location: Location, reshape: &Reshape, bundle: B) {
+    fn replace<B: Bundle>(&mut self, location: Location, reshape: &Reshape, bundle: B) -> Result<()> {
         let lsn = self.root.lsn + 1;
         let World { root, tx, .. } = self;
         let archetype = Arc::make_mut(root).archetype_mut(location.archetype);
         let (number, row) = archetype.shape.split(location.row);
         let rows_max = archetype.shape.rows_per_chunk();
-        let Some(chunk) = archetype.chunks.get_mut(number) else { return };
+        let Some(chunk) = archetype.chunks.get_mut(number) else { return Ok(()) };
+        let replaced = reshape.filled.iter().map(|&(column, _)| chunk.columns[column].block.ops());
+        let room = tx.arena.room_for(replaced, 1)?;
         // Copied first, since a `clone` may panic: nothing has happened then.
         for &(column, _) in &reshape.filled {
             chunk.columns[column].write(lsn);
         }
         let place = ColumnPlace { archetype: location.archetype, chunk: number as u32, column: 0 };
-        put_values(bundle, chunk, place, row, reshape, lsn, rows_max, tx);
+        put_values(bundle, chunk, place, row, reshape, lsn, rows_max, tx, room);
+        Ok(())
     }
 
     /// Moves a row to another archetype.
@@ -253,9 +263,9 @@ impl World {
                 tx.on_the_way.push((there, saved));
             }
         }
-        let origin = depart(root, &mut tx.marks, from, lsn);
+        let (origin, room) = depart(root, tx, from, lsn)?;
         let places = tx.places.len();
-        placement.take_row(root, from, lsn, &mut tx.arena, &mut tx.places);
+        placement.take_row(root, from, lsn, (&mut tx.arena, room), &mut tx.places);
 
         let beginning = match origin {
             Origin::Here => Origin::Archetype(from.archetype),
@@ -279,6 +289,9 @@ impl World {
         chunk.push_id(entity, lsn, rows_max);
         index.place(entity, Location { archetype: reshape.to, row: shape.join(number, row) });
         *len += 1;
+        if row + 1 == rows_max {
+            placement.note_room(reshape.to, number, false);
+        }
 
         tx.marks.admit(chunk);
         tx.undo.push(Step::Moved { entity, from, reshape: reshape.clone(), places: places as u32 });
@@ -297,7 +310,7 @@ impl World {
             }
         }
         if let Some(bundle) = bundle {
-            put_values(bundle, chunk, place, row, &reshape, lsn, rows_max, tx);
+            put_values(bundle, chunk, place, row, &reshape, lsn, rows_max, tx, room);
         }
         Ok(())
     }
@@ -314,6 +327,7 @@ fn put_values<B: Bundle>(
     lsn: u64,
     rows_max: usize,
     tx: &mut TransactionState,
+    room: Room,
 ) {
     let first = tx.places.len();
     let columns = reshape.filled.iter();
@@ -324,6 +338,7 @@ fn put_values<B: Bundle>(
         lsn,
         rows_max,
         arena: &mut tx.arena,
+        room,
         places: &mut tx.places,
     });
     let new = tx.marks.of_chunk(chunk).is_some_and(|marks| marks.new.contains(row));
@@ -339,16 +354,28 @@ fn put_values<B: Bundle>(
     tx.places.truncate(first);
 }
 
-/// Makes the chunk of a row private and takes the row out of the marks.
-fn depart(root: &mut Root, marks: &mut Marks, location: Location, lsn: u64) -> Origin {
+/// Makes the chunk of a row private and takes the row out of the marks. There is room for its values, and for as many that come into their
+/// place.
+///
+/// # Errors
+/// [`Error::Full`]: nothing has happened.
+fn depart(
+    root: &mut Root,
+    tx: &mut TransactionState,
+    location: Location,
+    lsn: u64,
+) -> Result<(Origin, Room)> {
     let archetype = root.archetype_mut(location.archetype);
     let (number, row) = archetype.shape.split(location.row);
-    let Some(chunk) = archetype.chunks.get_mut(number) else { return Origin::Here };
+    let Some(chunk) = archetype.chunks.get_mut(number) else {
+        unreachable!("chunk {number} of archetype {} does not exist", location.archetype)
+    };
+    let room = tx.room_for_row(chunk, 2)?;
     // The rows that change places are on their way while their blocks are made private.
     for column in chunk.columns.iter().chain([&chunk.entities]) {
         column.block.prefetch_row(row);
         column.block.prefetch_row(chunk.entities.block.len() - 1);
     }
     chunk.unshare(lsn);
-    marks.take_row(chunk, row, chunk.len() - 1)
+    Ok((tx.marks.take_row(chunk, row, chunk.len() - 1), room))
 }

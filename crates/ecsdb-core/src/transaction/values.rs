@@ -39,7 +39,7 @@ impl Transaction<'_> {
     /// The value of an entity's component, to be changed. O(1).
     ///
     /// # Errors
-    /// [`Error::NoSuchEntity`], [`Error::MissingComponent`], or when the layout is not the stored one.
+    /// [`Error::NoSuchEntity`], [`Error::MissingComponent`], [`Error::Full`], or when the layout is not the stored one.
     pub fn get_mut<T: Component>(&mut self, entity: Entity) -> Result<&mut T> {
         let id = self.world.register::<T>()?;
         let lsn = self.lsn();
@@ -57,12 +57,12 @@ impl Transaction<'_> {
         let chunk = Arc::make_mut(&mut world.root).chunk_mut(location.archetype, number);
         let block = world.tx.cell(chunk, place, row, rows_max, lsn);
         world.tx.leave();
-        block.slice_mut::<T>().and_then(|rows| rows.get_mut(row)).ok_or_else(missing)
+        block?.slice_mut::<T>().and_then(|rows| rows.get_mut(row)).ok_or_else(missing)
     }
 
     /// Iterates over the entities that have what the query asks for. Every chunk that is handed out to be
     /// written is kept as it was, once a transaction (a copy of 16 to 32 KiB), and compared at the commit, so that
-    /// only what was really changed is logged.
+    /// only what was really changed is logged. Where it cannot be kept ([`Error::Full`]) the iteration ends, and the commit fails.
     ///
     /// To look at other entities meanwhile, iterate [`Transaction::read`], which shares the transaction, or over a
     /// [`Transaction::view`], which leaves it free to be written.
