@@ -19,12 +19,38 @@ impl Store {
     /// was written of it is damaged. O(bytes of the newest snapshot); nobody waits for it.
     ///
     /// # Errors
-    /// When it fails or is cancelled; what was there before is still there.
+    /// When it fails or is cancelled; what was there before is still there. When what is covered cannot be archived or deleted: what could be is, and the
+    /// new snapshot is the newest one.
     pub fn compact(
         &self,
         capture: impl Fn() -> Result<View>,
         alone: bool,
         control: &Control,
+    ) -> Result<CompactionInfo> {
+        self.compact_with(capture, control, |work| self.trim_to(work, alone))
+    }
+
+    /// As [`Store::compact`], when it is due: it is done once the new snapshot is the newest one. A failure of what comes after is an event, and tried again
+    /// by itself (CKP-7).
+    ///
+    /// # Errors
+    /// When it fails or is cancelled; what was there before is still there.
+    pub fn compact_when_due(
+        &self,
+        capture: impl Fn() -> Result<View>,
+        control: &Control,
+    ) -> Result<CompactionInfo> {
+        self.compact_with(capture, control, |work| {
+            self.trim_after(work);
+            Ok(())
+        })
+    }
+
+    fn compact_with(
+        &self,
+        capture: impl Fn() -> Result<View>,
+        control: &Control,
+        trim: impl FnOnce(&mut Work) -> Result<()>,
     ) -> Result<CompactionInfo> {
         let started = Instant::now();
         let _span = tracing::info_span!("compaction").entered();
@@ -46,7 +72,7 @@ impl Store {
             }
             folded => folded?,
         }
-        self.trim_to(&mut work, alone)?;
+        trim(&mut work)?;
         let bytes_after = self.sizes()?.total_bytes();
         let sequence = self.manifest().snapshots.last().map_or(0, |entry| entry.sequence);
         let info = CompactionInfo {

@@ -397,7 +397,7 @@ impl Worker {
         let bytes = self.log.appended_bytes();
         let capture = || Ok(self.world.capture()?);
         let info =
-            self.under_control(Task::Compaction, |control| self.store.compact(capture, false, control))?;
+            self.under_control(Task::Compaction, |control| self.store.compact_when_due(capture, control))?;
         self.note_snapshot(info.lsn.0);
         self.snapshot_bytes = bytes;
         (self.compacted_lsn, self.compacted_at) = (info.lsn.0, Instant::now());
