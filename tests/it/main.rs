@@ -57,6 +57,7 @@ mod put_back;
 mod reconfigure;
 mod regressions;
 mod rotten;
+mod rotten_base;
 mod rules;
 mod salvage;
 mod sigkill;

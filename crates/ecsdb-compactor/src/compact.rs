@@ -57,7 +57,7 @@ impl Store {
         let view = capture()?;
         self.until_durable(&view)?;
         let (mut turn, mut work) = self.turn(control)?;
-        let bytes_before = self.stats_with(&mut work)?.total_bytes();
+        let bytes_before = self.total_bytes();
         match self.fold(&mut work, view, control) {
             // CKP-8: nothing is deleted for what is no more what was written. The world itself is still there: as it is now, since a view of before
             // keeps in memory all that was changed meanwhile.
@@ -73,7 +73,7 @@ impl Store {
             folded => folded?,
         }
         trim(&mut work)?;
-        let bytes_after = self.sizes()?.total_bytes();
+        let bytes_after = self.total_bytes();
         let sequence = self.manifest().snapshots.last().map_or(0, |entry| entry.sequence);
         let info = CompactionInfo {
             lsn: self.newest_lsn(),

@@ -385,7 +385,8 @@ impl Store {
     pub(crate) fn trim_to(&self, work: &mut Work, is_compaction: bool) -> Result<()> {
         let trimmed = self.trim_files(work, is_compaction);
         // Whoever asks while the next piece of work is under way is told of how this one ended.
-        trimmed.and(self.look(work))
+        self.look(work);
+        trimmed
     }
 
     fn trim_files(&self, work: &mut Work, is_compaction: bool) -> Result<()> {

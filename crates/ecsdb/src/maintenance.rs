@@ -355,6 +355,7 @@ impl Worker {
             dead_fraction: if stats.dead_bytes < DEAD_BYTES_MIN { 0.0 } else { stats.dead_fraction() },
             // What could not be merged before can only be merged after something was changed.
             sparse_fraction: if appended > self.merged_lsn { sparse_fraction } else { 0.0 },
+            newest_damaged: self.store.is_newest_damaged(),
         })
     }
 
@@ -401,8 +402,10 @@ impl Worker {
         self.note_snapshot(info.lsn.0);
         self.snapshot_bytes = bytes;
         (self.compacted_lsn, self.compacted_at) = (info.lsn.0, Instant::now());
-        let left = self.store.stats()?;
-        self.left_bytes = left.log_bytes + left.archive_bytes;
+        // Done is done, whatever can be listed.
+        if let Ok(left) = self.store.stats() {
+            self.left_bytes = left.log_bytes + left.archive_bytes;
+        }
         Ok(())
     }
 
