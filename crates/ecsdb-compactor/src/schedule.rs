@@ -52,6 +52,8 @@ pub struct Now {
     pub dead_fraction: f64,
     /// The empty part of all rows in memory.
     pub sparse_fraction: f64,
+    /// Chunks were merged, and nothing else was done or waited for since.
+    pub just_merged: bool,
     /// A file of the newest snapshot is damaged, or gone.
     pub newest_damaged: bool,
 }
@@ -98,7 +100,11 @@ impl Schedule {
     /// What is due now.
     pub fn due(&self, now: &Now) -> Due {
         let compaction = [
-            (exceeds(self.compaction_sparse_fraction, now.sparse_fraction), Reason::Sparse),
+            // CKP-7: what is sparse again at once keeps nothing else waiting, and no thread running.
+            (
+                !now.just_merged && exceeds(self.compaction_sparse_fraction, now.sparse_fraction),
+                Reason::Sparse,
+            ),
             // A single full file has nothing dead that a compaction could free.
             (now.chain_files > 1 && exceeds(self.compaction_dead_fraction, now.dead_fraction), Reason::Dead),
             (
@@ -208,5 +214,11 @@ mod tests {
         assert_eq!(due(Now { dead_fraction: 0.6, ..now }), Due::Compaction(Reason::Dead));
         assert_eq!(due(Now { dead_fraction: 0.6, chain_files: 1, ..now }), Due::Nothing(Some(MINUTE)));
         assert_eq!(due(Now { sparse_fraction: 0.6, ..now }), Due::Compaction(Reason::Sparse));
+        // Then something else has its turn.
+        let again = Now { sparse_fraction: 0.6, just_merged: true, ..now };
+        assert_eq!(due(again), Due::Nothing(Some(MINUTE)));
+        assert_eq!(due(Now { since_compaction: MINUTE, ..again }), Due::Compaction(Reason::Time));
+        let schedule = Schedule { snapshot_transactions: Some(9), ..schedule };
+        assert_eq!(schedule.due(&Now { transactions: 9, ..again }), Due::Snapshot(Reason::Transactions));
     }
 }
