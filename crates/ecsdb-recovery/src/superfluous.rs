@@ -28,10 +28,6 @@ pub struct Garbage {
 const ATTEMPTS_DIR: &str = "attempts";
 
 impl Garbage {
-    /// Removes it, if it was given up. Otherwise, and while a salvage is under way, sets it aside, and says where it lies then (REC-17, CKP-11).
-    ///
-    /// # Errors
-    /// When a file operation fails. That somebody has removed it already is none.
     fn dispose(&self, vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<Option<PathBuf>> {
         let disposed = match manifest.salvage {
             0 if self.given_up => vfs.remove(&self.path).map(|()| None),
@@ -153,7 +149,9 @@ pub struct Superfluous {
 }
 
 impl Superfluous {
-    /// [Disposes](Garbage::dispose) of each file. One that stays keeps no other from going: `disposed` is told of each, and says whether an error ends it.
+    /// Removes each file, if it was given up. Otherwise, and while a salvage is under way, sets it aside, and says where it lies then (REC-17, CKP-11).
+    /// That somebody has removed it already is no error. One that stays keeps no other from going: `disposed` is told of each, and says whether an
+    /// error ends it.
     ///
     /// # Errors
     /// That of `disposed`.
