@@ -436,3 +436,57 @@ fn reports_give_way_to_no_strangers_file_and_no_strangers_file_to_them() {
     assert!(strangers.iter().all(|stranger| std::fs::read(stranger).unwrap() == b"mine"));
     assert_eq!(files(&recovery, ".txt").len(), 8 + strangers.len() + 1);
 }
+
+/// CKP-10: what has a name of ours and is somebody's is not deleted, nor is anything written in its place.
+#[test]
+fn strangers_files_under_names_of_ours_are_kept() {
+    let template = Template::new();
+    let dir = template.copy();
+    let report = |number: u64| dir.join("recovery").join(FileKind::Report.name(number));
+    let next = ecsdb_io::next_free_number(&ecsdb_io::Disk, &dir.join("recovery"), FileKind::Report).unwrap();
+    let strangers = [report(0), report(next), report(next + 3), report(90), dir.join("UNFINISHED")];
+    for stranger in &strangers {
+        std::fs::write(stranger, "mine").unwrap();
+    }
+    for _ in 0..12 {
+        open(&dir, Policy::TruncateTail).unwrap().close().unwrap();
+    }
+    for stranger in &strangers {
+        assert_eq!(std::fs::read(stranger).unwrap(), b"mine", "{}", stranger.display());
+    }
+    assert_eq!(files(&dir.join("recovery"), ".txt").len(), 8 + strangers.len() - 1);
+}
+
+/// The same of a file `OWNER` in a directory that is given to the database.
+#[test]
+fn a_strangers_owner_is_kept() {
+    for name in ["log", "snapshots", "archive"] {
+        let place = tempfile::tempdir().unwrap();
+        let (dir, shared) = (place.path().join("world"), place.path().join("shared"));
+        std::fs::create_dir(&shared).unwrap();
+        std::fs::write(shared.join("OWNER"), "Alice").unwrap();
+        let open = || {
+            Database::builder(&dir)
+                .config(archiving)
+                .config(|config| match name {
+                    "log" => config.wal.dir = Some(shared.clone()),
+                    "snapshots" => config.snapshot.dir = Some(shared.clone()),
+                    _ => config.archive.dir = Some(shared.clone()),
+                })
+                .open()
+        };
+        for _ in 0..2 {
+            let Ok(db) = open() else { continue };
+            for _ in 0..6 {
+                db.write(|tx| Ok(tx.spawn((Counter(1), Name("x".repeat(30_000)))))).unwrap();
+            }
+            db.snapshot().unwrap().wait().unwrap();
+            db.compact().unwrap().wait().unwrap();
+            db.close().unwrap();
+        }
+        let places = [shared.join("OWNER"), dir.join("quarantine/OWNER")];
+        let is_kept = |path: &PathBuf| std::fs::read(path).is_ok_and(|bytes| bytes == b"Alice");
+        assert!(places.iter().any(is_kept), "{name}: {:?}", std::fs::read(&places[0]));
+        assert_eq!(open().unwrap().view().unwrap().len(), 12, "{name}");
+    }
+}

@@ -5,7 +5,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use ecsdb::prelude::*;
-use ecsdb::{Error, Moment};
+use ecsdb::{Error, Moment, Policy};
 
 use crate::components::Counter;
 use crate::lifecycle::by_hand;
@@ -128,4 +128,39 @@ fn no_call_finds_a_fault_while_another_thread_closes_the_database() {
         });
     }
     assert!(ecsdb::verify(&PersistenceConfig::new(&path), |_| {}).unwrap().faults.is_empty());
+}
+
+/// What was committed before is whole, and the log ends where it was closed: a segment that was begun behind that, without the lock, was another process's.
+#[test]
+fn no_segment_is_begun_while_another_thread_closes_the_database() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("world");
+    let mut rng = fastrand::Rng::with_seed(1);
+    for life in 0..40 {
+        let db = open(&path);
+        let before = db.view().unwrap().len();
+        let mut committed = 0;
+        std::thread::scope(|scope| {
+            let (db, committed) = (&db, &mut committed);
+            scope.spawn(move || {
+                loop {
+                    match db.write(|tx| Ok(tx.spawn(Counter(life)))) {
+                        Ok(_) => *committed += 1,
+                        Err(e) => return assert_eq!(e.kind(), ErrorKind::Closed, "life {life}: {e}"),
+                    }
+                    match db.rotate_log() {
+                        Ok(()) => {}
+                        Err(e) => return assert_eq!(e.kind(), ErrorKind::Closed, "life {life}: {e}"),
+                    }
+                }
+            });
+            std::thread::sleep(Duration::from_micros(rng.u64(0..10_000)));
+            db.close().unwrap();
+        });
+        drop(db);
+        let db = Database::builder(&path).config(by_hand).policy(Policy::Strict).open().unwrap();
+        assert_eq!(db.view().unwrap().len(), before + committed, "life {life}");
+        assert_eq!(db.recovery_report().unwrap().tail, None, "life {life}");
+        db.close().unwrap();
+    }
 }

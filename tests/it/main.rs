@@ -9,6 +9,7 @@ use ecsdb_tests::components;
 
 mod applied_meanwhile;
 mod archive_end;
+mod archive_refuses;
 mod archive_waits;
 mod away;
 mod away_at_random;
@@ -56,6 +57,7 @@ mod put_back;
 mod reconfigure;
 mod regressions;
 mod rotten;
+mod rotten_base;
 mod rules;
 mod salvage;
 mod sigkill;

@@ -119,19 +119,58 @@ impl Store {
         Ok(None)
     }
 
-    /// Copies the sealed segments below `first_needed` into the archive, those that are not there yet. Nothing is deleted here.
-    pub(crate) fn archive_below(&self, work: &mut Work, first_needed: u64) -> Result<()> {
-        let archived = self.archive_each(work, first_needed);
-        if archived.is_err() {
-            // What is there by now may not be on the list, by which the past is given up.
-            work.archived = None;
+    /// Copies the sealed segments below `first_needed` into the archive, those that are not there yet. Nothing is deleted here. Gives the segment before which
+    /// all are there: where it failed, that is the one at which it did, so that what fits makes room in the log (CKP-7).
+    pub(crate) fn archive_below(&self, work: &mut Work, first_needed: u64) -> (u64, Result<()>) {
+        let first = self.manifest().first_segment;
+        let mut reached = first;
+        let archived = self.archive_each(work, first_needed, &mut reached);
+        if archived.is_ok() {
+            return (first_needed, archived);
         }
-        archived
+        match &mut work.archived {
+            // What is there of those behind counts from when they all are.
+            Some(list) if reached > first => list.retain(|segment| segment.number < reached),
+            // What is there by now may not be on the list, by which the past is given up.
+            list => *list = None,
+        }
+        (reached, archived)
     }
 
-    fn archive_each(&self, work: &mut Work, first_needed: u64) -> Result<()> {
+    fn archive_each(&self, work: &mut Work, first_needed: u64, reached: &mut u64) -> Result<()> {
         self.claim_archive(work)?;
-        let ahead = self.list_counted(work, first_needed)?;
+        let mut ahead = self.list_counted(work, first_needed)?;
+        let first = *reached;
+        let mut at = first;
+        let copied = self.copy_each(work, first_needed, &mut at);
+        if copied.is_ok() {
+            at = first_needed;
+        } else {
+            ahead.retain(|copy| copy.number < at);
+        }
+        let settled = self.settle(work, &ahead, at > first, copied.is_ok());
+        if settled.is_ok() {
+            *reached = at;
+        }
+        copied.and(settled)
+    }
+
+    /// Makes sure of what is there, before the log lets go of it.
+    fn settle(&self, work: &mut Work, ahead: &[NumberedFile], is_new: bool, is_all: bool) -> Result<()> {
+        self.make_room_between(work, ahead)?;
+        // CKP-2: what was found there may have been put there by a process that came no further, or before a sync that failed.
+        if is_new || !ahead.is_empty() {
+            self.archive_vfs.sync_dir(self.layout.archive_dir())?;
+        }
+        // CKP-11: what is behind may have failed since the archive is away by now: something else was looked at in its place.
+        match &work.archive_lock {
+            Some(lock) if !is_all => Ok(lock.check()?),
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives in `at` how far it has come: what is before that segment is in the archive, or was set aside.
+    fn copy_each(&self, work: &mut Work, first_needed: u64, at: &mut u64) -> Result<()> {
         let first = self.manifest().first_archived;
         let [log, _] = log_dirs(&self.layout, &self.manifest());
         let mut segments = Vec::new();
@@ -149,6 +188,7 @@ impl Store {
             if file.number < first || file.number >= first_needed {
                 continue;
             }
+            *at = file.number.max(*at);
             // Where a segment ends is said by the one after it.
             let declared = match behind {
                 SegmentHead::Own(header) => Some(header.previous).filter(|end| end.segment == file.number),
@@ -205,11 +245,6 @@ impl Store {
             work.not_given.remove(&file.path);
             work.not_given.remove(&next.path);
             self.put_on_list(work, archived)?;
-        }
-        self.make_room_between(work, &ahead)?;
-        // CKP-2: what was found there may have been put there by a process that came no further, or before a sync that failed.
-        if copies.is_some() || !ahead.is_empty() {
-            self.archive_vfs.sync_dir(self.layout.archive_dir())?;
         }
         Ok(())
     }

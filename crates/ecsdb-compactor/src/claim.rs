@@ -158,7 +158,9 @@ pub fn is_unfinished(vfs: &dyn Vfs, layout: &Layout, mark: &Path) -> Result<bool
         }
         entries => entries?,
     };
-    let is_mark = |entry: &DirEntry| entry.kind == EntryKind::File && root.join(&entry.name) == mark;
+    // A mark is empty: what has anything in it is somebody's, and would be removed as one (CKP-10).
+    let is_mark =
+        |entry: &DirEntry| entry.kind == EntryKind::File && entry.len == 0 && root.join(&entry.name) == mark;
     let unfinished = entries.iter().any(is_mark) && Manifest::generations(vfs, layout)?.is_empty();
     for entry in &entries {
         let fits = match is_lock(vfs, root, entry)? {

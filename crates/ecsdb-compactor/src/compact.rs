@@ -19,19 +19,45 @@ impl Store {
     /// was written of it is damaged. O(bytes of the newest snapshot); nobody waits for it.
     ///
     /// # Errors
-    /// When it fails or is cancelled; what was there before is still there.
+    /// When it fails or is cancelled; what was there before is still there. When what is covered cannot be archived or deleted: what could be is, and the
+    /// new snapshot is the newest one.
     pub fn compact(
         &self,
         capture: impl Fn() -> Result<View>,
         alone: bool,
         control: &Control,
     ) -> Result<CompactionInfo> {
+        self.compact_with(capture, control, |work| self.trim_to(work, alone))
+    }
+
+    /// As [`Store::compact`], when it is due: it is done once the new snapshot is the newest one. A failure of what comes after is an event, and tried again
+    /// by itself (CKP-7).
+    ///
+    /// # Errors
+    /// When it fails or is cancelled; what was there before is still there.
+    pub fn compact_when_due(
+        &self,
+        capture: impl Fn() -> Result<View>,
+        control: &Control,
+    ) -> Result<CompactionInfo> {
+        self.compact_with(capture, control, |work| {
+            self.trim_after(work);
+            Ok(())
+        })
+    }
+
+    fn compact_with(
+        &self,
+        capture: impl Fn() -> Result<View>,
+        control: &Control,
+        trim: impl FnOnce(&mut Work) -> Result<()>,
+    ) -> Result<CompactionInfo> {
         let started = Instant::now();
         let _span = tracing::info_span!("compaction").entered();
         let view = capture()?;
         self.until_durable(&view)?;
         let (mut turn, mut work) = self.turn(control)?;
-        let bytes_before = self.stats_with(&mut work)?.total_bytes();
+        let bytes_before = self.total_bytes();
         match self.fold(&mut work, view, control) {
             // CKP-8: nothing is deleted for what is no more what was written. The world itself is still there: as it is now, since a view of before
             // keeps in memory all that was changed meanwhile.
@@ -46,8 +72,8 @@ impl Store {
             }
             folded => folded?,
         }
-        self.trim_to(&mut work, alone)?;
-        let bytes_after = self.sizes()?.total_bytes();
+        trim(&mut work)?;
+        let bytes_after = self.total_bytes();
         let sequence = self.manifest().snapshots.last().map_or(0, |entry| entry.sequence);
         let info = CompactionInfo {
             lsn: self.newest_lsn(),

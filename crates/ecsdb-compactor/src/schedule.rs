@@ -52,6 +52,10 @@ pub struct Now {
     pub dead_fraction: f64,
     /// The empty part of all rows in memory.
     pub sparse_fraction: f64,
+    /// Chunks were merged, and nothing else was done or waited for since.
+    pub just_merged: bool,
+    /// A file of the newest snapshot is damaged, or gone.
+    pub newest_damaged: bool,
 }
 
 /// Why something is due.
@@ -72,6 +76,8 @@ pub enum Reason {
     Dead,
     /// Too sparse in memory.
     Sparse,
+    /// The newest one is damaged.
+    Damaged,
 }
 
 /// What is due.
@@ -94,7 +100,11 @@ impl Schedule {
     /// What is due now.
     pub fn due(&self, now: &Now) -> Due {
         let compaction = [
-            (exceeds(self.compaction_sparse_fraction, now.sparse_fraction), Reason::Sparse),
+            // CKP-7: what is sparse again at once keeps nothing else waiting, and no thread running.
+            (
+                !now.just_merged && exceeds(self.compaction_sparse_fraction, now.sparse_fraction),
+                Reason::Sparse,
+            ),
             // A single full file has nothing dead that a compaction could free.
             (now.chain_files > 1 && exceeds(self.compaction_dead_fraction, now.dead_fraction), Reason::Dead),
             (
@@ -121,6 +131,14 @@ impl Schedule {
             return Due::Compaction(reason);
         }
         let changed = now.transactions > 0;
+        let takes_any = self.snapshot_transactions.is_some()
+            || self.snapshot_log_bytes.is_some()
+            || self.snapshot_segments.is_some()
+            || self.snapshot_interval.is_some();
+        if now.newest_damaged && takes_any {
+            // The world still has it, whether anything was committed since or not.
+            return Due::Snapshot(Reason::Damaged);
+        }
         let snapshot = [
             (self.snapshot_transactions.is_some_and(|max| now.transactions >= max), Reason::Transactions),
             (self.snapshot_log_bytes.is_some_and(|max| now.log_bytes >= max), Reason::LogBytes),
@@ -168,6 +186,10 @@ mod tests {
         assert_eq!(schedule.due(&Now { segments: 8, ..now }), Due::Snapshot(Reason::Segments));
         assert_eq!(schedule.due(&Now { transactions: 1000, ..now }), Due::Snapshot(Reason::Transactions));
         assert_eq!(schedule.due(&Now { since_snapshot: MINUTE, ..now }), Due::Snapshot(Reason::Time));
+        // What is damaged is replaced, on an idle database, too; but not where no snapshot is ever taken.
+        let damaged = Now { newest_damaged: true, ..Now::default() };
+        assert_eq!(schedule.due(&damaged), Due::Snapshot(Reason::Damaged));
+        assert_eq!(Schedule::default().due(&damaged), Due::Nothing(None));
         // An idle database takes no snapshots, and does not look again by itself.
         let idle = Now { since_snapshot: 9 * MINUTE, segments: 9, ..Now::default() };
         assert_eq!(schedule.due(&idle), Due::Nothing(None));
@@ -192,5 +214,11 @@ mod tests {
         assert_eq!(due(Now { dead_fraction: 0.6, ..now }), Due::Compaction(Reason::Dead));
         assert_eq!(due(Now { dead_fraction: 0.6, chain_files: 1, ..now }), Due::Nothing(Some(MINUTE)));
         assert_eq!(due(Now { sparse_fraction: 0.6, ..now }), Due::Compaction(Reason::Sparse));
+        // Then something else has its turn.
+        let again = Now { sparse_fraction: 0.6, just_merged: true, ..now };
+        assert_eq!(due(again), Due::Nothing(Some(MINUTE)));
+        assert_eq!(due(Now { since_compaction: MINUTE, ..again }), Due::Compaction(Reason::Time));
+        let schedule = Schedule { snapshot_transactions: Some(9), ..schedule };
+        assert_eq!(schedule.due(&Now { transactions: 9, ..again }), Due::Snapshot(Reason::Transactions));
     }
 }

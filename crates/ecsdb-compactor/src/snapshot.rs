@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ecsdb_core::View;
 use ecsdb_io::FileKind;
@@ -13,7 +12,7 @@ use ecsdb_snapshot::{Directory, FileRef, Manifest, Snapshot, SnapshotEntry, Writ
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::info::{SnapshotInfo, Task};
+use crate::info::SnapshotInfo;
 use crate::store::{Store, Work};
 
 /// The newest snapshot's directory: what the next one may share.
@@ -56,6 +55,10 @@ impl Store {
         let manifest = self.manifest();
         if let Some(newest) = manifest.snapshots.last().filter(|newest| newest.lsn >= lsn.0) {
             return match check_heads(&*self.direct_vfs, &self.layout, manifest.database, newest) {
+                // CKP-3: what rests on a damaged file is replaced while the world is there.
+                Ok(()) if newest.lsn == lsn.0 && self.is_found_damaged(newest.sequence) => {
+                    self.write_whole(work, view, control)
+                }
                 Ok(()) => Ok(SnapshotInfo::existing(newest)),
                 // It is no answer if it is not there.
                 Err(e) if e.is_damage() && newest.lsn == lsn.0 => self.write_whole(work, view, control),
@@ -68,6 +71,7 @@ impl Store {
         let of_world = work.of_world;
         let newest = self.newest(work)?.filter(|newest| {
             of_world == Some(newest.sequence)
+                && !self.is_found_damaged(newest.sequence)
                 && chain.max(newest.directory.files.len()) < self.settings().chain_max
         });
         let parent = newest.map(|newest| (newest.sequence, newest.directory.clone()));
@@ -197,8 +201,7 @@ impl Store {
                     directory: Arc::new(snapshot.directory().clone()),
                 }),
                 Err(e) if e.is_damage() => {
-                    let (task, error) = (Task::Snapshot, e.to_string());
-                    self.events.send(Event::Failed { task, error, retry_in: Some(Duration::ZERO) });
+                    self.note_damaged(entry.sequence, &e);
                     None
                 }
                 Err(e) => return Err(e.into()),

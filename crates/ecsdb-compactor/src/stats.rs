@@ -8,7 +8,8 @@ use ecsdb_snapshot::{Directory, Snapshot};
 use ecsdb_wal::{Lsn, segment_files};
 
 use crate::error::Result;
-use crate::info::{Failure, SnapshotInfo};
+use crate::event::Event;
+use crate::info::{Failure, SnapshotInfo, Task};
 use crate::store::{Store, Work};
 
 /// What a store has on disk, and what it did last.
@@ -61,6 +62,8 @@ pub(crate) struct Noted {
     last_snapshot: Option<SnapshotInfo>,
     archived_lsn: Lsn,
     chain: Option<Chain>,
+    /// The snapshot that one of its files was found damaged of, or gone.
+    damaged: Option<u64>,
     /// The rest was looked up at least once.
     known: bool,
 }
@@ -68,8 +71,9 @@ pub(crate) struct Noted {
 /// The files of the newest snapshot.
 #[derive(Debug, Clone, Copy)]
 struct Chain {
-    /// Its number.
+    /// Its number, and that of the first of them.
     sequence: u64,
+    base: u64,
     files: usize,
     /// Bytes of its blocks in all files, and of those in its own.
     blocks: u64,
@@ -105,14 +109,20 @@ impl Store {
         }
     }
 
-    pub(crate) fn stats_with(&self, work: &mut Work) -> Result<StoreStats> {
-        self.look(work)?;
+    fn stats_with(&self, work: &mut Work) -> Result<StoreStats> {
+        self.look(work);
         self.sizes()
     }
 
-    /// Notes what only whoever is at work can tell.
-    pub(crate) fn look(&self, work: &mut Work) -> Result<()> {
-        let newest = self.newest(work)?.map(|newest| (newest.sequence, newest.directory.clone()));
+    /// Notes what only whoever is at work can tell. What cannot be looked at is not known then, and nothing fails for it.
+    pub(crate) fn look(&self, work: &mut Work) {
+        let newest = match self.newest(work) {
+            Ok(newest) => newest.map(|newest| (newest.sequence, newest.directory.clone())),
+            Err(e) => {
+                tracing::debug!(error = %e, "the newest snapshot cannot be looked at");
+                None
+            }
+        };
         let archived_lsn = match self.archived(work) {
             Ok(archived) => archived.iter().rev().find_map(|segment| segment.last_lsn).unwrap_or_default(),
             // REC-14: whoever archives is told; a look at the rest needs no archive.
@@ -121,27 +131,71 @@ impl Store {
                 Lsn::ZERO
             }
         };
+        let known = self.noted.lock().chain;
+        let chain = newest.and_then(|(sequence, directory)| {
+            known
+                .filter(|known| known.sequence == sequence && self.is_there(known.base))
+                .or_else(|| self.chain(sequence, &directory))
+        });
         let mut noted = self.noted.lock();
-        (noted.known, noted.archived_lsn) = (true, archived_lsn);
-        if noted.chain.map(|chain| chain.sequence) != newest.as_ref().map(|(sequence, _)| *sequence) {
-            noted.chain = newest.map(|(sequence, directory)| self.chain(sequence, &directory)).transpose()?;
-        }
-        Ok(())
+        (noted.known, noted.archived_lsn, noted.chain) = (true, archived_lsn, chain);
     }
 
-    fn chain(&self, sequence: u64, directory: &Directory) -> Result<Chain> {
+    /// Whether a snapshot file is where it should be, as far as can be looked.
+    fn is_there(&self, number: u64) -> bool {
+        !matches!(self.direct_vfs.file_len(&self.layout.file(FileKind::Snapshot, number)), Ok(None))
+    }
+
+    /// `None` while its first file cannot be looked at.
+    fn chain(&self, sequence: u64, directory: &Directory) -> Option<Chain> {
         let base = directory.numbers().min().unwrap_or(sequence).min(sequence);
-        let base = Snapshot::open(&*self.direct_vfs, &self.layout.file(FileKind::Snapshot, base))?;
-        Ok(Chain {
+        let path = self.layout.file(FileKind::Snapshot, base);
+        let began_unix_ns = match Snapshot::open(&*self.direct_vfs, &path) {
+            Ok(opened) => opened.header().created_unix_ns,
+            Err(e) => {
+                if e.is_damage() {
+                    self.note_damaged(sequence, &e);
+                } else {
+                    tracing::debug!(error = %e, "a snapshot cannot be looked at");
+                }
+                // The increments on it need no more.
+                Snapshot::header_of(&*self.direct_vfs, &path).ok()?.created_unix_ns
+            }
+        };
+        Some(Chain {
             sequence,
+            base,
             files: directory.files.len(),
             blocks: directory.stored_bytes(),
             own_blocks: directory.stored_bytes_of(sequence),
-            began_unix_ns: base.header().created_unix_ns,
+            began_unix_ns,
         })
     }
 
-    pub(crate) fn sizes(&self) -> Result<StoreStats> {
+    /// Notes that a file of the newest snapshot is damaged, or gone, and tells of it once.
+    pub(crate) fn note_damaged(&self, sequence: u64, e: &ecsdb_snapshot::Error) {
+        if self.noted.lock().damaged.replace(sequence) != Some(sequence) {
+            let (task, error) = (Task::Snapshot, e.to_string());
+            self.events.send(Event::Failed { task, error, retry_in: Some(Duration::ZERO) });
+        }
+    }
+
+    /// Whether a file of this snapshot was found damaged, or gone.
+    pub(crate) fn is_found_damaged(&self, sequence: u64) -> bool {
+        self.noted.lock().damaged == Some(sequence)
+    }
+
+    /// Whether a file of the newest snapshot was found damaged, or gone: the next one is a full one, in its place if it is of the same state.
+    pub fn is_newest_damaged(&self) -> bool {
+        self.manifest().snapshots.last().is_some_and(|newest| self.is_found_damaged(newest.sequence))
+    }
+
+    /// For a report alone: 0 where a directory cannot be listed.
+    pub(crate) fn total_bytes(&self) -> u64 {
+        self.sizes().map_or(0, |sizes| sizes.total_bytes())
+    }
+
+    fn sizes(&self) -> Result<StoreStats> {
         let manifest = self.manifest();
         let mut stats = StoreStats {
             snapshots: manifest.snapshots.len(),

@@ -385,7 +385,8 @@ impl Store {
     pub(crate) fn trim_to(&self, work: &mut Work, is_compaction: bool) -> Result<()> {
         let trimmed = self.trim_files(work, is_compaction);
         // Whoever asks while the next piece of work is under way is told of how this one ended.
-        trimmed.and(self.look(work))
+        self.look(work);
+        trimmed
     }
 
     fn trim_files(&self, work: &mut Work, is_compaction: bool) -> Result<()> {
@@ -399,14 +400,18 @@ impl Store {
         let covered = fallback.map_or(Lsn::ZERO, |entry| Lsn(entry.lsn));
         let [log, archive] = log_dirs(&self.layout, &manifest);
         // CKP-3: the log says which segment it has come to. A header beyond that is seen, but was not synced, and perhaps never will be.
-        let first_segment = LogScan::first_needed(&*self.direct_vfs, &[log], covered)?
+        let mut first_segment = LogScan::first_needed(&*self.direct_vfs, &[log], covered)?
             .min(self.log.segment())
             .max(manifest.first_segment);
         // A salvage sets the log aside as it was.
         let archives = settings.kept(manifest.kept).archive != 0 && manifest.salvage == 0;
+        // REC-14, CKP-7: what the archive does not take stays in the log, and keeps nothing else waiting. It is told at the end.
+        let mut refused = Ok(());
         if archives {
-            self.archive_below(work, first_segment)?;
-            self.report_hole(work, first_segment)?;
+            (first_segment, refused) = self.archive_below(work, first_segment);
+            if refused.is_ok() {
+                refused = self.report_hole(work, first_segment);
+            }
         } else if settings.archive == Archiving::Off
             && manifest.salvage == 0
             && let Err(e) = self.list_counted(work, first_segment)
@@ -415,14 +420,22 @@ impl Store {
         }
         let (snapshot_sizes, now_unix_ns) = (self.snapshot_sizes()?, self.log.now_unix_ns());
         let nothing = Vec::new();
+        // CKP-10: nor is anything given up in one that somebody else may have.
+        let is_had = !archives || work.archive_lock.is_some();
         let archived = match self.archived(work) {
-            Ok(archived) => archived,
+            Ok(archived) if is_had => archived,
             // REC-14: nothing goes there now. CKP-11: nothing is given up that nobody has seen, but by a setting that says so.
-            Err(e) if !archives => {
-                tracing::warn!(error = %e, "the archive cannot be looked at");
+            unseen => {
+                if let Err(e) = unseen {
+                    tracing::warn!(error = %e, "the archive cannot be looked at");
+                    refused = if archives { refused.and(Err(e)) } else { refused };
+                }
+                if archives {
+                    // CKP-3: without the list nobody tells from where on the past is in the archive.
+                    first_segment = manifest.first_segment;
+                }
                 &nothing
             }
-            Err(e) => return Err(e),
         };
         let mut next = manifest.clone();
         if archives || settings.archive == Archiving::Off {
@@ -455,7 +468,16 @@ impl Store {
                 manifest.archive_gone = next.archive_gone;
             })?;
         }
-        self.remove_garbage(work, &settings)
+        let removed = self.remove_garbage(work, is_had);
+        refused?;
+        if removed? {
+            // What has been changed meanwhile is trimmed by itself.
+            let settings_now = self.settings.lock();
+            if *settings_now == settings {
+                self.owes_trim.store(false, Ordering::Release);
+            }
+        }
+        Ok(())
     }
 
     /// The snapshot that recovery falls back on. CKP-3: the log goes by what was looked at.
@@ -491,36 +513,42 @@ impl Store {
         })
     }
 
-    /// Deletes what the published manifest does not need, what earlier attempts left over included. That ends a trim by `settings`.
-    fn remove_garbage(&self, work: &mut Work, settings: &StoreSettings) -> Result<()> {
+    /// Deletes what the published manifest does not need, what earlier attempts left over included; in the archive, if that is had. False while
+    /// something has to wait.
+    ///
+    /// # Errors
+    /// What kept a file from being deleted. All others are.
+    fn remove_garbage(&self, work: &mut Work, is_archive_had: bool) -> Result<bool> {
         // Held until they are gone: a pin taken meanwhile sees only what stays.
         let pins = self.pins.lock();
         if *pins > 0 || self.is_uncertain() {
-            return Ok(());
+            return Ok(false);
         }
         let manifest = self.manifest();
         let (mut files, mut bytes) = (0, 0);
-        let superfluous = superfluous(&*self.direct_vfs, &self.layout, &manifest)?;
-        for file in &superfluous.garbage {
-            if file.dispose(&*self.vfs, &self.layout, &manifest)?.is_none() {
-                (files, bytes) = (files + 1, bytes + file.bytes);
-            }
+        let mut superfluous = superfluous(&*self.direct_vfs, &self.layout, &manifest)?;
+        if !is_archive_had {
+            superfluous.garbage.retain(|file| file.path.parent() != Some(self.layout.archive_dir()));
         }
+        let mut failed = None;
+        superfluous.dispose(&*self.vfs, &self.layout, &manifest, |file, disposed| {
+            match disposed {
+                Ok(Some(_)) => {}
+                Ok(None) => (files, bytes) = (files + 1, bytes + file.bytes),
+                Err(e) => failed = failed.take().or(Some(e)),
+            }
+            Ok(())
+        })?;
         let still = superfluous.still_gone(&manifest);
         self.forget_gone(|entry| manifest.gone.contains(entry) && !still.contains(entry));
         if let Some(archived) = &mut work.archived {
             archived.retain(|segment| segment.number >= manifest.first_archived);
         }
-        // What has been changed meanwhile is trimmed by itself.
-        let settings_now = self.settings.lock();
-        if *settings_now == *settings {
-            self.owes_trim.store(false, Ordering::Release);
-        }
-        drop((settings_now, pins));
+        drop(pins);
         if files > 0 {
             metrics::counter!("ecsdb_removed_bytes_total").increment(bytes);
             self.events.send(Event::Removed { files, bytes });
         }
-        Ok(())
+        failed.map_or(Ok(true), |e| Err(e.into()))
     }
 }

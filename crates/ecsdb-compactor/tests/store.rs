@@ -288,3 +288,20 @@ fn a_file_is_no_place_for_something_new() {
     let taken = Claim::take(Arc::new(Disk), &layout, &layout.unfinished_file());
     assert!(matches!(taken, Err(Error::TargetNotEmpty(place)) if place == file));
 }
+
+/// CKP-10: a mark says that there is nobody's but what it is the mark of. It is empty; somebody's file of that name is no mark.
+#[test]
+fn somebodys_file_is_no_mark_of_an_unfinished_copy() {
+    for (text, is_mark) in [("", true), ("mine", false)] {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        std::fs::write(layout.unfinished_file(), text).unwrap();
+        let taken = Claim::take(Arc::new(Disk), &layout, &layout.unfinished_file());
+        match taken {
+            Ok(claim) => assert!(is_mark && claim.unfinished),
+            Err(Error::TargetNotEmpty(of)) => assert!(!is_mark && of == dir.path()),
+            Err(e) => panic!("{e}"),
+        }
+        assert_eq!(std::fs::read(layout.unfinished_file()).unwrap(), text.as_bytes());
+    }
+}

@@ -87,6 +87,19 @@ impl Owner {
         !matches!(vfs.file_len(&dir.join(OWNER_FILE)), Ok(None))
     }
 
+    /// The file that has the name in `dir`, where it is none of ours, nor what may be left of one: a stranger's, which is not to be replaced (CKP-10).
+    ///
+    /// # Errors
+    /// When a file operation fails for another reason than that the file cannot be read.
+    pub fn strangers(vfs: &dyn Vfs, dir: &Path) -> Result<Option<PathBuf>> {
+        let path = dir.join(OWNER_FILE);
+        match may_be_left_over(vfs, &path, FIRST_LINE.as_bytes()) {
+            Ok(is_ours) => Ok((!is_ours).then_some(path)),
+            Err(e) if e.is_of_the_file() => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Whether the file of this name in `dir` is one that was about to say whose it is when its writer was killed.
     ///
     /// # Errors

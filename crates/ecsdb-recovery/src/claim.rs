@@ -8,6 +8,7 @@ use ecsdb_io::{
 };
 use ecsdb_snapshot::Manifest;
 
+use crate::aside::move_aside;
 use crate::error::{Error, Result};
 use crate::moment::time_text;
 use crate::superfluous::whose;
@@ -96,6 +97,13 @@ pub fn claim(vfs: &dyn Vfs, layout: &Layout, dir: &Path, database: u128) -> Resu
 pub(crate) fn claim_locked(vfs: &dyn Vfs, layout: &Layout, dir: &Path, database: u128) -> Result<()> {
     // And again, for what it is once nobody can change it.
     if mark(vfs, layout, dir, database)? != Mark::Ours {
+        if let Some(strangers) = Owner::strangers(vfs, dir)? {
+            let aside = move_aside(vfs, layout, &strangers)?;
+            tracing::warn!(
+                path = %strangers.display(), target = %aside.display(),
+                "a file that has the name of what says whose a directory is, and is somebody's, was set aside"
+            );
+        }
         match Owner::new(database, layout.root()).write(vfs, dir) {
             // REC-14: a directory of somebody's is in the file's place. Whose the files here are, they say themselves.
             Err(e) if e.cause.kind() == std::io::ErrorKind::IsADirectory => {

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use ecsdb_core::{Unreadable, World};
 use ecsdb_io::sync::Instant;
 use ecsdb_io::{
-    DirLock, FileKind, IoError, Layout, Vfs, create_dir_durably, next_free_number, numbered_files, replace,
+    DirLock, FileKind, FileOp, IoError, Layout, Vfs, create_dir_durably, next_free_number, numbered_files,
+    replace,
 };
 use ecsdb_snapshot::Manifest;
 use ecsdb_wal::{LogScan, LogStart, Lsn, SegmentEnd, SegmentHeader, Tail};
@@ -18,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::look::{goes_on_from_newer, look, replay_log};
 use crate::policy::{Existence, Options, Policy};
 use crate::present::check_existence;
-use crate::report::{ClosedComponent, DataLoss, RecoveryReport, Step};
+use crate::report::{ClosedComponent, DataLoss, RecoveryReport, Step, is_report};
 use crate::taken::Taken;
 use crate::{aside, find, repair};
 
@@ -268,9 +269,8 @@ impl Recovered {
             repair::cut_to_end(vfs, cut)?;
         }
         // The copy was finished after all: its manifest is the last thing that is written. REC-14: beside one the mark says nothing.
-        match vfs.remove(&layout.unfinished_file()) {
-            Err(e) if !e.is_not_found() => tracing::warn!(error = %e, "a mark of a copy stays"),
-            _ => {}
+        if let Err(e) = remove_mark(vfs, layout) {
+            tracing::warn!(error = %e, "a mark of a copy stays");
         }
         for path in &self.damaged {
             report.set_aside.push(aside::move_aside(vfs, layout, path)?);
@@ -311,15 +311,29 @@ fn replaceable(layout: &Layout, scan: &LogScan) -> Option<SegmentHeader> {
     (is_empty && last.path.parent() == Some(layout.log_dir())).then_some(last.header)
 }
 
+/// The mark is empty: what has anything in it is somebody's (CKP-10).
+fn remove_mark(vfs: &dyn Vfs, layout: &Layout) -> Result<(), IoError> {
+    let mark = layout.unfinished_file();
+    match vfs.file_len(&mark)? {
+        Some(0) => vfs.remove(&mark),
+        _ => Ok(()),
+    }
+}
+
 fn write_report(vfs: &dyn Vfs, layout: &Layout, report: &RecoveryReport) -> Result<(), IoError> {
     create_dir_durably(vfs, layout.report_dir())?;
     let path = layout.file(FileKind::Report, report.incarnation);
+    if vfs.file_len(&path)?.is_some() && !is_report(vfs, &path)? {
+        let what = "it has the name of a report, and is somebody's";
+        return Err(IoError::new(FileOp::Create, &path, std::io::Error::other(what)));
+    }
     let mut text = format!("{report}\n");
     for (step, time) in &report.timings {
         text += &format!("  {step}: {:.3} ms\n", time.as_secs_f64() * 1000.0);
     }
     replace(vfs, &path, |file| file.write_at(text.as_bytes(), 0))?;
     let mut reports = numbered_files(vfs, layout.report_dir(), &[FileKind::Report])?;
+    reports.retain(|file| is_report(vfs, &file.path).unwrap_or(false));
     reports.truncate(reports.len().saturating_sub(REPORTS_KEPT));
     reports.into_iter().try_for_each(|old| vfs.remove(&old.path))
 }

@@ -149,9 +149,9 @@ pub(crate) fn remove_orphans(
     manifest: &mut Manifest,
     report: &mut RecoveryReport,
 ) -> Result<()> {
-    let superfluous = superfluous(vfs, layout, manifest)?;
-    for file in &superfluous.garbage {
-        match file.dispose(vfs, layout, manifest) {
+    let mut superfluous = superfluous(vfs, layout, manifest)?;
+    superfluous.dispose(vfs, layout, manifest, |file, disposed| {
+        match disposed {
             Ok(Some(target)) => report.set_aside.push(target),
             Ok(None) => report.removed.push(file.path.clone()),
             // REC-14: garbage in the archive can wait until it can be changed.
@@ -160,7 +160,8 @@ pub(crate) fn remove_orphans(
             }
             Err(e) => return Err(e),
         }
-    }
+        Ok(())
+    })?;
     manifest.gone = superfluous.still_gone(manifest);
     Ok(())
 }

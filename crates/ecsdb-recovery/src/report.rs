@@ -1,10 +1,11 @@
 //! What recovery found and did: a value, a log and a file.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ecsdb_id::Lsn;
+use ecsdb_io::{IoError, OpenMode, Vfs};
 
 use serde::Serialize;
 
@@ -128,12 +129,24 @@ impl RecoveryReport {
     }
 }
 
+/// How a report begins.
+const CREATED: &str = "created a new database";
+const RECOVERED: &str = "recovered ";
+
+/// Whether a file is a report of ours, by how it begins: another one of such a name is somebody's (CKP-10).
+pub(crate) fn is_report(vfs: &dyn Vfs, path: &Path) -> Result<bool, IoError> {
+    let file = vfs.open(path, OpenMode::Read)?;
+    let mut begins = vec![0; file.len()?.min(CREATED.len() as u64) as usize];
+    file.read_exact_at(&mut begins, 0)?;
+    Ok([CREATED, RECOVERED].iter().any(|ours| begins.starts_with(ours.as_bytes())))
+}
+
 impl fmt::Display for RecoveryReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.created {
-            return write!(f, "created a new database (incarnation {})", self.incarnation);
+            return write!(f, "{CREATED} (incarnation {})", self.incarnation);
         }
-        write!(f, "recovered {} entities to LSN {}", self.entities, self.last_lsn)?;
+        write!(f, "{RECOVERED}{} entities to LSN {}", self.entities, self.last_lsn)?;
         match self.snapshot {
             Some(LoadedSnapshot { sequence, lsn }) => write!(f, ": snapshot {sequence} (LSN {lsn})")?,
             None => write!(f, ": no snapshot")?,

@@ -19,6 +19,7 @@ pub struct Garbage {
     /// Bytes of it.
     pub bytes: u64,
     kind: FileKind,
+    number: u64,
     given_up: bool,
     of_attempt: bool,
 }
@@ -27,11 +28,7 @@ pub struct Garbage {
 const ATTEMPTS_DIR: &str = "attempts";
 
 impl Garbage {
-    /// Removes it, if it was given up. Otherwise, and while a salvage is under way, sets it aside, and says where it lies then (REC-17, CKP-11).
-    ///
-    /// # Errors
-    /// When a file operation fails. That somebody has removed it already is none.
-    pub fn dispose(&self, vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<Option<PathBuf>> {
+    fn dispose(&self, vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<Option<PathBuf>> {
         let disposed = match manifest.salvage {
             0 if self.given_up => vfs.remove(&self.path).map(|()| None),
             0 => {
@@ -62,7 +59,7 @@ impl Garbage {
 /// # Errors
 /// When a directory cannot be listed.
 pub fn superfluous(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Result<Superfluous> {
-    let Superfluous { mut garbage, mut unread } = Superfluous::default();
+    let Superfluous { mut garbage, mut staying } = Superfluous::default();
     use FileKind::{ArchivedSegment, CompressedSegment, Segment, Snapshot};
     let copies = LazyCell::new(|| -> Result<Vec<NumberedFile>> {
         // What lies in another database's is no copy of anything here.
@@ -130,16 +127,16 @@ pub fn superfluous(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Resul
             if is_ours {
                 let NumberedFile { number, path, bytes } = file;
                 let (given_up, of_attempt) = (given_up(number, &whose), of_attempt(kind, number));
-                garbage.push(Garbage { path, bytes, kind, given_up, of_attempt });
+                garbage.push(Garbage { path, bytes, kind, number, given_up, of_attempt });
                 continue;
             }
             tracing::debug!(path = %file.path.display(), "a file that is not this database's is left alone");
             if kind == Snapshot && matches!(whose, Whose::Unreadable) {
-                unread.push(file.number);
+                staying.push(file.number);
             }
         }
     }
-    Ok(Superfluous { garbage, unread })
+    Ok(Superfluous { garbage, staying })
 }
 
 /// What a manifest has no use for.
@@ -147,15 +144,39 @@ pub fn superfluous(vfs: &dyn Vfs, layout: &Layout, manifest: &Manifest) -> Resul
 pub struct Superfluous {
     /// The files that can go.
     pub garbage: Vec<Garbage>,
-    /// Numbers of snapshot files that could not be read.
-    unread: Vec<u64>,
+    /// Numbers of snapshot files that could not be read, or not be removed.
+    staying: Vec<u64>,
 }
 
 impl Superfluous {
-    /// Those of the snapshots given up of which a file stays, since it could not be read: it goes once it can be (CKP-11).
+    /// Removes each file, if it was given up. Otherwise, and while a salvage is under way, sets it aside, and says where it lies then (REC-17, CKP-11).
+    /// That somebody has removed it already is no error. One that stays keeps no other from going: `disposed` is told of each, and says whether an
+    /// error ends it.
+    ///
+    /// # Errors
+    /// That of `disposed`.
+    pub fn dispose(
+        &mut self,
+        vfs: &dyn Vfs,
+        layout: &Layout,
+        manifest: &Manifest,
+        mut disposed: impl FnMut(&Garbage, Result<Option<PathBuf>>) -> Result<()>,
+    ) -> Result<()> {
+        for file in &self.garbage {
+            let done = file.dispose(vfs, layout, manifest);
+            if done.is_err() && file.kind == FileKind::Snapshot {
+                self.staying.push(file.number);
+            }
+            disposed(file, done)?;
+        }
+        Ok(())
+    }
+
+    /// Those of the snapshots given up of which a file stays, since it could not be read, or removed: it goes once it can be (CKP-11).
     pub fn still_gone(&self, manifest: &Manifest) -> Vec<SnapshotEntry> {
         // One that stands for all files there may be would give up what is yet to come.
-        let is_there = |entry: &&SnapshotEntry| entry.base != 0 && self.unread.iter().any(|&n| entry.uses(n));
+        let is_there =
+            |entry: &&SnapshotEntry| entry.base != 0 && self.staying.iter().any(|&n| entry.uses(n));
         manifest.gone.iter().filter(is_there).copied().collect()
     }
 }

@@ -95,6 +95,14 @@ impl Snapshot {
         Ok(Snapshot { path: path.into(), file, header, directory, directory_at: footer.directory, bytes })
     }
 
+    /// What the header of a snapshot file says, whatever has become of the rest: an increment needs no more of the files that it has blocks in. O(1).
+    ///
+    /// # Errors
+    /// As [`Snapshot::open`], of the header alone.
+    pub fn header_of(vfs: &dyn Vfs, path: &Path) -> Result<Header> {
+        read_header(&*vfs.open(path, OpenMode::Read)?, path)
+    }
+
     /// What its header says.
     pub fn header(&self) -> &Header {
         &self.header

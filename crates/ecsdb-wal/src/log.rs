@@ -621,6 +621,10 @@ impl Shared {
         debug_assert!(!is_low_thread(), "whoever commits would wait for a thread that gets a core last");
         let mut writer = self.writer.lock();
         self.check()?;
+        if writer.is_closed() {
+            // Whoever waited for the writer meanwhile comes too late: the log ends where it says that it does.
+            return Err(LogError::Closed);
+        }
         let done = self.caught(|| f(&mut writer));
         self.note_segment(&writer);
         done
@@ -641,11 +645,14 @@ impl Shared {
         self.queue.lock().closed = true;
         self.background.stop();
         let flushed = self.wait(Lsn(self.appended.load(Ordering::Acquire)));
-        // Its thread ends, whatever became of the log.
         let mut writer = self.writer.lock();
+        // Its thread ends, whatever became of the log.
         let stopped = self.caught(|| writer.stop_preparing().map_err(|e| self.fail(e)));
+        let closed = self
+            .check()
+            .and_then(|()| self.caught(|| writer.close(&self.counters).map_err(|e| self.fail(e))));
+        self.note_segment(&writer);
         drop(writer);
-        let closed = self.guarded(|writer| writer.close(&self.counters).map_err(|e| self.fail(e)));
         flushed.and(stopped).and(closed)
     }
 }

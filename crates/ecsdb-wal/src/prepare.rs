@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use ecsdb_io::sync::atomic::{AtomicBool, Ordering};
 use ecsdb_io::sync::thread::{self, JoinHandle};
 use ecsdb_io::sync::{Condvar, Mutex};
-use ecsdb_io::{DirLock, FileKind, IoError, Owner, Vfs, publish};
+use ecsdb_io::{DirLock, FileKind, IoError, Layout, Owner, Vfs, publish};
 
 use crate::format::PAGE;
 use crate::options::Threads;
@@ -187,7 +187,9 @@ impl Work {
     }
 
     fn check(&self) -> Result<(), IoError> {
-        if let Some(lock) = self.lock.as_ref().and_then(Weak::upgrade) {
+        if let Some(lock) = &self.lock {
+            // One that was given back keeps nobody out, either (REC-12).
+            let lock = lock.upgrade().ok_or_else(|| IoError::lock_lost(&Layout::lock_file(&self.dir)))?;
             lock.check()?;
         }
         match self.claimed {

@@ -53,6 +53,8 @@ pub(crate) struct Writer {
     large_bytes: u64,
     /// Written since the last sync.
     unsynced: bool,
+    /// Nothing is written from here on but the end.
+    closed: bool,
     /// The queue that is not in use.
     pub(crate) spare: Queue,
     packer: Packer,
@@ -141,6 +143,7 @@ impl Writer {
             began_unix_ns: 0,
             large_bytes: 0,
             unsynced: false,
+            closed: false,
             spare: Queue::default(),
             heads: Vec::new(),
             pieces: Vec::new(),
@@ -280,7 +283,13 @@ impl Writer {
 
     /// Ends the preparing of segments; nothing is rotated after this.
     pub(crate) fn stop_preparing(&mut self) -> Result<(), IoError> {
+        self.closed = true;
         self.preparer.stop()
+    }
+
+    /// Whether its end has come.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
     }
 
     /// Marks a clean end, so that later damage to the last transactions is told from a torn tail.

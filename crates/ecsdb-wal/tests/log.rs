@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ecsdb_io::Disk;
+use ecsdb_io::{Disk, LockKind, Vfs};
 use ecsdb_wal::{
     Durability, Known, Log, LogError, LogOptions, LogScan, LogStart, Lsn, Payload, Replay, SegmentEnd,
     SegmentHeader, Tail, Threads,
@@ -646,4 +646,80 @@ fn what_follows_a_number_that_was_passed_over_needs_nothing_before_it() {
     let scan = LogScan::run(&Disk, &[dir.path().into()], DATABASE, Known::default(), 2).unwrap();
     assert_eq!((scan.tail.clone(), scan.last_lsn), (Tail::Clean, Lsn(5)));
     assert_eq!(read(&scan, Lsn(2)), [(Lsn(5), b"five".to_vec())]);
+}
+
+/// The files of a log, with what is in them.
+fn all_bytes(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut all: Vec<PathBuf> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    all.sort();
+    all.into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+}
+
+#[test]
+fn nothing_is_written_behind_the_end_of_a_closed_log() {
+    for threads in [Threads::None, Threads::Background] {
+        let dir = tempfile::tempdir().unwrap();
+        let log = open(dir.path(), options(threads));
+        log.append(Payload::from(&b"x"[..]), Durability::Immediate).unwrap();
+        log.close().unwrap();
+        let closed = all_bytes(dir.path());
+        assert!(matches!(log.rotate(), Err(LogError::Closed)));
+        log.set_options(&LogOptions { segment_age_max: Some(Duration::ZERO), ..options(threads) });
+        assert!(matches!(log.rotate_aged(), Ok(()) | Err(LogError::Closed)));
+        assert!(matches!(log.append(Payload::from(&b"y"[..]), Durability::Immediate), Err(LogError::Closed)));
+        assert!(log.close().is_ok() && log.wait(Lsn(1)).is_ok());
+        assert!(all_bytes(dir.path()) == closed);
+    }
+}
+
+/// Whoever waits for the writer while it is closed comes too late, or in time.
+#[test]
+fn a_log_that_is_closed_while_it_is_rotated_ends_where_it_was_closed() {
+    for life in 0..60 {
+        let dir = tempfile::tempdir().unwrap();
+        let log = open(dir.path(), options(Threads::Background));
+        let ready = std::sync::Barrier::new(3);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    ready.wait();
+                    loop {
+                        let appended = log.append(Payload::from(&b"x"[..]), Durability::Immediate);
+                        match appended.and_then(|_| log.rotate()) {
+                            Ok(()) => {}
+                            Err(LogError::Closed) => return,
+                            Err(e) => panic!("life {life}: {e}"),
+                        }
+                    }
+                });
+            }
+            ready.wait();
+            std::thread::sleep(Duration::from_micros(300 * life));
+            log.close().unwrap();
+            let closed = all_bytes(dir.path());
+            std::thread::sleep(Duration::from_millis(2));
+            assert!(all_bytes(dir.path()) == closed, "life {life}");
+        });
+        assert_eq!(scan(dir.path()).tail, Tail::Clean, "life {life}");
+    }
+}
+
+/// REC-12: whose lock is gone may have the directory no more, and makes no segment there.
+#[test]
+fn no_segment_is_made_without_the_lock() {
+    for threads in [Threads::None, Threads::Background] {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = Disk.try_lock(&dir.path().join("LOCK"), LockKind::Exclusive, "me").unwrap();
+        let start = LogStart { lock: Some(Arc::downgrade(&lock)), ..start() };
+        let log = Log::start(Arc::new(Disk), Arc::new(Disk), dir.path(), options(threads), start).unwrap();
+        for _ in 0..3 {
+            log.append(Payload::from(&b"x"[..]), Durability::Immediate).unwrap();
+            log.rotate().unwrap();
+        }
+        log.append(Payload::from(&b"x"[..]), Durability::Immediate).unwrap();
+        drop(lock);
+        // What was made ready before is not used, either.
+        assert!(log.rotate().is_err());
+        assert_eq!(scan(dir.path()).segments.len(), 4);
+    }
 }

@@ -72,6 +72,7 @@ impl Maintenance {
             left_bytes: 0,
             disk_bytes: 0,
             merged_lsn: 0,
+            just_merged: false,
             note_at: log.segment_bytes().min(LOG_BYTES_NOTED),
             failures: 0,
             trim_at: now,
@@ -196,8 +197,9 @@ struct Worker {
     compacted_at: Instant,
     /// Bytes of log and archive that the last compaction left.
     left_bytes: u64,
-    /// When chunks in memory were merged last.
+    /// When chunks in memory were merged last, and that nothing was done or waited for since.
     merged_lsn: u64,
+    just_merged: bool,
     /// Bytes of log and archive at the last look.
     disk_bytes: u64,
     /// The log's byte counter when the manifest is to say again how far it has come.
@@ -224,7 +226,9 @@ impl Worker {
             let trim_in = self.trim_if_owed();
             let looked = self.looked();
             let idle = looked.as_ref().is_ok_and(|now| now.transactions == 0);
-            let (task, done) = match looked.map(|now| schedule.due(&now)) {
+            let due = looked.map(|now| schedule.due(&now));
+            self.just_merged = matches!(due, Ok(Due::Compaction(Reason::Sparse)));
+            let (task, done) = match due {
                 Ok(Due::Snapshot(_)) => (Task::Snapshot, self.snapshot()),
                 Ok(Due::Compaction(Reason::Sparse)) => (Task::Compaction, self.merge_chunks()),
                 Ok(Due::Compaction(_)) => (Task::Compaction, self.compact()),
@@ -356,6 +360,8 @@ impl Worker {
             dead_fraction: if stats.dead_bytes < DEAD_BYTES_MIN { 0.0 } else { stats.dead_fraction() },
             // What could not be merged before can only be merged after something was changed.
             sparse_fraction: if appended > self.merged_lsn { sparse_fraction } else { 0.0 },
+            just_merged: self.just_merged,
+            newest_damaged: self.store.is_newest_damaged(),
         })
     }
 
@@ -398,12 +404,14 @@ impl Worker {
         let bytes = self.log.appended_bytes();
         let capture = || Ok(self.world.capture()?);
         let info =
-            self.under_control(Task::Compaction, |control| self.store.compact(capture, false, control))?;
+            self.under_control(Task::Compaction, |control| self.store.compact_when_due(capture, control))?;
         self.note_snapshot(info.lsn.0);
         self.snapshot_bytes = bytes;
         (self.compacted_lsn, self.compacted_at) = (info.lsn.0, Instant::now());
-        let left = self.store.stats()?;
-        self.left_bytes = left.log_bytes + left.archive_bytes;
+        // Done is done, whatever can be listed.
+        if let Ok(left) = self.store.stats() {
+            self.left_bytes = left.log_bytes + left.archive_bytes;
+        }
         Ok(())
     }
 
