@@ -172,3 +172,47 @@ fn it_is_told_once() {
     let told = told.filter(|event| matches!(event, Event::Failed { task: Task::Snapshot, .. })).count();
     assert_eq!(told, 1);
 }
+
+/// What was away, or unreadable, at one time and is there at the next rests on no damaged file, and is neither replaced nor deleted.
+#[test]
+fn what_is_there_again_is_left() {
+    let (disk, last) = chain();
+    let db = builder(&disk, chained).open().unwrap();
+    let whole = db.snapshot().unwrap().wait().unwrap();
+    let name = snapshot_file(1);
+    let bytes = disk.read(&name).unwrap();
+    disk.erase(&name).unwrap();
+    assert_eq!(db.stats().unwrap().store.unwrap().failures.len(), 1);
+    disk.put(&name, &bytes).unwrap();
+    assert_eq!(db.snapshot().unwrap().wait().unwrap().sequence, whole.sequence);
+    db.write(|tx| Ok(tx.spawn(Counter(9)))).unwrap();
+    assert_eq!(db.snapshot().unwrap().wait().unwrap().parent, whole.sequence);
+    let now = state(&db);
+    assert_ne!(now, last);
+    db.close().unwrap();
+    drop(db);
+    opens_strictly(&disk, now);
+}
+
+/// A full snapshot for which there is no room is tried once, and not for ever: increments, which can be loaded, have some.
+#[test]
+fn where_there_is_no_room_for_a_full_one_increments_go_on() {
+    let (disk, _) = chain();
+    spoil(&disk, PLACES[0]);
+    let db = builder(&disk, chained).open().unwrap();
+    db.stats().unwrap();
+    let used: usize = files(&disk, "").iter().map(|file| disk.read(file).unwrap().len()).sum();
+    disk.set_quota(Some(used as u64));
+    db.snapshot().unwrap().wait().unwrap_err();
+    disk.set_quota(None);
+    db.write(|tx| Ok(tx.spawn(Counter(9)))).unwrap();
+    assert_ne!(db.snapshot().unwrap().wait().unwrap().parent, 0);
+    // And that one rests on the damaged file, too.
+    db.stats().unwrap();
+    db.write(|tx| Ok(tx.spawn(Counter(9)))).unwrap();
+    assert_eq!(db.snapshot().unwrap().wait().unwrap().parent, 0);
+    let last = state(&db);
+    db.close().unwrap();
+    drop(db);
+    opens_strictly(&disk, last);
+}

@@ -148,7 +148,7 @@ impl Store {
         } else {
             ahead.retain(|copy| copy.number < at);
         }
-        let settled = self.settle(work, &ahead, at > first, copied.is_ok());
+        let settled = self.settle(work, &ahead, at > first);
         if settled.is_ok() {
             *reached = at;
         }
@@ -156,17 +156,14 @@ impl Store {
     }
 
     /// Makes sure of what is there, before the log lets go of it.
-    fn settle(&self, work: &mut Work, ahead: &[NumberedFile], is_new: bool, is_all: bool) -> Result<()> {
+    fn settle(&self, work: &mut Work, ahead: &[NumberedFile], is_new: bool) -> Result<()> {
         self.make_room_between(work, ahead)?;
         // CKP-2: what was found there may have been put there by a process that came no further, or before a sync that failed.
         if is_new || !ahead.is_empty() {
             self.archive_vfs.sync_dir(self.layout.archive_dir())?;
         }
-        // CKP-11: what is behind may have failed since the archive is away by now: something else was looked at in its place.
-        match &work.archive_lock {
-            Some(lock) if !is_all => Ok(lock.check()?),
-            _ => Ok(()),
-        }
+        // CKP-11: the archive may be away by now, and what was copied may lie under the name that it was mounted at.
+        work.archive_lock.as_ref().map_or(Ok(()), |lock| Ok(lock.check()?))
     }
 
     /// Gives in `at` how far it has come: what is before that segment is in the archive, or was set aside.

@@ -48,6 +48,22 @@ impl Store {
         view: View,
         control: &Control,
     ) -> Result<SnapshotInfo> {
+        let newest = self.manifest().snapshots.last().copied();
+        let is_damaged = newest.is_some_and(|newest| self.is_still_damaged(&newest));
+        let written = self.write_beside(work, view, is_damaged, control);
+        if is_damaged && written.as_ref().is_err_and(|e| !e.is_cancelled()) {
+            self.note_not_healed();
+        }
+        written
+    }
+
+    fn write_beside(
+        &self,
+        work: &mut Work,
+        view: View,
+        newest_is_damaged: bool,
+        control: &Control,
+    ) -> Result<SnapshotInfo> {
         let lsn = view.lsn();
         let _span = tracing::info_span!("snapshot", lsn = lsn.0).entered();
         self.check_not_away()?;
@@ -56,9 +72,7 @@ impl Store {
         if let Some(newest) = manifest.snapshots.last().filter(|newest| newest.lsn >= lsn.0) {
             return match check_heads(&*self.direct_vfs, &self.layout, manifest.database, newest) {
                 // CKP-3: what rests on a damaged file is replaced while the world is there.
-                Ok(()) if newest.lsn == lsn.0 && self.is_found_damaged(newest.sequence) => {
-                    self.write_whole(work, view, control)
-                }
+                Ok(()) if newest.lsn == lsn.0 && newest_is_damaged => self.write_whole(work, view, control),
                 Ok(()) => Ok(SnapshotInfo::existing(newest)),
                 // It is no answer if it is not there.
                 Err(e) if e.is_damage() && newest.lsn == lsn.0 => self.write_whole(work, view, control),
@@ -71,7 +85,7 @@ impl Store {
         let of_world = work.of_world;
         let newest = self.newest(work)?.filter(|newest| {
             of_world == Some(newest.sequence)
-                && !self.is_found_damaged(newest.sequence)
+                && !newest_is_damaged
                 && chain.max(newest.directory.files.len()) < self.settings().chain_max
         });
         let parent = newest.map(|newest| (newest.sequence, newest.directory.clone()));

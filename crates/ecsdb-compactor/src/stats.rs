@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ecsdb_io::{FileKind, numbered_files};
 use ecsdb_recovery::superfluous;
-use ecsdb_snapshot::{Directory, Snapshot};
+use ecsdb_snapshot::{Directory, Snapshot, SnapshotEntry};
 use ecsdb_wal::{Lsn, segment_files};
 
 use crate::error::Result;
@@ -63,9 +63,16 @@ pub(crate) struct Noted {
     archived_lsn: Lsn,
     chain: Option<Chain>,
     /// The snapshot that one of its files was found damaged of, or gone.
-    damaged: Option<u64>,
+    damaged: Option<Damaged>,
     /// The rest was looked up at least once.
     known: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Damaged {
+    sequence: u64,
+    /// A full one was tried in its place, and failed: until there is another snapshot it is taken as it is, which can be loaded perhaps.
+    was_tried: bool,
 }
 
 /// The files of the newest snapshot.
@@ -174,20 +181,46 @@ impl Store {
 
     /// Notes that a file of the newest snapshot is damaged, or gone, and tells of it once.
     pub(crate) fn note_damaged(&self, sequence: u64, e: &ecsdb_snapshot::Error) {
-        if self.noted.lock().damaged.replace(sequence) != Some(sequence) {
+        let mut noted = self.noted.lock();
+        if noted.damaged.is_none_or(|damaged| damaged.sequence != sequence) {
+            noted.damaged = Some(Damaged { sequence, was_tried: false });
+            drop(noted);
             let (task, error) = (Task::Snapshot, e.to_string());
             self.events.send(Event::Failed { task, error, retry_in: Some(Duration::ZERO) });
         }
     }
 
-    /// Whether a file of this snapshot was found damaged, or gone.
-    pub(crate) fn is_found_damaged(&self, sequence: u64) -> bool {
-        self.noted.lock().damaged == Some(sequence)
+    /// Whether a file of this snapshot was found damaged, or gone, and no full one was tried in vain since.
+    fn is_found_damaged(&self, sequence: u64) -> bool {
+        self.noted.lock().damaged.is_some_and(|damaged| damaged.sequence == sequence && !damaged.was_tried)
     }
 
     /// Whether a file of the newest snapshot was found damaged, or gone: the next one is a full one, in its place if it is of the same state.
     pub fn is_newest_damaged(&self) -> bool {
         self.manifest().snapshots.last().is_some_and(|newest| self.is_found_damaged(newest.sequence))
+    }
+
+    /// As [`Store::is_newest_damaged`], of this one, and looked at once more: what cannot be read at one time may be at the next.
+    pub(crate) fn is_still_damaged(&self, newest: &SnapshotEntry) -> bool {
+        if !self.is_found_damaged(newest.sequence) {
+            return false;
+        }
+        let is_damaged = |number| {
+            let path = self.layout.file(FileKind::Snapshot, number);
+            Snapshot::open(&*self.direct_vfs, &path).is_err_and(|e| e.is_damage())
+        };
+        let is = is_damaged(newest.base) || is_damaged(newest.sequence);
+        if !is {
+            self.noted.lock().damaged = None;
+        }
+        is
+    }
+
+    /// A full snapshot in the place of a damaged one failed. It is not tried again and again, by whoever has no room for one, say.
+    pub(crate) fn note_not_healed(&self) {
+        if let Some(damaged) = &mut self.noted.lock().damaged {
+            damaged.was_tried = true;
+        }
     }
 
     /// For a report alone: 0 where a directory cannot be listed.

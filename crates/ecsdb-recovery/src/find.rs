@@ -74,7 +74,8 @@ pub(crate) fn manifest(
         report.strangers.clear();
         return Ok(manifest);
     }
-    if vfs.file_len(&layout.unfinished_file())?.is_some() {
+    // What has anything in it is no mark (CKP-10).
+    if vfs.file_len(&layout.unfinished_file())? == Some(0) {
         return Err(Error::Unfinished { dir: layout.root().into() });
     }
     if generations.is_empty() {

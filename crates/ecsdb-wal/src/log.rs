@@ -313,7 +313,6 @@ impl Shared {
         self.appended.load(Ordering::Acquire)
     }
 
-    /// Something appended is not with the operating system yet.
     /// Whoever appends from here on wakes the background thread; what was appended before, it sees when it looks.
     pub(crate) fn disarm(&self) {
         // The flag is read under this lock, too: on no processor can both miss each other.
@@ -321,6 +320,7 @@ impl Shared {
         self.background.disarm();
     }
 
+    /// Something appended is not with the operating system yet.
     pub(crate) fn is_behind(&self) -> bool {
         self.written.load(Ordering::Acquire) < self.appended()
     }

@@ -53,7 +53,8 @@ pub(crate) struct Inner {
     pub(crate) world: SharedWorld,
     pub(crate) closed: AtomicBool,
     /// The view captured last, for readers that must not wait even for a transaction.
-    latest: Mutex<WeakView>,
+    /// With its LSN.
+    latest: Mutex<(Lsn, WeakView)>,
     /// Whoever else has it does not keep the database open.
     pub(crate) persistence: Option<Arc<Persistence>>,
     /// What was found, if this is only looked at.
@@ -325,8 +326,8 @@ impl Database {
         let view = self.inner.fresh_view()?;
         let mut latest = self.inner.latest.lock();
         // Of two that were taken at once the older one may come here last.
-        if latest.upgrade().is_none_or(|kept| kept.lsn() <= view.lsn()) {
-            *latest = view.downgrade();
+        if latest.0 <= view.lsn() {
+            *latest = (view.lsn(), view.downgrade());
         }
         drop(latest);
         Ok(view)
@@ -335,7 +336,7 @@ impl Database {
     /// The picture that [`Database::view`] gave last, if anybody still has it: for readers that must never wait,
     /// while one thread takes a new view now and then and keeps it. As old as that.
     pub fn latest_view(&self) -> Option<View> {
-        self.inner.latest.lock().upgrade()
+        self.inner.latest.lock().1.upgrade()
     }
 
     /// LSN of the last committed transaction; never waits.

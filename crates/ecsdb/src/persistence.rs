@@ -203,7 +203,8 @@ impl Persistence {
     }
 
     pub(crate) fn start(parts: Parts) -> Result<Self> {
-        let Parts { recovery_vfs, log, report, store, events, world, scheduler, config, threads } = parts;
+        // Where there is no thread to be had, the log goes first: the store has the locks.
+        let Parts { recovery_vfs, report, store, events, world, scheduler, config, threads, log } = parts;
         let maintenance = match threads {
             Threads::Background => {
                 let carried = Carried { bytes: report.log_bytes, segments: report.segments as u64 };
