@@ -455,6 +455,10 @@ fn strangers_files_under_names_of_ours_are_kept() {
         assert_eq!(std::fs::read(stranger).unwrap(), b"mine", "{}", stranger.display());
     }
     assert_eq!(files(&dir.join("recovery"), ".txt").len(), 8 + strangers.len() - 1);
+    // Nor is it a mark where there is no manifest any more.
+    files(&dir, ".manifest").iter().for_each(|manifest| std::fs::remove_file(manifest).unwrap());
+    open(&dir, Policy::Salvage).unwrap().close().unwrap();
+    assert_eq!(std::fs::read(dir.join("UNFINISHED")).unwrap(), b"mine");
 }
 
 /// The same of a file `OWNER` in a directory that is given to the database.
