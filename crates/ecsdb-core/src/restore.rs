@@ -115,6 +115,8 @@ impl World {
         if let Some(restored) = self.restored.take() {
             self.root = restored.before;
             self.placement.follow(&self.root);
+            // A replay that failed half-way may have left values on their way in it.
+            self.tx.end();
         }
     }
 }
