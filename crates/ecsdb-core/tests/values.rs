@@ -150,6 +150,123 @@ proptest! {
     }
 }
 
+/// Keys whose order is the type's own affair: the greater comes first.
+#[derive(Describe, Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[rkyv(derive(PartialEq, Eq))]
+struct Falling {
+    from: u32,
+}
+
+impl Ord for Falling {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        other.from.cmp(&self.from)
+    }
+}
+
+impl PartialOrd for Falling {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ArchivedFalling {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        other.from.cmp(&self.from)
+    }
+}
+
+impl PartialOrd for ArchivedFalling {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+#[derive(Component, Clone, Debug, PartialEq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[component(name = "v.trees", archived)]
+struct Trees {
+    numbers: BTreeMap<i16, u8>,
+    texts: BTreeSet<String>,
+    maybe: BTreeSet<Option<char>>,
+    lists: BTreeSet<Vec<bool>>,
+    bytes: BTreeMap<[u8; 2], ()>,
+    pairs: BTreeSet<(u8, Option<bool>)>,
+    boxed: BTreeSet<Box<i8>>,
+    own: BTreeMap<Falling, u8>,
+}
+
+prop_compose! {
+    fn trees()(
+        numbers in proptest::collection::btree_map(any::<i16>(), any::<u8>(), 0..40),
+        texts in proptest::collection::btree_set(".{0,10}", 0..40),
+        maybe in proptest::collection::btree_set(any::<Option<char>>(), 0..10),
+        lists in proptest::collection::btree_set(proptest::collection::vec(any::<bool>(), 0..4), 0..10),
+        bytes in proptest::collection::btree_set(any::<[u8; 2]>(), 0..40),
+        pairs in proptest::collection::btree_set(any::<(u8, Option<bool>)>(), 0..40),
+        boxed in proptest::collection::btree_set(any::<i8>(), 0..40),
+        own in proptest::collection::btree_set(any::<u32>(), 0..40),
+    ) -> Trees {
+        Trees {
+            numbers, texts, maybe, lists, pairs,
+            bytes: bytes.into_iter().map(|key| (key, ())).collect(),
+            boxed: boxed.into_iter().map(Box::new).collect(),
+            own: own.into_iter().map(|n| (Falling { from: n }, 0)).collect(),
+        }
+    }
+}
+
+/// Of each tree in the value, its entries in another order.
+fn shuffled(value: &mut Value, random: &mut impl FnMut(usize) -> usize) {
+    let Value::Struct(fields) = value else { panic!("{value:?}") };
+    let (_, known) = fields.split_last_mut().unwrap();
+    for field in known {
+        match field {
+            Value::List(list) => (1..list.len()).for_each(|i| list.swap(i, random(i + 1))),
+            Value::Map(map) => (1..map.len()).for_each(|i| map.swap(i, random(i + 1))),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn trees_are_written_in_their_order_whoever_has_given_another(trees in trees(), seed: u64) {
+        let stored = rkyv::to_bytes::<rkyv::rancor::Error>(&trees).unwrap();
+        let values = Values::of(Trees::description()).unwrap();
+        let value = values.read(&stored).unwrap();
+        // An order that only the Rust type knows stays.
+        prop_assert_eq!(&values.write(&value).unwrap(), &stored.to_vec());
+        let (mut other, mut state) = (value.clone(), seed);
+        shuffled(&mut other, &mut |below| {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 33) as usize % below
+        });
+        prop_assert_eq!(values.write(&other).unwrap(), stored.to_vec());
+    }
+
+    #[test]
+    fn no_tree_is_written_in_which_a_key_stands_twice(trees in trees(), field in 0usize..8, at: prop::sample::Index, to: prop::sample::Index) {
+        let stored = rkyv::to_bytes::<rkyv::rancor::Error>(&trees).unwrap();
+        let values = Values::of(Trees::description()).unwrap();
+        let mut value = values.read(&stored).unwrap();
+        let Value::Struct(fields) = &mut value else { panic!() };
+        let is_empty = match &mut fields[field] {
+            Value::List(list) if !list.is_empty() => {
+                let again = list[at.index(list.len())].clone();
+                list.insert(to.index(list.len() + 1), again);
+                false
+            }
+            Value::Map(map) if !map.is_empty() => {
+                let again = map[at.index(map.len())].clone();
+                map.insert(to.index(map.len() + 1), again);
+                false
+            }
+            _ => true,
+        };
+        let written = values.write(&value);
+        prop_assert!(if is_empty { written.is_ok() } else { written == Err(ValueError::Twice) }, "{:?}", written);
+    }
+}
+
 #[test]
 fn plain_values_are_their_memory() {
     let values = Values::of(Plain::description()).unwrap();

@@ -216,16 +216,17 @@ impl Parse<'_> {
                     None => expected("bytes as hexadecimal text"),
                 }
             }
-            Some(
-                Shape::Sequence(element)
-                | Shape::Slice(element)
-                | Shape::OrderedSet(element)
-                | Shape::Set(element),
-            ) => match json {
+            Some(Shape::Sequence(element) | Shape::Slice(element) | Shape::Set(element)) => match json {
                 Json::Array(list) => Ok(Value::List(self.list(*element, list)?)),
                 _ => expected("a list"),
             },
-            Some(Shape::Map(key, value) | Shape::HashMap(key, value)) => self.map(*key, *value, json),
+            Some(Shape::OrderedSet(element)) => match json {
+                Json::Array(list) => self.set(*element, list),
+                _ => expected("a list"),
+            },
+            Some(Shape::Map(key, value)) => self.map(*key, *value, true, json),
+            // Beside it there are the stored bytes, which have to be the same.
+            Some(Shape::HashMap(key, value)) => self.map(*key, *value, false, json),
             Some(Shape::Option(inner)) => match json {
                 Json::Null => Ok(Value::None),
                 value if can_be_null(description, *inner) => {
@@ -246,7 +247,32 @@ impl Parse<'_> {
         }
     }
 
-    fn map(&mut self, key: TypeIndex, value: TypeIndex, json: &Json) -> Result<Value, String> {
+    /// Keys as a tree has them, however somebody has written them.
+    fn in_order<T>(
+        &self,
+        key: TypeIndex,
+        entries: &mut [T],
+        key_of: impl Fn(&T) -> &Value,
+    ) -> Result<(), String> {
+        let description = self.description;
+        let ordered = description.order_keys(key, entries, key_of);
+        ordered.map_err(|twice| format!("{} stands twice", brief(&to_json(description, key, &twice))))
+    }
+
+    // Apart from the recursion, whose every level is one on the stack.
+    fn set(&mut self, element: TypeIndex, list: &[Json]) -> Result<Value, String> {
+        let mut list = self.list(element, list)?;
+        self.in_order(element, &mut list, |key| key)?;
+        Ok(Value::List(list))
+    }
+
+    fn map(
+        &mut self,
+        key: TypeIndex,
+        value: TypeIndex,
+        is_ordered: bool,
+        json: &Json,
+    ) -> Result<Value, String> {
         let mut entries = Vec::new();
         match json {
             Json::Object(object) if has_text_keys(self.description, key) => {
@@ -266,6 +292,9 @@ impl Parse<'_> {
                 }
             }
             _ => return Err(format!("expected an object or a list of pairs, found {}", brief(json))),
+        }
+        if is_ordered {
+            self.in_order(key, &mut entries, |(key, _)| key)?;
         }
         Ok(Value::Map(entries))
     }
