@@ -65,7 +65,8 @@ pub fn to_json(description: &Description, ty: TypeIndex, value: &Value) -> Json 
                 false => value,
             }
         }
-        (_, value) => scalar_to_json(value),
+        (Some(Shape::Primitive(primitive)), value) => scalar_to_json(*primitive, value),
+        _ => Json::Null,
     }
 }
 
@@ -86,13 +87,17 @@ fn fields_to_json(description: &Description, fields: &[Field], parts: &[Value]) 
     }
 }
 
-fn scalar_to_json(value: &Value) -> Json {
+fn scalar_to_json(primitive: Primitive, value: &Value) -> Json {
+    use Primitive::{I128, NonZeroI128, NonZeroU128, U128};
+    // Of these every program keeps text exactly, and whoever reads it finds one type, whatever the value.
+    let is_text = matches!(primitive, U128 | I128 | NonZeroU128 | NonZeroI128);
     match value {
+        Value::Unsigned(value) if is_text => value.to_string().into(),
+        Value::Signed(value) if is_text => value.to_string().into(),
         Value::Bool(value) => (*value).into(),
         Value::Char(value) => value.to_string().into(),
-        // More than 64 bits are text, which every program keeps exactly.
-        Value::Unsigned(value) => u64::try_from(*value).map_or_else(|_| value.to_string().into(), Json::from),
-        Value::Signed(value) => i64::try_from(*value).map_or_else(|_| value.to_string().into(), Json::from),
+        Value::Unsigned(value) => u64::try_from(*value).map_or(Json::Null, Json::from),
+        Value::Signed(value) => i64::try_from(*value).map_or(Json::Null, Json::from),
         Value::F32(value) => match value.to_string().parse().ok().and_then(Number::from_f64) {
             Some(number) => Json::Number(number),
             None => not_finite(
@@ -372,7 +377,7 @@ fn primitive_from_json(primitive: Primitive, json: &Json) -> Result<Value, Strin
         Duration => json.as_str().and_then(duration).map(Value::Duration),
     };
     // A text has one value, and a value one text: that which it is written as.
-    let is_written_so = |value: &Value| match (json, scalar_to_json(value)) {
+    let is_written_so = |value: &Value| match (json, scalar_to_json(primitive, value)) {
         (Json::String(text), Json::Number(number)) => *text == number.to_string(),
         (Json::String(text), Json::String(written)) => *text == written,
         _ => true,
@@ -436,6 +441,39 @@ mod tests {
         }
         for other in ["1e300", "\"NaN:0\"", "\"NaN:7ff8000000000001\"", "null"] {
             assert_eq!(number(other).unwrap_err().at, ["b"], "{other}");
+        }
+    }
+
+    #[derive(Component, Clone, Debug, PartialEq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+    #[component(name = "values.wide", archived)]
+    struct Wide(u128, i128, Option<std::num::NonZeroU128>, Option<std::num::NonZeroI128>);
+
+    #[test]
+    fn numbers_of_128_bits_are_text_whatever_their_size() {
+        let values = Values::of(Wide::description()).unwrap();
+        for (wide, texts) in [
+            (Wide(0, 0, None, None), ["0", "0", "", ""]),
+            (Wide(7, -7, 7.try_into().ok(), (-7).try_into().ok()), ["7", "-7", "7", "-7"]),
+            (
+                Wide(1 << 64, -1 << 64, u128::MAX.try_into().ok(), i128::MIN.try_into().ok()),
+                [
+                    "18446744073709551616",
+                    "-18446744073709551616",
+                    "340282366920938463463374607431768211455",
+                    "-170141183460469231731687303715884105728",
+                ],
+            ),
+        ] {
+            let stored = rkyv::to_bytes::<rkyv::rancor::Error>(&wide).unwrap();
+            let json = to_json(Wide::description(), ROOT, &values.read(&stored).unwrap());
+            let wanted = texts.map(|text| if text.is_empty() { Json::Null } else { text.into() });
+            assert_eq!(json, Json::from(wanted.to_vec()));
+            let back = |json| values.write(&from_json(Wide::description(), json).unwrap()).unwrap();
+            assert_eq!(back(&json), stored.to_vec());
+            // As they were written before.
+            let number = |text: &str| text.parse::<i64>().map_or(text.into(), Json::from);
+            let older = texts.map(|text| if text.is_empty() { Json::Null } else { number(text) });
+            assert_eq!(back(&older.to_vec().into()), stored.to_vec());
         }
     }
 
