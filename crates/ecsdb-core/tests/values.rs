@@ -267,6 +267,76 @@ proptest! {
     }
 }
 
+#[derive(Describe, Clone, Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+struct Within<T>(T);
+
+type Four<T> = Within<Within<Within<Within<T>>>>;
+
+/// Many parts for each byte that they have, and parts that have none.
+#[derive(Component, Clone, Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[component(name = "v.light", archived)]
+struct Light {
+    nothing: Vec<()>,
+    deep: Vec<Four<Four<Four<u8>>>>,
+    beside: Vec<(u8, (), [(); 3])>,
+    none: BTreeMap<u8, ()>,
+}
+
+fn four<T>(value: T) -> Four<T> {
+    Within(Within(Within(Within(value))))
+}
+
+#[test]
+fn what_is_committed_is_read_however_few_bytes_its_parts_have() {
+    let values = Values::of(Light::description()).unwrap();
+    for n in [0, 1, 5_000, 1 << 17, 1 << 20] {
+        let few = n.min(1 << 17);
+        let deep = four(four(four(7)));
+        let none = (0..=255).map(|key| (key, ())).collect();
+        let light =
+            Light { nothing: vec![(); n], deep: vec![deep; few], beside: vec![(1, (), [(); 3]); few], none };
+        let stored = rkyv::to_bytes::<rkyv::rancor::Error>(&light).unwrap();
+        let value = values.read(&stored).unwrap();
+        let Value::Struct(fields) = &value else { panic!() };
+        assert!(matches!(&fields[0], Value::List(list) if list.len() == n));
+        assert!(values.write(&value).unwrap() == stored.to_vec());
+    }
+    // So many that nobody has memory for them.
+    let light =
+        Light { nothing: vec![(); u32::MAX as usize], deep: vec![], beside: vec![], none: BTreeMap::new() };
+    let stored = rkyv::to_bytes::<rkyv::rancor::Error>(&light).unwrap();
+    assert_eq!(values.read(&stored), Err(ValueError::Malformed("it has too many parts without bytes")));
+}
+
+#[derive(Component, Clone, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[component(name = "v.texts", archived)]
+struct Texts(Vec<String>);
+
+#[test]
+fn parts_that_share_their_bytes_are_none() {
+    let values = Values::of(Texts::description()).unwrap();
+    let texts = |n: usize| Texts((0..n).map(|_| "t".repeat(1000)).collect());
+    let stored = rkyv::to_bytes::<rkyv::rancor::Error>(&texts(1000)).unwrap();
+    let mut shared = stored.to_vec();
+    assert!(values.read(&shared).is_ok());
+    // Each leads to the first text.
+    let strings = shared.len() - 8 - 8 * 1000;
+    for i in 0..1000 {
+        let at = strings + 8 * i;
+        shared[at + 4..at + 8].copy_from_slice(&(-(at as i32)).to_le_bytes());
+    }
+    assert!(values.read(&shared).is_ok(), "no more bytes than there are");
+    let without = shared.split_off(strings);
+    shared.truncate(1000);
+    let mut small = shared.clone();
+    for (i, string) in without[..8000].as_chunks::<8>().0.iter().enumerate() {
+        small.extend(&string[..4]);
+        small.extend(&(-((1000 + 8 * i) as i32)).to_le_bytes());
+    }
+    small.extend(&without[8000..]);
+    assert!(values.read(&small) == Err(ValueError::Malformed("its parts share bytes")));
+}
+
 #[test]
 fn plain_values_are_their_memory() {
     let values = Values::of(Plain::description()).unwrap();
