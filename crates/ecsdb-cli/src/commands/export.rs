@@ -108,7 +108,8 @@ impl File {
     }
 
     fn close(self, components: &Components) -> Result<(String, Vec<String>, u64)> {
-        self.writer.close().map_err(cause).with_context(|| writing(&self.path))?;
+        let file = self.writer.into_inner().map_err(cause).with_context(|| writing(&self.path))?;
+        file.sync_all().with_context(|| writing(&self.path))?;
         Ok((self.table, self.ids.iter().map(|&id| components.name(id)).collect(), self.rows))
     }
 }
