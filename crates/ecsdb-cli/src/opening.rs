@@ -25,10 +25,15 @@ impl Settled {
             self.check_snapshots()?;
         }
         let db = self.open_by(self.config.recovery.policy)?;
-        let report = db.recovery_report().context("the report of the recovery")?.clone();
-        let opening = Opening { report, is_done: !self.is_dry };
+        let opening = self.opening(&db)?;
         opening.warn();
         Ok((db, opening))
+    }
+
+    /// What the opening of the database did.
+    pub(crate) fn opening(&self, db: &Database) -> Result<Opening> {
+        let report = db.recovery_report().context("the report of the recovery")?.clone();
+        Ok(Opening { report, is_done: !self.is_dry })
     }
 
     /// Opens it for changing it, with nothing running by itself, showing the steps. What that did is the caller's to say.
@@ -80,8 +85,12 @@ impl Settled {
 }
 
 impl Opening {
+    pub(crate) fn report(&self) -> &RecoveryReport {
+        &self.report
+    }
+
     /// Says it on standard error.
-    fn warn(&self) {
+    pub(crate) fn warn(&self) {
         let Opening { report, is_done } = self;
         let is_done = *is_done;
         let is = if is_done { "is" } else { "would be" };

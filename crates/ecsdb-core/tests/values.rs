@@ -150,6 +150,193 @@ proptest! {
     }
 }
 
+/// Keys whose order is the type's own affair: the greater comes first.
+#[derive(Describe, Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[rkyv(derive(PartialEq, Eq))]
+struct Falling {
+    from: u32,
+}
+
+impl Ord for Falling {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        other.from.cmp(&self.from)
+    }
+}
+
+impl PartialOrd for Falling {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ArchivedFalling {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        other.from.cmp(&self.from)
+    }
+}
+
+impl PartialOrd for ArchivedFalling {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+#[derive(Component, Clone, Debug, PartialEq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[component(name = "v.trees", archived)]
+struct Trees {
+    numbers: BTreeMap<i16, u8>,
+    texts: BTreeSet<String>,
+    maybe: BTreeSet<Option<char>>,
+    lists: BTreeSet<Vec<bool>>,
+    bytes: BTreeMap<[u8; 2], ()>,
+    pairs: BTreeSet<(u8, Option<bool>)>,
+    boxed: BTreeSet<Box<i8>>,
+    own: BTreeMap<Falling, u8>,
+}
+
+prop_compose! {
+    fn trees()(
+        numbers in proptest::collection::btree_map(any::<i16>(), any::<u8>(), 0..40),
+        texts in proptest::collection::btree_set(".{0,10}", 0..40),
+        maybe in proptest::collection::btree_set(any::<Option<char>>(), 0..10),
+        lists in proptest::collection::btree_set(proptest::collection::vec(any::<bool>(), 0..4), 0..10),
+        bytes in proptest::collection::btree_set(any::<[u8; 2]>(), 0..40),
+        pairs in proptest::collection::btree_set(any::<(u8, Option<bool>)>(), 0..40),
+        boxed in proptest::collection::btree_set(any::<i8>(), 0..40),
+        own in proptest::collection::btree_set(any::<u32>(), 0..40),
+    ) -> Trees {
+        Trees {
+            numbers, texts, maybe, lists, pairs,
+            bytes: bytes.into_iter().map(|key| (key, ())).collect(),
+            boxed: boxed.into_iter().map(Box::new).collect(),
+            own: own.into_iter().map(|n| (Falling { from: n }, 0)).collect(),
+        }
+    }
+}
+
+/// Of each tree in the value, its entries in another order.
+fn shuffled(value: &mut Value, random: &mut impl FnMut(usize) -> usize) {
+    let Value::Struct(fields) = value else { panic!("{value:?}") };
+    let (_, known) = fields.split_last_mut().unwrap();
+    for field in known {
+        match field {
+            Value::List(list) => (1..list.len()).for_each(|i| list.swap(i, random(i + 1))),
+            Value::Map(map) => (1..map.len()).for_each(|i| map.swap(i, random(i + 1))),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn trees_are_written_in_their_order_whoever_has_given_another(trees in trees(), seed: u64) {
+        let stored = rkyv::to_bytes::<rkyv::rancor::Error>(&trees).unwrap();
+        let values = Values::of(Trees::description()).unwrap();
+        let value = values.read(&stored).unwrap();
+        // An order that only the Rust type knows stays.
+        prop_assert_eq!(&values.write(&value).unwrap(), &stored.to_vec());
+        let (mut other, mut state) = (value.clone(), seed);
+        shuffled(&mut other, &mut |below| {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 33) as usize % below
+        });
+        prop_assert_eq!(values.write(&other).unwrap(), stored.to_vec());
+    }
+
+    #[test]
+    fn no_tree_is_written_in_which_a_key_stands_twice(trees in trees(), field in 0usize..8, at: prop::sample::Index, to: prop::sample::Index) {
+        let stored = rkyv::to_bytes::<rkyv::rancor::Error>(&trees).unwrap();
+        let values = Values::of(Trees::description()).unwrap();
+        let mut value = values.read(&stored).unwrap();
+        let Value::Struct(fields) = &mut value else { panic!() };
+        let is_empty = match &mut fields[field] {
+            Value::List(list) if !list.is_empty() => {
+                let again = list[at.index(list.len())].clone();
+                list.insert(to.index(list.len() + 1), again);
+                false
+            }
+            Value::Map(map) if !map.is_empty() => {
+                let again = map[at.index(map.len())].clone();
+                map.insert(to.index(map.len() + 1), again);
+                false
+            }
+            _ => true,
+        };
+        let written = values.write(&value);
+        prop_assert!(if is_empty { written.is_ok() } else { written == Err(ValueError::Twice) }, "{:?}", written);
+    }
+}
+
+#[derive(Describe, Clone, Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+struct Within<T>(T);
+
+type Four<T> = Within<Within<Within<Within<T>>>>;
+
+/// Many parts for each byte that they have, and parts that have none.
+#[derive(Component, Clone, Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[component(name = "v.light", archived)]
+struct Light {
+    nothing: Vec<()>,
+    deep: Vec<Four<Four<Four<u8>>>>,
+    beside: Vec<(u8, (), [(); 3])>,
+    none: BTreeMap<u8, ()>,
+}
+
+fn four<T>(value: T) -> Four<T> {
+    Within(Within(Within(Within(value))))
+}
+
+#[test]
+fn what_is_committed_is_read_however_few_bytes_its_parts_have() {
+    let values = Values::of(Light::description()).unwrap();
+    for n in [0, 1, 5_000, 1 << 17, 1 << 20] {
+        let few = n.min(1 << 17);
+        let deep = four(four(four(7)));
+        let none = (0..=255).map(|key| (key, ())).collect();
+        let light =
+            Light { nothing: vec![(); n], deep: vec![deep; few], beside: vec![(1, (), [(); 3]); few], none };
+        let stored = rkyv::to_bytes::<rkyv::rancor::Error>(&light).unwrap();
+        let value = values.read(&stored).unwrap();
+        let Value::Struct(fields) = &value else { panic!() };
+        assert!(matches!(&fields[0], Value::List(list) if list.len() == n));
+        assert!(values.write(&value).unwrap() == stored.to_vec());
+    }
+    // So many that nobody has memory for them.
+    let light =
+        Light { nothing: vec![(); u32::MAX as usize], deep: vec![], beside: vec![], none: BTreeMap::new() };
+    let stored = rkyv::to_bytes::<rkyv::rancor::Error>(&light).unwrap();
+    assert_eq!(values.read(&stored), Err(ValueError::Malformed("it has too many parts without bytes")));
+}
+
+#[derive(Component, Clone, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[component(name = "v.texts", archived)]
+struct Texts(Vec<String>);
+
+#[test]
+fn parts_that_share_their_bytes_are_none() {
+    let values = Values::of(Texts::description()).unwrap();
+    let texts = |n: usize| Texts((0..n).map(|_| "t".repeat(1000)).collect());
+    let stored = rkyv::to_bytes::<rkyv::rancor::Error>(&texts(1000)).unwrap();
+    let mut shared = stored.to_vec();
+    assert!(values.read(&shared).is_ok());
+    // Each leads to the first text.
+    let strings = shared.len() - 8 - 8 * 1000;
+    for i in 0..1000 {
+        let at = strings + 8 * i;
+        shared[at + 4..at + 8].copy_from_slice(&(-(at as i32)).to_le_bytes());
+    }
+    assert!(values.read(&shared).is_ok(), "no more bytes than there are");
+    let without = shared.split_off(strings);
+    shared.truncate(1000);
+    let mut small = shared.clone();
+    for (i, string) in without[..8000].as_chunks::<8>().0.iter().enumerate() {
+        small.extend(&string[..4]);
+        small.extend(&(-((1000 + 8 * i) as i32)).to_le_bytes());
+    }
+    small.extend(&without[8000..]);
+    assert!(values.read(&small) == Err(ValueError::Malformed("its parts share bytes")));
+}
+
 #[test]
 fn plain_values_are_their_memory() {
     let values = Values::of(Plain::description()).unwrap();

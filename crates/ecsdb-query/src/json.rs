@@ -65,7 +65,8 @@ pub fn to_json(description: &Description, ty: TypeIndex, value: &Value) -> Json 
                 false => value,
             }
         }
-        (_, value) => scalar_to_json(value),
+        (Some(Shape::Primitive(primitive)), value) => scalar_to_json(*primitive, value),
+        _ => Json::Null,
     }
 }
 
@@ -86,13 +87,17 @@ fn fields_to_json(description: &Description, fields: &[Field], parts: &[Value]) 
     }
 }
 
-fn scalar_to_json(value: &Value) -> Json {
+fn scalar_to_json(primitive: Primitive, value: &Value) -> Json {
+    use Primitive::{I128, NonZeroI128, NonZeroU128, U128};
+    // Of these every program keeps text exactly, and whoever reads it finds one type, whatever the value.
+    let is_text = matches!(primitive, U128 | I128 | NonZeroU128 | NonZeroI128);
     match value {
+        Value::Unsigned(value) if is_text => value.to_string().into(),
+        Value::Signed(value) if is_text => value.to_string().into(),
         Value::Bool(value) => (*value).into(),
         Value::Char(value) => value.to_string().into(),
-        // More than 64 bits are text, which every program keeps exactly.
-        Value::Unsigned(value) => u64::try_from(*value).map_or_else(|_| value.to_string().into(), Json::from),
-        Value::Signed(value) => i64::try_from(*value).map_or_else(|_| value.to_string().into(), Json::from),
+        Value::Unsigned(value) => u64::try_from(*value).map_or(Json::Null, Json::from),
+        Value::Signed(value) => i64::try_from(*value).map_or(Json::Null, Json::from),
         Value::F32(value) => match value.to_string().parse().ok().and_then(Number::from_f64) {
             Some(number) => Json::Number(number),
             None => not_finite(
@@ -216,16 +221,17 @@ impl Parse<'_> {
                     None => expected("bytes as hexadecimal text"),
                 }
             }
-            Some(
-                Shape::Sequence(element)
-                | Shape::Slice(element)
-                | Shape::OrderedSet(element)
-                | Shape::Set(element),
-            ) => match json {
+            Some(Shape::Sequence(element) | Shape::Slice(element) | Shape::Set(element)) => match json {
                 Json::Array(list) => Ok(Value::List(self.list(*element, list)?)),
                 _ => expected("a list"),
             },
-            Some(Shape::Map(key, value) | Shape::HashMap(key, value)) => self.map(*key, *value, json),
+            Some(Shape::OrderedSet(element)) => match json {
+                Json::Array(list) => self.set(*element, list),
+                _ => expected("a list"),
+            },
+            Some(Shape::Map(key, value)) => self.map(*key, *value, true, json),
+            // Beside it there are the stored bytes, which have to be the same.
+            Some(Shape::HashMap(key, value)) => self.map(*key, *value, false, json),
             Some(Shape::Option(inner)) => match json {
                 Json::Null => Ok(Value::None),
                 value if can_be_null(description, *inner) => {
@@ -246,7 +252,32 @@ impl Parse<'_> {
         }
     }
 
-    fn map(&mut self, key: TypeIndex, value: TypeIndex, json: &Json) -> Result<Value, String> {
+    /// Keys as a tree has them, however somebody has written them.
+    fn in_order<T>(
+        &self,
+        key: TypeIndex,
+        entries: &mut [T],
+        key_of: impl Fn(&T) -> &Value,
+    ) -> Result<(), String> {
+        let description = self.description;
+        let ordered = description.order_keys(key, entries, key_of);
+        ordered.map_err(|twice| format!("{} stands twice", brief(&to_json(description, key, &twice))))
+    }
+
+    // Apart from the recursion, whose every level is one on the stack.
+    fn set(&mut self, element: TypeIndex, list: &[Json]) -> Result<Value, String> {
+        let mut list = self.list(element, list)?;
+        self.in_order(element, &mut list, |key| key)?;
+        Ok(Value::List(list))
+    }
+
+    fn map(
+        &mut self,
+        key: TypeIndex,
+        value: TypeIndex,
+        is_ordered: bool,
+        json: &Json,
+    ) -> Result<Value, String> {
         let mut entries = Vec::new();
         match json {
             Json::Object(object) if has_text_keys(self.description, key) => {
@@ -266,6 +297,9 @@ impl Parse<'_> {
                 }
             }
             _ => return Err(format!("expected an object or a list of pairs, found {}", brief(json))),
+        }
+        if is_ordered {
+            self.in_order(key, &mut entries, |(key, _)| key)?;
         }
         Ok(Value::Map(entries))
     }
@@ -343,7 +377,7 @@ fn primitive_from_json(primitive: Primitive, json: &Json) -> Result<Value, Strin
         Duration => json.as_str().and_then(duration).map(Value::Duration),
     };
     // A text has one value, and a value one text: that which it is written as.
-    let is_written_so = |value: &Value| match (json, scalar_to_json(value)) {
+    let is_written_so = |value: &Value| match (json, scalar_to_json(primitive, value)) {
         (Json::String(text), Json::Number(number)) => *text == number.to_string(),
         (Json::String(text), Json::String(written)) => *text == written,
         _ => true,
@@ -407,6 +441,39 @@ mod tests {
         }
         for other in ["1e300", "\"NaN:0\"", "\"NaN:7ff8000000000001\"", "null"] {
             assert_eq!(number(other).unwrap_err().at, ["b"], "{other}");
+        }
+    }
+
+    #[derive(Component, Clone, Debug, PartialEq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+    #[component(name = "values.wide", archived)]
+    struct Wide(u128, i128, Option<std::num::NonZeroU128>, Option<std::num::NonZeroI128>);
+
+    #[test]
+    fn numbers_of_128_bits_are_text_whatever_their_size() {
+        let values = Values::of(Wide::description()).unwrap();
+        for (wide, texts) in [
+            (Wide(0, 0, None, None), ["0", "0", "", ""]),
+            (Wide(7, -7, 7.try_into().ok(), (-7).try_into().ok()), ["7", "-7", "7", "-7"]),
+            (
+                Wide(1 << 64, -1 << 64, u128::MAX.try_into().ok(), i128::MIN.try_into().ok()),
+                [
+                    "18446744073709551616",
+                    "-18446744073709551616",
+                    "340282366920938463463374607431768211455",
+                    "-170141183460469231731687303715884105728",
+                ],
+            ),
+        ] {
+            let stored = rkyv::to_bytes::<rkyv::rancor::Error>(&wide).unwrap();
+            let json = to_json(Wide::description(), ROOT, &values.read(&stored).unwrap());
+            let wanted = texts.map(|text| if text.is_empty() { Json::Null } else { text.into() });
+            assert_eq!(json, Json::from(wanted.to_vec()));
+            let back = |json| values.write(&from_json(Wide::description(), json).unwrap()).unwrap();
+            assert_eq!(back(&json), stored.to_vec());
+            // As they were written before.
+            let number = |text: &str| text.parse::<i64>().map_or(text.into(), Json::from);
+            let older = texts.map(|text| if text.is_empty() { Json::Null } else { number(text) });
+            assert_eq!(back(&older.to_vec().into()), stored.to_vec());
         }
     }
 

@@ -76,6 +76,11 @@ impl Literal {
             {
                 (bytes(word), BYTES)
             }
+            Some(&Shape::Array(of, len)) if matches!(description.shape(of), Some(Shape::Primitive(U8))) => {
+                let all = from_hex(&word.text).filter(|bytes| bytes.len() as u64 == len);
+                let all = all.ok_or_else(|| wrong(&format!("{len} {BYTES}")))?;
+                (Some(Literal::Bytes(all)), "")
+            }
             _ => (None, "one of its parts before the comparison, or null behind it"),
         };
         let literal = literal.ok_or_else(|| wrong(wanted))?;

@@ -80,10 +80,25 @@ function unsendable(value: unknown, where: string, depth: number): string | unde
   return undefined
 }
 
-/** A channel to the function, where there is one; as an argument of that name. */
-export function heard<T>(name: string, listener: ((message: T) => void) | undefined): Record<string, unknown> {
-  return listener ? { [name]: new Channel<T>(listener) } : {}
+/** Somebody who listens, until they do not want to any more. */
+export interface Heard {
+  /** The channel that they hear by, as an argument of the given name; nothing where nobody listens. */
+  readonly args: Record<string, unknown>
+  /** From now on they are told nothing, whatever is still on its way. */
+  end(): void
 }
 
-/** Ends a subscription. */
+/** A channel to the function, where there is one. Whoever listens, listens through this. */
+export function heard<T>(name: string, listener: ((message: T) => void) | undefined): Heard {
+  let told = listener
+  return {
+    // An error of the listener's is one that nobody catches, and the channel goes on: Tauri sees to that since 2.12.3.
+    args: listener ? { [name]: new Channel<T>((message) => told?.(message)) } : {},
+    end() {
+      told = undefined
+    },
+  }
+}
+
+/** Ends a subscription: nothing is told once it was called. */
 export type Unlisten = () => Promise<void>

@@ -143,8 +143,10 @@ export class Store {
       const { key, value, exists }: Change = JSON.parse(text)
       listener(key, exists ? (value as T) : undefined)
     }
-    const id = await this.#call<number>('watch', heard('onChange', tell))
+    const { args, end } = heard('onChange', tell)
+    const id = await this.#call<number>('watch', args)
     const unlisten = async () => {
+      end()
       if (this.#listeners.delete(unlisten)) await call('store_unwatch', { id })
     }
     this.#listeners.add(unlisten)

@@ -141,7 +141,7 @@ export type Event =
 
 /** Takes a snapshot of the world as it is now. */
 export function createSnapshot(options: Followed = {}): Promise<SnapshotTaken> {
-  return call('create_snapshot', heard('onProgress', options.onProgress))
+  return call('create_snapshot', heard('onProgress', options.onProgress).args)
 }
 
 /** The snapshots that there are, oldest first. */
@@ -152,17 +152,17 @@ export function listSnapshots(): Promise<Snapshot[]> {
 /** Brings the world back to a snapshot, the newest unless said otherwise, as one more transaction. */
 export function restoreSnapshot(options: Followed & { number?: number } = {}): Promise<{ number: number; lsn: number }> {
   const which = options.number === undefined ? {} : { number: options.number }
-  return call('restore_snapshot', { ...which, ...heard('onProgress', options.onProgress) })
+  return call('restore_snapshot', { ...which, ...heard('onProgress', options.onProgress).args })
 }
 
 /** Merges log and snapshots into one full snapshot, and frees what that covers. */
 export function compact(options: Followed = {}): Promise<Compaction> {
-  return call('compact', heard('onProgress', options.onProgress))
+  return call('compact', heard('onProgress', options.onProgress).args)
 }
 
 /** Reads and checks every file of the world, while it goes on. */
 export function verify(options: Followed = {}): Promise<Verified> {
-  return call('verify', heard('onProgress', options.onProgress))
+  return call('verify', heard('onProgress', options.onProgress).args)
 }
 
 /** One look at everything. */
@@ -182,8 +182,10 @@ export function reconfigure(settings: Settings): Promise<Changes> {
 
 /** Tells of everything that happens in the background from now on, until it is ended or the page goes away. */
 export async function subscribe(listener: (event: Event) => void): Promise<Unlisten> {
-  const id = await call<number>('subscribe', heard('onEvent', listener))
+  const { args, end } = heard('onEvent', listener)
+  const id = await call<number>('subscribe', args)
   return async () => {
+    end()
     await call('unsubscribe', { id })
   }
 }

@@ -13,7 +13,7 @@ use clap::Args;
 use ecsdb::{ComponentDef, ComponentId, Entity};
 use ecsdb_core::describe::Value;
 use ecsdb_core::parts::{ChunkPart, ColumnPart};
-use ecsdb_query::{Components, ROOT, Reader, Stored};
+use ecsdb_query::{Components, ROOT, Reader};
 use indicatif::HumanCount;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
@@ -108,7 +108,8 @@ impl File {
     }
 
     fn close(self, components: &Components) -> Result<(String, Vec<String>, u64)> {
-        self.writer.close().map_err(cause).with_context(|| writing(&self.path))?;
+        let file = self.writer.into_inner().map_err(cause).with_context(|| writing(&self.path))?;
+        file.sync_all().with_context(|| writing(&self.path))?;
         Ok((self.table, self.ids.iter().map(|&id| components.name(id)).collect(), self.rows))
     }
 }
@@ -295,9 +296,8 @@ fn arrays(
         let Some(one) = exported.get(&id) else { continue };
         let array = match &one.column {
             Some(of) => {
-                let values: Vec<Stored> = column.into_iter().map(|bytes| one.reader.stored(bytes)).collect();
-                let values: Vec<Option<&Value>> =
-                    values.iter().map(|stored| stored.value.as_ref().ok()).collect();
+                let values = read(column, rows, &one.reader)?;
+                let values: Vec<Option<&Value>> = values.iter().map(Some).collect();
                 of.array(one.reader.description(), ROOT, &values, max)
             }
             None => bytes::<BinaryType>(column.into_iter().map(Some), max).map_err(anyhow::Error::from),
@@ -305,6 +305,21 @@ fn arrays(
         arrays.push(array.map_err(|e| refused(e, rows, one))?);
     }
     Ok(arrays)
+}
+
+/// The values of rows. What cannot be read is nothing that is not there: no table says of it that it is.
+fn read(column: Vec<Vec<u8>>, rows: &[Entity], reader: &Reader<'_>) -> Result<Vec<Value>> {
+    let values = column.into_iter().zip(rows).map(|(bytes, entity)| {
+        let value = reader.stored(bytes).value;
+        value.map_err(|e| {
+            let component = &reader.def.name;
+            Failure::Usage(format!(
+                "{component} of entity {entity} cannot be read, and no table can have it as its type: {e}"
+            ))
+            .into()
+        })
+    });
+    values.collect()
 }
 
 /// What is wrong with a component; of a single row that is more than fits, which it is.
@@ -337,6 +352,23 @@ mod tests {
         text: String,
         list: Vec<u8>,
         numbers: Vec<(u32, String)>,
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_read_is_nothing_that_is_not_there() {
+        let db = Database::in_memory();
+        let parts = Parts { text: String::new(), list: Vec::new(), numbers: Vec::new() };
+        db.write(|tx| Ok(tx.spawn((parts,)))).unwrap();
+        let view = db.view().unwrap();
+        let components = Components::of(&view);
+        let (exported, _) = exported(&components, &view);
+        let (&id, _) = exported.first_key_value().unwrap();
+        let entity = "0v1".parse().unwrap();
+        let spoilt = StoredRows { rows: &[entity], columns: vec![(id, vec![vec![7]])] };
+        let refused = arrays(spoilt, &exported, ROW_BYTES_MAX).unwrap_err();
+        let told = format!("{refused:#}");
+        assert!(told.starts_with("t of entity 0v1 cannot be read") && told.contains("length"), "{told}");
+        assert!(matches!(refused.downcast_ref(), Some(Failure::Usage(_))));
     }
 
     /// The texts, in the batches in which they are written.

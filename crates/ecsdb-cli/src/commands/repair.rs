@@ -1,6 +1,6 @@
 //! `ecsdb repair`
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use ecsdb::{DataLoss, Lsn, Policy, RecoveryReport};
 use ecsdb_recovery::verify_files;
@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::past::{Change, GivenUp};
 use crate::interrupt;
+use crate::opening::Opening;
 use crate::output::Output;
 use crate::place::{Place, Settled, follow};
 
@@ -27,11 +28,24 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
         settled = settled.dry()?;
     }
     interrupt::hold();
-    tell(&repair(&settled)?, &settled, out)
+    let mut opening = None;
+    let repaired = repair(&settled, |opened| {
+        // What a dry run lists is lost only once the real one has opened it.
+        let is_told = !out.is_json() && !settled.is_dry && tell_opening(opened.report(), out).is_ok();
+        opening = Some((opened, is_told));
+    });
+    match (repaired, opening) {
+        (Ok(repaired), Some((opening, is_told))) => tell(&repaired, opening.report(), is_told, &settled, out),
+        (repaired, opening) => {
+            if let Some((opening, false)) = opening {
+                opening.warn();
+            }
+            repaired.map(drop)
+        }
+    }
 }
 
 struct Repaired {
-    report: RecoveryReport,
     /// What is wrong with files that it leaves as they are, since the state does not need them.
     left: Vec<String>,
     given_up: GivenUp,
@@ -39,12 +53,12 @@ struct Repaired {
     lsn: Lsn,
 }
 
-/// Opens with the policy that keeps whatever verifies.
-fn repair(settled: &Settled) -> Result<Repaired> {
-    let (db, report, change) = Change::begin(settled, |settled| {
+/// Opens with the policy that keeps whatever verifies, and has that told at once: by then it is done.
+fn repair(settled: &Settled, opened: impl FnOnce(Opening)) -> Result<Repaired> {
+    let (db, (), change) = Change::begin(settled, |settled| {
         let db = settled.open_by(Policy::Salvage)?;
-        let report = db.recovery_report().context("the report of the recovery")?.clone();
-        Ok((db, report))
+        opened(settled.opening(&db)?);
+        Ok((db, ()))
     })?;
     interrupt::check()?;
     let lsn = follow(db.snapshot()?)?.lsn;
@@ -53,11 +67,23 @@ fn repair(settled: &Settled) -> Result<Repaired> {
         let checked = verify_files(look.vfs(), look.layout, look.manifest, &mut |_| {})?;
         Ok(checked.faults)
     })?;
-    Ok(Repaired { report, left, given_up, lsn })
+    Ok(Repaired { left, given_up, lsn })
 }
 
-fn tell(repaired: &Repaired, settled: &Settled, out: &mut Output) -> Result<()> {
-    let (Repaired { report, left, given_up, lsn }, dry_run) = (repaired, settled.is_dry);
+/// What the opening did, to be seen at once.
+fn tell_opening(report: &RecoveryReport, out: &mut Output) -> Result<()> {
+    out.line(report)?;
+    out.flush()
+}
+
+fn tell(
+    repaired: &Repaired,
+    report: &RecoveryReport,
+    is_told: bool,
+    settled: &Settled,
+    out: &mut Output,
+) -> Result<()> {
+    let (Repaired { left, given_up, lsn }, dry_run) = (repaired, settled.is_dry);
     if out.is_json() {
         let report = serde_json::to_value(report)?;
         return out.json(&json!({
@@ -67,7 +93,9 @@ fn tell(repaired: &Repaired, settled: &Settled, out: &mut Output) -> Result<()> 
             "strangers": report["strangers"], "given_up": given_up.json(),
         }));
     }
-    out.line(report)?;
+    if !is_told {
+        out.line(report)?;
+    }
     for fault in left {
         out.line(format_args!("left as it is, since the last state does not need it: {fault}"))?;
     }

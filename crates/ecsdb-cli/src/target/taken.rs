@@ -113,6 +113,8 @@ impl<'a> Tables<'a> {
         let mark = Tables::mark(layout);
         let tables = Tables { taken: Some(Taken::take(Arc::new(Disk), layout, &mark)?), layout, mark };
         fs::write(&tables.mark, "").with_context(|| format!("writing {}", tables.mark.display()))?;
+        // No table survives a power cut without it.
+        Disk.sync_dir(layout.root())?;
         tables.remove_tables()?;
         Ok(tables)
     }
@@ -139,13 +141,18 @@ impl<'a> Tables<'a> {
         Ok(())
     }
 
+    /// Says that all tables are there, each on stable storage by itself.
     pub(crate) fn finish(mut self) -> Result<()> {
         self.check()?;
+        let root = self.layout.root();
+        Disk.sync_dir(root)?;
         let removed = fs::remove_file(&self.mark);
         if let Some(taken) = self.taken.take() {
             taken.claim.release();
         }
-        removed.with_context(|| format!("removing {}", self.mark.display()))
+        removed.with_context(|| format!("removing {}", self.mark.display()))?;
+        // Whoever finds it again takes the tables for unfinished, and removes them.
+        Ok(Disk.sync_dir(root)?)
     }
 }
 

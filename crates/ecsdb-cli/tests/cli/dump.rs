@@ -38,6 +38,19 @@ fn what_is_dumped_and_loaded_is_the_same_and_opens_with_the_same_types() {
     assert_eq!(next(&world), next(&loaded));
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_dump_has_its_name_for_good_when_it_is_done() {
+    let fixture = Fixture::new();
+    std::fs::create_dir(fixture.path("to")).unwrap();
+    let Some(calls) = crate::export::calls(&fixture, &["dump", "world", "--output", "to/dumped"]) else {
+        return;
+    };
+    let named = calls.iter().position(|line| line.contains("to/dumped")).unwrap();
+    let is_synced = |line: &String| line.contains("fsync") && line.contains("/to>");
+    assert!(calls[named..].iter().any(is_synced), "{}", calls.join("\n"));
+}
+
 #[test]
 fn only_what_has_no_order_needs_its_bytes_beside_its_value() {
     let fixture = Fixture::new();

@@ -55,6 +55,44 @@ fn each_archetype_becomes_a_table() {
     assert_eq!(code, 6);
 }
 
+/// The calls of a command that say what becomes of files, one a line; `None` without strace, where nothing shows them.
+#[cfg(target_os = "linux")]
+pub(crate) fn calls(fixture: &Fixture, arguments: &[&str]) -> Option<Vec<String>> {
+    let mut traced = std::process::Command::new("strace");
+    let calls = "trace=openat,write,fsync,fdatasync,link,linkat,rename,renameat,renameat2,unlink,unlinkat";
+    traced.args(["-f", "-y", "-o", "calls", "-e", calls, env!("CARGO_BIN_EXE_ecsdb")]).args(arguments);
+    let done = traced.current_dir(fixture.dir.path()).output().ok()?;
+    let (code, out, error) = told(done);
+    assert_eq!(code, 0, "{out}{error}");
+    let calls = std::fs::read_to_string(fixture.path("calls")).unwrap();
+    Some(calls.lines().filter(|line| !line.contains(" = -1 ")).map(String::from).collect())
+}
+
+/// What is said to be done survives a power cut: the tables and their names do before the mark of what is half done goes, and then that it is gone.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_export_is_on_stable_storage_when_it_is_done() {
+    let fixture = Fixture::new();
+    let Some(calls) = calls(&fixture, &["export", "world", "--parquet", "tables"]) else { return };
+    let all = calls.join("\n");
+    let first = |what: &str, name: &str| {
+        let found = calls.iter().position(|line| line.contains(what) && line.contains(name));
+        found.unwrap_or_else(|| panic!("{what} {name}: {all}"))
+    };
+    let names_are_synced = |from: usize, to: usize| {
+        calls[from..to].iter().any(|line| line.contains("fsync") && line.contains("/tables>"))
+    };
+    let (marked, unmarked) = (first("openat", "UNFINISHED.export"), first("unlink", "UNFINISHED.export"));
+    for n in 0..3 {
+        let table = format!("tables/archetype-000{n}.parquet");
+        assert!(names_are_synced(marked, first("openat", &table)), "{all}");
+        let written = calls.iter().rposition(|line| line.contains("write") && line.contains(&table)).unwrap();
+        let synced = first("sync", &table);
+        assert!(written < synced && names_are_synced(synced, unmarked), "{all}");
+    }
+    assert!(names_are_synced(unmarked, calls.len()), "{all}");
+}
+
 /// With fewer files than archetypes, each of which has a table.
 #[cfg(unix)]
 #[test]

@@ -11,6 +11,7 @@ mod examples;
 mod export;
 mod fixture;
 mod followed;
+mod keys;
 mod odd;
 mod page;
 mod places;

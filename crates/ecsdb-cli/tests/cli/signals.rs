@@ -53,7 +53,7 @@ fn wait_until_it_listens(child: &Child) {
 }
 
 /// With which copies take seconds, on every machine.
-const SLOW: (&str, &str) = ("ECDB_SNAPSHOT_BYTES_PER_SECOND_MAX", "500 KiB");
+pub(crate) const SLOW: (&str, &str) = ("ECDB_SNAPSHOT_BYTES_PER_SECOND_MAX", "500 KiB");
 
 /// A database that is read and written for a while.
 pub(crate) fn large(entities: u32) -> Fixture {

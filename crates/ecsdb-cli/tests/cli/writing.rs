@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use ecsdb::prelude::*;
 
-use crate::fixture::{Clock, Fixture, Health, files, told};
+use crate::fixture::{Clock, Fixture, Health, Name, files, told};
+#[cfg(unix)]
+use crate::signals::{SLOW, limited, send};
 
 #[test]
 fn init_makes_a_database_once() {
@@ -260,14 +262,19 @@ fn bench_measures_and_leaves_nothing_behind() {
 /// A database whose third transaction, of five, is damaged.
 fn damaged() -> Fixture {
     let fixture = Fixture::new();
-    let segment = fixture.path("world").join("log/0000000000000001.seg");
-    let mut bytes = std::fs::read(&segment).unwrap();
-    // In the third transaction: its values are the only 7 with 100 behind it.
-    let value = [7, 0, 0, 0, 100, 0, 0, 0];
-    let at = bytes.windows(8).position(|window| window == value).unwrap();
-    bytes[at] ^= 1;
-    std::fs::write(&segment, bytes).unwrap();
+    damage(&fixture.path("world/log/0000000000000001.seg"), |bytes| {
+        // In the third transaction: its values are the only 7 with 100 behind it.
+        let value = [7, 0, 0, 0, 100, 0, 0, 0];
+        let at = bytes.windows(8).position(|window| window == value).unwrap();
+        bytes[at] ^= 1;
+    });
     fixture
+}
+
+fn damage(segment: &std::path::Path, change: impl FnOnce(&mut [u8])) {
+    let mut bytes = std::fs::read(segment).unwrap();
+    change(&mut bytes);
+    std::fs::write(segment, bytes).unwrap();
 }
 
 /// REC-16: what is whole is shown, and then what is missing is said.
@@ -318,6 +325,45 @@ fn damage_has_an_exit_code_of_its_own_and_a_repair_says_what_is_lost() {
     assert_eq!(fixture.json(&["hash", "world"])["state"]["lsn"], 5);
     assert_eq!(fixture.ok(&["verify", "world"]).lines().last(), Some("everything verifies"));
     assert!(fixture.json(&["info", "world"])["quarantined"].as_u64().unwrap() > 0);
+}
+
+/// Whoever interrupts a repair while it opens the database finds it repaired, and nothing lists again what is lost.
+#[cfg(unix)]
+#[test]
+fn what_a_repair_gives_up_is_told_also_when_it_is_interrupted() {
+    for options in [&[][..], &["--json"]] {
+        let fixture = Fixture { dir: tempfile::tempdir().unwrap() };
+        let db = Database::create_new(fixture.path("world")).unwrap();
+        let mut random = fastrand::Rng::with_seed(1);
+        let large: String = (0..1_000_000).map(|_| random.alphanumeric()).collect();
+        for name in [&large, "one that is lost", "another"] {
+            db.write(|tx| Ok(tx.spawn(Name(name.into())))).unwrap();
+        }
+        db.close().unwrap();
+        for (path, ..) in files(&fixture.path("world/log")) {
+            damage(&path, |bytes| {
+                if let Some(at) = bytes.windows(16).position(|window| window == b"one that is lost") {
+                    bytes[at] ^= 1;
+                }
+            });
+        }
+        let mut command = fixture.command(&[&["repair", "world"], options].concat());
+        command.env(SLOW.0, SLOW.1).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().unwrap();
+        let _limit = limited(&child);
+        while !fixture.path("world/snapshots/0000000000000001.snap.tmp").exists() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        send(&child, "-INT");
+        let (code, out, error) = told(child.wait_with_output().unwrap());
+        assert!(code == 130 && error.contains("interrupted"), "{code} {out}{error}");
+        assert_eq!(fixture.json(&["repair", "world", "--dry-run"])["lost"], serde_json::json!([]));
+        let is_told = match options {
+            [] => out.contains("LOST LSN 2 to 3"),
+            _ => error.contains("{\"warning\":\"what had been acknowledged is lost: LSN 2 to 3"),
+        };
+        assert!(is_told, "{out}{error}");
+    }
 }
 
 #[test]

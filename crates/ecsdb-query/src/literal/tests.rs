@@ -28,6 +28,7 @@ struct Values {
     who: Entity,
     time: std::time::Duration,
     data: Vec<u8>,
+    id: [u8; 2],
     list: Vec<u32>,
     unit: (),
 }
@@ -53,6 +54,7 @@ fn values(random: &mut Rng) -> Values {
         who: some(random, &["1v1", "13v1"]).parse().unwrap(),
         time: some(random, &[0, 1_500_000_000, 13_000_000_001]).into_nanos(),
         data: some(random, &[vec![], vec![0xab], vec![0xab, 1]]),
+        id: some(random, &[[0, 0], [0xab, 0], [0xab, 1]]),
         list: Vec::new(),
         unit: (),
     }
@@ -118,7 +120,7 @@ fn condition(random: &mut Rng, of: &Values) -> (String, bool) {
         10_i128.pow(20),
     ];
     let near = some(random, &near);
-    let (field, sign, literal, order) = match random.u8(..14) {
+    let (field, sign, literal, order) = match random.u8(..15) {
         field @ 0..4 => {
             let (number, text) = tenths(random, near);
             let (name, value) = match field {
@@ -175,6 +177,7 @@ fn condition(random: &mut Rng, of: &Values) -> (String, bool) {
             );
             ("time", sign, text.into(), Some(of.time.cmp(&nanos.into_nanos())))
         }
+        13 => ("id", sign, some(random, &["ab01", "'AB01'"]).into(), Some(of.id.cmp(&[0xab, 1]))),
         _ if random.bool() => ("letter", sign, "a".into(), Some(of.letter.cmp(&'a'))),
         _ => ("data", sign, "AB".to_lowercase(), Some(of.data.as_slice().cmp(&[0xab]))),
     };
@@ -248,9 +251,12 @@ fn what_is_no_condition_is_no_answer() {
         ("t.who = 13", "write an entity id"),
         ("t.time = 10ms", "write seconds"),
         ("t.data = xyz", "hexadecimal"),
+        ("t.id = ab", "write 2 bytes in hexadecimal digits"),
+        ("t.id = ab01ff", "write 2 bytes in hexadecimal digits"),
         ("t.order = Hol", "there is no variant Hol in t.order: did you mean Hold?"),
         ("t = 1", "one of its parts"),
         ("t.data.0 = 171", "t has no part 0"),
+        ("t.id.0 = 171", "t has no part 0"),
         ("t.smal = 1", "there is no field smal in t: did you mean small?"),
         ("smal = 1", "there is no component smal"),
     ] {

@@ -23,6 +23,19 @@ export function mock(): void {
   })
 }
 
+/** What nobody catches while this runs, and soon after. */
+export async function uncaught(run: () => void): Promise<unknown[]> {
+  const errors: unknown[] = []
+  process.setUncaughtExceptionCaptureCallback((error) => errors.push(error))
+  try {
+    run()
+    await new Promise((resolve) => setTimeout(resolve, 5))
+  } finally {
+    process.setUncaughtExceptionCaptureCallback(null)
+  }
+  return errors
+}
+
 /** A message through a channel, as Rust sends it. */
 export function send(channel: Channel<unknown>, index: number, message: unknown): void {
   const internals = (globalThis as any).__TAURI_INTERNALS__

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { beforeEach, test } from 'node:test'
 
 import { EcsdbError, LazyStore, Store, getStore, load } from '../index.js'
-import { answers, calls, mock, send } from './plugin.js'
+import { answers, calls, mock, send, uncaught } from './plugin.js'
 
 const LOADED = { isNew: true, imported: 2, refused: null }
 
@@ -79,6 +79,48 @@ test('changes are told until they are not wanted', async () => {
   await unlisten()
   await store.close()
   assert.equal(calls.filter(([command]) => command === 'store_unwatch').length, 2)
+})
+
+test('an error of a listener is the page\'s, and ends nothing', async () => {
+  const store = await Store.load('s.json')
+  answers.set('store_watch', () => 7)
+  const told: unknown[] = []
+  await store.onKeyChange<number>('a', (value) => {
+    told.push(value)
+    if (value === 1 || value === 2) throw new Error(`mine ${value}`)
+  })
+  const channel = calls.at(-1)![1]['onChange']
+  const errors = await uncaught(() => {
+    for (const [index, value] of [[0, 1], [2, 3], [1, 2], [3, 4]] as [number, number][]) {
+      send(channel, index, JSON.stringify({ key: 'a', value, exists: true }))
+    }
+  })
+  assert.deepEqual(told, [1, 2, 3, 4])
+  assert.deepEqual(errors.map((e) => (e as Error).message), ['mine 1', 'mine 2'])
+})
+
+test('whoever listens no more is told nothing, not even what is on its way', async () => {
+  const store = await Store.load('s.json')
+  answers.set('store_watch', () => 7)
+  const told: unknown[] = []
+  const change = (value: unknown) => JSON.stringify({ key: 'a', value, exists: true })
+  const unlisten = await store.onChange((_, value) => {
+    told.push(value)
+    // Also from within, before it was told that it ended.
+    if (value === 2) void unlisten()
+  })
+  const channel = calls.at(-1)![1]['onChange']
+  send(channel, 0, change(1))
+  send(channel, 2, change(3))
+  send(channel, 1, change(2))
+  assert.deepEqual(told, [1, 2])
+  const others: unknown[] = []
+  await store.onChange((_, value) => others.push(value))
+  const other = calls.at(-1)![1]['onChange']
+  const closed = store.close()
+  send(other, 0, change(4))
+  await closed
+  assert.deepEqual(others, [])
 })
 
 test('errors say what may be done', async () => {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { beforeEach, test } from 'node:test'
 
 import * as ecsdb from '../index.js'
-import { answers, calls, mock, send } from './plugin.js'
+import { answers, calls, mock, send, uncaught } from './plugin.js'
 
 beforeEach(mock)
 
@@ -50,4 +50,35 @@ test('events are told until they are not wanted', async () => {
   await unlisten()
   assert.deepEqual(told, ['restored'])
   assert.deepEqual(calls.at(-1), ['unsubscribe', { id: 5 }])
+})
+
+test('an error of whoever listens ends neither what is told nor the work', async () => {
+  answers.set('subscribe', () => 5)
+  const told: unknown[] = []
+  const unlisten = await ecsdb.subscribe((event) => {
+    told.push(event.type)
+    throw new Error('mine')
+  })
+  const channel = calls.at(-1)![1]['onEvent']
+  answers.set('compact', ({ onProgress }) => {
+    for (const done of [1, 2]) send(onProgress, done - 1, { done, total: 2, bytes: 0, secondsLeft: null })
+    return {}
+  })
+  let compacted: Promise<unknown> | undefined
+  const errors = await uncaught(() => {
+    for (const index of [0, 1]) send(channel, index, { type: 'restored', lsn: 9 })
+    compacted = ecsdb.compact({
+      onProgress({ done }) {
+        told.push(done)
+        throw new Error('mine')
+      },
+    })
+  })
+  await compacted
+  assert.deepEqual(told, ['restored', 'restored', 1, 2])
+  assert.equal(errors.length, 4)
+  const ended = unlisten()
+  send(channel, 2, { type: 'restored', lsn: 9 })
+  await ended
+  assert.equal(told.length, 4)
 })

@@ -80,7 +80,10 @@ impl Stores {
     /// As [`Database::open`].
     pub fn open(dir: impl Into<PathBuf>) -> Result<Stores> {
         let dir = dir.into();
-        let db = Database::open(dir.join("stores"))?;
+        Stores::of(Database::open(dir.join("stores"))?, dir)
+    }
+
+    fn of(db: Database, dir: PathBuf) -> Result<Stores> {
         let index = Mutex::new(Index::of(&db.view()?)?);
         Ok(Stores(Arc::new(Inner { db, dir, index, changes: Changes::default() })))
     }
@@ -96,6 +99,9 @@ impl Stores {
         let held = index.of_store(name);
         let mut loaded = Loaded { is_new: !held.is_known, import: Import::Nothing };
         if held.defaults.is_some() && !options.create_new {
+            drop(index);
+            // Whoever loaded it first may still be waiting for the disk, or have waited in vain.
+            self.save()?;
             return Ok(loaded);
         }
         let mut values: Map<String, Json> = Map::new();
@@ -340,3 +346,6 @@ fn value(view: &View, entity: Entity) -> Result<Json> {
     let damaged = |e| Error { kind: ErrorKind::Damaged, message: format!("the value of {}: {e}", entry.key) };
     serde_json::from_str(&entry.value).map_err(damaged)
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 
 mod canonical;
 mod layout;
+mod order;
 mod read;
 mod write;
 
@@ -63,6 +64,9 @@ pub enum ValueError {
     /// A container without an order is written by its Rust type alone.
     #[error("a hash container is written by its Rust type alone")]
     Unordered,
+    /// Two entries of a map have one key, or a set has one value twice.
+    #[error("a key of a map, or a value of a set, stands twice")]
+    Twice,
 }
 
 /// Reads and writes the values of one description, whose layout is worked out once.
@@ -113,10 +117,11 @@ impl<'d> Values<'d> {
         read::Read::new(self, stored).root()
     }
 
-    /// The stored form of a value: for an archived component the bytes that rkyv makes of it.
+    /// The stored form of a value: for an archived component the bytes that rkyv makes of it. Keys of trees are put in
+    /// [order](Description::order_keys).
     ///
     /// # Errors
-    /// When the value is of another type, or has a hash container or an opaque part in an archive.
+    /// When the value is of another type, has a key twice, or has a hash container or an opaque part in an archive.
     pub fn write(&self, value: &Value) -> Result<Vec<u8>, ValueError> {
         write::Write::new(self).root(value)
     }

@@ -1,4 +1,5 @@
-//! Reading. The bytes may be anything: each place is held against their end, depth and number of parts are bounded.
+//! Reading. The bytes may be anything: each place is held against their end, depth and number of parts are bounded. No two parts share a byte, so that
+//! what pointers lead to has no more bytes in all than there are.
 
 use std::time::Duration;
 
@@ -10,15 +11,17 @@ use crate::entity::Entity;
 pub(super) struct Read<'a> {
     values: &'a Values<'a>,
     bytes: &'a [u8],
-    /// Parts that may still be read: pointers that lead to one place again and again come to an end by it.
+    /// Bytes that pointers may still lead to: those that lead to one place again and again come to an end by it.
     left: usize,
+    /// Parts without bytes that may still be read: nothing else bounds how many a list says it has.
+    empty: usize,
 }
 
 type Result<T> = std::result::Result<T, ValueError>;
 
-/// Parts for each byte, and in any case: more than any value that was written has, but for long lists of nothing.
-const PARTS_PER_BYTE: usize = 8;
-const PARTS_MIN: usize = 4096;
+/// Parts without bytes: for each byte, as fields beside others, and in any case, as elements of lists of nothing else.
+const EMPTY_PER_BYTE: usize = 8;
+const EMPTY_MAX: usize = 1 << 20;
 
 fn malformed<T>(what: &'static str) -> Result<T> {
     Err(ValueError::Malformed(what))
@@ -26,7 +29,8 @@ fn malformed<T>(what: &'static str) -> Result<T> {
 
 impl<'a> Read<'a> {
     pub(super) fn new(values: &'a Values<'a>, bytes: &'a [u8]) -> Self {
-        Read { values, bytes, left: bytes.len().saturating_mul(PARTS_PER_BYTE).saturating_add(PARTS_MIN) }
+        let empty = bytes.len().saturating_mul(EMPTY_PER_BYTE).saturating_add(EMPTY_MAX);
+        Read { values, bytes, left: bytes.len(), empty }
     }
 
     pub(super) fn root(&mut self) -> Result<Value> {
@@ -43,8 +47,11 @@ impl<'a> Read<'a> {
         if depth > LEVELS_MAX {
             return malformed("it is nested too deeply");
         }
-        self.left = self.left.checked_sub(1).ok_or(ValueError::Malformed("it has more parts than bytes"))?;
         let values = self.values;
+        if values.layout(ty).size == 0 {
+            let left = self.empty.checked_sub(1);
+            self.empty = left.ok_or(ValueError::Malformed("it has too many parts without bytes"))?;
+        }
         let Some(shape) = values.description.shape(ty) else { return Err(ValueError::Layout) };
         let depth = depth + 1;
         match shape {
@@ -68,6 +75,7 @@ impl<'a> Read<'a> {
             Shape::Array(element, len) => self.list(*element, at, *len as usize, depth),
             Shape::Sequence(element) | Shape::Slice(element) => {
                 let (to, len) = (self.pointer(at)?, self.u32(at + 4)? as usize);
+                self.lead_to(values.layout(*element).size.saturating_mul(len))?;
                 self.list(*element, to, len, depth)
             }
             Shape::OrderedSet(element) => {
@@ -101,6 +109,7 @@ impl<'a> Read<'a> {
             }
             Shape::Box(inner) => {
                 let to = self.pointer(at)?;
+                self.lead_to(values.layout(*inner).size)?;
                 self.value(*inner, to, depth)
             }
             Shape::Opaque(..) => Ok(Value::Bytes(self.slice(at, values.layout(ty).size)?.to_vec())),
@@ -126,9 +135,6 @@ impl<'a> Read<'a> {
         }
         let size = self.values.layout(element).size;
         self.slice(at, size.saturating_mul(len))?;
-        if len > self.left {
-            return malformed("it has more parts than bytes");
-        }
         // A loop, since each level that a value has is one on the stack: an iterator takes several times as much there in a debug build.
         let mut list = Vec::new();
         for i in 0..len {
@@ -183,6 +189,7 @@ impl<'a> Read<'a> {
             1 => true,
             _ => return malformed("a node of a map is of no kind"),
         };
+        self.lead_to(if is_inner { node.inner.size } else { node.leaf.size })?;
         let len = if is_inner { TREE_ENTRIES } else { self.u32(at + node.rest)? as usize };
         if len > TREE_ENTRIES {
             return malformed("a node of a map has too many entries");
@@ -234,6 +241,7 @@ impl<'a> Read<'a> {
         let value_at = entry.push(value_layout);
         let entry = entry.padded();
         let controls = self.pointer(at)?;
+        self.lead_to(entry.size.saturating_add(1).saturating_mul(capacity))?;
         let bytes = self.bytes;
         let full = self.slice(controls, capacity)?;
         let first = controls.checked_sub(entry.size.saturating_mul(capacity));
@@ -301,6 +309,7 @@ impl<'a> Read<'a> {
                     let word = self.u32(at)?;
                     let len = (word & 0x3f) | ((word & !0xff) >> 2);
                     let to = self.offset(at, self.u32(at + 4)?)?;
+                    self.lead_to(len as usize)?;
                     return self.text(self.slice(to, len as usize)?);
                 }
                 let len = inline.iter().position(|&byte| byte == 0xff).unwrap_or(8);
@@ -308,6 +317,7 @@ impl<'a> Read<'a> {
             }
             BoxStr => {
                 let (to, len) = (self.pointer(at)?, self.u32(at + 4)? as usize);
+                self.lead_to(len)?;
                 return self.text(self.slice(to, len)?);
             }
         })
@@ -344,6 +354,12 @@ impl<'a> Read<'a> {
             Some(to) if to <= self.bytes.len() => Ok(to),
             _ => malformed("a pointer leads out of it"),
         }
+    }
+
+    /// Takes what a pointer leads to off the bytes that are left to be led to.
+    fn lead_to(&mut self, bytes: usize) -> Result<()> {
+        self.left = self.left.checked_sub(bytes).ok_or(ValueError::Malformed("its parts share bytes"))?;
+        Ok(())
     }
 
     fn take<const N: usize>(&self, at: usize) -> Result<[u8; N]> {

@@ -95,12 +95,12 @@ impl<'a> Write<'a> {
             }
             (Shape::OrderedSet(element), Value::List(list)) => {
                 let entries: Vec<(&Value, &Value)> = list.iter().map(|key| (key, &Value::None)).collect();
-                self.tree(*element, None, &entries)?
+                self.tree(*element, None, entries)?
             }
             (Shape::Map(key, value), Value::Map(entries)) => {
                 let entries: Vec<(&Value, &Value)> =
                     entries.iter().map(|(key, value)| (key, value)).collect();
-                self.tree(*key, Some(*value), &entries)?
+                self.tree(*key, Some(*value), entries)?
             }
             (Shape::Set(_) | Shape::HashMap(..), _) => return Err(ValueError::Unordered),
             (Shape::Opaque(name, _), _) => return Err(ValueError::Opaque(name.clone())),
@@ -270,20 +270,25 @@ impl<'a> Write<'a> {
         }
     }
 
-    /// Writes the nodes of a tree with these entries, which are in order: filled from the left, the last level no further than the entries go.
+    /// Writes the nodes of a tree with these entries, in order: filled from the left, the last level no further than the entries go.
     fn tree(
         &mut self,
         key: TypeIndex,
         value: Option<TypeIndex>,
-        entries: &[(&Value, &Value)],
+        mut entries: Vec<(&Value, &Value)>,
     ) -> Result<Written> {
+        // Whoever reads it as its Rust type makes a tree of them anew, and would drop what stands twice.
+        self.values
+            .description
+            .order_keys(key, &mut entries, |(key, _)| *key)
+            .map_err(|_| ValueError::Twice)?;
         let n = entries.len();
         if n == 0 {
             return Ok(Written::Inline);
         }
         let height = 1 + n.ilog(TREE_ENTRIES + 1);
         let last_level = n - ((TREE_ENTRIES + 1).pow(height - 1) - 1);
-        let mut entries = entries.iter().copied();
+        let mut entries = entries.into_iter();
         let mut open: Vec<Vec<(&Value, &Value, Option<usize>)>> = vec![Vec::new(); height as usize - 1];
         let mut leaf: Vec<(&Value, &Value, Option<usize>)> = Vec::new();
         let (mut child, mut in_leaves) = (None, 0);
