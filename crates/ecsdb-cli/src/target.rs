@@ -251,6 +251,14 @@ pub(crate) fn within(file: &Path) -> &Path {
     file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
+/// Makes the names in a directory durable. What is in it is there and whole; of a directory that cannot be read, or on a file system that has no such
+/// thing, it is only said that it may be gone after a power cut.
+pub(crate) fn sync_names(dir: &Path) {
+    if let Err(e) = Disk.sync_dir(dir) {
+        crate::failure::warn(&format!("the names in {} are not known to be durable: {e}", dir.display()));
+    }
+}
+
 /// Refuses what is no directory; `why` goes on from there.
 pub(crate) fn is_there(dir: &Path, why: &str) -> Result<()> {
     match fs::metadata(dir) {

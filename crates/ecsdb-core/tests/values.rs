@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::num::{NonZeroI16, NonZeroU64};
 use std::time::Duration;
 
-use ecsdb_core::describe::{Value, ValueError, Values};
+use ecsdb_core::describe::{Description, Primitive, Value, ValueError, Values};
 use ecsdb_core::{Component, Describe, Entity};
 use proptest::prelude::*;
 
@@ -305,7 +305,37 @@ fn what_is_committed_is_read_however_few_bytes_its_parts_have() {
     let light =
         Light { nothing: vec![(); u32::MAX as usize], deep: vec![], beside: vec![], none: BTreeMap::new() };
     let stored = rkyv::to_bytes::<rkyv::rancor::Error>(&light).unwrap();
-    assert_eq!(values.read(&stored), Err(ValueError::Malformed("it has too many parts without bytes")));
+    assert_eq!(values.read(&stored), Err(ValueError::Malformed("it has too many parts")));
+}
+
+/// One byte, which is two of the next type, each of them two of the one after that, and so on.
+#[test]
+fn a_description_that_puts_parts_at_one_place_takes_no_time_without_end() {
+    let types = 41_u8;
+    let text = |out: &mut Vec<u8>, text: &str| {
+        out.push(text.len() as u8);
+        out.extend(text.as_bytes());
+    };
+    let plain = Plain::description().to_bytes();
+    let (format, mut bytes) = (plain[0], vec![plain[0], types]);
+    assert_eq!(format, 0);
+    for i in 0..types {
+        bytes.extend([1, 1]);
+        if i + 1 == types {
+            bytes.extend([0, Primitive::U8 as u8]);
+            continue;
+        }
+        // A struct of two fields.
+        bytes.extend([1, 2]);
+        for name in ["a", "b"] {
+            text(&mut bytes, name);
+            // Its offset, and its type.
+            bytes.extend([0, i + 1]);
+        }
+    }
+    let description = Description::from_bytes(&bytes).unwrap();
+    let values = Values::of(&description).unwrap();
+    assert_eq!(values.read(&[0]), Err(ValueError::Malformed("it has too many parts")));
 }
 
 #[derive(Component, Clone, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]

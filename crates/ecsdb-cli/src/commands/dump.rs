@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use ecsdb::ComponentId;
 use ecsdb_core::parts::Allocators;
-use ecsdb_io::{Disk, Vfs};
+
 use ecsdb_query::{Components, ROOT, Reader, Stored, from_json, hex, to_json};
 use indicatif::ProgressBar;
 use serde_json::{Map, Value as Json, json};
@@ -66,7 +66,8 @@ pub(crate) fn run(options: &Options, out: &mut Output) -> Result<()> {
             ErrorKind::AlreadyExists => target::is_taken(path),
             _ => e.error.into(),
         })?;
-        Ok(Disk.sync_dir(target::within(&real))?)
+        target::sync_names(target::within(&real));
+        Ok(())
     };
     let written = write();
     bar.finish_and_clear();

@@ -32,6 +32,8 @@ pub(super) struct Held {
     pub(super) keys: BTreeMap<String, Entity>,
     /// What `reset` goes back to, once the store was loaded in this process.
     pub(super) defaults: Option<Map<String, Json>>,
+    /// LSN of that.
+    pub(super) loaded: Lsn,
 }
 
 /// All stores.

@@ -99,9 +99,12 @@ impl Stores {
         let held = index.of_store(name);
         let mut loaded = Loaded { is_new: !held.is_known, import: Import::Nothing };
         if held.defaults.is_some() && !options.create_new {
+            let lsn = held.loaded;
             drop(index);
-            // Whoever loaded it first may still be waiting for the disk, or have waited in vain.
-            self.save()?;
+            // Whoever loaded it first may still be waiting for the disk, or have waited in vain. What else is under way is no matter of this store's.
+            if self.0.db.durable_lsn() < lsn {
+                self.save()?;
+            }
             return Ok(loaded);
         }
         let mut values: Map<String, Json> = Map::new();
@@ -137,7 +140,8 @@ impl Stores {
         let set = values.into_iter().map(|(key, value)| Change { key, value: Some(value) });
         let changes = gone.into_iter().chain(set).collect();
         let ticket = self.commit(&mut index, name, changes, true)?;
-        index.of_store(name).defaults = Some(defaults);
+        let held = index.of_store(name);
+        (held.defaults, held.loaded) = (Some(defaults), ticket.lsn());
         drop(index);
         self.durable(ticket)?;
         Ok(loaded)

@@ -13,15 +13,15 @@ pub(super) struct Read<'a> {
     bytes: &'a [u8],
     /// Bytes that pointers may still lead to: those that lead to one place again and again come to an end by it.
     left: usize,
-    /// Parts without bytes that may still be read: nothing else bounds how many a list says it has.
-    empty: usize,
+    /// Parts that may still be read: nothing else bounds those without bytes, nor those that a description puts at one place.
+    parts: usize,
 }
 
 type Result<T> = std::result::Result<T, ValueError>;
 
-/// Parts without bytes: for each byte, as fields beside others, and in any case, as elements of lists of nothing else.
-const EMPTY_PER_BYTE: usize = 8;
-const EMPTY_MAX: usize = 1 << 20;
+/// Parts: for each byte, one within another or beside it without bytes, and in any case, as elements of lists of nothing.
+const PARTS_PER_BYTE: usize = 16;
+const PARTS_MAX: usize = 1 << 20;
 
 fn malformed<T>(what: &'static str) -> Result<T> {
     Err(ValueError::Malformed(what))
@@ -29,8 +29,8 @@ fn malformed<T>(what: &'static str) -> Result<T> {
 
 impl<'a> Read<'a> {
     pub(super) fn new(values: &'a Values<'a>, bytes: &'a [u8]) -> Self {
-        let empty = bytes.len().saturating_mul(EMPTY_PER_BYTE).saturating_add(EMPTY_MAX);
-        Read { values, bytes, left: bytes.len(), empty }
+        let parts = bytes.len().saturating_mul(PARTS_PER_BYTE).saturating_add(PARTS_MAX);
+        Read { values, bytes, left: bytes.len(), parts }
     }
 
     pub(super) fn root(&mut self) -> Result<Value> {
@@ -48,10 +48,7 @@ impl<'a> Read<'a> {
             return malformed("it is nested too deeply");
         }
         let values = self.values;
-        if values.layout(ty).size == 0 {
-            let left = self.empty.checked_sub(1);
-            self.empty = left.ok_or(ValueError::Malformed("it has too many parts without bytes"))?;
-        }
+        self.parts = self.parts.checked_sub(1).ok_or(ValueError::Malformed("it has too many parts"))?;
         let Some(shape) = values.description.shape(ty) else { return Err(ValueError::Layout) };
         let depth = depth + 1;
         match shape {
