@@ -116,6 +116,9 @@ pub(crate) fn verified(
     }
 }
 
+/// Bytes of blocks that are gathered to be written by the batch: larger than any of a plain column.
+const GATHERED_MAX: u64 = 64 << 10;
+
 fn write_all(out: &mut Output<'_>, plan: Plan, options: &WriteOptions<'_>) -> Result<Written> {
     let Plan { mut directory, tasks, metadata, .. } = plan;
     let columns_written = tasks.len() as u64;
@@ -151,9 +154,11 @@ fn write_all(out: &mut Output<'_>, plan: Plan, options: &WriteOptions<'_>) -> Re
             }
             out.frame(BLOCK, &[bytemuck::bytes_of(&block.header), block.stored()], Some(block.sum))?;
             // What is large is not gathered, too.
-            out.write_full()?;
+            if len > GATHERED_MAX {
+                out.write_full()?;
+            }
         }
-        Ok(())
+        out.write_full()
     })?;
     let [schema, resources, allocators] = &metadata;
     let written = finish(out, directory, [schema, resources, allocators])?;
