@@ -114,7 +114,7 @@ mod tests {
     use ecsdb_io::Disk;
 
     use super::*;
-    use crate::{WriteOptions, write};
+    use crate::write::written_alone;
 
     /// CKP-8: whatever differs between a merged file and its chain is seen.
     #[test]
@@ -126,22 +126,11 @@ mod tests {
         open.transaction().insert_resource(Turn(3));
         open.transaction().spawn(Turn(4));
         open.prepare().unwrap().commit(ecsdb_core::Lsn(1));
-        let options = WriteOptions {
-            database: 1,
-            sequence: 1,
-            salt: 3,
-            compression: None,
-            threads: 1,
-            urgency: &Urgency::of_caller(),
-            parent: None,
-            created_unix_ns: 1,
-        };
         let (one, two) = (dir.path().join("1"), dir.path().join("2"));
-        write(&Disk, &one, world.view(), &options, &mut |_| ControlFlow::Continue(())).unwrap();
-        let chain = Snapshot::open(&Disk, &one).unwrap();
+        let chain = written_alone(&one, world.view());
+        let urgency = Urgency::of_caller();
         let (old, metadata) = (chain.directory(), chain.metadata().unwrap());
-        merge(&Disk, &chain, &two, FileRef::new(2, 5), options.urgency, &mut |_| ControlFlow::Continue(()))
-            .unwrap();
+        merge(&Disk, &chain, &two, FileRef::new(2, 5), &urgency, &mut |_| ControlFlow::Continue(())).unwrap();
         let mut sums = Vec::new();
         for (entry, owner) in old.columns.iter().zip(old.owners()) {
             let sources = chain.sources(&Disk).unwrap();
@@ -153,14 +142,14 @@ mod tests {
                 .unwrap();
         }
         assert!(!sums.is_empty());
-        compare(&Disk, &two, old, &metadata, &sums, options.urgency).unwrap();
+        compare(&Disk, &two, old, &metadata, &sums, &urgency).unwrap();
         sums[0] ^= 1;
-        assert!(compare(&Disk, &two, old, &metadata, &sums, options.urgency).unwrap_err().is_damage());
-        assert!(compare(&Disk, &two, old, &metadata, &[], options.urgency).unwrap_err().is_damage());
+        assert!(compare(&Disk, &two, old, &metadata, &sums, &urgency).unwrap_err().is_damage());
+        assert!(compare(&Disk, &two, old, &metadata, &[], &urgency).unwrap_err().is_damage());
         sums[0] ^= 1;
         let mut other = old.clone();
         other.columns[0].changed += 1;
-        assert!(compare(&Disk, &two, &other, &metadata, &sums, options.urgency).unwrap_err().is_damage());
+        assert!(compare(&Disk, &two, &other, &metadata, &sums, &urgency).unwrap_err().is_damage());
     }
 
     #[derive(ecsdb_core::Component, Clone, Copy)]

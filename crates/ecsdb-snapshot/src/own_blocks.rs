@@ -62,8 +62,8 @@ mod tests {
     use crate::format::{BLOCK, ENTITY_IDS};
     use crate::output::Output;
     use crate::window::Window;
-    use crate::write::{finish, verified};
-    use crate::{Error, Result, Snapshot, WriteOptions, Written, write};
+    use crate::write::{finish, verified, written_alone};
+    use crate::{Error, Result, Snapshot, Written};
 
     #[derive(Component, Clone, Copy)]
     #[component(name = "turn", plain)]
@@ -103,19 +103,8 @@ mod tests {
         open.transaction().spawn_batch((0..3).map(Turn));
         open.transaction().spawn(());
         open.prepare().unwrap().commit(Lsn(1));
-        let options = WriteOptions {
-            database: 1,
-            sequence: 1,
-            salt: 3,
-            compression: None,
-            threads: 1,
-            urgency: &Urgency::of_caller(),
-            parent: None,
-            created_unix_ns: 1,
-        };
         let (one, two) = (dir.path().join("1"), dir.path().join("2"));
-        write(&Disk, &one, world.view(), &options, &mut |_| ControlFlow::Continue(())).unwrap();
-        let chain = Snapshot::open(&Disk, &one).unwrap();
+        let chain = written_alone(&one, world.view());
         again(&chain, &two, |_| {}).unwrap();
         let turn = |d: &mut Directory, spoil: fn(&mut ColumnEntry)| {
             let entry = d.columns.iter_mut().find(|entry| entry.component != ENTITY_IDS).unwrap();

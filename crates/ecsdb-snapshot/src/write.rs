@@ -289,3 +289,21 @@ fn encode_resources(view: &View) -> Result<Vec<u8>> {
     }
     Ok(out)
 }
+
+/// Snapshot 1 of a world, which is no other's increment, for the tests of what lies in a file.
+#[cfg(test)]
+pub(crate) fn written_alone(path: &Path, view: View) -> Snapshot {
+    let options = WriteOptions {
+        database: 1,
+        sequence: 1,
+        salt: 3,
+        compression: None,
+        threads: 1,
+        urgency: &Urgency::of_caller(),
+        parent: None,
+        created_unix_ns: 1,
+    };
+    let disk = ecsdb_io::Disk;
+    write(&disk, path, view, &options, &mut |_| std::ops::ControlFlow::Continue(())).unwrap();
+    Snapshot::open(&disk, path).unwrap()
+}

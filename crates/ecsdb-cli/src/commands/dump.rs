@@ -8,7 +8,6 @@ use anyhow::{Context, Result};
 use clap::Args;
 use ecsdb::ComponentId;
 use ecsdb_core::parts::Allocators;
-
 use ecsdb_query::{Components, ROOT, Reader, Stored, from_json, hex, to_json};
 use indicatif::ProgressBar;
 use serde_json::{Map, Value as Json, json};
